@@ -1,0 +1,1 @@
+"""Everything that takes telemetry out. Each exporter is one package; none imports another."""

@@ -1,0 +1,74 @@
+"""Settings of the Timescale exporter."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from gateway.pipeline.settings import Duration, Settings
+
+
+class Retention(Settings):
+    """How long each kind of record is kept. ``null`` keeps it for ever."""
+
+    metrics: Duration | None = timedelta(days=30)
+    """Data points of every metric type, and their exemplars."""
+    logs: Duration | None = timedelta(days=30)
+    """Log records and events."""
+    traces: Duration | None = timedelta(days=14)
+    """Spans."""
+    rollup_1m: Duration | None = timedelta(days=90)
+    """The 1-minute rollup of number data points."""
+    rollup_1h: Duration | None = timedelta(days=730)
+    """The 1-hour rollup of number data points."""
+
+
+class Columnstore(Settings):
+    """TimescaleDB's columnstore. Ignored, and said so, where the server has none."""
+
+    enabled: bool = True
+    """Convert chunks to the columnstore once they are old enough."""
+    after: Duration = timedelta(days=1)
+    """How old a chunk must be."""
+    direct_copy_rows: int | None = Field(default=10_000, ge=1)
+    """Commits of at least this many number data points are written straight into the columnstore. ``null``: never."""
+
+
+class Accept(Settings):
+    """Which timestamps are accepted; a record outside is rejected through OTLP ``partial_success``."""
+
+    past: Duration | None = None
+    """How far back. The default is the retention of the record's signal, or a year where that is unlimited."""
+    future: Duration = timedelta(hours=1)
+    """How far ahead of this machine's clock."""
+
+
+class TimescaleConfig(Settings):
+    """Writes all three signals to TimescaleDB or PostgreSQL."""
+
+    dsn: SecretStr | None = None
+    """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
+    layout: Literal["auto", "timescale", "native"] = "auto"
+    """``timescale``: hypertables. ``native``: declarative partitions. ``auto``: what the server offers.
+
+    Decided once, when the schema is made.
+    """
+    chunk_interval: Duration = Field(default=timedelta(days=1), ge=timedelta(hours=1))
+    """The time that one chunk or partition spans. A changed value applies to those made from then on."""
+    retention: Retention = Retention()
+    columnstore: Columnstore = Columnstore()
+    rollups: bool = True
+    """Keep the 1-minute and 1-hour rollups."""
+    accept: Accept = Accept()
+    receipt_window: Duration = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
+    """How long a batch's digest is kept: a batch sent again within it is recognized and written once."""
+    connections: int = Field(default=1, ge=1, le=32)
+    """How many commits may run at once, each on a connection of its own."""
+    commit_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
+    """The longest that one statement of a commit may take before the batch is refused as unavailable."""
+    series_cache: int = Field(default=200_000, ge=1_000)
+    """How many series are remembered so that a known one costs a dictionary look-up."""
+    maintenance_interval: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))
+    """How often partitions are made and dropped, rollups brought up to date and old receipts removed."""

@@ -1,0 +1,51 @@
+"""A batch: what one client request carries, still serialized.
+
+The design's one idea is *bytes in, bytes through*: receivers hand on the serialized ``Export*ServiceRequest``
+and never look inside; only an exporter that needs the records decodes them.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass, field
+
+
+class Signal(enum.StrEnum):
+    """An OpenTelemetry signal. The value is the name a pipeline has in the configuration."""
+
+    METRICS = "metrics"
+    LOGS = "logs"
+    TRACES = "traces"
+
+    @property
+    def records(self) -> str:
+        """What the OTLP specification calls one record of this signal."""
+        return _RECORDS[self]
+
+
+_RECORDS = {Signal.METRICS: "data points", Signal.LOGS: "log records", Signal.TRACES: "spans"}
+
+
+def digest(signal: Signal, payload: bytes) -> bytes:
+    """Return the 128-bit identity of a batch: BLAKE2b over the payload, keyed apart by signal."""
+    return hashlib.blake2b(payload, digest_size=16, person=signal.encode()).digest()
+
+
+@dataclass(slots=True, frozen=True)
+class Batch:
+    """One ``Export*ServiceRequest``, serialized and decompressed, with its identity.
+
+    ``own_telemetry`` is true for the gateway's own telemetry that comes back through its own receiver; such a batch
+    makes no spans of its own, so that the gateway never feeds on itself.
+    """
+
+    signal: Signal
+    payload: bytes
+    digest: bytes = field(repr=False)
+    own_telemetry: bool = False
+
+    @classmethod
+    def of(cls, signal: Signal, payload: bytes, *, own_telemetry: bool = False) -> Batch:
+        """Make the batch of a payload, computing its digest."""
+        return cls(signal, payload, digest(signal, payload), own_telemetry)

@@ -1,0 +1,44 @@
+"""Why a batch was not accepted, in the terms a client has to act on.
+
+Receivers translate these, and only these, into OTLP status codes; exporters raise them.
+"""
+
+from __future__ import annotations
+
+
+class DeliveryError(Exception):
+    """Base of everything a client is told about a batch that was not accepted."""
+
+
+class MalformedPayloadError(DeliveryError):
+    """The payload is not a valid OTLP request. Sending it again cannot help.
+
+    gRPC ``INVALID_ARGUMENT``, HTTP 400.
+    """
+
+
+class RefusedError(DeliveryError):
+    """The destination refuses this batch for good, for instance because a constraint forbids it.
+
+    gRPC ``INVALID_ARGUMENT``, HTTP 400: a client must not send it again.
+    """
+
+
+class UnavailableError(DeliveryError):
+    """The batch could not be delivered now; the client keeps it and tries again.
+
+    gRPC ``UNAVAILABLE`` with ``RetryInfo``, HTTP 503 with ``Retry-After``.
+
+    ``retry_after`` is in seconds.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OverloadedError(UnavailableError):
+    """The gateway holds as much unacknowledged data as it may; the client keeps the batch and tries again.
+
+    gRPC ``RESOURCE_EXHAUSTED`` with ``RetryInfo`` (retryable only with it), HTTP 429 with ``Retry-After``.
+    """

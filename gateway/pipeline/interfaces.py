@@ -1,0 +1,101 @@
+"""The small interfaces that receivers and exporters are written against.
+
+Receivers and exporters import from ``gateway.pipeline`` and from nowhere else in the gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.pipeline.batch import Batch, Signal
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """What became of an accepted batch.
+
+    ``rejected`` counts the records that broke a rule and were left out, ``message`` says which rule and what to do.
+    Together they are OTLP's ``partial_success``.
+    """
+
+    rejected: int = 0
+    message: str = ""
+
+
+ACCEPTED = Outcome()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A batch made ready for one exporter: checked, and encoded as that destination wants it."""
+
+    batch: Batch
+    records: int
+    outcome: Outcome = ACCEPTED
+
+
+@dataclass(slots=True, frozen=True)
+class Committed:
+    """What one commit did: how many of its batches the destination already had, and records newly stored."""
+
+    stored_records: int
+    duplicate_records: int = 0
+
+
+class Exporter(Protocol):
+    """One destination. It knows nothing of queues, retries, time limits or spools: those are layers around it."""
+
+    @property
+    def name(self) -> str:
+        """The component's name in the configuration, such as ``timescale`` or ``timescale/archive``."""
+
+    async def start(self) -> None:
+        """Get ready to commit. Raises when the destination can never work as configured."""
+
+    async def stop(self) -> None:
+        """Release everything. Called once, after the last commit has returned."""
+
+    def prepare(self, batch: Batch) -> Prepared:
+        """Check and encode one batch. Uses the CPU only; raises `MalformedPayloadError` for a payload it cannot read.
+
+        Records that break a rule are left out and counted in the outcome.
+        """
+
+    async def commit(self, prepared: Sequence[Any]) -> Committed:
+        """Store all of the given batches, durably, or none.
+
+        Raises `UnavailableError` when trying again may help and `RefusedError` when it cannot.
+        """
+
+    def gauges(self) -> dict[str, float]:
+        """Return the current values this exporter reports about itself, by metric name."""
+
+
+class Consumer(Protocol):
+    """Where a receiver hands its batches."""
+
+    async def accept(self, batch: Batch) -> Outcome:
+        """Return when every exporter of the batch's signal has committed it. Raises `DeliveryError` otherwise."""
+
+    def refuse(self, signal: Signal, reason: str) -> None:
+        """Count a request that was refused before it became a batch: too large, undecodable, unauthenticated."""
+
+
+class Receiver(Protocol):
+    """One source of batches, or one emitter that sends OTLP to an endpoint."""
+
+    @property
+    def name(self) -> str:
+        """The component's name in the configuration, such as ``otlp`` or ``otlp/internal``."""
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Where it listens: protocol to address, for people. Empty when it does not listen."""
+
+    async def start(self) -> None:
+        """Begin. Raises `OSError` when an address is taken."""
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing new, let what is in flight be answered for up to ``grace`` seconds, then end."""
