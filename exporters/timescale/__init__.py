@@ -1,0 +1,1 @@
+"""The Timescale exporter: metrics, logs and traces into TimescaleDB or PostgreSQL."""

@@ -72,3 +72,5 @@ class TimescaleConfig(Settings):
     """How many series are remembered so that a known one costs a dictionary look-up."""
     maintenance_interval: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))
     """How often partitions are made and dropped, rollups brought up to date and old receipts removed."""
+    collect_interval: Duration = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
+    """How often series, resources and scopes that no record refers to any more are removed."""

@@ -1,6 +1,7 @@
 """The delivery pipeline, and the interfaces that receivers and exporters are written against."""
 
 from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.delivery import Delivery
 from gateway.pipeline.errors import (
     DeliveryError,
     MalformedPayloadError,
@@ -8,26 +9,29 @@ from gateway.pipeline.errors import (
     RefusedError,
     UnavailableError,
 )
+from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import (
     ACCEPTED,
-    Committed,
     Consumer,
     Exporter,
     Outcome,
     Prepared,
     Receiver,
 )
+from gateway.pipeline.pipeline import Pipeline
 
 __all__ = [
     "ACCEPTED",
     "Batch",
-    "Committed",
     "Consumer",
+    "Delivery",
     "DeliveryError",
     "Exporter",
+    "Instruments",
     "MalformedPayloadError",
     "Outcome",
     "OverloadedError",
+    "Pipeline",
     "Prepared",
     "Receiver",
     "RefusedError",

@@ -36,20 +36,16 @@ class Prepared:
     outcome: Outcome = ACCEPTED
 
 
-@dataclass(slots=True, frozen=True)
-class Committed:
-    """What one commit did: how many of its batches the destination already had, and records newly stored."""
-
-    stored_records: int
-    duplicate_records: int = 0
-
-
 class Exporter(Protocol):
     """One destination. It knows nothing of queues, retries, time limits or spools: those are layers around it."""
 
     @property
     def name(self) -> str:
         """The component's name in the configuration, such as ``timescale`` or ``timescale/archive``."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many commits may run at once."""
 
     async def start(self) -> None:
         """Get ready to commit. Raises when the destination can never work as configured."""
@@ -63,9 +59,10 @@ class Exporter(Protocol):
         Records that break a rule are left out and counted in the outcome.
         """
 
-    async def commit(self, prepared: Sequence[Any]) -> Committed:
+    async def commit(self, prepared: Sequence[Any]) -> Sequence[bool]:
         """Store all of the given batches, durably, or none.
 
+        Returns, for each, whether it was new; one that the destination already had is not stored again.
         Raises `UnavailableError` when trying again may help and `RefusedError` when it cannot.
         """
 

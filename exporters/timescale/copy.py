@@ -1,0 +1,171 @@
+"""PostgreSQL's binary COPY format, as far as the store needs it.
+
+A row is the number of its fields (int16) and, for each, its length in bytes (int32, -1 for NULL) and its content.
+Source: PostgreSQL documentation, COPY, "Binary Format".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from exporters.timescale.values import without_nul
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+TRAILER = b"\xff\xff"
+NULL = b"\xff\xff\xff\xff"
+
+POSTGRES_EPOCH_US = 946_684_800_000_000
+"""2000-01-01 in microseconds since the Unix epoch: PostgreSQL counts from there."""
+
+_int2 = struct.Struct(">ih").pack
+_int4 = struct.Struct(">ii").pack
+_int8 = struct.Struct(">iq").pack
+_float8 = struct.Struct(">id").pack
+_length = struct.Struct(">i").pack
+_OID_INT8 = 20
+_OID_FLOAT8 = 701
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "sample": (
+        "time", "series_id", "value", "start_time", "int_value", "flags", "time_ns", "start_time_ns",
+    ),
+    "histogram_sample": (
+        "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
+        "count", "sum", "min", "max", "explicit_bounds", "bucket_counts",
+    ),
+    "exp_histogram_sample": (
+        "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
+        "count", "sum", "min", "max", "scale", "zero_count", "zero_threshold",
+        "positive_offset", "positive_bucket_counts", "negative_offset", "negative_bucket_counts",
+    ),
+    "summary_sample": (
+        "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
+        "count", "sum", "quantiles", "quantile_values",
+    ),
+    "exemplar": (
+        "time", "series_id", "time_ns", "exemplar_time", "exemplar_time_ns",
+        "value", "int_value", "trace_id", "span_id", "filtered_attributes",
+    ),
+    "log": (
+        "time", "resource_id", "scope_id", "severity_number", "time_ns", "observed_time", "observed_time_ns",
+        "severity_text", "event_name", "trace_id", "span_id", "flags", "dropped_attributes_count",
+        "body", "body_json", "attributes",
+    ),
+    "span": (
+        "time", "resource_id", "scope_id", "kind", "time_ns", "end_time", "end_time_ns",
+        "trace_id", "span_id", "parent_span_id", "trace_state", "name", "flags",
+        "status_code", "status_message", "attributes", "dropped_attributes_count",
+        "events", "dropped_events_count", "links", "dropped_links_count",
+    ),
+}  # fmt: skip
+"""The fact tables, each with its columns in the order in which its rows are encoded."""
+
+
+def int2(value: int) -> bytes:
+    """Encode a ``smallint`` field."""
+    return _int2(2, value)
+
+
+def int4(value: int) -> bytes:
+    """Encode an ``integer`` field."""
+    return _int4(4, value)
+
+
+def int8(value: int) -> bytes:
+    """Encode a ``bigint`` field. Raises `struct.error` beyond 64 bits signed."""
+    return _int8(8, value)
+
+
+def int8_or_null(value: int) -> bytes:
+    """Encode a ``bigint`` field in which NULL stands for 0."""
+    return _int8(8, value) if value else NULL
+
+
+def float8(value: float) -> bytes:
+    """Encode a ``double precision`` field."""
+    return _float8(8, value)
+
+
+def text(value: str) -> bytes:
+    """Encode a ``text`` field."""
+    content = without_nul(value).encode()
+    return _length(len(content)) + content
+
+
+def jsonb(value: bytes) -> bytes:
+    """Encode a ``jsonb`` field from JSON text."""
+    return _length(len(value) + 1) + b"\x01" + value
+
+
+def hex_or_null(value: bytes) -> bytes:
+    """Encode an id as hexadecimal text; NULL when it is empty."""
+    return _length(len(value) * 2) + value.hex().encode() if value else NULL
+
+
+def time_and_ns(unix_nano: int) -> tuple[bytes, bytes]:
+    """Encode nanoseconds since the Unix epoch as a ``timestamptz`` and a ``smallint`` field, both NULL for 0."""
+    if not unix_nano:
+        return NULL, NULL
+    microseconds, ns = divmod(unix_nano, 1000)
+    return _int8(8, microseconds - POSTGRES_EPOCH_US), _int2(2, ns)
+
+
+def _array(oid: int, kind: str, size: int, values: Sequence[float]) -> bytes:
+    if not values:
+        content = struct.pack(">iii", 0, 0, oid)
+    else:
+        items = [part for value in values for part in (size, value)]
+        content = struct.pack(f">iiiii{f'i{kind}' * len(values)}", 1, 0, oid, len(values), 1, *items)
+    return _length(len(content)) + content
+
+
+def int8_array(values: Sequence[int]) -> bytes:
+    """Encode a ``bigint[]`` field. Raises `struct.error` for a value beyond 64 bits signed."""
+    return _array(_OID_INT8, "q", 8, values)
+
+
+def float8_array(values: Sequence[float]) -> bytes:
+    """Encode a ``double precision[]`` field."""
+    return _array(_OID_FLOAT8, "d", 8, values)
+
+
+class Texts(dict[str, bytes]):
+    """Encoded ``text`` fields by their string, for strings that repeat: names, severities. NULL for the empty string.
+
+    Forgotten all at once when there are more than ``limit``.
+    """
+
+    def __init__(self, limit: int = 10_000) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __missing__(self, value: str) -> bytes:
+        """Encode a string, and remember it unless it is long."""
+        encoded = text(value) if value else NULL
+        if len(encoded) <= 256:
+            if len(self) >= self._limit:
+                self.clear()
+            self[value] = encoded
+        return encoded
+
+
+class Rows:
+    """Encoded rows of the fact tables, with the time intervals they fall into.
+
+    ``interval`` is the length of a partition in microseconds; the intervals touched are collected by table so that the
+    partitions can be there before the rows.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+        self.chunks: dict[str, list[bytes]] = {}
+        self.count = 0
+        self.intervals: dict[str, set[int]] = {}
+        self.minutes: set[int] = set()
+
+    def add(self, table: str, chunk: bytes, rows: int, intervals: Iterable[int]) -> None:
+        """Add encoded rows of one table that fall into the given intervals since the Unix epoch."""
+        self.chunks.setdefault(table, []).append(chunk)
+        self.count += rows
+        self.intervals.setdefault(table, set()).update(intervals)

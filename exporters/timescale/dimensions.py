@@ -1,0 +1,278 @@
+"""Content-addressed dimensions: resources, scopes, metrics and series, known by a hash of what they say.
+
+The key of a dimension is the first 8 bytes, as a signed big-endian integer, of the BLAKE2b hash of its canonical form,
+a JSON array. Every writer on every machine computes the same key, so a batch is encoded without asking the database,
+and the dimensions that are new to this process are declared with the batch: inserted unless they are there.
+
+A dimension stays *pending*, and every commit inserts it, until one that did so has succeeded: no stored fact can refer
+to a dimension that is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.resource.v1 import resource_pb2
+
+from exporters.timescale.values import Fragments, string_json, without_nul
+from gateway.pipeline import UnavailableError
+
+TABLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "resource": (
+        ("id", "bigint"),
+        ("attributes", "jsonb"),
+        ("dropped_attributes_count", "bigint"),
+        ("entity_refs", "jsonb"),
+        ("schema_url", "text"),
+    ),
+    "scope": (
+        ("id", "bigint"),
+        ("name", "text"),
+        ("version", "text"),
+        ("attributes", "jsonb"),
+        ("dropped_attributes_count", "bigint"),
+        ("schema_url", "text"),
+    ),
+    "metric": (
+        ("id", "bigint"),
+        ("name", "text"),
+        ("type", "text"),
+        ("unit", "text"),
+        ("description", "text"),
+        ("temporality", "integer"),
+        ("is_monotonic", "boolean"),
+        ("metadata", "jsonb"),
+    ),
+    "series": (
+        ("id", "bigint"),
+        ("metric_id", "bigint"),
+        ("resource_id", "bigint"),
+        ("scope_id", "bigint"),
+        ("attributes", "jsonb"),
+    ),
+}
+"""The dimension tables: for each its columns with their types, the key first. The order is the order of insertion."""
+
+Rows = dict[str, dict[int, tuple[Any, ...]]]
+"""Dimension rows by table and key."""
+
+
+def dimension_id(*parts: bytes) -> int:
+    """Return the key of the dimension whose canonical form is the JSON array of these parts."""
+    canonical = b"[" + b",".join(parts) + b"]"
+    return int.from_bytes(hashlib.blake2b(canonical).digest()[:8], "big", signed=True)
+
+
+class MetricKey(NamedTuple):
+    """What identifies a metric within a resource and scope."""
+
+    name: str
+    type: str
+    unit: str
+    description: str
+    temporality: int
+    is_monotonic: bool
+    metadata: tuple[bytes, ...]
+
+
+@dataclass(slots=True, eq=False)
+class MetricContext:
+    """One metric of one resource and scope, with its series known so far by what their points carry.
+
+    The keys of ``series`` are either the serialized tail of a number point or a tuple of serialized attributes.
+    """
+
+    metric_id: int
+    resource_id: int
+    scope_id: int
+    series: dict[Any, int] = field(default_factory=dict)
+    previous: dict[Any, int] = field(default_factory=dict)
+
+
+class Dimensions:
+    """Computes keys, remembers them, and collects the rows that the database may not have yet.
+
+    ``limit`` bounds the series remembered. The cache has two generations: when the younger is full it becomes the
+    older and the older is forgotten, so that series in use survive and those that ended do not.
+    """
+
+    _PENDING_LIMIT = 250_000
+
+    def __init__(self, limit: int) -> None:
+        self.fragments = Fragments()
+        self.epoch: int | None = None
+        self.generation = 0
+        self._limit = limit
+        self._count = 0
+        self._resources: dict[tuple[bytes | None, str], int] = {}
+        self._scopes: dict[tuple[bytes | None, str], int] = {}
+        self._metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
+        self._known: set[int] = set()
+        self._pending: Rows = {table: {} for table in TABLES}
+
+    @property
+    def series_cached(self) -> int:
+        """How many series are remembered, at most."""
+        return self._count + sum(len(context.previous) for context in self._metrics.values())
+
+    def forget(self, epoch: int | None) -> None:
+        """Forget everything: the store is at a new epoch, in which every dimension in use is to be declared anew.
+
+        Keys handed out until now belong to a past ``generation``; batches encoded with them are to be encoded again.
+        """
+        self.epoch = epoch
+        self.generation += 1
+        self._count = 0
+        self._resources.clear()
+        self._scopes.clear()
+        self._metrics.clear()
+        self._known.clear()
+        self._pending = {table: {} for table in TABLES}
+
+    def pending(self) -> Rows:
+        """Return the rows that every commit must insert now, sorted by key so that no two writers deadlock."""
+        return {table: dict(sorted(rows.items())) for table, rows in self._pending.items() if rows}
+
+    def stored(self, rows: Rows) -> None:
+        """Say that a commit has inserted these rows."""
+        for table, stored in rows.items():
+            pending = self._pending[table]
+            for key in stored:
+                pending.pop(key, None)
+
+    def resource(self, raw: bytes | None, schema_url: str) -> int:
+        """Return the key of a serialized ``Resource``; None when the request carried none."""
+        key = (raw, schema_url)
+        found = self._resources.get(key)
+        if found is None:
+            found = self._remember(self._resources, key, self._new_resource(raw, schema_url))
+        return found
+
+    def scope(self, raw: bytes | None, schema_url: str) -> int:
+        """Return the key of a serialized ``InstrumentationScope``; None when the request carried none."""
+        key = (raw, schema_url)
+        found = self._scopes.get(key)
+        if found is None:
+            found = self._remember(self._scopes, key, self._new_scope(raw, schema_url))
+        return found
+
+    def metric(self, resource_id: int, scope_id: int, key: MetricKey) -> MetricContext:
+        """Return the context in which the series of a metric are known."""
+        context = self._metrics.get((resource_id, scope_id, key))
+        if context is None:
+            context = MetricContext(self._new_metric(key), resource_id, scope_id)
+            self._metrics[resource_id, scope_id, key] = context
+        return context
+
+    def series(self, context: MetricContext, key: Any, attributes: Iterable[bytes]) -> int:
+        """Return the key of the series with these attributes, and know it by ``key`` from now on."""
+        found = context.series.get(key)
+        if found is None:
+            found = context.previous.get(key)
+            if found is None:
+                found = self._new_series(context, attributes)
+            context.series[key] = found
+            self._count += 1
+            if self._count >= self._limit // 2:
+                self._turn()
+        return found
+
+    def _turn(self) -> None:
+        """Let the younger generation of the series cache become the older."""
+        self._count = 0
+        for key, context in list(self._metrics.items()):
+            context.previous, context.series = context.series, {}
+            if not context.previous:
+                del self._metrics[key]
+        # Few compared with the series, and found again at the cost of one insertion that does nothing.
+        self._known.clear()
+
+    def _remember(self, cache: dict[tuple[bytes | None, str], int], key: tuple[bytes | None, str], value: int) -> int:
+        if len(cache) >= self._limit:
+            cache.clear()
+        cache[key] = value
+        return value
+
+    def _add(self, table: str, key: int, row: tuple[Any, ...]) -> int:
+        if key not in self._known:
+            if len(self._pending[table]) >= self._PENDING_LIMIT:
+                raise UnavailableError(
+                    f"{self._PENDING_LIMIT} new {table} rows already wait for the database; send this batch again later"
+                )
+            self._known.add(key)
+            self._pending[table][key] = (key, *row)
+        return key
+
+    def _new_resource(self, raw: bytes | None, schema_url: str) -> int:
+        resource = resource_pb2.Resource.FromString(raw or b"")
+        schema_url = without_nul(schema_url)
+        attributes = None if raw is None else self._canonical(resource.attributes)
+        entity_refs = b"[" + b",".join(map(_entity_ref_json, resource.entity_refs)) + b"]"
+        key = dimension_id(
+            b'"resource"',
+            attributes or b"null",
+            b"%d" % resource.dropped_attributes_count,
+            entity_refs,
+            string_json(schema_url),
+        )
+        refs = entity_refs if resource.entity_refs else None
+        return self._add("resource", key, (attributes, resource.dropped_attributes_count, refs, schema_url))
+
+    def _new_scope(self, raw: bytes | None, schema_url: str) -> int:
+        scope = common_pb2.InstrumentationScope.FromString(raw or b"")
+        schema_url = without_nul(schema_url)
+        name = None if raw is None else without_nul(scope.name)
+        version = without_nul(scope.version)
+        attributes = self._canonical(scope.attributes)
+        key = dimension_id(
+            b'"scope"',
+            b"null" if name is None else string_json(name),
+            string_json(version),
+            attributes,
+            b"%d" % scope.dropped_attributes_count,
+            string_json(schema_url),
+        )
+        return self._add("scope", key, (name, version, attributes, scope.dropped_attributes_count, schema_url))
+
+    def _new_metric(self, metric: MetricKey) -> int:
+        texts = [without_nul(text) for text in metric[:4]]
+        metadata = self.fragments.canonical(metric.metadata)
+        key = dimension_id(
+            b'"metric"',
+            *map(string_json, texts),
+            b"%d" % metric.temporality,
+            b"true" if metric.is_monotonic else b"false",
+            metadata,
+        )
+        return self._add("metric", key, (*texts, metric.temporality, metric.is_monotonic, metadata))
+
+    def _new_series(self, context: MetricContext, raw: Iterable[bytes]) -> int:
+        attributes = self.fragments.canonical(raw)
+        key = dimension_id(
+            b'"series"',
+            b"%d" % context.metric_id,
+            b"%d" % context.resource_id,
+            b"%d" % context.scope_id,
+            attributes,
+        )
+        row = (context.metric_id, context.resource_id, context.scope_id, attributes)
+        return self._add("series", key, row)
+
+    def _canonical(self, attributes: Iterable[common_pb2.KeyValue]) -> bytes:
+        return self.fragments.canonical([pair.SerializeToString() for pair in attributes])
+
+
+def _entity_ref_json(ref: common_pb2.EntityRef) -> bytes:
+    def strings(values: Iterable[str]) -> bytes:
+        return b"[" + b",".join(map(string_json, values)) + b"]"
+
+    return b'{"schema_url":%b,"type":%b,"id_keys":%b,"description_keys":%b}' % (
+        string_json(ref.schema_url),
+        string_json(ref.type),
+        strings(ref.id_keys),
+        strings(ref.description_keys),
+    )

@@ -1,0 +1,210 @@
+"""The Timescale exporter: batches in, rows out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TypeVar
+
+import psycopg
+from google.protobuf.message import DecodeError
+
+from exporters.timescale import layout, policies, schema
+from exporters.timescale.config import TimescaleConfig
+from exporters.timescale.copy import Rows, Texts
+from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.logs import encode_logs
+from exporters.timescale.maintenance import Maintenance
+from exporters.timescale.metrics import MetricsEncoder
+from exporters.timescale.partitions import Partitions
+from exporters.timescale.rejections import Acceptance, Rejections
+from exporters.timescale.traces import encode_traces
+from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer, connect
+from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, UnavailableError
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# A batch encoded anew meets a third epoch only if dimensions are collected faster than batches are committed.
+_ATTEMPTS = 3
+
+
+class TimescaleExporter:
+    """Implements `gateway.pipeline.Exporter` for TimescaleDB and PostgreSQL.
+
+    Encoding runs on the event loop, which owns all state; commits run in threads that are given what they need, one
+    thread and one connection for each of ``config.connections``.
+    """
+
+    def __init__(self, name: str, config: TimescaleConfig, dsn: str) -> None:
+        self.name = name
+        self.concurrency = config.connections
+        self._config = config
+        self._dsn = dsn
+        self._acceptance = Acceptance(config)
+        self._dimensions = Dimensions(config.series_cache)
+        self._texts = Texts()
+        self._interval = config.chunk_interval // timedelta(microseconds=1)
+        self._layout: layout.Layout | None = None
+        self._preparing = asyncio.Lock()
+        self._writers: asyncio.Queue[Writer] = asyncio.Queue()
+        self._all_writers: list[Writer] = []
+        self._threads = ThreadPoolExecutor(config.connections + 1, thread_name_prefix=name)
+        self._maintenance: asyncio.Task[None] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Migrate the schema and get ready to write.
+
+        A database that is not reachable yet is not an error: the first commit tries again. Raises
+        `schema.SchemaError` and `layout.LayoutError` for what only a person can mend.
+        """
+        try:
+            await self._ensure_ready()
+        except UnavailableError as error:
+            _log.warning("%s: %s; batches are refused until it answers", self.name, error)
+        self._maintenance = asyncio.create_task(self._maintain())
+
+    async def stop(self) -> None:
+        """End maintenance and close the connections. A commit still under way is broken off, which stores nothing."""
+        if self._maintenance is not None:
+            self._maintenance.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._maintenance
+        for writer in self._all_writers:
+            writer.interrupt()
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        for writer in self._all_writers:
+            writer.close()
+
+    async def _ensure_ready(self) -> layout.Layout:
+        """Migrate, apply the settings and open the connections, once. Raises `UnavailableError`."""
+        async with self._preparing:
+            if self._layout is not None:
+                return self._layout
+            try:
+                present, epoch = await self._in_thread(self._set_up)
+            except psycopg.Error as error:
+                raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
+            self._dimensions.forget(epoch)
+            _log.info("%s: %s; %s", self.name, present.describe(), policies.summary(self._config))
+            partitions = Partitions(self._config.chunk_interval)
+            direct_copy_rows = self._config.columnstore.direct_copy_rows if self._config.columnstore.enabled else None
+            for _ in range(self._config.connections):
+                writer = Writer(self._dsn, present, partitions, self._config.commit_timeout, direct_copy_rows)
+                self._all_writers.append(writer)
+                self._writers.put_nowait(writer)
+            self._layout = present
+            return present
+
+    def _set_up(self) -> tuple[layout.Layout, int]:
+        present = schema.migrate(self._dsn, self._config.layout)
+        with connect(self._dsn) as connection:
+            if present.native:
+                Maintenance(self._config, present).make_partitions(connection)
+            else:
+                policies.apply(connection, present, self._config)
+            row = connection.execute("SELECT epoch FROM dimension_epoch").fetchone()
+        return present, row[0] if row else 0
+
+    async def _maintain(self) -> None:
+        pause = self._config.maintenance_interval.total_seconds()
+        maintenance: Maintenance | None = None
+        while True:
+            try:
+                if maintenance is None:
+                    maintenance = Maintenance(self._config, await self._ensure_ready())
+                await self._in_thread(functools.partial(self._maintain_once, maintenance))
+            except (psycopg.Error, UnavailableError) as error:
+                _log.warning("%s: maintenance is put off: %s", self.name, _first_line(error))
+            except (schema.SchemaError, layout.LayoutError) as error:
+                _log.error("%s: %s", self.name, error)
+            await asyncio.sleep(pause)
+
+    def _maintain_once(self, maintenance: Maintenance) -> None:
+        with connect(self._dsn) as connection:
+            maintenance.run(connection)
+
+    async def _in_thread(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    # -- batches -------------------------------------------------------------------------------------------------
+
+    def prepare(self, batch: Batch) -> PreparedRows:
+        """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
+        rows = Rows(self._interval)
+        rejections = Rejections(batch.signal)
+        window = self._acceptance.window(batch.signal)
+        generation = self._dimensions.generation
+        timestamped = True
+        try:
+            match batch.signal:
+                case Signal.METRICS:
+                    rollups = self._layout is None or not self._layout.community
+                    MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
+                case Signal.LOGS:
+                    timestamped = encode_logs(batch.payload, self._dimensions, self._texts, window, rows, rejections)
+                case Signal.TRACES:
+                    encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
+        except DecodeError as error:
+            raise MalformedPayloadError(
+                f"the body is not a valid {_REQUESTS[batch.signal]} protobuf message: {error}"
+            ) from error
+        return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped)
+
+    async def commit(self, prepared: Sequence[PreparedRows]) -> list[bool]:
+        """Store the batches in one transaction, each once, and return which were new.
+
+        Raises `UnavailableError` or `RefusedError`.
+        """
+        try:
+            await self._ensure_ready()
+        except (schema.SchemaError, layout.LayoutError) as error:
+            raise UnavailableError(str(error), retry_after=30) from error
+        writer = await self._writers.get()
+        try:
+            return await self._write(writer, prepared)
+        except RefusedError:
+            # What was refused may be a dimension, which every later commit would declare again.
+            self._dimensions.forget(self._dimensions.epoch)
+            raise
+        finally:
+            self._writers.put_nowait(writer)
+
+    async def _write(self, writer: Writer, prepared: Sequence[PreparedRows]) -> list[bool]:
+        dimensions = self._dimensions
+        for _ in range(_ATTEMPTS):
+            prepared = [
+                batch if batch.generation == dimensions.generation else self.prepare(batch.batch) for batch in prepared
+            ]
+            pending, epoch = dimensions.pending(), dimensions.epoch
+            try:
+                new = await self._in_thread(functools.partial(writer.write, prepared, pending, epoch))
+            except DimensionsCollectedError as error:
+                if dimensions.epoch != error.epoch:
+                    dimensions.forget(error.epoch)
+                continue
+            dimensions.stored(pending)
+            return new
+        raise UnavailableError("dimensions are being collected over and over; trying again may help")
+
+    def gauges(self) -> dict[str, float]:
+        """Return the size of the series cache."""
+        return {"obs_hub.series_cache.size": self._dimensions.series_cached}
+
+
+_REQUESTS = {
+    Signal.METRICS: "ExportMetricsServiceRequest",
+    Signal.LOGS: "ExportLogsServiceRequest",
+    Signal.TRACES: "ExportTraceServiceRequest",
+}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

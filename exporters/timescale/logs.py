@@ -1,0 +1,102 @@
+"""Encode an ``ExportLogsServiceRequest`` as rows. Events are log records with an event name."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from opentelemetry.proto.common.v1 import common_pb2
+
+from exporters.timescale import wire
+from exporters.timescale.copy import (
+    NULL,
+    Rows,
+    Texts,
+    hex_or_null,
+    int4,
+    int8,
+    int8_or_null,
+    jsonb,
+    text,
+    time_and_ns,
+)
+from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, Rejections, TimeWindow
+from exporters.timescale.values import any_value_json
+
+_FIELDS = b"\0\x10"
+
+
+def encode_logs(
+    payload: bytes, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
+) -> bool:
+    """Encode a request. Returns whether any record carries a timestamp.
+
+    Raises `google.protobuf.message.DecodeError` when the request is malformed.
+    """
+    request = wire.LogsRequest.FromString(payload)
+    arrived = time.time_ns()
+    encoded: list[bytes] = []
+    intervals: set[int] = set()
+    interval_ns = rows.interval * 1000
+    timestamped = False
+    attributes_json = dimensions.fragments.object
+    for resource_logs in request.resource_logs:
+        resource = resource_logs.resource if resource_logs.HasField("resource") else None
+        resource_field = int8(dimensions.resource(resource, resource_logs.schema_url))
+        for scope_logs in resource_logs.scope_logs:
+            scope = scope_logs.scope if scope_logs.HasField("scope") else None
+            owner = resource_field + int8(dimensions.scope(scope, scope_logs.schema_url))
+            for record in scope_logs.log_records:
+                own = record.time_unix_nano
+                observed = record.observed_time_unix_nano
+                unix_nano = own or observed
+                timestamped = timestamped or unix_nano != 0
+                reason = _reason(record, window, unix_nano)
+                if reason is not None:
+                    rejections.add(reason)
+                    continue
+                at, ns = time_and_ns(unix_nano or arrived)
+                observed_at, observed_ns = time_and_ns(observed)
+                encoded.append(
+                    b"".join(
+                        (
+                            _FIELDS,
+                            at,
+                            owner,
+                            int4(record.severity_number),
+                            ns if own else NULL,
+                            observed_at,
+                            observed_ns,
+                            texts[record.severity_text],
+                            texts[record.event_name],
+                            hex_or_null(record.trace_id),
+                            hex_or_null(record.span_id),
+                            int8_or_null(record.flags),
+                            int8_or_null(record.dropped_attributes_count),
+                            _body(record.body) if record.HasField("body") else NULL + NULL,
+                            jsonb(attributes_json(record.attributes)),
+                        )
+                    )
+                )
+                intervals.add((unix_nano or arrived) // interval_ns)
+    if encoded:
+        rows.add("log", b"".join(encoded), len(encoded), intervals)
+    return timestamped
+
+
+def _reason(record: Any, window: TimeWindow, unix_nano: int) -> str | None:
+    """Return why a record is not accepted. A log record need not carry a timestamp, nor ids."""
+    if unix_nano and (unix_nano < window.earliest or unix_nano > window.latest):
+        return window.reason(unix_nano)
+    if len(record.trace_id) not in (0, 16):
+        return BAD_TRACE_ID
+    return BAD_SPAN_ID if len(record.span_id) not in (0, 8) else None
+
+
+def _body(raw: bytes) -> bytes:
+    """Encode the fields ``body`` and ``body_json``, of which one is NULL."""
+    value = common_pb2.AnyValue.FromString(raw)
+    if value.WhichOneof("value") == "string_value":
+        return text(value.string_value) + NULL
+    return NULL + jsonb(any_value_json(value))

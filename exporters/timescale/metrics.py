@@ -1,0 +1,416 @@
+"""Encode an ``ExportMetricsServiceRequest`` as rows.
+
+Nearly every number point begins with the same bytes: its times and its value, each a tag and eight bytes of
+little-endian number, because encoders write fields in the order of their numbers. What follows, its attributes, is the
+same from one collection to the next. So a point costs two slices and one dictionary look-up: the tail is the key of
+the series, and the heads of all points are read at once as one numpy array, which also checks every tag. A point that
+does not begin like that is decoded on its own.
+
+Cutting is safe: a protobuf message cut at a field boundary is a protobuf message, the tags checked prove the boundary,
+and a tail is only remembered after it was decoded and found to hold attributes and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.timescale import wire
+from exporters.timescale.copy import (
+    NULL,
+    POSTGRES_EPOCH_US,
+    Rows,
+    float8,
+    float8_array,
+    hex_or_null,
+    int4,
+    int8,
+    int8_array,
+    int8_or_null,
+    jsonb,
+    time_and_ns,
+)
+from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
+from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
+
+_TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
+_MINUTE_US = 60_000_000
+
+
+class _Head(NamedTuple):
+    """How a number point begins: which fixed fields, and in how many bytes."""
+
+    dtype: np.dtype[Any]
+    has_start: bool
+
+    @property
+    def size(self) -> int:
+        return self.dtype.itemsize
+
+
+_TIME_AND_VALUE = [("time_tag", "u1"), ("time", "<u8"), ("value_tag", "u1"), ("value", "<u8")]
+_HEADS = {
+    _TAG_START: _Head(np.dtype([("start_tag", "u1"), ("start", "<u8"), *_TIME_AND_VALUE]), has_start=True),
+    _TAG_TIME: _Head(np.dtype(_TIME_AND_VALUE), has_start=False),
+}
+
+
+def _row_dtype(is_int: bool, has_start: bool) -> np.dtype[Any]:
+    """Return the layout of a ``sample`` row in binary COPY for points of one kind; flags are always NULL."""
+    fields = [("time", ">i8"), ("series_id", ">i8"), ("value", ">f8")]
+    fields.append(("start_time", ">i8" if has_start else ""))
+    fields.append(("int_value", ">i8" if is_int else ""))
+    fields += [("flags", ""), ("time_ns", ">i2"), ("start_time_ns", ">i2" if has_start else "")]
+    layout = [("fields", ">i2")]
+    for name, kind in fields:
+        layout.append((f"{name}_length", ">i4"))
+        if kind:
+            layout.append((name, kind))
+    return np.dtype(layout)
+
+
+def _row_template(dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return one row of which everything that never changes is filled in."""
+    row = np.zeros(1, dtype)
+    row["fields"] = 8
+    for name in dtype.names or ():
+        if name.endswith("_length"):
+            column = name.removesuffix("_length")
+            row[name] = dtype[column].itemsize if column in (dtype.names or ()) else -1
+    return row
+
+
+_ROWS = {(i, s): _row_template(_row_dtype(i, s)) for i in (False, True) for s in (False, True)}
+
+
+class _Gathered:
+    """Number points that begin with one head, gathered across a request."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.series: list[int] = []
+        # Where each metric's points begin, to find the metric of a point that turns out to be different.
+        self.starts: list[int] = []
+        self.metrics: list[tuple[MetricContext, Sequence[bytes]]] = []
+
+
+class MetricsEncoder:
+    """Encodes one request. ``rollups`` says whether the minutes touched are to be collected as well."""
+
+    def __init__(self, dimensions: Dimensions, window: TimeWindow, rows: Rows, rejections: Rejections, rollups: bool):
+        self._dimensions = dimensions
+        self._window = window
+        self._rows = rows
+        self._rejections = rejections
+        self._rollups = rollups
+        self._gathered = {tag: _Gathered() for tag in _HEADS}
+        self._points: dict[str, list[bytes]] = {}
+        self._intervals: dict[str, set[int]] = {}
+
+    def encode(self, payload: bytes) -> None:
+        """Encode a request. Raises `google.protobuf.message.DecodeError` when it is malformed."""
+        request = wire.MetricsRequest.FromString(payload)
+        for resource_metrics in request.resource_metrics:
+            resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
+            resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
+            for scope_metrics in resource_metrics.scope_metrics:
+                scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
+                scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
+                for metric in scope_metrics.metrics:
+                    self._metric(resource_id, scope_id, metric)
+        for tag, gathered in self._gathered.items():
+            if gathered.heads:
+                self._encode_gathered(_HEADS[tag], gathered)
+        for table, chunks in self._points.items():
+            self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
+
+    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> None:
+        kind = metric.WhichOneof("data")
+        if kind is None:
+            return
+        data = getattr(metric, kind)
+        points = list(data.data_points)
+        if not points:
+            return
+        key = MetricKey(
+            metric.name,
+            kind,
+            metric.unit,
+            metric.description,
+            data.aggregation_temporality,
+            data.is_monotonic,
+            tuple(metric.metadata),
+        )
+        context = self._dimensions.metric(resource_id, scope_id, key)
+        if kind == "gauge" or kind == "sum":
+            self._gather(context, points)
+        else:
+            encode = _DISTRIBUTIONS[kind]
+            for point in points:
+                encode(self, context, point)
+
+    # -- number points, the quick way ----------------------------------------------------------------------------
+
+    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> None:
+        tag = points[0][0] if points[0] else 0
+        head = _HEADS.get(tag)
+        if head is None:
+            for point in points:
+                self._number(context, point)
+            return
+        size = head.size
+        known = context.series
+        gathered = self._gathered[tag]
+        try:
+            series = [known[point[size:]] for point in points]
+        except KeyError:
+            points, series = self._learn(context, points, tag)
+        gathered.starts.append(len(gathered.heads))
+        gathered.metrics.append((context, points))
+        gathered.heads += [point[:size] for point in points]
+        gathered.series += series
+
+    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> tuple[list[bytes], list[int]]:
+        """Return the points whose series is known, or is now, and their series; encode the others on their own."""
+        size = _HEADS[tag].size
+        kept: list[bytes] = []
+        series: list[int] = []
+        for point in points:
+            key = point[size:]
+            found = context.series.get(key)
+            if found is None and _has_head(point, tag):
+                tail = wire.NumberPoint.FromString(key)
+                attributes = list(tail.attributes)
+                tail.ClearField("attributes")
+                if tail.ByteSize() == 0:
+                    found = self._dimensions.series(context, key, attributes)
+            if found is None:
+                self._number(context, point)
+            else:
+                kept.append(point)
+                series.append(found)
+        return kept, series
+
+    def _encode_gathered(self, head: _Head, gathered: _Gathered) -> None:
+        joined = b"".join(gathered.heads)
+        count = len(gathered.heads)
+        if len(joined) != count * head.size:  # a point shorter than its head
+            valid = np.zeros(count, bool)
+            points = np.zeros(count, head.dtype)
+        else:
+            points = np.frombuffer(joined, head.dtype)
+            valid = points["time_tag"] == _TAG_TIME
+            valid &= (points["value_tag"] == _TAG_DOUBLE) | (points["value_tag"] == _TAG_INT)
+            if head.has_start:
+                valid &= (points["start_tag"] == _TAG_START) & (points["start"] != 0)
+        series = np.array(gathered.series, np.int64)
+        if not valid.all():
+            for index in np.flatnonzero(~valid).tolist():
+                metric = int(np.searchsorted(gathered.starts, index, "right")) - 1
+                context, its_points = gathered.metrics[metric]
+                self._number(context, its_points[index - gathered.starts[metric]])
+            points, series = points[valid], series[valid]
+
+        accepted = self._accepted(points["time"])
+        if not accepted.all():
+            points, series = points[accepted], series[accepted]
+        is_int = points["value_tag"] == _TAG_INT
+        if not is_int.any():
+            self._encode_rows(points, series, is_int=False, has_start=head.has_start)
+        elif is_int.all():
+            self._encode_rows(points, series, is_int=True, has_start=head.has_start)
+        else:
+            self._encode_rows(points[~is_int], series[~is_int], is_int=False, has_start=head.has_start)
+            self._encode_rows(points[is_int], series[is_int], is_int=True, has_start=head.has_start)
+
+    def _accepted(self, times: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        early = times < self._window.earliest
+        late = times > self._window.latest
+        missing = int((times == 0).sum())
+        self._rejections.add(NO_TIMESTAMP, missing)
+        self._rejections.add(self._window.too_early, int(early.sum()) - missing)
+        self._rejections.add(self._window.too_late, int(late.sum()))
+        accepted: npt.NDArray[np.bool_] = ~(early | late)
+        return accepted
+
+    def _encode_rows(
+        self, points: npt.NDArray[Any], series: npt.NDArray[np.int64], *, is_int: bool, has_start: bool
+    ) -> None:
+        if not len(points):
+            return
+        rows = np.repeat(_ROWS[is_int, has_start], len(points))
+        microseconds = points["time"] // 1000
+        rows["time"] = microseconds.astype(np.int64) - POSTGRES_EPOCH_US
+        rows["time_ns"] = points["time"] - microseconds * 1000
+        rows["series_id"] = series
+        values = np.ascontiguousarray(points["value"])
+        if is_int:
+            rows["value"] = rows["int_value"] = values.view(np.int64)
+        else:
+            rows["value"] = values.view(np.float64)
+        if has_start:
+            start = points["start"] // 1000
+            rows["start_time"] = start.astype(np.int64) - POSTGRES_EPOCH_US
+            rows["start_time_ns"] = points["start"] - start * 1000
+        self._rows.add("sample", rows.tobytes(), len(rows), np.unique(microseconds // self._rows.interval).tolist())
+        if self._rollups:
+            self._rows.minutes.update(np.unique(microseconds // _MINUTE_US).tolist())
+
+    # -- points one by one ---------------------------------------------------------------------------------------
+
+    def _series(self, context: MetricContext, point: Any) -> int:
+        attributes = tuple(point.attributes)
+        found = context.series.get(attributes)
+        return self._dimensions.series(context, attributes, attributes) if found is None else found
+
+    def _admit(self, unix_nano: int) -> bool:
+        reason = NO_TIMESTAMP if not unix_nano else self._window.reason(unix_nano)
+        if reason is not None:
+            self._rejections.add(reason)
+        return reason is None
+
+    def _add(self, table: str, unix_nano: int, row: bytes) -> None:
+        self._points.setdefault(table, []).append(row)
+        self._intervals.setdefault(table, set()).add(unix_nano // 1000 // self._rows.interval)
+
+    def _number(self, context: MetricContext, raw: bytes) -> None:
+        point = wire.NumberPoint.FromString(raw)
+        unix_nano = point.time_unix_nano
+        if not self._admit(unix_nano):
+            return
+        time, time_ns = time_and_ns(unix_nano)
+        start, start_ns = time_and_ns(point.start_time_unix_nano)
+        series = int8(self._series(context, point))
+        value, int_value = _value(point)
+        row = (b"\0\x08", time, series, value, start, int_value, int8_or_null(point.flags), time_ns, start_ns)
+        self._add("sample", unix_nano, b"".join(row))
+        if self._rollups:
+            self._rows.minutes.add(unix_nano // 1000 // _MINUTE_US)
+        self._exemplars(point, time, series, time_ns)
+
+    def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> None:
+        for exemplar in point.exemplars:
+            at, at_ns = time_and_ns(exemplar.time_unix_nano)
+            row = (
+                b"\0\x0a",
+                time,
+                series,
+                time_ns,
+                at,
+                at_ns,
+                *_value(exemplar),
+                hex_or_null(exemplar.trace_id),
+                hex_or_null(exemplar.span_id),
+                jsonb(self._dimensions.fragments.object(exemplar.filtered_attributes)),
+            )
+            self._add("exemplar", point.time_unix_nano, b"".join(row))
+
+    def _distribution(self, table: str, context: MetricContext, point: Any, fields: Callable[[], bytes]) -> bool:
+        """Encode what all distributions begin with, then ``fields``. Returns whether the point was accepted."""
+        if not self._admit(point.time_unix_nano):
+            return False
+        try:
+            own = fields()
+        except struct.error:
+            self._rejections.add(COUNT_TOO_LARGE)
+            return False
+        time, time_ns = time_and_ns(point.time_unix_nano)
+        start, start_ns = time_and_ns(point.start_time_unix_nano)
+        series = int8(self._series(context, point))
+        flags = int8_or_null(point.flags)
+        row = (_FIELD_COUNTS[table], time, series, time_ns, start, start_ns, flags, own)
+        self._add(table, point.time_unix_nano, b"".join(row))
+        if table != "summary_sample":
+            self._exemplars(point, time, series, time_ns)
+        return True
+
+    def _histogram(self, context: MetricContext, raw: bytes) -> None:
+        point = wire.HistogramPoint.FromString(raw)
+
+        def fields() -> bytes:
+            return b"".join(
+                (
+                    int8(point.count),
+                    *(_optional_float8(point, name) for name in ("sum", "min", "max")),
+                    float8_array(point.explicit_bounds),
+                    int8_array(point.bucket_counts),
+                )
+            )
+
+        self._distribution("histogram_sample", context, point, fields)
+
+    def _exponential_histogram(self, context: MetricContext, raw: bytes) -> None:
+        point = wire.ExponentialHistogramPoint.FromString(raw)
+
+        def buckets(name: str) -> bytes:
+            if not point.HasField(name):
+                return NULL + NULL
+            its = getattr(point, name)
+            return int4(its.offset) + int8_array(its.bucket_counts)
+
+        def fields() -> bytes:
+            return b"".join(
+                (
+                    int8(point.count),
+                    *(_optional_float8(point, name) for name in ("sum", "min", "max")),
+                    int4(point.scale),
+                    int8(point.zero_count),
+                    float8(point.zero_threshold),
+                    buckets("positive"),
+                    buckets("negative"),
+                )
+            )
+
+        self._distribution("exp_histogram_sample", context, point, fields)
+
+    def _summary(self, context: MetricContext, raw: bytes) -> None:
+        point = wire.SummaryPoint.FromString(raw)
+
+        def fields() -> bytes:
+            return b"".join(
+                (
+                    int8(point.count),
+                    float8(point.sum),
+                    float8_array([value.quantile for value in point.quantile_values]),
+                    float8_array([value.value for value in point.quantile_values]),
+                )
+            )
+
+        self._distribution("summary_sample", context, point, fields)
+
+
+_DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], None]] = {
+    "histogram": MetricsEncoder._histogram,
+    "exponential_histogram": MetricsEncoder._exponential_histogram,
+    "summary": MetricsEncoder._summary,
+}
+_FIELD_COUNTS = {"histogram_sample": b"\0\x0c", "exp_histogram_sample": b"\0\x11", "summary_sample": b"\0\x0a"}
+
+
+def _has_head(point: bytes, tag: int) -> bool:
+    """Return whether a point begins with the fields that the head of this tag has."""
+    size = _HEADS[tag].size
+    return (
+        len(point) >= size
+        and point[0] == tag
+        and point[size - 18] == _TAG_TIME
+        and point[size - 9] in (_TAG_DOUBLE, _TAG_INT)
+    )
+
+
+def _value(point: Any) -> tuple[bytes, bytes]:
+    """Return the ``value`` and ``int_value`` fields of a number point or an exemplar."""
+    kind = point.WhichOneof("value")
+    if kind == "as_double":
+        return float8(point.as_double), NULL
+    if kind == "as_int":
+        return float8(point.as_int), int8(point.as_int)
+    return NULL, NULL
+
+
+def _optional_float8(point: Any, name: str) -> bytes:
+    return float8(getattr(point, name)) if point.HasField(name) else NULL

@@ -1,0 +1,1 @@
+"""The schema's migrations, in the order in which they apply."""

@@ -1,0 +1,29 @@
+-- Rollups as continuous aggregates, which TimescaleDB's Community edition keeps up to date itself.
+
+CREATE MATERIALIZED VIEW sample_1m
+WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT
+    time_bucket(INTERVAL '1 minute', time) AS time,
+    series_id,
+    count(value) FILTER (WHERE value <> 'NaN') AS count,
+    sum(value) FILTER (WHERE value <> 'NaN') AS sum,
+    min(value) FILTER (WHERE value <> 'NaN') AS min,
+    max(value) FILTER (WHERE value <> 'NaN') AS max,
+    last(value, time) FILTER (WHERE value <> 'NaN') AS last
+FROM sample
+GROUP BY 1, 2
+WITH NO DATA;
+
+CREATE MATERIALIZED VIEW sample_1h
+WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT
+    time_bucket(INTERVAL '1 hour', time) AS time,
+    series_id,
+    sum(count)::bigint AS count,
+    sum(sum) AS sum,
+    min(min) AS min,
+    max(max) AS max,
+    last(last, time) FILTER (WHERE count > 0) AS last
+FROM sample_1m
+GROUP BY 1, 2
+WITH NO DATA;

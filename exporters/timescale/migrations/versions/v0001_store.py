@@ -1,0 +1,80 @@
+"""The store: dimensions, facts, rollups, views and the reader role."""
+
+from pathlib import Path
+
+import psycopg
+from alembic import context, op
+from psycopg import sql
+
+from exporters.timescale import layout
+from exporters.timescale.schema import READER_ROLE
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    """Make every table, view and role of an empty store, in the layout that is asked for or found possible."""
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    chosen = layout.choose(connection, context.config.attributes["layout"])
+
+    def run(name: str) -> None:
+        script = (_HERE / name).read_text("utf-8")
+        partitioned = "PARTITION BY RANGE (time)" if chosen.native else ""
+        connection.execute(script.replace("%(partitioned)s", partitioned).encode())
+
+    run("0001_dimensions.sql")
+    layout.write_setting(connection, "layout", f'"{chosen.name}"')
+    layout.write_setting(connection, "rollups", '"continuous"' if chosen.community else '"gateway"')
+    run("0001_facts.sql")
+    _make_hypertables(connection, chosen, layout.FACTS)
+    if chosen.community:
+        run("0001_rollups_continuous.sql")
+    else:
+        run("0001_rollups_gateway.sql")
+        _make_hypertables(connection, chosen, layout.ROLLUPS)
+        run("0001_time_indexes.sql")
+    run("0001_views.sql")
+    connection.execute("COMMENT ON TABLE schema_version IS 'Which migrations this schema has.'")
+    connection.execute("COMMENT ON COLUMN schema_version.version_num IS 'The latest migration applied.'")
+    _make_reader(connection)
+
+
+def _make_hypertables(connection: layout.Connection, chosen: layout.Layout, tables: tuple[str, ...]) -> None:
+    if chosen.native:
+        return
+    for table in tables:
+        connection.execute(
+            "SELECT create_hypertable(%s::regclass, by_range('time', INTERVAL '1 day'),"
+            " create_default_indexes => false)",
+            (table,),
+        )
+
+
+def _make_reader(connection: layout.Connection) -> None:
+    """Make the role that queries run as, where this user may; a role is one for all databases of a server."""
+    role = sql.Identifier(READER_ROLE)
+    try:
+        with connection.transaction():
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (READER_ROLE,)).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        pass  # another database of this server is being migrated at this moment
+    except psycopg.errors.InsufficientPrivilege:
+        return
+    try:
+        with connection.transaction():
+            schema = sql.Identifier(connection.execute("SELECT current_schema()").fetchone()[0])  # type: ignore[index]
+            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role))
+            connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(schema, role))
+            connection.execute(
+                sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT ON TABLES TO {}").format(schema, role)
+            )
+    except psycopg.errors.InsufficientPrivilege:
+        pass  # the role belongs to someone else: `obs-hub query` then relies on a read-only transaction alone

@@ -1,0 +1,116 @@
+"""The schema and its migrations, run by Alembic.
+
+Several gateways may start at once on one empty database: whoever gets the advisory lock migrates, the others wait and
+find the work done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from exporters.timescale import layout
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# Advisory locks of this store: any number will do, as long as nobody else uses it.
+MIGRATION_LOCK = 0x0B5_0001
+MAINTENANCE_LOCK = 0x0B5_0002
+DIMENSION_LOCK = 0x0B5_0003
+PARTITION_LOCK = 0x0B5_0004
+
+READER_ROLE = "obs_hub_reader"
+
+
+class SchemaError(Exception):
+    """The schema of this database cannot be used by this version of the gateway."""
+
+
+@dataclass(slots=True, frozen=True)
+class Status:
+    """Which migrations a store has and lacks, oldest first, and its layout."""
+
+    applied: list[str]
+    pending: list[str]
+    layout: layout.Layout | None
+
+
+def migrate(dsn: str, wanted_layout: str = "auto") -> layout.Layout:
+    """Bring the schema up to date and return the layout of the store.
+
+    Raises `SchemaError` when the schema is newer than this gateway, `layout.LayoutError` when the layout is not to be
+    had, and `psycopg.Error` when the database is not reachable or refuses.
+    """
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    with _locked(dsn) as (connection, config):
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        foreign = sorted(set(_applied(connection)) - known)
+        if foreign:
+            raise SchemaError(
+                f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
+                "it was made by a newer one; upgrade this gateway"
+            )
+        config.attributes["layout"] = wanted_layout
+        command.upgrade(config, "head")
+        present = layout.current(connection)
+        assert present is not None, "the first migration records the layout"
+        if wanted_layout not in ("auto", present.name):
+            raise layout.LayoutError(
+                f"layout: {wanted_layout} is configured, but this store was made with layout {present.name} and a "
+                "store keeps its layout; use a new database, or set layout: auto"
+            )
+        return present
+
+
+def status(dsn: str) -> Status:
+    """Return the state of the schema without changing it."""
+    from alembic.script import ScriptDirectory
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        scripts = ScriptDirectory.from_config(_alembic_config())
+        revisions = [f"{s.revision} {s.doc}" for s in reversed(list(scripts.walk_revisions()))]
+        heads = _applied(connection)
+        done = sum(1 for _ in scripts.iterate_revisions(heads[0], "base")) if heads else 0
+        return Status(revisions[:done], revisions[done:], layout.current(connection))
+
+
+def _applied(connection: layout.Connection) -> list[str]:
+    if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
+        return []
+    return [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
+
+
+def _alembic_config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "exporters.timescale:migrations")
+    return config
+
+
+@contextmanager
+def _locked(dsn: str) -> Iterator[tuple[layout.Connection, Config]]:
+    """Yield a connection that holds the migration lock, and an Alembic configuration that runs on it."""
+    import sqlalchemy
+
+    connection: Any = psycopg.connect(dsn)
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
+    )
+    config = _alembic_config()
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        connection.commit()
+        with engine.connect() as wrapped:
+            config.attributes["connection"] = wrapped
+            yield connection, config
+    finally:
+        connection.close()  # which gives up the lock
+        engine.dispose()

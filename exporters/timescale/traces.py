@@ -1,0 +1,111 @@
+"""Encode an ``ExportTraceServiceRequest`` as rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporters.timescale import wire
+from exporters.timescale.copy import NULL, Rows, Texts, hex_or_null, int4, int8, int8_or_null, jsonb, time_and_ns
+from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
+from exporters.timescale.values import string_json
+
+_FIELDS = b"\0\x15"
+_EMPTY_TEXT = b"\0\0\0\0"
+_NO_TRACE = bytes(16)
+_NO_SPAN = bytes(8)
+
+
+def encode_traces(
+    payload: bytes, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
+) -> None:
+    """Encode a request. Raises `google.protobuf.message.DecodeError` when it is malformed."""
+    request = wire.TraceRequest.FromString(payload)
+    encoded: list[bytes] = []
+    intervals: set[int] = set()
+    interval_ns = rows.interval * 1000
+    attributes_json = dimensions.fragments.object
+    for resource_spans in request.resource_spans:
+        resource = resource_spans.resource if resource_spans.HasField("resource") else None
+        resource_field = int8(dimensions.resource(resource, resource_spans.schema_url))
+        for scope_spans in resource_spans.scope_spans:
+            scope = scope_spans.scope if scope_spans.HasField("scope") else None
+            owner = resource_field + int8(dimensions.scope(scope, scope_spans.schema_url))
+            for span in scope_spans.spans:
+                start = span.start_time_unix_nano
+                trace_id = span.trace_id
+                span_id = span.span_id
+                reason = _reason(window, start, trace_id, span_id, span.parent_span_id)
+                if reason is not None:
+                    rejections.add(reason)
+                    continue
+                at, ns = time_and_ns(start)
+                end, end_ns = time_and_ns(span.end_time_unix_nano)
+                encoded.append(
+                    b"".join(
+                        (
+                            _FIELDS,
+                            at,
+                            owner,
+                            int4(span.kind),
+                            ns,
+                            end,
+                            end_ns,
+                            hex_or_null(trace_id),
+                            hex_or_null(span_id),
+                            hex_or_null(span.parent_span_id),
+                            texts[span.trace_state],
+                            texts[span.name] if span.name else _EMPTY_TEXT,
+                            int8_or_null(span.flags),
+                            int4(span.status.code) + texts[span.status.message]
+                            if span.HasField("status")
+                            else NULL + NULL,
+                            jsonb(attributes_json(span.attributes)),
+                            int8_or_null(span.dropped_attributes_count),
+                            jsonb(_list(_event, span.events, dimensions)) if span.events else NULL,
+                            int8_or_null(span.dropped_events_count),
+                            jsonb(_list(_link, span.links, dimensions)) if span.links else NULL,
+                            int8_or_null(span.dropped_links_count),
+                        )
+                    )
+                )
+                intervals.add(start // interval_ns)
+    if encoded:
+        rows.add("span", b"".join(encoded), len(encoded), intervals)
+
+
+def _reason(window: TimeWindow, start: int, trace_id: bytes, span_id: bytes, parent_span_id: bytes) -> str | None:
+    if not start:
+        return NO_TIMESTAMP
+    if len(trace_id) != 16 or trace_id == _NO_TRACE:
+        return BAD_TRACE_ID
+    if len(span_id) != 8 or span_id == _NO_SPAN or len(parent_span_id) not in (0, 8):
+        return BAD_SPAN_ID
+    return window.reason(start)
+
+
+def _list(encode: Any, items: Any, dimensions: Dimensions) -> bytes:
+    return b"[" + b",".join([encode(item, dimensions) for item in items]) + b"]"
+
+
+def _event(event: Any, dimensions: Dimensions) -> bytes:
+    return b'{"time_unix_nano":%d,"name":%b,"attributes":%b,"dropped_attributes_count":%d}' % (
+        event.time_unix_nano,
+        string_json(event.name),
+        dimensions.fragments.object(event.attributes),
+        event.dropped_attributes_count,
+    )
+
+
+def _link(link: Any, dimensions: Dimensions) -> bytes:
+    return (
+        b'{"trace_id":"%b","span_id":"%b","trace_state":%b,"attributes":%b,"dropped_attributes_count":%d,"flags":%d}'
+        % (
+            link.trace_id.hex().encode(),
+            link.span_id.hex().encode(),
+            string_json(link.trace_state),
+            dimensions.fragments.object(link.attributes),
+            link.dropped_attributes_count,
+            link.flags,
+        )
+    )

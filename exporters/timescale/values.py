@@ -1,0 +1,113 @@
+"""How OTLP values are written as JSON, such that nothing is lost and people can read it.
+
+=====================  ===================================================================================
+OTLP ``AnyValue``      JSON
+=====================  ===================================================================================
+string, bool           string, boolean
+int                    a number without a fraction
+double                 a number with one (``5.0``); ``jsonb`` keeps it, which is what tells 5.0 from 5
+array                  array
+kvlist                 object, or ``{"$kvlist": [[key, value], …]}`` when a key starts with ``$`` or comes twice
+bytes                  ``{"$bytes": "base64"}``
+NaN, infinities, -0.0  ``{"$double": "NaN"}``, ``"Infinity"``, ``"-Infinity"``, ``"-0"``
+no value               ``null``
+=====================  ===================================================================================
+
+PostgreSQL stores no NUL character in text or jsonb: it becomes U+FFFD, the replacement character.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from opentelemetry.proto.common.v1 import common_pb2
+
+_json_string = msgspec.json.encode
+
+
+def without_nul(text: str) -> str:
+    """Return the text with each NUL character replaced by U+FFFD."""
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def string_json(text: str) -> bytes:
+    """Return a string as JSON."""
+    return _json_string(without_nul(text))
+
+
+def double_json(value: float) -> bytes:
+    """Return a double as JSON that ``jsonb`` reads back as the same double, and never as an integer."""
+    if value != value:
+        return b'{"$double":"NaN"}'
+    if math.isinf(value):
+        return b'{"$double":"Infinity"}' if value > 0 else b'{"$double":"-Infinity"}'
+    if value == 0 and math.copysign(1, value) < 0:
+        return b'{"$double":"-0"}'
+    text = repr(value)
+    # 1e+22 would come out of jsonb as 10000000000000000000000, an integer.
+    return (f"{value:.1f}" if "e+" in text else text).encode()
+
+
+def _array_json(value: common_pb2.ArrayValue) -> bytes:
+    return b"[" + b",".join([any_value_json(item) for item in value.values]) + b"]"
+
+
+def _kvlist_json(value: common_pb2.KeyValueList) -> bytes:
+    pairs = sorted((string_json(item.key), any_value_json(item.value)) for item in value.values)
+    if any(key.startswith(b'"$') for key, _ in pairs) or len({key for key, _ in pairs}) < len(pairs):
+        return b'{"$kvlist":[' + b",".join([b"[%b,%b]" % pair for pair in pairs]) + b"]}"
+    return b"{" + b",".join([b"%b:%b" % pair for pair in pairs]) + b"}"
+
+
+_ENCODERS: dict[str | None, Callable[[Any], bytes]] = {
+    "string_value": string_json,
+    "bool_value": lambda value: b"true" if value else b"false",
+    "int_value": lambda value: b"%d" % value,
+    "double_value": double_json,
+    "array_value": _array_json,
+    "kvlist_value": _kvlist_json,
+    "bytes_value": lambda value: b'{"$bytes":"%b"}' % b64encode(value),
+}
+
+
+def any_value_json(value: common_pb2.AnyValue) -> bytes:
+    """Return an ``AnyValue`` as JSON (see the table above)."""
+    kind = value.WhichOneof("value")
+    encode = _ENCODERS.get(kind)
+    return b"null" if encode is None else encode(getattr(value, kind or ""))
+
+
+class Fragments(dict[bytes, bytes]):
+    """JSON members (``"key":value``) by the serialized ``KeyValue`` they stand for.
+
+    Telemetry repeats the same attributes over and over, so most look-ups hit. Long ones are likely unique and are not
+    kept; when the rest outgrows ``limit`` entries all are forgotten, which costs one decoding each.
+    """
+
+    _LONGEST = 256
+
+    def __init__(self, limit: int = 30_000) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __missing__(self, raw: bytes) -> bytes:
+        """Decode a ``KeyValue``. Raises `google.protobuf.message.DecodeError` when it is malformed."""
+        pair = common_pb2.KeyValue.FromString(raw)
+        member = string_json(pair.key) + b":" + any_value_json(pair.value)
+        if len(raw) <= self._LONGEST:
+            if len(self) >= self._limit:
+                self.clear()
+            self[raw] = member
+        return member
+
+    def object(self, attributes: Iterable[bytes]) -> bytes:
+        """Return serialized attributes as a JSON object, in the order they came."""
+        return b"{" + b",".join([self[raw] for raw in attributes]) + b"}"
+
+    def canonical(self, attributes: Iterable[bytes]) -> bytes:
+        """Return serialized attributes as a JSON object in an order that does not depend on theirs."""
+        return b"{" + b",".join(sorted([self[raw] for raw in attributes])) + b"}"

@@ -1,0 +1,206 @@
+"""One connection that commits batches: receipts, dimensions and facts in one transaction."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psycopg
+from psycopg import sql
+
+from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
+from exporters.timescale.dimensions import TABLES
+from exporters.timescale.dimensions import Rows as DimensionRows
+from exporters.timescale.layout import Connection, Layout
+from exporters.timescale.partitions import Partitions
+from exporters.timescale.schema import DIMENSION_LOCK
+from gateway.pipeline import Prepared, RefusedError, UnavailableError
+
+
+@dataclass(slots=True)
+class PreparedRows(Prepared):
+    """A batch encoded as rows.
+
+    ``generation`` says which generation of the dimensions its keys come from; ``timestamped`` whether any record
+    carries a timestamp, without which two equal batches are two batches.
+    """
+
+    rows: Rows | None = None
+    generation: int = 0
+    timestamped: bool = True
+
+
+class DimensionsCollectedError(Exception):
+    """Unused dimensions were removed since the batches were encoded: their keys must be computed anew."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"dimensions were collected, the store is at epoch {epoch}")
+        self.epoch = epoch
+
+
+_COPY = {
+    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    for table, columns in COLUMNS.items()
+}
+_INSERT_DIMENSIONS = {
+    table: sql.SQL(
+        "INSERT INTO {table} AS known ({}, epoch) SELECT {}, %s FROM unnest({}) AS new ({})"
+        " ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch WHERE known.epoch < excluded.epoch"
+    ).format(
+        sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
+        # jsonb travels as text, which psycopg sends as it is.
+        sql.SQL(", ").join(sql.SQL("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
+        sql.SQL(", ").join(sql.SQL("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
+        sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
+        table=sql.Identifier(table),
+    )
+    for table, columns in TABLES.items()
+}
+_INSERT_RECEIPTS = (
+    "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
+    " ON CONFLICT DO NOTHING RETURNING digest"
+)
+
+
+class Writer:
+    """Commits batches on a connection of its own, which it opens when needed and again after it broke."""
+
+    def __init__(
+        self, dsn: str, present: Layout, partitions: Partitions, timeout: timedelta, direct_copy_rows: int | None
+    ) -> None:
+        self._dsn = dsn
+        self._layout = present
+        self._partitions = partitions
+        self._timeout = timeout
+        self._direct_copy_rows = direct_copy_rows if present.community else None
+        self._connection: Connection | None = None
+
+    def write(self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None) -> list[bool]:
+        """Store the batches in one transaction. Returns, for each, whether it was new.
+
+        Blocks. Raises `UnavailableError` when trying again may help, `RefusedError` when the database will never take
+        these rows, and `DimensionsCollectedError` when they were encoded under another epoch. Nothing is stored then.
+        """
+        try:
+            try:
+                return self._transaction(batches, dimensions, epoch)
+            except psycopg.errors.CheckViolation:
+                if not self._layout.native:
+                    raise
+                # A partition that was there is gone; make it again and try once more.
+                self._partitions.forget()
+                return self._transaction(batches, dimensions, epoch)
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
+            raise RefusedError(f"PostgreSQL refuses the records: {_message(error)}") from error
+        except psycopg.Error as error:
+            self.close()
+            raise UnavailableError(f"PostgreSQL is not available: {_message(error)}") from error
+
+    def interrupt(self) -> None:
+        """Break the connection under a commit that does not end. May be called from another thread."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
+        try:
+            with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:
+                its_socket.shutdown(socket.SHUT_RDWR)
+        except (OSError, psycopg.Error):
+            pass  # it ended meanwhile
+
+    def close(self) -> None:
+        """Close the connection. The next write opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            milliseconds = self._timeout // timedelta(milliseconds=1)
+            self._connection = connect(
+                self._dsn,
+                f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
+            )
+        return self._connection
+
+    def _transaction(self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None) -> list[bool]:
+        connection = self._connect()
+        if self._layout.native:
+            self._make_partitions(connection, batches)
+        digests = sorted({batch.batch.digest for batch in batches if batch.timestamped})
+        with connection.transaction():
+            with connection.pipeline():
+                # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
+                # statement of its own, so that it is as of after the lock.
+                connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (DIMENSION_LOCK,))
+                epoch_now = connection.execute("SELECT epoch FROM dimension_epoch")
+                receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
+            if (found := epoch_now.fetchone()) is None or found[0] != epoch:
+                raise DimensionsCollectedError(0 if found is None else found[0])
+            new_digests = {row[0].bytes for row in receipts}
+            new = []
+            for batch in batches:
+                new.append(not batch.timestamped or batch.batch.digest in new_digests)
+                new_digests.discard(batch.batch.digest)  # the second of two equal batches in one commit is not new
+            rows = [batch.rows for batch, is_new in zip(batches, new, strict=True) if is_new and batch.rows]
+            self._store(connection, rows, dimensions, epoch)
+        return new
+
+    def _make_partitions(self, connection: Connection, batches: Sequence[PreparedRows]) -> None:
+        needed: dict[str, set[int]] = {}
+        for batch in batches:
+            for table, intervals in (batch.rows.intervals if batch.rows else {}).items():
+                needed.setdefault(table, set()).update(intervals)
+        for table, intervals in needed.items():
+            self._partitions.ensure(connection, table, intervals)
+
+    def _store(
+        self, connection: Connection, rows: Sequence[Rows], dimensions: DimensionRows, epoch: int | None
+    ) -> None:
+        for table, its_rows in dimensions.items():
+            columns = zip(*its_rows.values(), strict=True)
+            connection.execute(_INSERT_DIMENSIONS[table], [epoch, *(list(map(_text, column)) for column in columns)])
+        for table, copy in _COPY.items():
+            chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
+            if not chunks:
+                continue
+            if table == "sample" and self._direct_copy_rows is not None:
+                direct = sum(batch.count for batch in rows) >= self._direct_copy_rows
+                connection.execute(f"SET LOCAL timescaledb.enable_direct_compress_copy = {'on' if direct else 'off'}")
+            with connection.cursor().copy(copy) as stream:
+                stream.write(HEADER)
+                for chunk in chunks:
+                    stream.write(chunk)
+                stream.write(TRAILER)
+        minutes = sorted(set().union(*(batch.minutes for batch in rows)))
+        if minutes:
+            connection.execute(
+                "INSERT INTO rollup_pending (minute) SELECT to_timestamp(m * 60) FROM unnest(%s::bigint[]) AS m",
+                (minutes,),
+            )
+
+
+def connect(dsn: str, options: str = "") -> Connection:
+    """Open a connection in autocommit mode. ``options`` are added to those of the connection string."""
+    parameters = psycopg.conninfo.conninfo_to_dict(dsn)
+    its_options = " ".join(filter(None, (str(parameters.get("options") or ""), options)))
+    return psycopg.connect(
+        dsn,
+        autocommit=True,
+        options=its_options,
+        application_name=str(parameters.get("application_name") or "obs-hub"),
+        connect_timeout=int(parameters.get("connect_timeout") or 5),
+    )
+
+
+def _text(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _message(error: psycopg.Error) -> str:
+    return error.diag.message_primary or str(error).strip() or type(error).__name__

@@ -1,0 +1,69 @@
+"""What the pipeline reports about itself, as OpenTelemetry instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from gateway.pipeline.batch import Signal
+
+
+class Instruments:
+    """The pipeline's instruments, made from one meter.
+
+    Names begin with ``obs_hub.``; the attribute ``signal`` is metrics, logs or traces.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self.accepted = meter.create_counter(
+            "obs_hub.records.accepted", "{record}", "Records acknowledged: every exporter of the signal has them"
+        )
+        self.refused = meter.create_counter(
+            "obs_hub.records.refused",
+            "{record}",
+            "Records refused, by reason; those of undecodable requests not counted",
+        )
+        self.requests_refused = meter.create_counter(
+            "obs_hub.requests.refused", "{request}", "Requests refused as a whole, by reason"
+        )
+        self.stored = meter.create_counter("obs_hub.records.stored", "{record}", "Records newly stored, by exporter")
+        self.duplicate = meter.create_counter(
+            "obs_hub.records.duplicate", "{record}", "Records of batches that the exporter's destination already had"
+        )
+        self.commit_duration = meter.create_histogram(
+            "obs_hub.commit.duration",
+            "s",
+            "Time one commit took",
+            explicit_bucket_boundaries_advisory=[
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+            ],
+        )  # fmt: skip
+        self.commit_records = meter.create_histogram(
+            "obs_hub.commit.records",
+            "{record}",
+            "Records in one commit",
+            explicit_bucket_boundaries_advisory=[1, 10, 100, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000],
+        )
+        self.commit_batches = meter.create_histogram(
+            "obs_hub.commit.batches",
+            "{batch}",
+            "Batches in one commit",
+            explicit_bucket_boundaries_advisory=[1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000],
+        )
+
+    def refuse(self, signal: Signal, reason: str, records: int = 0) -> None:
+        """Count a request refused as a whole; ``records`` is 0 when they could not be counted."""
+        attributes = {"signal": signal.value, "reason": reason}
+        self.requests_refused.add(1, attributes)
+        if records:
+            self.refused.add(records, attributes)
+
+    def observe(self, name: str, unit: str, description: str, read: Callable[[], float]) -> None:
+        """Report what ``read`` returns at each collection."""
+
+        def callback(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(read())]
+
+        self._meter.create_observable_gauge(name, [callback], unit, description)

@@ -1,0 +1,101 @@
+"""The pipeline: admits batches, hands each to the exporters of its signal, and answers for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.delivery import Delivery
+from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, OverloadedError, RefusedError
+from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.interfaces import Outcome, Prepared
+
+_REASONS: dict[type[DeliveryError], str] = {
+    MalformedPayloadError: "malformed",
+    OverloadedError: "overloaded",
+    RefusedError: "refused",
+}
+
+
+class Pipeline:
+    """Implements `gateway.pipeline.Consumer`.
+
+    ``max_in_flight`` bounds the bytes of payload that are admitted and not yet answered for; beyond it batches are
+    refused as overloaded, except that one batch alone is always admitted.
+    """
+
+    def __init__(
+        self, routes: Mapping[Signal, Sequence[Delivery]], max_in_flight: int, instruments: Instruments
+    ) -> None:
+        self._routes = routes
+        self._max_in_flight = max_in_flight
+        self._instruments = instruments
+        self._in_flight = 0
+        self._tasks: set[asyncio.Task[Outcome]] = set()
+        instruments.observe(
+            "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight
+        )
+
+    async def accept(self, batch: Batch) -> Outcome:
+        """Return when every exporter of the batch's signal holds it durably. Raises `DeliveryError`."""
+        if self._in_flight and self._in_flight + len(batch.payload) > self._max_in_flight:
+            self._instruments.refuse(batch.signal, "overloaded")
+            raise OverloadedError(
+                f"{self._in_flight} bytes wait to be stored, of at most {self._max_in_flight} "
+                "(setting service.delivery.max_in_flight)"
+            )
+        # A client that gives up cancels this call. Its batch is on the way all the same, and occupies memory until
+        # it has arrived.
+        task = asyncio.create_task(self._deliver(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def refuse(self, signal: Signal, reason: str) -> None:
+        """Count a request that was refused before it became a batch."""
+        self._instruments.refuse(signal, reason)
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until every admitted batch is answered for. Returns whether that came true in time."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        return not self._tasks
+
+    def _forget(self, task: asyncio.Task[Outcome]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here, in case that nobody waits for it any more
+
+    async def _deliver(self, batch: Batch) -> Outcome:
+        size = len(batch.payload)
+        self._in_flight += size
+        try:
+            prepared = await self._to_all(batch)
+        except DeliveryError as error:
+            self._instruments.refuse(batch.signal, _REASONS.get(type(error), "unavailable"))
+            raise
+        finally:
+            self._in_flight -= size
+        if not prepared:
+            return Outcome()
+        worst = max(prepared, key=lambda each: each.outcome.rejected)
+        attributes = {"signal": batch.signal.value}
+        self._instruments.accepted.add(worst.records, attributes)
+        if worst.outcome.rejected:
+            self._instruments.refused.add(worst.outcome.rejected, attributes | {"reason": "rejected"})
+        return worst.outcome
+
+    async def _to_all(self, batch: Batch) -> list[Prepared]:
+        deliveries = self._routes.get(batch.signal, ())
+        if not deliveries:
+            raise RefusedError(
+                f"this gateway has no pipeline for {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
+            )
+        if len(deliveries) == 1:
+            return [await deliveries[0].deliver(batch)]
+        results = await asyncio.gather(*(each.deliver(batch) for each in deliveries), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, Prepared)]
