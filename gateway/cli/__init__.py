@@ -1,0 +1,45 @@
+"""The command line, ``obs-hub``. Each command is one module, loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from gateway import __version__
+
+_COMMANDS = {
+    "up": "gateway.cli.run:up",
+    "serve": "gateway.cli.run:serve",
+    "send": "gateway.cli.send:send",
+    "query": "gateway.cli.query:query",
+    "doctor": "gateway.cli.doctor:doctor",
+    "config": "gateway.cli.config:config",
+    "db": "gateway.cli.db:db",
+    "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is needed: ``obs-hub --help`` need not load a database driver."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = _COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="obs-hub")
+def main() -> None:
+    """The Observability Hub: OpenTelemetry in, TimescaleDB or PostgreSQL out.
+
+    Start with `obs-hub up`: it needs nothing else, and shows what to try next.
+    """

@@ -90,7 +90,7 @@ class Pipeline:
         deliveries = self._routes.get(batch.signal, ())
         if not deliveries:
             raise RefusedError(
-                f"this gateway has no pipeline for {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
+                f"no pipeline takes {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
             )
         if len(deliveries) == 1:
             return [await deliveries[0].deliver(batch)]

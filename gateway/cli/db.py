@@ -1,0 +1,67 @@
+"""``obs-hub db``: the schema of the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import psycopg
+
+from exporters.timescale import schema
+from exporters.timescale.layout import LayoutError
+from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+
+
+@click.group()
+def db() -> None:
+    """Look after the schema of the store.
+
+    The gateway migrates its store when it starts; these commands do and show the same by hand.
+    """
+
+
+@db.command()
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "timescale", "native"]),
+    default="auto",
+    show_default=True,
+    help="Layout of a store that does not exist yet.",
+)
+@config_option
+@data_dir_option
+@dsn_option
+def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
+    """Bring the schema up to date. Safe to run while gateways run, and several at once."""
+    target = store_dsn(dsn, config_path, data_dir)
+    try:
+        pending = schema.status(target).pending
+        present = schema.migrate(target, layout)
+    except (schema.SchemaError, LayoutError) as error:
+        raise click.ClickException(str(error)) from error
+    except psycopg.Error as error:
+        raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
+    for revision in pending:
+        click.echo(f"applied {revision}")
+    click.echo(f"The schema is up to date: {present.describe()}.")
+
+
+@db.command()
+@config_option
+@data_dir_option
+@dsn_option
+def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
+    """Show which migrations the store has. Exits with 1 when some are pending."""
+    try:
+        found = schema.status(store_dsn(dsn, config_path, data_dir))
+    except psycopg.Error as error:
+        raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
+    if found.layout is not None:
+        click.echo(found.layout.describe())
+    for revision in found.applied:
+        click.echo(f"applied  {revision}")
+    for revision in found.pending:
+        click.echo(f"pending  {revision}")
+    if found.pending:
+        click.echo("Run `obs-hub db migrate`, or start the gateway.")
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,158 @@
+"""``obs-hub doctor``: what is reachable, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import grpc
+import psycopg
+
+from exporters.timescale import schema
+from gateway.addresses import addresses, take
+from gateway.assembly import configured_dsn
+from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.config import Config
+from gateway.datadir import DataDir, Running, read_running
+
+_LOW_DISK = 2 * 2**30
+
+
+@dataclass(slots=True, frozen=True)
+class Finding:
+    """One thing looked at. ``ok`` is None where nothing can be said; ``advice`` says what to do."""
+
+    ok: bool | None
+    subject: str
+    detail: str
+    advice: str = ""
+
+
+@click.command()
+@config_option
+@data_dir_option
+def doctor(config_path: Path | None, data_dir: Path | None) -> None:
+    """Look at everything the hub needs and say what is wrong and what to do. Exits with 1 when something is."""
+    config = load_config(config_path)
+    failed = False
+    for finding in examine(config, DataDir.resolve(data_dir)):
+        mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("--", "yellow")}[finding.ok]
+        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {finding.subject}: {finding.detail}")
+        if finding.advice:
+            click.echo(f"      -> {finding.advice}")
+        failed = failed or finding.ok is False
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def examine(config: Config, data_dir: DataDir) -> Iterator[Finding]:
+    """Look at configuration, data directory, listeners and store, in this order."""
+    yield Finding(True, "configuration", f"{config.source or 'embedded defaults'}")
+    for warning in config.warnings:
+        yield Finding(None, "configuration", str(warning))
+    yield from _examine_data_dir(data_dir)
+    running = read_running(data_dir)
+    if running is None:
+        yield Finding(None, "hub", f"none runs on {data_dir.path}", "start one with `obs-hub up` or `obs-hub serve`")
+        yield from _examine_addresses(config)
+    else:
+        yield Finding(True, "hub", f"runs as process {running.pid}")
+        yield from _examine_listeners(running)
+    yield from _examine_store(config, running)
+
+
+def _examine_data_dir(data_dir: DataDir) -> Iterator[Finding]:
+    path = data_dir.path
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding(False, "data directory", f"{existing} is not writable", "give it to this user, or use --data-dir")
+        return
+    free = shutil.disk_usage(existing).free
+    detail = f"{path}, {free / 2**30:.1f} GiB free"
+    if free < _LOW_DISK:
+        yield Finding(False, "data directory", detail, "free some space, or shorten exporters.timescale.retention")
+    else:
+        yield Finding(True, "data directory", detail)
+
+
+def _examine_addresses(config: Config) -> Iterator[Finding]:
+    for setting, address in addresses(config):
+        try:
+            take(address).close()
+        except OSError as error:
+            port = address.rpartition(":")[2]
+            advice = f"end what listens there (`ss -ltnp 'sport = :{port}'`), or change {setting}"
+            yield Finding(False, f"address {address}", error.strerror or str(error), advice)
+        else:
+            yield Finding(True, f"address {address}", "free")
+
+
+def _examine_listeners(running: Running) -> Iterator[Finding]:
+    checks: dict[str, Callable[[str], str]] = {"grpc": _grpc_health, "http": _http_answer}
+    for name, address in running.endpoints.items():
+        check = checks.get(name.split()[-1])
+        if check is None:
+            continue
+        try:
+            yield Finding(True, f"{name} on {address}", check(address))
+        except Exception as error:
+            yield Finding(False, f"{name} on {address}", str(error).splitlines()[0], "look into the hub's log")
+
+
+def _grpc_health(address: str) -> str:
+    from grpc_health.v1 import health_pb2
+
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            status = check(health_pb2.HealthCheckRequest(), timeout=5).status
+        except grpc.RpcError as error:
+            raise OSError(error.details()) from error
+    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
+    if name != "SERVING":
+        raise OSError(f"says {name}")
+    return "serving"
+
+
+def _http_answer(address: str) -> str:
+    """An empty export is valid, and stores nothing."""
+    import http.client
+
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("POST", "/v1/logs", body=b"", headers={"Content-Type": "application/x-protobuf"})
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 200:
+        raise OSError(f"answers {status}")
+    return "serving"
+
+
+def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]:
+    dsn = (running.dsn if running else None) or configured_dsn(config)
+    if dsn is None:
+        yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
+        return
+    try:
+        found = schema.status(dsn)
+    except psycopg.Error as error:
+        advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
+        yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
+        return
+    if found.layout is None:
+        yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
+        return
+    yield Finding(True, "store", found.layout.describe())
+    if found.pending:
+        yield Finding(False, "schema", f"{len(found.pending)} migrations pending", "run `obs-hub db migrate`")
+    else:
+        yield Finding(True, "schema", "up to date")

@@ -1,0 +1,71 @@
+"""Options that several commands have, and how they find the hub they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.assembly import configured_dsn
+from gateway.config import Config, ConfigError, load, resolve_path
+from gateway.datadir import DataDir, Running, read_running
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def config_option(function: _F) -> _F:
+    """Add ``--config``."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Configuration file. Default: $OBSHUB_CONFIG, or the embedded defaults.",
+    )(function)
+
+
+def data_dir_option(function: _F) -> _F:
+    """Add ``--data-dir``."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where the hub keeps its data. Default: $OBSHUB_DATA_DIR, or the XDG state folder.",
+    )(function)
+
+
+def dsn_option(function: _F) -> _F:
+    """Add ``--dsn``."""
+    return click.option(
+        "--dsn", help="PostgreSQL connection string of the store. Default: the one of the running hub, or configured."
+    )(function)
+
+
+def load_config(config_path: Path | None) -> Config:
+    """Load the configuration, or end with its errors, one a line."""
+    try:
+        return load(resolve_path(config_path))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def running_hub(data_dir: Path | None) -> Running | None:
+    """Return what the hub that runs on a data directory says of itself, or None."""
+    return read_running(DataDir.resolve(data_dir))
+
+
+def store_dsn(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> str:
+    """Return the store to talk to: as given, of the running hub, or configured. Ends with what to do otherwise."""
+    if dsn:
+        return dsn
+    running = running_hub(data_dir)
+    if running is not None and running.dsn:
+        return running.dsn
+    configured = configured_dsn(load_config(config_path))
+    if configured:
+        return configured
+    raise click.ClickException(
+        f"no hub runs on {DataDir.resolve(data_dir)}, and its embedded PostgreSQL with it; "
+        "start one with `obs-hub up`, name another --data-dir, or give --dsn"
+    )

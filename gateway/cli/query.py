@@ -1,0 +1,137 @@
+"""``obs-hub query``: SQL on the store, read-only."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+import psycopg.sql
+
+from exporters.timescale.schema import READER_ROLE
+from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+
+_MOST_ROWS = 1_000
+
+
+@click.command()
+@click.argument("sql")
+@click.option("--csv", "output", flag_value="csv", help="Print a header line and rows as CSV, as many as there are.")
+@click.option("--json", "output", flag_value="json", help="Print an array of objects.")
+@config_option
+@data_dir_option
+@dsn_option
+def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
+    """Run one SQL statement on the store and print what it returns.
+
+    It runs read-only. The views to start with are metrics, metrics_1m, metrics_1h, histograms, logs, events and spans.
+
+    \b
+    obs-hub query "SELECT time, value FROM metrics WHERE name = 'system.memory.utilization' LIMIT 5"
+    obs-hub query --csv "SELECT * FROM spans WHERE duration_ms > 500" > slow.csv
+    """
+    try:
+        with psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection:
+            columns, rows = run_read_only(connection, sql.encode())
+            _PRINTERS[output or "table"](columns, rows)
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stderr.close()
+    except psycopg.Error as error:
+        raise click.ClickException(_explain(error)) from error
+
+
+def run_read_only(
+    connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed
+) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """Run one statement in a read-only transaction, as the reader role where it exists.
+
+    Returns the column names and the rows, which arrive as they are asked for.
+    """
+    connection.execute("SET TRANSACTION READ ONLY")
+    if connection.execute(
+        "SELECT 1 FROM pg_roles WHERE rolname = %s AND pg_has_role(current_user, oid, 'SET')", (READER_ROLE,)
+    ).fetchone():
+        connection.execute(f"SET LOCAL ROLE {READER_ROLE}")
+    cursor = connection.cursor()
+    rows = cursor.stream(statement)
+    first = next(rows, None)
+    columns = [column.name for column in cursor.description or ()]
+
+    def all_rows() -> Iterator[Sequence[Any]]:
+        if first is not None:
+            yield first
+            yield from rows
+
+    return columns, all_rows()
+
+
+def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    shown = 0
+    for row in rows:
+        if shown == _MOST_ROWS:
+            table.caption = f"the first {_MOST_ROWS} rows; --csv and --json print all"
+            break
+        table.add_row(*(Text(_cell(value), justify=_side(value)) for value in row))
+        shown += 1
+    console = Console()
+    console.print(table)
+    console.print(f"({shown} row{'' if shown == 1 else 's'})", style="dim")
+
+
+def _print_csv(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _print_json(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
+    separator = "["
+    for row in rows:
+        record = dict(zip(columns, map(_json_value, row), strict=True))
+        click.echo(separator + json.dumps(record, ensure_ascii=False, default=str), nl=False)
+        separator = ",\n "
+    click.echo("[]" if separator == "[" else "]")
+
+
+_PRINTERS = {"table": _print_table, "csv": _print_csv, "json": _print_json}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    return str(value)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and value - value != 0:  # NaN and infinities, which JSON has not
+        return str(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _side(value: Any) -> Any:
+    return "right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
+
+
+def _explain(error: psycopg.Error) -> str:
+    message = error.diag.message_primary or str(error).strip()
+    hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.InsufficientPrivilege):
+        hint = " (obs-hub query reads only; use psql to change something)"
+    return message + hint

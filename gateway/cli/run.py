@@ -1,0 +1,74 @@
+"""``obs-hub up`` and ``obs-hub serve``: run a hub until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from exporters.timescale.layout import LayoutError
+from exporters.timescale.schema import SchemaError
+from gateway import logs
+from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.config import Config
+from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
+from gateway.embedded import EmbeddedPostgresError
+
+_FIRST_QUERY = "SELECT time, name, value, unit FROM metrics WHERE name LIKE 'system.%' ORDER BY time DESC LIMIT 10"
+
+
+@click.command()
+@config_option
+@data_dir_option
+def up(config_path: Path | None, data_dir: Path | None) -> None:
+    """Run the whole hub: embedded PostgreSQL, gateway and this machine's metrics.
+
+    It listens on loopback for OTLP, gRPC on 4317 and HTTP on 4318, and keeps everything in the data directory. Ctrl-C
+    stops it; nothing that was acknowledged is lost.
+    """
+
+    def welcome(endpoints: dict[str, str], dsn: str | None) -> None:
+        click.echo("\nThe hub is up.\n")
+        for name, address in endpoints.items():
+            scheme = "http://" if name.endswith((" http", " grpc")) else ""
+            click.echo(f"  {'OTLP/' + name.split()[-1]:<12}{scheme}{address}")
+        click.echo(f"  {'store':<12}{dsn}")
+        click.echo("\nThe first metrics of this machine arrive within seconds. In another terminal:\n")
+        option = f" --data-dir {data_dir}" if data_dir else ""
+        click.echo(f'  {Path(sys.argv[0])} query{option} "{_FIRST_QUERY}"\n')
+        click.echo("Ctrl-C stops the hub.")
+
+    _run(load_config(config_path), data_dir, 1, welcome)
+
+
+@click.command()
+@config_option
+@data_dir_option
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that share the ports. More than one pays off when one core is not enough.",
+)
+def serve(config_path: Path | None, data_dir: Path | None, workers: int) -> None:
+    """Run the gateway as a service, as its configuration file says.
+
+    Logs go to standard error, one JSON object a line unless that is a terminal. SIGTERM stops it cleanly.
+    """
+
+    def announce(endpoints: dict[str, str], _: str | None) -> None:
+        click.echo("ready: " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()), err=True)
+
+    _run(load_config(config_path), data_dir, workers, announce)
+
+
+def _run(config: Config, data_dir: Path | None, workers: int, announce: object) -> None:
+    from gateway import supervisor
+
+    logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
+    try:
+        supervisor.run(config, DataDir.resolve(data_dir), workers, announce)  # type: ignore[arg-type]
+    except (AlreadyRunningError, DataDirError, EmbeddedPostgresError, SchemaError, LayoutError, OSError) as error:
+        raise click.ClickException(str(error)) from error

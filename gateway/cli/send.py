@@ -1,0 +1,218 @@
+"""``obs-hub send``: one synthetic record, from a client's end to the store and back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+import psycopg
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from psycopg import sql
+
+from gateway import __version__
+from gateway.cli.options import config_option, data_dir_option, dsn_option, running_hub, store_dsn
+from gateway.cli.query import run_read_only
+
+_MARK = "obs_hub.synthetic.id"
+_F = Callable[..., None]
+
+
+@click.group()
+def send() -> None:
+    """Send one synthetic record and confirm that it can be read from the store.
+
+    It travels like anybody's: as OTLP over gRPC to the gateway, or to Alloy in front of it.
+
+    \b
+    obs-hub send metric room.temperature 21.5 --unit Cel --attribute room=kitchen
+    obs-hub send log "backup finished" --severity warn
+    obs-hub send span "GET /cart" --duration 0.12
+    obs-hub send event order.placed --body '{"total": 12.5}'
+    """
+
+
+def _options(function: _F) -> _F:
+    for option in (
+        dsn_option,
+        data_dir_option,
+        config_option,
+        click.option("--no-confirm", is_flag=True, help="Do not look for the record in the store."),
+        click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the store."),
+        click.option("--endpoint", help="OTLP/gRPC address. Default: the running hub's, or 127.0.0.1:4317."),
+        click.option("--service", default="obs-hub-send", show_default=True, help="service.name of the sender."),
+        click.option("-a", "--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="May be repeated."),
+    ):
+        function = option(function)
+    return function
+
+
+@send.command()
+@click.argument("name")
+@click.argument("value", type=float)
+@click.option("--unit", default="1", show_default=True, help="Unit in UCUM notation.")
+@_options
+def metric(name: str, value: float, unit: str, **options: Any) -> None:
+    """Send one gauge point."""
+    request = metrics_service_pb2.ExportMetricsServiceRequest()
+    resource_metrics = request.resource_metrics.add()
+    scope_metrics = resource_metrics.scope_metrics.add()
+    point = scope_metrics.metrics.add(name=name, unit=unit).gauge.data_points.add()
+    point.time_unix_nano, point.as_double = time.time_ns(), value
+    mark = _describe(resource_metrics.resource, scope_metrics.scope, point.attributes, options)
+    _deliver("metrics.v1.MetricsService", request, "metrics", mark, options)
+
+
+@send.command()
+@click.argument("body")
+@click.option(
+    "--severity",
+    type=click.Choice(["trace", "debug", "info", "warn", "error", "fatal"]),
+    default="info",
+    show_default=True,
+    help="How severe it is.",
+)
+@_options
+def log(body: str, severity: str, **options: Any) -> None:
+    """Send one log record."""
+    request, record = _log_record(options, mark := uuid.uuid4().hex)
+    record.severity_text = severity.upper()
+    record.severity_number = 1 + 4 * ["trace", "debug", "info", "warn", "error", "fatal"].index(severity)
+    record.body.string_value = body
+    _deliver("logs.v1.LogsService", request, "logs", mark, options)
+
+
+@send.command()
+@click.argument("name")
+@click.option("--body", help="The event's body, as JSON.")
+@_options
+def event(name: str, body: str | None, **options: Any) -> None:
+    """Send one event."""
+    import json
+
+    request, record = _log_record(options, mark := uuid.uuid4().hex)
+    record.event_name, record.severity_number = name, 9
+    if body is not None:
+        try:
+            _set_value(record.body, json.loads(body))
+        except ValueError as error:
+            raise click.BadParameter(f"not JSON: {error}", param_hint="--body") from error
+    _deliver("logs.v1.LogsService", request, "events", mark, options)
+
+
+@send.command()
+@click.argument("name")
+@click.option("--duration", default=0.1, show_default=True, help="Seconds.")
+@_options
+def span(name: str, duration: float, **options: Any) -> None:
+    """Send one root span that ends now."""
+    request = trace_service_pb2.ExportTraceServiceRequest()
+    resource_spans = request.resource_spans.add()
+    scope_spans = resource_spans.scope_spans.add()
+    one = scope_spans.spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), name=name, kind=1)
+    one.end_time_unix_nano = time.time_ns()
+    one.start_time_unix_nano = one.end_time_unix_nano - round(duration * 1e9)
+    mark = _describe(resource_spans.resource, scope_spans.scope, one.attributes, options)
+    _deliver("trace.v1.TraceService", request, "spans", mark, options)
+
+
+def _log_record(options: dict[str, Any], mark: str) -> tuple[logs_service_pb2.ExportLogsServiceRequest, Any]:
+    request = logs_service_pb2.ExportLogsServiceRequest()
+    resource_logs = request.resource_logs.add()
+    scope_logs = resource_logs.scope_logs.add()
+    record = scope_logs.log_records.add()
+    record.time_unix_nano = record.observed_time_unix_nano = time.time_ns()
+    _describe(resource_logs.resource, scope_logs.scope, record.attributes, options, mark)
+    return request, record
+
+
+def _describe(resource: Any, scope: Any, attributes: Any, options: dict[str, Any], mark: str | None = None) -> str:
+    """Fill in who sends and the attributes given; return the mark by which the record is found again."""
+    mark = mark or uuid.uuid4().hex
+    for key, value in (("service.name", options["service"]), ("host.name", socket.gethostname())):
+        resource.attributes.add(key=key).value.string_value = value
+    scope.name, scope.version = "obs-hub send", __version__
+    attributes.add(key=_MARK).value.string_value = mark
+    for text in options["attributes"]:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--attribute")
+        attributes.add(key=key).value.string_value = value
+    return mark
+
+
+def _set_value(target: Any, value: object) -> None:
+    """Set an ``AnyValue`` from what JSON gives."""
+    match value:
+        case bool():
+            target.bool_value = value
+        case int():
+            target.int_value = value
+        case float():
+            target.double_value = value
+        case str():
+            target.string_value = value
+        case list():
+            target.array_value.SetInParent()
+            for item in value:
+                _set_value(target.array_value.values.add(), item)
+        case dict():
+            target.kvlist_value.SetInParent()
+            for key, item in value.items():
+                _set_value(target.kvlist_value.values.add(key=key).value, item)
+        case _:
+            target.SetInParent()
+
+
+def _deliver(service: str, request: Message, view: str, mark: str, options: dict[str, Any]) -> None:
+    endpoint = options["endpoint"] or _own_endpoint(options["data_dir"]) or "127.0.0.1:4317"
+    began = time.perf_counter()
+    try:
+        with grpc.insecure_channel(endpoint.removeprefix("http://")) as channel:
+            export: Any = channel.unary_unary(f"/opentelemetry.proto.collector.{service}/Export")
+            export(request.SerializeToString(), timeout=options["timeout"])
+    except grpc.RpcError as error:
+        code = error.code().name
+        advice = " Start a gateway with `obs-hub up`, or name another --endpoint." if code == "UNAVAILABLE" else ""
+        raise click.ClickException(f"{endpoint} answers {code}: {error.details()}.{advice}") from error
+    acknowledged = time.perf_counter()
+    click.echo(f"acknowledged by {endpoint} after {(acknowledged - began) * 1000:.1f} ms")
+    if options["no_confirm"]:
+        return
+    dsn = store_dsn(options["dsn"], options["config_path"], options["data_dir"])
+    if not _found(dsn, view, mark, began + options["timeout"]):
+        raise click.ClickException(f"{_MARK} {mark} did not appear in {view} within {options['timeout']:g} s")
+    click.echo(f"read back from {view} after {(time.perf_counter() - began) * 1000:.1f} ms")
+    click.echo(f"its mark, among the attributes: {_MARK} = {mark}")
+
+
+def _own_endpoint(data_dir: Path | None) -> str | None:
+    running = running_hub(data_dir)
+    endpoints = running.endpoints if running else {}
+    return next((address for name, address in endpoints.items() if name.endswith(" grpc")), None)
+
+
+def _found(dsn: str, view: str, mark: str, deadline: float) -> bool:
+    look = sql.SQL("SELECT 1 FROM {} WHERE time > now() - interval '1 hour' AND attributes ->> {} = {} LIMIT 1").format(
+        sql.Identifier(view), sql.Literal(_MARK), sql.Literal(mark)
+    )
+    try:
+        with psycopg.connect(dsn, connect_timeout=5) as connection:
+            while True:
+                if list(run_read_only(connection, look)[1]):
+                    return True
+                connection.rollback()
+                if time.perf_counter() >= deadline:
+                    return False
+                time.sleep(0.05)
+    except psycopg.Error as error:
+        raise click.ClickException(f"the store cannot be read: {str(error).strip()}") from error

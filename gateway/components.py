@@ -1,0 +1,93 @@
+"""THE registry: every receiver and exporter there is.
+
+A new exporter is one new module plus one line here. Settings classes and factories are named rather than imported, so
+that checking a configuration loads nothing that it does not mention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Generic, TypeVar, cast
+
+from gateway.pipeline import Consumer, Exporter, Receiver, Signal
+from gateway.pipeline.settings import Settings
+
+Kind = TypeVar("Kind")
+
+ALL = frozenset(Signal)
+METRICS = frozenset({Signal.METRICS})
+
+
+@dataclass(frozen=True, slots=True)
+class Component(Generic[Kind]):
+    """A type of receiver or exporter.
+
+    ``settings_path`` and ``factory_path`` are written ``package.module:name``; ``signals`` are those it can give or
+    take; a receiver that ``listens`` is one that others send to.
+    """
+
+    settings_path: str
+    factory_path: str
+    signals: frozenset[Signal] = ALL
+    listens: bool = False
+
+    @property
+    def settings(self) -> type[Settings]:
+        """The class that its part of the configuration is validated by."""
+        return cast("type[Settings]", _imported(self.settings_path))
+
+    @property
+    def factory(self) -> Callable[..., Kind]:
+        """The function that makes one. Importing it may load much, so look it up only to run it."""
+        return cast("Callable[..., Kind]", _imported(self.factory_path))
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The types of components that a configuration may name."""
+
+    receivers: Mapping[str, Component[Receiver]] = field(default_factory=dict)
+    exporters: Mapping[str, Component[Exporter]] = field(default_factory=dict)
+
+
+COMPONENTS = Registry(
+    receivers={
+        "otlp": Component("receivers.otlp.config:OtlpReceiverConfig", "receivers.otlp.factory:create", listens=True),
+        "hostmetrics": Component(
+            "receivers.hostmetrics.config:HostMetricsConfig", "receivers.hostmetrics.factory:create", METRICS
+        ),
+    },
+    exporters={
+        "timescale": Component("exporters.timescale.config:TimescaleConfig", "exporters.timescale.factory:create"),
+    },
+)
+
+
+def type_of(name: str) -> str:
+    """Return the type of a component by its name: ``otlp`` for ``otlp`` and for ``otlp/internal``."""
+    return name.partition("/")[0]
+
+
+def listens(name: str) -> bool:
+    """Tell whether a receiver takes what others send, rather than emitting something itself."""
+    return COMPONENTS.receivers[type_of(name)].listens
+
+
+def create_receiver(name: str, settings: Settings, consumer: Consumer, *, reuse_port: bool = False) -> Receiver:
+    """Make the receiver of that name. With ``reuse_port`` several processes may listen on its addresses."""
+    component = COMPONENTS.receivers[type_of(name)]
+    if component.listens:
+        return component.factory(name, settings, consumer, reuse_port=reuse_port)
+    return component.factory(name, settings, consumer)
+
+
+def create_exporter(name: str, settings: Settings, embedded_dsn: str | None = None) -> Exporter:
+    """Make the exporter of that name. ``embedded_dsn`` is the embedded PostgreSQL's, where it runs."""
+    return COMPONENTS.exporters[type_of(name)].factory(name, settings, embedded_dsn)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)

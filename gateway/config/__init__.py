@@ -1,0 +1,29 @@
+"""The configuration: one YAML file in the OpenTelemetry Collector's shape.
+
+`load` reads and checks it, `show` writes what takes effect, `schema` describes it to an editor.
+"""
+
+from gateway.config._load import DEFAULT_YAML, Config, load, resolve_path
+from gateway.config._schema import schema
+from gateway.config._show import show
+from gateway.config.errors import ConfigError, Place, Problem
+from gateway.config.service import DeliverySettings, PipelineSettings, ServiceSettings, TelemetrySettings
+from gateway.config.substitution import SCHEMES, Scheme
+
+__all__ = [
+    "DEFAULT_YAML",
+    "SCHEMES",
+    "Config",
+    "ConfigError",
+    "DeliverySettings",
+    "PipelineSettings",
+    "Place",
+    "Problem",
+    "Scheme",
+    "ServiceSettings",
+    "TelemetrySettings",
+    "load",
+    "resolve_path",
+    "schema",
+    "show",
+]

@@ -1,0 +1,198 @@
+"""From a file to a `Config`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gateway.components import COMPONENTS, Component, Registry, type_of
+from gateway.config._document import Document, kind, read
+from gateway.config._validation import MASK, suggestion, validate
+from gateway.config.errors import ConfigError, Place, Problem
+from gateway.config.service import ServiceSettings
+from gateway.config.substitution import SCHEMES, Scheme
+from gateway.pipeline import Signal
+from gateway.pipeline.settings import Settings
+
+DEFAULT_FILE = Path(__file__).with_name("default.yaml")
+DEFAULT_YAML = DEFAULT_FILE.read_text(encoding="utf-8")
+"""What runs when there is no configuration file."""
+
+_SECTIONS = ("receivers", "exporters", "extensions", "service")
+_ELSEWHERE = {
+    "processors": "the gateway has no processors: it passes batches on as they came",
+    "connectors": "the gateway has no connectors",
+}
+"""Sections that the Collector has besides."""
+
+_NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A valid configuration, every default filled in.
+
+    ``receivers`` and ``exporters`` hold the settings of all that are defined, by name (``otlp`` or ``otlp/internal``);
+    `used_receivers` and `used_exporters` are those that a pipeline names. ``source`` is ``None`` for the embedded
+    default. ``secret_places`` are the values that came from a secret source.
+    """
+
+    receivers: dict[str, Settings]
+    exporters: dict[str, Settings]
+    service: ServiceSettings
+    source: Path | None = None
+    warnings: tuple[Problem, ...] = ()
+    secret_places: frozenset[Place] = frozenset()
+
+    @property
+    def used_receivers(self) -> dict[str, frozenset[Signal]]:
+        """The receivers that pipelines name, each with the signals it is wanted for."""
+        return self._used("receivers")
+
+    @property
+    def used_exporters(self) -> dict[str, frozenset[Signal]]:
+        """The exporters that pipelines name, each with the signals it is given."""
+        return self._used("exporters")
+
+    def _used(self, section: str) -> dict[str, frozenset[Signal]]:
+        used: dict[str, frozenset[Signal]] = {}
+        for signal, pipeline in self.service.pipelines.items():
+            for name in getattr(pipeline, section):
+                used[name] = used.get(name, frozenset()) | {signal}
+        return used
+
+
+def resolve_path(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Find the configuration file: ``--config``, else ``OBSHUB_CONFIG``, else none."""
+    if option is not None:
+        return option
+    return Path(named) if (named := environ.get("OBSHUB_CONFIG")) else None
+
+
+def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping[str, Scheme] | None = None) -> Config:
+    """Read and check a configuration file, or the embedded default when there is none.
+
+    Raises `ConfigError` with everything that is wrong with it.
+    """
+    source, name = (DEFAULT_FILE, "default.yaml") if path is None else (path, str(path))
+    document = read(source, SCHEMES if schemes is None else schemes, name)
+    _check_sections(document)
+    receivers = _components(document, "receivers", registry.receivers)
+    exporters = _components(document, "exporters", registry.exporters)
+    _components(document, "extensions", {})
+    service = _service(document)
+    _check_pipelines(document, "receivers", registry.receivers)
+    _check_pipelines(document, "exporters", registry.exporters)
+    if service is not None:
+        _check_extensions(document, service)
+    if document.problems or service is None:
+        raise ConfigError(document.problems)
+    config = Config(
+        receivers,
+        exporters,
+        service,
+        source=path,
+        secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
+    )
+    return _with_warnings(config, document)
+
+
+def _check_sections(document: Document) -> None:
+    for section, body in document.root.items():
+        if section in _ELSEWHERE:
+            document.complain((section,), _ELSEWHERE[section])
+        elif section not in _SECTIONS:
+            document.complain((section,), f"unknown section '{section}'{suggestion(section, _SECTIONS)}")
+        elif body is not None and not isinstance(body, dict):
+            document.complain((section,), f"expected a mapping, found {kind(body)}")
+
+
+def _section(document: Document, section: str) -> dict[str, Any]:
+    body = document.root.get(section)
+    return body if isinstance(body, dict) else {}
+
+
+def _components(document: Document, section: str, known: Mapping[str, Component[Any]]) -> dict[str, Settings]:
+    """Validate each component of a section by the settings of its type."""
+    singular = section.removesuffix("s")
+    found: dict[str, Settings] = {}
+    for name in _section(document, section):
+        place = (section, name)
+        if not _NAME.fullmatch(name):
+            document.complain(place, f"'{name}' is not a name of a component; expected 'type' or 'type/name'")
+        elif (component := known.get(type_of(name))) is None:
+            all_known = f"known: {', '.join(sorted(known))}" if known else "there are none yet"
+            document.complain(place, f"unknown {singular} '{type_of(name)}'; {all_known}")
+        elif settings := validate(component.settings, document, place):
+            found[name] = settings
+    return found
+
+
+def _service(document: Document) -> ServiceSettings | None:
+    if "service" not in document.root:
+        document.complain((), "the section 'service' is required: its pipelines say what goes where")
+        return None
+    body = document.root["service"]
+    return validate(ServiceSettings, document, ("service",)) if body is None or isinstance(body, dict) else None
+
+
+def _named(document: Document, section: str) -> Iterator[tuple[Place, Signal, str]]:
+    """Yield each name in a list of the pipelines, with its place and signal.
+
+    They are read from the document rather than from the settings, which there are none of as long as anything else in
+    the service section is wrong.
+    """
+    for signal in Signal:
+        place = ("service", "pipelines", signal.value, section)
+        names: Any = document.root
+        for step in place:
+            names = names.get(step) if isinstance(names, dict) else None
+        for index, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and (*place, index) not in document.unresolved:
+                yield (*place, index), signal, name
+
+
+def _check_pipelines(document: Document, section: str, known: Mapping[str, Component[Any]]) -> None:
+    """Check that what the pipelines name is defined, is named once, and has to do with the pipeline's signal."""
+    singular = section.removesuffix("s")
+    defined = _section(document, section)
+    seen: set[tuple[Signal, str]] = set()
+    for place, signal, name in _named(document, section):
+        component = known.get(type_of(name))
+        shown = MASK if document.source_of(place) else name
+        if name not in defined:
+            hint = suggestion(name, defined) if defined else f"; '{section}' defines none"
+            document.complain(place, f"the {singular} '{shown}' is not defined under '{section}'{hint}")
+        elif (signal, name) in seen:
+            document.complain(place, f"the {singular} '{shown}' is named twice in this pipeline")
+        elif component is not None and signal not in component.signals:
+            verb = "gives" if section == "receivers" else "takes"
+            signals = " and ".join(sorted(component.signals))
+            document.complain(place, f"the {singular} '{shown}' {verb} {signals}, not {signal.value}")
+        seen.add((signal, name))
+
+
+def _check_extensions(document: Document, service: ServiceSettings) -> None:
+    defined = _section(document, "extensions")
+    for index, name in enumerate(service.extensions):
+        if name not in defined:  # a defined one is a problem of its definition
+            document.complain(("service", "extensions", index), "there are no extensions yet")
+
+
+def _with_warnings(config: Config, document: Document) -> Config:
+    warnings = [
+        document.problem(
+            (section, name), f"the {section.removesuffix('s')} '{name}' is in no pipeline and will not run"
+        )
+        for section, defined, used in (
+            ("receivers", config.receivers, config.used_receivers),
+            ("exporters", config.exporters, config.used_exporters),
+        )
+        for name in defined
+        if name not in used
+    ]
+    return replace(config, warnings=tuple(warnings))

@@ -1,0 +1,42 @@
+"""What is wrong with a configuration, said so that a person can put it right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Place = tuple[str | int, ...]
+"""Where a value stands in the file: the keys and list positions that lead to it."""
+
+
+def dotted(place: Place) -> str:
+    """Write a place for people: ``service.pipelines.logs.receivers[0]``."""
+    text = ""
+    for step in place:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or worth a warning. ``line`` counts from 1; both it and ``place`` may be unknown."""
+
+    file: str
+    line: int | None
+    place: Place
+    message: str
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {dotted(self.place)}: {self.message}" if self.place else f"{where}: {self.message}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Its text is one line per problem, in the order of the file.
+
+    No value of a secret setting, and none that came from substitution, is ever part of it.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+        super().__init__("\n".join(map(str, self.problems)))

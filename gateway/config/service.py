@@ -1,0 +1,77 @@
+"""The ``service`` section: which components make up which pipeline, and the gateway's own few settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.pipeline import Signal
+from gateway.pipeline.settings import ByteSize, Duration, Settings
+
+
+class PipelineSettings(Settings):
+    """The way of one signal through the gateway: from each of its receivers to all of its exporters."""
+
+    receivers: list[str] = Field(min_length=1)
+    """Names of receivers that are defined under ``receivers``."""
+    exporters: list[str] = Field(min_length=1)
+    """Names of exporters that are defined under ``exporters``. Each gets every batch."""
+
+
+class DeliverySettings(Settings):
+    """What the gateway holds on its way to the exporters."""
+
+    max_in_flight: ByteSize = Field(default=64 * 2**20, ge=2**20)
+    """Received but not yet stored: beyond it clients are told to wait and try again."""
+    shutdown_grace: Duration = timedelta(seconds=10)
+    """How long batches in flight may take to be stored once the gateway is told to stop."""
+
+
+class OwnMetrics(Settings):
+    """The gateway's metrics about itself."""
+
+    enabled: bool = True
+    """Emit them."""
+    interval: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    """How often."""
+
+
+class OwnTraces(Settings):
+    """The gateway's spans about the batches it handles."""
+
+    enabled: bool = True
+    """Emit them."""
+    sampling_ratio: float = Field(default=0.01, ge=0, le=1)
+    """The part of all batches that is traced, 0 to 1."""
+
+
+class OwnLogs(Settings):
+    """The gateway's log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe message that is written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """``auto``: readable on a terminal, JSON otherwise."""
+
+
+class TelemetrySettings(Settings):
+    """What the gateway tells about itself."""
+
+    metrics: OwnMetrics = OwnMetrics()
+    traces: OwnTraces = OwnTraces()
+    logs: OwnLogs = OwnLogs()
+    endpoint: str | None = None
+    """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: the gateway itself."""
+
+
+class ServiceSettings(Settings):
+    """How the components work together."""
+
+    pipelines: dict[Signal, PipelineSettings] = Field(min_length=1)
+    """The pipeline of each signal: ``metrics``, ``logs``, ``traces``. A signal without one is refused."""
+    extensions: list[str] = Field(default_factory=list)
+    """Names of extensions that are defined under ``extensions``. There are none yet."""
+    delivery: DeliverySettings = DeliverySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()

@@ -1,0 +1,104 @@
+"""Substitution inside the values of a configuration: ``${env:NAME}``, ``${env:NAME:-default}``, ``$$``.
+
+`SCHEMES` is open: a further source of values is one line there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Scheme(NamedTuple):
+    """A source of values.
+
+    ``resolve`` is given what stands behind the colon and returns the value, or ``None`` when there is none; it raises
+    `LookupError` with a message for people when it cannot tell. Values of a ``secret`` scheme are masked wherever the
+    configuration is shown.
+    """
+
+    resolve: Callable[[str], str | None]
+    secret: bool = False
+
+
+SCHEMES: dict[str, Scheme] = {
+    "env": Scheme(os.environ.get),
+}
+"""Where values may come from, by the word before the colon."""
+
+_TOKEN = re.compile(r"\$\$|\$\{(?P<body>[^{}]*)\}|\$\{")
+_BODY = re.compile(r"(?:(?P<scheme>[A-Za-z][\w+.-]*):(?!-))?(?P<key>.*?)(?::-(?P<default>.*))?", re.DOTALL)
+_DEFAULT_SCHEME = "env"
+
+
+@dataclass(frozen=True, slots=True)
+class Substituted:
+    """A scalar after substitution.
+
+    ``found`` tells whether anything but ``$$`` was replaced, ``alone`` whether the scalar was one substitution and
+    nothing else, ``problems`` what could not be replaced.
+    """
+
+    text: str
+    found: bool
+    alone: bool
+    secret: bool
+    problems: tuple[str, ...]
+
+
+def substitute(text: str, schemes: Mapping[str, Scheme]) -> Substituted:
+    """Replace every substitution in one scalar. A value that was put in is not looked into again.
+
+    As in the shell, a default takes the place of an unset and of an empty variable.
+    """
+    problems: list[str] = []
+    tokens = list(_TOKEN.finditer(text))
+    secret = False
+
+    def replacement(token: re.Match[str]) -> str:
+        nonlocal secret
+        if token[0] == "$$":
+            return "$"
+        body = token["body"]
+        if body is None:
+            problems.append(
+                "'${' without a plain ending: substitutions cannot be nested; write '$${' for the text '${'"
+            )
+            return token[0]
+        parts = _BODY.fullmatch(body)
+        assert parts is not None  # the pattern has a place for any text
+        scheme = schemes.get(parts["scheme"] or _DEFAULT_SCHEME)
+        if scheme is None:
+            problems.append(f"{token[0]}: unknown source '{parts['scheme']}'; known: {', '.join(sorted(schemes))}")
+            return token[0]
+        secret = secret or scheme.secret
+        try:
+            value = scheme.resolve(parts["key"]) if parts["key"] else None
+        except LookupError as error:
+            problems.append(f"${{{body.split(':-')[0]}}}: {error.args[0] if error.args else 'could not be looked up'}")
+            return token[0]
+        value = value or (value if parts["default"] is None else parts["default"])
+        if value is None:
+            problems.append(_unset(parts))
+            return token[0]
+        return value
+
+    result = _TOKEN.sub(replacement, text)
+    return Substituted(
+        result,
+        found=any(token[0] != "$$" for token in tokens),
+        alone=len(tokens) == 1 and tokens[0][0] == text and text != "$$",
+        secret=secret,
+        problems=tuple(problems),
+    )
+
+
+def _unset(parts: re.Match[str]) -> str:
+    scheme, key = parts["scheme"] or _DEFAULT_SCHEME, parts["key"]
+    if not key:
+        return f"'${{{scheme}:}}' names nothing; expected a name, as in '${{{scheme}:NAME}}'"
+    what = f"the environment variable {key}" if scheme == "env" else f"'{scheme}:{key}'"
+    return f"{what} is not set; set it, or give a default: '${{{scheme}:{key}:-default}}'"

@@ -1,0 +1,188 @@
+"""The data directory: all that a hub keeps on this machine, and how other commands find the hub that runs on it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+_LOCK_ATTEMPTS = 10
+_LOCK_PAUSE = 0.05
+"""A command that looks whether a hub runs holds the lock for an instant; a start must not take it for a hub."""
+
+
+class DataDirError(Exception):
+    """The data directory cannot be used. The message says which and what to do."""
+
+
+class AlreadyRunningError(DataDirError):
+    """Another hub runs on the data directory. ``pid`` is its process, where known."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        super().__init__(
+            f"another hub{f' (pid {pid})' if pid else ''} runs on the data directory {path}; "
+            "stop it, or choose another directory with --data-dir or OBSHUB_DATA_DIR"
+        )
+        self.path = path
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a running hub says of itself.
+
+    ``dsn`` is the connection string of its store, a secret; ``endpoints`` maps what listens to its address.
+    """
+
+    pid: int
+    dsn: str | None = None
+    endpoints: dict[str, str] = field(default_factory=dict)
+
+
+class DataDir:
+    """One data directory. Making the object touches nothing; `locked` makes the directory and holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - symbolic links stay as the user wrote them
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"DataDir({str(self.path)!r})"
+
+    @classmethod
+    def resolve(cls, option: Path | None = None, environ: Mapping[str, str] = os.environ) -> DataDir:
+        """Find the data directory: ``--data-dir``, else ``OBSHUB_DATA_DIR``, else the user's XDG state folder."""
+        if option is not None:
+            return cls(option)
+        if named := environ.get("OBSHUB_DATA_DIR"):
+            return cls(Path(named))
+        return cls(platformdirs.user_state_path("obs-hub"))
+
+    @property
+    def postgres(self) -> Path:
+        """Where the embedded PostgreSQL lives."""
+        return self.path / "postgres"
+
+    @property
+    def lock_file(self) -> Path:
+        """The file whose lock a running hub holds."""
+        return self.path / "hub.lock"
+
+    @property
+    def state_file(self) -> Path:
+        """The file in which a running hub says where it is reached."""
+        return self.path / "hub.json"
+
+    def create(self) -> None:
+        """Make the directory, for its owner alone, unless it is there. Raises `DataDirError` when it cannot."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[DataDir]:
+        """Hold the directory for the length of a block: one hub at a time runs on it.
+
+        The lock is the kernel's and ends with the process, however that ends. Raises `AlreadyRunningError` while
+        another hub holds it, `DataDirError` when the directory cannot be made or written to.
+        """
+        self.create()
+        try:
+            # Python's descriptors are not inherited, so no child (the embedded PostgreSQL) keeps the lock alive.
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            self._lock(descriptor)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                self.state_file.unlink(missing_ok=True)  # of a hub that was killed
+            except OSError as error:
+                raise self._unusable(error) from error
+            yield self
+            with contextlib.suppress(OSError):
+                self.state_file.unlink(missing_ok=True)
+        finally:
+            # The file stays: removing it would let two hubs lock two files of the same name.
+            os.close(descriptor)
+
+    def record(self, running: Running) -> None:
+        """Write down where the hub is reached; for the holder of the lock. Raises `DataDirError` when it cannot."""
+        fresh = self.state_file.with_suffix(".json.new")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(asdict(running), file, indent=2)
+            fresh.replace(self.state_file)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _lock(self, descriptor: int) -> None:
+        for attempt in range(_LOCK_ATTEMPTS):
+            if attempt:
+                time.sleep(_LOCK_PAUSE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise DataDirError(
+                    f"the data directory {self.path} is on a file system without locks: {error}"
+                ) from error
+            return
+        raise AlreadyRunningError(self.path, self._holder())
+
+    def _holder(self) -> int | None:
+        try:
+            return int(self.lock_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def _unusable(self, error: OSError) -> DataDirError:
+        return DataDirError(
+            f"the data directory {self.path} cannot be used: {error.strerror} ({error.filename or self.path}); "
+            "choose another with --data-dir or OBSHUB_DATA_DIR, or make it writable for this user"
+        )
+
+
+def read_running(directory: DataDir) -> Running | None:
+    """Return what the hub on this directory says of itself; None when none runs, or it is still starting.
+
+    A state file that a killed hub left behind counts for nothing: what counts is that the lock is held. Raises
+    `DataDirError` when a hub may run but this user may not look.
+    """
+    try:
+        descriptor = os.open(directory.lock_file, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read(directory)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataDirError(
+            f"cannot look for a hub in {directory}: {error.strerror}; run as the user that runs it"
+        ) from error
+    return None
+
+
+def _read(directory: DataDir) -> Running | None:
+    try:
+        state = json.loads(directory.state_file.read_text(encoding="utf-8"))
+        return Running(int(state["pid"]), state["dsn"], dict(state["endpoints"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

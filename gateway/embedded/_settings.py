@@ -1,0 +1,58 @@
+"""The server's own settings: a small machine, much written, and nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FILE_NAME = "obs-hub.conf"
+
+SETTINGS = {
+    # Memory: modest, the gateway's machine has other things to do.
+    "shared_buffers": "128MB",
+    "work_mem": "8MB",
+    "maintenance_work_mem": "64MB",
+    "max_connections": "50",
+    "max_locks_per_transaction": "256",  # a query over a long time locks many partitions
+    # What is acknowledged is on disk.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    # Telemetry is written all the time: few, spread checkpoints, and less to write for each page.
+    "wal_compression": "on",
+    "min_wal_size": "256MB",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "checkpoint_completion_target": "0.9",
+    "max_wal_senders": "4",  # for pg_basebackup
+    # Statements are short, or wait for the disk; compiling them costs more than it saves.
+    "jit": "off",
+    # Facts are only ever inserted, so statistics and freezing matter, dead rows hardly.
+    "autovacuum": "on",
+    "autovacuum_max_workers": "2",
+    "autovacuum_naptime": "1min",
+    "autovacuum_vacuum_cost_limit": "1000",
+    # The log: files of a bounded size, of which the newest are kept (see `_logs`).
+    "logging_collector": "on",
+    "log_destination": "stderr",
+    "log_file_mode": "0600",
+    "log_filename": "postgresql-%Y%m%d-%H%M%S.log",
+    "log_rotation_size": "10MB",
+    "log_rotation_age": "0",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] ",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+    "unix_socket_permissions": "0700",
+}
+
+
+def file_text(log_folder: Path) -> str:
+    """Write the settings as a file that postgresql.conf includes."""
+    settings = {**SETTINGS, "log_directory": str(log_folder)}
+    lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
+    head = "# Written by obs-hub at each start. To change a setting, add it to postgresql.conf below the include.\n"
+    return head + "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,357 @@
+"""One embedded PostgreSQL server: made, started or found running, and stopped.
+
+Its directory belongs to the hub and holds::
+
+    data/          the database; owned, like the two below, by the user that the server runs as
+    log/           the server's log
+    socket/        the only way in: a Unix socket in a directory that no other user may enter
+    obs-hub.conf   the settings, written at each start
+    start.log      what the server said before its log was open
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from gateway.embedded import _logs, _postmaster, _settings
+from gateway.embedded._account import Account, server_account
+from gateway.embedded._binaries import MAJOR_VERSION, binaries
+from gateway.embedded._socket import PORT, socket_folder
+from gateway.embedded.errors import EmbeddedPostgresError
+
+DATABASE = "obs_hub"
+USER = "obs_hub"
+
+_POLL = 0.05
+_CONNECT_TIMEOUT = 5
+_QUIT_TIMEOUT = 10.0
+_PRUNE_INTERVAL = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server in a directory of its own, reached over a Unix socket only.
+
+    The caller holds the lock of the data directory around it: two of these on one directory are not foreseen. All
+    methods block. ``start_timeout`` (seconds) bounds a start, and has room for the recovery after a crash;
+    ``stop_timeout`` bounds the orderly stop.
+
+    The server is in a session of its own: Ctrl-C reaches the gateway alone, which stops the server when it has
+    drained. A gateway that is killed leaves its server running, and the next start takes it over.
+    """
+
+    def __init__(self, directory: Path, *, start_timeout: float = 300.0, stop_timeout: float = 60.0) -> None:
+        self.directory = directory.resolve()
+        self.data = self.directory / "data"
+        self.logs = self.directory / "log"
+        self._start_output = self.directory / "start.log"
+        self._settings_file = self.directory / _settings.FILE_NAME
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._process: psutil.Process | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: Path | None = None
+        self._port = PORT
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> EmbeddedPostgres:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def dsn(self) -> str:
+        """The connection string of the database. Only valid once `start` has returned."""
+        return self._dsn(DATABASE)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, while it runs."""
+        return self._process.pid if self._process is not None and self._alive() else None
+
+    def start(self) -> str:
+        """Start the server, or take over the one that a killed hub left, and return the connection string.
+
+        Makes the database when it is not there. Does nothing when the server runs. Raises `EmbeddedPostgresError`.
+        """
+        if self.pid is not None:
+            return self.dsn
+        deadline = time.monotonic() + self._start_timeout
+        try:
+            self._start(deadline)
+        except BaseException as error:
+            if self._child is not None:
+                with contextlib.suppress(EmbeddedPostgresError):
+                    self.stop()
+            self._process = None
+            if isinstance(error, OSError):
+                raise EmbeddedPostgresError(
+                    f"the embedded PostgreSQL in {self.directory} cannot be prepared: {error}"
+                ) from error
+            raise
+        self._stopping.clear()
+        threading.Thread(target=self._keep_logs_bounded, name="postgres-logs", daemon=True).start()
+        return self.dsn
+
+    def stop(self) -> None:
+        """Stop the server: connections are ended, everything is written down. Does nothing when it does not run.
+
+        Raises `EmbeddedPostgresError` when it cannot be stopped.
+        """
+        self._stopping.set()
+        if self._process is None:
+            return
+        if not self._end(signal.SIGINT, self._stop_timeout):
+            _log.warning("the embedded PostgreSQL did not stop within %g s; ending it at once", self._stop_timeout)
+            if not self._end(signal.SIGQUIT, _QUIT_TIMEOUT):
+                raise EmbeddedPostgresError(f"the embedded PostgreSQL (pid {self._process.pid}) does not stop")
+        self._process = self._child = None
+
+    # -- Starting ------------------------------------------------------------------------------------------------------
+
+    def _start(self, deadline: float) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        account = server_account(self.data)
+        account.open_way_to(self.data)
+        account.open_way_to(binaries() / "postgres")
+        self.logs.mkdir(mode=0o700, exist_ok=True)
+        account.own(self.logs)
+        self._check_version()
+        self._settings_file.write_text(_settings.file_text(self.logs), encoding="utf-8")
+        self._settings_file.chmod(0o644)  # the server reads it, and may run as another user
+        _logs.prune(self.logs)
+        if not self._take_over(deadline):
+            if not self._is_made():
+                self._make(account)
+            self._launch(account)
+            if not self._ready(deadline):
+                raise self._failure("the embedded PostgreSQL ended while it was starting")
+        self._make_database()
+
+    def _check_version(self) -> None:
+        if not self.data.exists():
+            return
+        try:
+            version = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            if any(self.data.iterdir()):
+                raise EmbeddedPostgresError(
+                    f"{self.data} holds no database, but is not empty; move it away, or choose another --data-dir"
+                ) from None
+            return
+        if version != str(MAJOR_VERSION):
+            raise EmbeddedPostgresError(
+                f"the database in {self.data} was made by PostgreSQL {version or '(unknown)'}, and this is PostgreSQL "
+                f"{MAJOR_VERSION}, which cannot read it; move it to this version with pg_upgrade or with pg_dump and "
+                "pg_restore, or choose another --data-dir"
+            )
+
+    def _is_made(self) -> bool:
+        return (self.data / "PG_VERSION").exists()
+
+    def _make(self, account: Account) -> None:
+        """Make the database in a directory beside, and rename it: killed half-way, it leaves nothing half-made."""
+        for leftover in self.directory.glob("initdb-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
+        try:
+            account.own(fresh)
+            self._initdb(fresh, account)
+            with (fresh / "postgresql.conf").open("a", encoding="utf-8") as file:
+                file.write(f"\ninclude = '../{_settings.FILE_NAME}'\n# What follows wins over the include.\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self.data)
+            _sync_folder(self.directory)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+    def _initdb(self, fresh: Path, account: Account) -> None:
+        command = [str(binaries() / "initdb"), "--pgdata", str(fresh), "--username", USER]
+        command += ["--auth-local=trust", "--auth-host=reject"]  # the socket's directory is the guard
+        command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        command += ["--data-checksums", "--no-instructions"]
+        result = subprocess.run(  # noqa: S603 - the wheel's binary, fixed arguments
+            command, capture_output=True, text=True, errors="replace", check=False, **self._as(account)
+        )
+        if result.returncode != 0:
+            said = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-15:])
+            raise EmbeddedPostgresError(
+                f"the database of the embedded PostgreSQL could not be made in {self.directory}; initdb said:\n{said}"
+                f"{_hint(said, self.directory)}"
+            )
+
+    def _launch(self, account: Account) -> None:
+        self._socket, self._port = socket_folder(self.directory, account), PORT
+        # On the command line stands what must hold whatever a settings file says: a socket is the only way in.
+        quoted = '"' + str(self._socket).replace('"', '""') + '"'
+        command = [str(binaries() / "postgres"), "-D", str(self.data), "-c", "listen_addresses="]
+        command += ["-c", f"unix_socket_directories={quoted}", "-c", f"port={PORT}"]
+        with self._start_output.open("wb") as output:
+            self._child = subprocess.Popen(  # noqa: S603 - the wheel's binary, fixed arguments
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._as(account),
+            )
+        try:
+            self._process = psutil.Process(self._child.pid)
+        except psutil.NoSuchProcess:
+            raise self._failure("the embedded PostgreSQL ended at once") from None
+
+    def _as(self, account: Account) -> dict[str, Any]:
+        """Return how to run a binary as the account, without what this process's environment says of PostgreSQL."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        options: dict[str, Any] = {"env": environment, "cwd": "/", "umask": 0o077}
+        if account.switch:
+            options |= {"user": account.uid, "group": account.gid, "extra_groups": []}
+        return options
+
+    def _ready(self, deadline: float) -> bool:
+        """Wait until the server accepts connections. False when it ends instead."""
+        while self._alive():
+            if self._socket is None and (found := _postmaster.read(self.data)) is not None:
+                self._socket, self._port = found.socket, found.port or PORT
+            if self._answers():
+                return True
+            if time.monotonic() > deadline:
+                raise self._failure(
+                    f"the embedded PostgreSQL does not accept connections after {self._start_timeout:g} s"
+                )
+            time.sleep(_POLL)
+        return False
+
+    def _answers(self) -> bool:
+        if self._socket is None:
+            return False
+        try:
+            psycopg.connect(self._dsn("postgres"), connect_timeout=_CONNECT_TIMEOUT).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _make_database(self) -> None:
+        try:
+            with psycopg.connect(
+                self._dsn("postgres"), autocommit=True, connect_timeout=_CONNECT_TIMEOUT
+            ) as connection:
+                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        except psycopg.Error as error:
+            raise self._failure(f"the database {DATABASE} could not be made: {str(error).strip()}") from error
+
+    # -- A server that is there already --------------------------------------------------------------------------------
+
+    def _take_over(self, deadline: float) -> bool:
+        """Take over a server that a killed hub left running, and clear away what a dead one left.
+
+        False when there is none to take over, and nothing in the way of a new one.
+        """
+        pid_file = self.data / "postmaster.pid"
+        if not pid_file.exists():
+            return False
+        found = _postmaster.read(self.data)
+        server = _postmaster.server_of(self.data, found.pid) if found else None
+        if server is not None:
+            self._process, self._child, self._socket = server, None, None
+            if self._ready(deadline):
+                _log.info("took over the embedded PostgreSQL (pid %d) that an earlier hub left running", server.pid)
+                server.send_signal(signal.SIGHUP)  # read the settings written just now
+                return True
+            self._process = None  # it was stopping, and has
+        self._wait_for_workers(deadline)
+        if found is not None and self._foreign(found):
+            raise EmbeddedPostgresError(
+                f"a PostgreSQL server that is no process of this machine, perhaps one in another container, runs on "
+                f"{self.data}; stop it, or choose another --data-dir"
+            )
+        if pid_file.exists() and (found is None or psutil.pid_exists(found.pid)):
+            # PostgreSQL takes a number that any process has for a running server, and would refuse to start.
+            _log.info("removed %s: no server runs on the directory", pid_file)
+            pid_file.unlink(missing_ok=True)
+        return False
+
+    def _wait_for_workers(self, deadline: float) -> None:
+        """Wait for the workers of a server that was killed: they end by themselves, and must before another starts."""
+        while (worker := _postmaster.any_process_of(self.data)) is not None:
+            if time.monotonic() > deadline:
+                raise EmbeddedPostgresError(
+                    f"the process {worker.pid} of a PostgreSQL server that was killed still works on {self.data}; end it"
+                )
+            time.sleep(_POLL)
+
+    def _foreign(self, found: _postmaster.PidFile) -> bool:
+        self._socket, self._port = found.socket, found.port or PORT
+        return self._answers()
+
+    # -- Running and ending --------------------------------------------------------------------------------------------
+
+    def _alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        return self._process is not None and not _postmaster.gone(self._process)
+
+    def _end(self, number: signal.Signals, patience: float) -> bool:
+        assert self._process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.send_signal(number)
+        deadline = time.monotonic() + patience
+        while self._alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def _keep_logs_bounded(self) -> None:
+        while not self._stopping.wait(_PRUNE_INTERVAL):
+            _logs.prune(self.logs)
+
+    def _dsn(self, database: str) -> str:
+        if self._socket is None:
+            raise EmbeddedPostgresError("the embedded PostgreSQL is not started")
+        return f"postgresql://{USER}@/{database}?host={quote(str(self._socket))}&port={self._port}"
+
+    def _failure(self, what: str) -> EmbeddedPostgresError:
+        said = _logs.tail(self.logs, self._start_output)
+        log = f"; the end of its log:\n{said}" if said else ""
+        return EmbeddedPostgresError(f"{what}{log}{_hint(said, self.directory)}\nIts log is in {self.logs}.")
+
+
+def _hint(said: str, directory: Path) -> str:
+    if "No space left on device" in said:
+        return f"\nThe disk of {directory} is full: free some space, or choose another --data-dir."
+    if "Permission denied" in said:
+        return f"\nThe user that the server runs as needs access to {directory} and to its binaries in {binaries()}."
+    return ""
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,48 @@
+"""Structured logs on standard error: one JSON object a line, or coloured lines for a person at a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+Format = Literal["auto", "console", "json"]
+
+# Libraries that say at INFO what their users say better, or at WARNING what is being retried anyway.
+_QUIETER = {
+    "alembic": logging.WARNING,
+    "grpc": logging.WARNING,
+    "httpx": logging.WARNING,
+    "opentelemetry": logging.ERROR,
+    "uvicorn": logging.WARNING,
+}
+
+
+def configure(level: str = "info", output: Format = "auto") -> None:
+    """Send the logs of this process to standard error. ``auto`` is console on a terminal and JSON elsewhere."""
+    console = output == "console" or (output == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+    ]
+    renderer: structlog.typing.Processor
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    else:
+        shared.append(structlog.processors.format_exc_info)
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name, its_level in _QUIETER.items():
+        logging.getLogger(name).setLevel(max(its_level, root.level))

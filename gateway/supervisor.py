@@ -1,0 +1,207 @@
+"""One hub on one data directory: its lock, its embedded PostgreSQL, its processes, its end.
+
+With several workers, each is a process of its own that listens on the same ports (``SO_REUSEPORT``); the kernel spreads
+connections over them. What must run once (emitters, the embedded PostgreSQL) stays in the first process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from gateway import logs
+from gateway.addresses import check_free
+from gateway.assembly import Hub, Role, configured_dsn, needs_embedded
+from gateway.config import Config
+from gateway.datadir import DataDir, Running
+from gateway.embedded import EmbeddedPostgres
+
+_log = logging.getLogger(__name__)
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_RESTART_PAUSE = 1.0
+
+Announce = Callable[[dict[str, str], str | None], None]
+"""Is told the endpoints and the connection string of the store once everything runs."""
+
+
+def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> None:
+    """Run a hub until SIGINT, SIGTERM or SIGHUP, then stop it cleanly.
+
+    Raises `AlreadyRunningError` when a hub runs on the data directory, `EmbeddedPostgresError` when the embedded server
+    does not start, `OSError` when an address is taken.
+    """
+    with data_dir.locked():
+        postgres = None
+        if needs_embedded(config):
+            postgres = EmbeddedPostgres(data_dir)
+        # From here on a signal must not leave a database behind.
+        with _StopSignals() as stop:
+            try:
+                if postgres is not None:
+                    postgres.start()
+                if not stop.requested:
+                    asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop))
+            finally:
+                if postgres is not None:
+                    postgres.stop()
+
+
+class _StopSignals:
+    """Notes that the process was asked to stop, before and while an event loop runs."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._wake: Callable[[], None] | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _StopSignals:
+        for number in _STOP_SIGNALS:
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: object) -> None:
+        self.requested = True
+        if self._wake is not None:
+            self._wake()
+
+    async def wait(self) -> None:
+        """Return when a signal has come."""
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(event.set)
+
+        self._wake = wake
+        try:
+            if not self.requested:
+                await event.wait()
+        finally:
+            self._wake = None
+
+
+async def _serve(
+    config: Config,
+    data_dir: DataDir,
+    workers: int,
+    announce: Announce,
+    postgres: EmbeddedPostgres | None,
+    stop: _StopSignals,
+) -> None:
+    dsn = postgres.dsn if postgres else None
+    role = Role.ALL if workers == 1 else Role.EMITTERS
+    hub = Hub(config, embedded_dsn=dsn, role=role)
+    pool = _Workers(config, dsn, workers) if workers > 1 else None
+    try:
+        if pool is not None:
+            await pool.start()
+        await hub.start()
+        endpoints = hub.endpoints | (pool.endpoints if pool else {})
+        store = dsn or configured_dsn(config)
+        data_dir.record(Running(os.getpid(), store, endpoints))
+        announce(endpoints, store)
+        await stop.wait()
+        _log.info("stopping: nothing new is taken, what is in flight is stored and answered for")
+    finally:
+        await hub.stop()
+        if pool is not None:
+            await pool.stop(config.service.delivery.shutdown_grace.total_seconds())
+
+
+class _Workers:
+    """Worker processes, started again when one dies."""
+
+    def __init__(self, config: Config, dsn: str | None, count: int) -> None:
+        self.endpoints: dict[str, str] = {}
+        self._config = config
+        self._dsn = dsn
+        self._count = count
+        self._context = multiprocessing.get_context("spawn")
+        self._watchers: list[asyncio.Task[None]] = []
+        self._processes: set[BaseProcess] = set()
+
+    async def start(self) -> None:
+        """Start all workers and wait until each listens. Raises `OSError` when an address is taken."""
+        check_free(self._config)
+        started = await asyncio.gather(*(self._start_one() for _ in range(self._count)))
+        self._watchers = [asyncio.create_task(self._watch(process)) for process in started]
+
+    async def stop(self, grace: float) -> None:
+        """Let every worker stop as a hub does, and end those that do not."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        for process in self._processes:
+            process.terminate()
+        await asyncio.gather(*(asyncio.to_thread(process.join, grace + 5) for process in self._processes))
+        for process in self._processes:
+            if process.is_alive():
+                _log.error("worker %s did not stop in time and is killed", process.pid)
+                process.kill()
+
+    async def _start_one(self) -> BaseProcess:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_worker, args=(self._config, self._dsn, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes.add(process)
+        try:
+            answer = await asyncio.to_thread(ours.recv)
+        except EOFError:
+            answer = RuntimeError("a worker ended before it listened; see the log above")
+        if isinstance(answer, Exception):
+            raise answer
+        self.endpoints = answer
+        return process
+
+    async def _watch(self, process: BaseProcess) -> None:
+        while True:
+            await asyncio.to_thread(process.join)
+            self._processes.discard(process)
+            _log.error("worker %s ended with exit code %s; starting another", process.pid, process.exitcode)
+            await asyncio.sleep(_RESTART_PAUSE)
+            try:
+                process = await self._start_one()
+            except (OSError, RuntimeError) as error:
+                _log.error("%s", error)
+
+
+def _worker(config: Config, dsn: str | None, parent: Connection) -> None:
+    """Run the listeners of a hub in a process of its own, until SIGTERM or until the parent is gone."""
+    logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
+    # Ctrl-C reaches the whole process group; the parent says when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_work(config, dsn, parent))
+
+
+async def _work(config: Config, dsn: str | None, parent: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    its_parent = multiprocessing.parent_process()
+    if its_parent is not None:
+        loop.add_reader(int(its_parent.sentinel), stop.set)
+    hub = Hub(config, embedded_dsn=dsn, role=Role.LISTENERS, reuse_port=True)
+    try:
+        await hub.start()
+    except OSError as error:
+        parent.send(OSError(str(error)))
+        return
+    with contextlib.suppress(BrokenPipeError):
+        parent.send(hub.endpoints)
+    _log.info("worker %s listens", os.getpid())
+    await stop.wait()
+    await hub.stop()

@@ -1,0 +1,128 @@
+"""The gateway's own telemetry: metrics and sampled spans, sent as OTLP like everybody else's.
+
+It does not feed on itself without end: metrics are a fixed set of series sent once an interval, whatever they count;
+and what is sent carries a header by which the receiver marks its batches as the gateway's own, whose commits make no
+spans.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from gateway import __version__
+from gateway.config import TelemetrySettings
+from receivers.otlp.config import OWN_TELEMETRY_HEADER
+
+_HEADERS = ((OWN_TELEMETRY_HEADER, "true"),)
+_SCOPE = "obs_hub"
+
+Endpoint = Callable[[], str | None]
+"""Returns where to send, or None as long as that is not known: the gateway's receiver may still be starting."""
+
+
+class _Metrics(MetricExporter):
+    """Sends metrics once it is known where to."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+        self._exporter: OTLPMetricExporter | None = None
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: object) -> MetricExportResult:
+        if self._exporter is None:
+            endpoint = self._endpoint()
+            if endpoint is None:
+                return MetricExportResult.SUCCESS
+            self._exporter = OTLPMetricExporter(endpoint, headers=_HEADERS)
+        return self._exporter.export(metrics_data, timeout_millis)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: object) -> None:
+        if self._exporter is not None:
+            self._exporter.shutdown(timeout_millis)
+
+
+class _Spans(SpanExporter):
+    """Sends spans once it is known where to."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._exporter: OTLPSpanExporter | None = None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self._exporter is None:
+            endpoint = self._endpoint()
+            if endpoint is None:
+                return SpanExportResult.SUCCESS
+            self._exporter = OTLPSpanExporter(endpoint, headers=_HEADERS)
+        return self._exporter.export(spans)
+
+    def shutdown(self) -> None:
+        if self._exporter is not None:
+            self._exporter.shutdown()
+
+
+class SelfTelemetry:
+    """Owns the providers behind the gateway's meter and tracer.
+
+    ``own_endpoint`` is this gateway's own gRPC receiver, used unless the settings or the standard variable
+    ``OTEL_EXPORTER_OTLP_ENDPOINT`` name another.
+    """
+
+    def __init__(self, settings: TelemetrySettings, own_endpoint: Endpoint) -> None:
+        def endpoint() -> str | None:
+            return settings.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or own_endpoint()
+
+        resource = Resource.create(
+            {
+                "service.name": "obs-hub",
+                "service.version": __version__,
+                "service.instance.id": str(uuid.uuid4()),
+                "host.name": socket.gethostname(),
+                "process.pid": os.getpid(),
+            }
+        )
+        self._meters: MeterProvider | None = None
+        self._tracers: TracerProvider | None = None
+        self.meter: Meter = NoOpMeter(_SCOPE)
+        self.tracer: Tracer = NoOpTracer()
+        if settings.metrics.enabled:
+            milliseconds = settings.metrics.interval / timedelta(milliseconds=1)
+            reader = PeriodicExportingMetricReader(_Metrics(endpoint), milliseconds, min(milliseconds, 10_000))
+            self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+            self.meter = self._meters.get_meter(_SCOPE, __version__)
+        if settings.traces.enabled:
+            sampler = ParentBasedTraceIdRatio(settings.traces.sampling_ratio)
+            self._tracers = TracerProvider(sampler, resource, shutdown_on_exit=False)
+            self._tracers.add_span_processor(BatchSpanProcessor(_Spans(endpoint)))
+            self.tracer = self._tracers.get_tracer(_SCOPE, __version__)
+
+    def flush_and_stop(self, seconds: float) -> None:
+        """Send what there is and end. Blocks, at most about ``seconds``."""
+        if self._tracers is not None:
+            self._tracers.force_flush(round(seconds * 500))
+            self._tracers.shutdown()
+        if self._meters is not None:
+            self._meters.shutdown(round(seconds * 500))

@@ -1,0 +1,137 @@
+"""The settings of the OTLP receiver, in the shape the OpenTelemetry Collector's users know.
+
+.. code-block:: yaml
+
+    receivers:
+      otlp:
+        protocols:
+          grpc:
+            endpoint: 0.0.0.0:4317
+          http:
+            endpoint: 0.0.0.0:4318
+            cors: {allowed_origins: ["https://*.example.com"]}
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from gateway.pipeline.settings import ByteSize, Settings
+
+OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
+"""HTTP header and gRPC metadata key that marks the gateway's own telemetry, whatever its value."""
+
+_MIB = 2**20
+_MAX_SIZE = 2**31 - 1
+"""gRPC keeps message sizes in 32 signed bits; HTTP is bounded alike, so that one payload fits through either."""
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Split ``host:port`` into its parts; ``[::1]:4317`` for IPv6, ``:4317`` (host ``""``) for every interface.
+
+    Raises `ValueError` with an example when it cannot.
+    """
+    host, colon, port = endpoint.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (port.isascii() and port.isdigit() and int(port) <= 65535) or (":" in host and not bracketed):
+        raise ValueError("expected host:port such as 127.0.0.1:4317, [::1]:4317 or 0.0.0.0:4317")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def join_endpoint(host: str, port: int) -> str:
+    """Write a host and a port the way `split_endpoint` reads them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_endpoint(endpoint: str) -> str:
+    split_endpoint(endpoint)
+    return endpoint
+
+
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+"""An address to listen on, written ``host:port``. Port 0 takes any free port."""
+
+RequestSize = Annotated[ByteSize, Field(gt=0, le=_MAX_SIZE)]
+"""The largest request taken, in bytes; written ``16MiB``."""
+
+
+class ListenerConfig(Settings):
+    """What every protocol's listener has."""
+
+    endpoint: Endpoint
+    """Where to listen: ``host:port``."""
+
+
+class GrpcConfig(ListenerConfig):
+    """OTLP over gRPC."""
+
+    endpoint: Endpoint = "127.0.0.1:4317"
+    """Where to listen: ``host:port``."""
+
+    max_recv_msg_size: RequestSize = 16 * _MIB
+    """The largest request, compressed as well as decompressed. Larger ones get ``RESOURCE_EXHAUSTED``."""
+
+    max_concurrent_streams: int = Field(default=100, ge=1)
+    """Requests in flight on one connection; a client holds further ones back until one is answered."""
+
+
+class CorsConfig(Settings):
+    """Which web pages may send telemetry from a browser (cross-origin resource sharing)."""
+
+    allowed_origins: list[str] = Field(min_length=1)
+    """Origins such as ``https://app.example.com``; ``*`` stands for any text, as in ``https://*.example.com``."""
+
+    allowed_headers: list[str] = Field(default_factory=list)
+    """Headers a page may send besides ``Accept``, ``Accept-Language``, ``Content-Language`` and ``Content-Type``."""
+
+    max_age: int = Field(default=600, ge=0)
+    """Seconds for which a browser remembers the answer to its preflight request."""
+
+
+class HttpConfig(ListenerConfig):
+    """OTLP over HTTP: ``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``, as protobuf or JSON."""
+
+    endpoint: Endpoint = "127.0.0.1:4318"
+    """Where to listen: ``host:port``."""
+
+    max_request_body_size: RequestSize = 16 * _MIB
+    """The largest request body, compressed as well as decompressed. Larger ones get 413."""
+
+    cors: CorsConfig | None = None
+    """Lets web pages send telemetry. Absent: none may."""
+
+
+class Protocols(Settings):
+    """The protocols to serve. One that is not named is not served.
+
+    As in the Collector, a protocol named without settings (``grpc:``) is served with its defaults.
+    """
+
+    grpc: GrpcConfig | None = None
+    http: HttpConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_is_served(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {protocol: {} if settings is None else settings for protocol, settings in data.items()}
+        return data
+
+    @model_validator(mode="after")
+    def _serves_something(self) -> Protocols:
+        if self.grpc is None and self.http is None:
+            raise ValueError("expected at least one of grpc and http")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_served(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {protocol: settings for protocol, settings in write(self).items() if settings is not None}
+
+
+class OtlpReceiverConfig(Settings):
+    """Settings of the ``otlp`` receiver. Without any it serves both protocols on loopback."""
+
+    protocols: Protocols = Protocols(grpc=GrpcConfig(), http=HttpConfig())
+    """Which protocols to serve, and where."""

@@ -1,0 +1,319 @@
+"""OTLP over HTTP, protobuf and JSON: a Litestar application, served by uvicorn inside the running event loop.
+
+Source of the rules: OTLP specification, "OTLP/HTTP".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import socket
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+import msgspec
+import structlog
+import uvicorn
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from litestar import Litestar, Request, Response, post
+from litestar.config.cors import CORSConfig
+from litestar.exceptions import HTTPException, InternalServerException
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.pipeline import Batch, Consumer, MalformedPayloadError
+from receivers.otlp import compression
+from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig, join_endpoint, split_endpoint
+from receivers.otlp.listen import bind, cannot_listen
+from receivers.otlp.otlp_json import to_protobuf
+from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
+from receivers.otlp.services import SERVICES, Service
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_Request = Request[Any, Any, Any]
+
+_KEEP_ALIVE_SECONDS = 120
+"""How long an idle connection stays open: longer than the 60 seconds between two exports of the SDKs' metric reader, so
+that clients seldom write into a connection that is just being closed."""
+
+_OFFLOAD_BYTES = 64 * 1024
+"""Bodies from this size on are decompressed and transcoded in a thread, so that they do not hold up other requests."""
+
+_LAST_WORDS_SECONDS = 1.0
+"""How long clients whose request outlived the grace period have to take their 503."""
+
+
+class MediaType(enum.StrEnum):
+    """The two encodings of OTLP/HTTP. A response has its request's."""
+
+    PROTOBUF = "application/x-protobuf"
+    JSON = "application/json"
+
+    def write(self, message: Message) -> bytes:
+        """Serialize a response message: an ``Export*ServiceResponse`` or a ``google.rpc.Status``."""
+        if self is MediaType.JSON:
+            return msgspec.json.encode(MessageToDict(message))
+        return message.SerializeToString()
+
+
+_MEDIA_TYPES = {media_type.value: media_type for media_type in MediaType}
+
+
+def media_type_of(request: _Request) -> MediaType | None:
+    """Return the encoding the request says it has, None when that is none of OTLP's. Parameters do not matter."""
+    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return _MEDIA_TYPES.get(name)
+
+
+class HttpServer:
+    """The HTTP server of one receiver. ``setting`` is where its settings stand, for error messages."""
+
+    protocol = "http"
+
+    def __init__(self, setting: str, config: HttpConfig, consumer: Consumer, *, reuse_port: bool) -> None:
+        self._setting = setting
+        self._config = config
+        self._app = create_app(setting, config, consumer)
+        self._reuse_port = reuse_port
+        self._sockets: list[socket.socket] = []
+        self._server: _EmbeddedServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.endpoint: str = config.endpoint
+
+    async def bind(self) -> None:
+        """Take the address. Raises `OSError` when it cannot be had."""
+        try:
+            self._sockets = await bind(self._config.endpoint, reuse_port=self._reuse_port)
+        except OSError as error:
+            raise cannot_listen(error, self._config.endpoint, self._setting) from error
+        host, _ = split_endpoint(self._config.endpoint)
+        self.endpoint = join_endpoint(host, self._sockets[0].getsockname()[1])
+
+    async def serve(self) -> None:
+        """Begin to answer requests."""
+        self._server = _EmbeddedServer(
+            uvicorn.Config(
+                self._app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            )
+        )
+        self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets), name=f"{self._setting} server")
+        started = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            await self._serving  # raises what went wrong
+
+    async def stop(self, grace: float) -> None:
+        """Close the listeners and idle connections, finish requests in flight within ``grace`` seconds.
+
+        A request that is still in flight then, be it that its body never arrived, is answered with 503.
+        """
+        server, serving = self._server, self._serving
+        self._server = self._serving = None
+        if server is None or serving is None:
+            for taken in self._sockets:
+                taken.close()
+            return
+        server.should_exit = True
+        if await _is_done(serving, grace):
+            return
+        state = server.server_state
+        if state.tasks:
+            _log.warning("requests still in flight after the grace period get a 503", requests=len(state.tasks))
+        for task in tuple(state.tasks):
+            task.cancel()
+        if not await _is_done(serving, _LAST_WORDS_SECONDS):
+            server.force_exit = True
+            for connection in tuple(state.connections):
+                connection.transport.abort()
+            await serving
+
+
+async def _is_done(task: asyncio.Task[None], seconds: float) -> bool:
+    done, _ = await asyncio.wait((task,), timeout=seconds)
+    return bool(done)
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """A uvicorn server that leaves the process's signals alone and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def create_app(setting: str, config: HttpConfig, consumer: Consumer) -> Litestar:
+    """Make the application: one POST route for each signal, and every error as a ``google.rpc.Status``."""
+    return Litestar(
+        route_handlers=[
+            _Export(service, f"{setting}.max_request_body_size", config.max_request_body_size, consumer).route()
+            for service in SERVICES.values()
+        ],
+        exception_handlers={HTTPException: _answer_http_exception},
+        cors_config=_cors(config.cors),
+        openapi_config=None,
+        logging_config=None,  # the gateway configures logging, not this application
+        request_max_body_size=None,  # bounded here, with a message that names the setting
+    )
+
+
+def _cors(config: CorsConfig | None) -> CORSConfig | None:
+    if config is None:
+        return None
+    return CORSConfig(
+        allow_origins=config.allowed_origins,
+        allow_methods=["POST"],
+        allow_headers=["content-type", *config.allowed_headers],
+        max_age=config.max_age,
+    )
+
+
+class _RequestError(Exception):
+    """A request refused before it became a batch. ``reason`` is what the refusal is counted under."""
+
+    def __init__(self, reason: str, refusal: Refusal, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(refusal.message)
+        self.reason = reason
+        self.refusal = refusal
+        self.headers = headers or {}
+
+
+class _Export:
+    """Answers one signal's export requests."""
+
+    def __init__(self, service: Service, limit_setting: str, limit: int, consumer: Consumer) -> None:
+        self._service = service
+        self._limit_setting = limit_setting
+        self._limit = limit
+        self._consumer = consumer
+
+    def route(self) -> HTTPRouteHandler:
+        @post(self._service.http_path, status_code=HTTPStatus.OK, name=f"export {self._service.signal}")
+        async def export(request: _Request) -> Response[bytes]:
+            try:
+                return await self._answer(request)
+            except asyncio.CancelledError:
+                # Only the server's `stop` cancels a request, after the grace period.
+                return _refuse(request, unavailable("the gateway is shutting down; please retry"))
+
+        return export
+
+    async def _answer(self, request: _Request) -> Response[bytes]:
+        signal = self._service.signal
+        try:
+            media_type, batch = await self._receive(request)
+        except _RequestError as error:
+            self._consumer.refuse(signal, error.reason)
+            return _refuse(request, error.refusal, error.headers)
+        except Exception as error:  # whatever it is, the client must get an answer it can act on
+            self._consumer.refuse(signal, "internal_error")
+            return _refuse(request, refusal_of(error, signal))
+        try:
+            outcome = await self._consumer.accept(batch)
+        except Exception as error:
+            return _refuse(request, refusal_of(error, signal))
+        return Response(media_type.write(self._service.answer(outcome)), media_type=media_type)
+
+    async def _receive(self, request: _Request) -> tuple[MediaType, Batch]:
+        media_type = media_type_of(request)
+        if media_type is None:
+            raise _unsupported(
+                "unsupported_media_type",
+                f"expected the Content-Type {MediaType.PROTOBUF} or {MediaType.JSON}, "
+                f"found {request.headers.get('content-type')!r}",
+            )
+        encoding = request.headers.get("content-encoding", "").strip().lower() or compression.IDENTITY
+        if not compression.is_supported(encoding):
+            raise _unsupported(
+                "unsupported_encoding",
+                f"expected a Content-Encoding out of {compression.SUPPORTED}, found {encoding!r}",
+                {"accept-encoding": compression.SUPPORTED},
+            )
+        own_telemetry = OWN_TELEMETRY_HEADER in request.headers
+        body = await self._read(request)
+        try:
+            if len(body) < _OFFLOAD_BYTES:
+                return media_type, self._batch(media_type, encoding, body, own_telemetry)
+            return media_type, await asyncio.to_thread(self._batch, media_type, encoding, body, own_telemetry)
+        except compression.DecompressedTooLargeError:
+            raise self._too_large("decompressed ") from None
+        except MalformedPayloadError as error:
+            raise _RequestError("malformed", malformed(str(error))) from error
+
+    async def _read(self, request: _Request) -> bytes:
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._limit:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > self._limit:
+                    raise self._too_large()
+                chunks.append(chunk)
+        except InternalServerException as error:  # Litestar's word for a client that went away
+            raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
+        return b"".join(chunks)
+
+    def _batch(self, media_type: MediaType, encoding: str, body: bytes, own_telemetry: bool) -> Batch:
+        payload = compression.decompress(body, encoding, self._limit)
+        if media_type is MediaType.JSON:
+            payload = to_protobuf(self._service.signal, payload)
+        return Batch.of(self._service.signal, payload, own_telemetry=own_telemetry)
+
+    def _too_large(self, which: str = "") -> _RequestError:
+        message = (
+            f"the {which}body is larger than {self._limit} bytes; send smaller batches or set {self._limit_setting}"
+        )
+        refusal = Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        return _RequestError("too_large", refusal)
+
+
+def _unsupported(reason: str, message: str, headers: Mapping[str, str] | None = None) -> _RequestError:
+    refusal = Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, grpc.StatusCode.INVALID_ARGUMENT, message)
+    return _RequestError(reason, refusal, headers)
+
+
+def _refuse(request: _Request, refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    media_type = media_type_of(request) or MediaType.JSON
+    all_headers = dict(headers or {})
+    if refusal.retry_after_header is not None:
+        all_headers["retry-after"] = refusal.retry_after_header
+    return Response(
+        media_type.write(refusal.status()),
+        status_code=refusal.http_status,
+        media_type=media_type,
+        headers=all_headers,
+    )
+
+
+def _answer_http_exception(request: _Request, error: HTTPException) -> Response[bytes]:
+    """Answer what Litestar refuses by itself: an unknown path, a wrong method."""
+    paths = ", ".join(service.http_path for service in SERVICES.values())
+    messages = {
+        HTTPStatus.NOT_FOUND: f"no such path: {request.url.path}; OTLP has {paths}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed; OTLP uses POST",
+    }
+    status = HTTPStatus(error.status_code)
+    refusal = Refusal(status, grpc.StatusCode.UNIMPLEMENTED, messages.get(status, error.detail))
+    return _refuse(request, refusal, error.headers)

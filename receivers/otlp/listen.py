@@ -1,0 +1,46 @@
+"""Taking an address to listen on, and saying what to do when it cannot be had."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from receivers.otlp.config import split_endpoint
+
+_BACKLOG = 2048
+_NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
+    """Return listening sockets, one for each address that the endpoint's host stands for, all on one port.
+
+    Raises `OSError` when an address is taken.
+    """
+    host, port = split_endpoint(endpoint)
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    unusable: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            listener = socket.create_server((address[0], port), family=family, backlog=_BACKLOG, reuse_port=reuse_port)
+        except OSError as error:
+            if error.errno in _NO_SUCH_FAMILY:  # localhost is also ::1 on machines that have no IPv6
+                unusable = error
+                continue
+            for taken in sockets:
+                taken.close()
+            raise
+        sockets.append(listener)
+        port = listener.getsockname()[1]  # where any port will do, all addresses get the same
+    if not sockets:
+        raise unusable or OSError(errno.EADDRNOTAVAIL, "the host has no address")
+    return sockets
+
+
+def cannot_listen(error: OSError, endpoint: str, setting: str) -> OSError:
+    """Make the error for people: which address, why not, and the setting (``receivers.otlp...``) to change."""
+    reason = error.strerror or str(error)
+    return OSError(error.errno, f"cannot listen on {endpoint} ({reason}); free that address or set {setting}.endpoint")

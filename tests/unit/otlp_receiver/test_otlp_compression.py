@@ -1,0 +1,112 @@
+"""Request bodies are decompressed whole, within a bound, or refused with a reason."""
+
+import gzip
+import os
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
+import pytest
+import zstandard
+
+from gateway.pipeline import MalformedPayloadError
+from receivers.otlp.compression import DecompressedTooLargeError, decompress, is_supported
+
+MIB = 2**20
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+every_encoding = pytest.mark.parametrize("encoding", COMPRESSORS)
+
+# Compresses a little and spans many slices.
+CONTENT = b"".join(os.urandom(50) + bytes(50) for _ in range(3000))
+
+
+@every_encoding
+@pytest.mark.parametrize("content", [b"", b"x", CONTENT])
+def test_what_was_compressed_comes_back(encoding: str, content: bytes) -> None:
+    assert decompress(COMPRESSORS[encoding](content), encoding, len(content)) == content
+
+
+def test_zstd_needs_no_content_size_in_its_header() -> None:
+    compressor = zstandard.ZstdCompressor().compressobj()
+    frame = compressor.compress(CONTENT) + compressor.flush()
+    assert decompress(frame, "zstd", MIB) == CONTENT
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_members_in_a_row_are_joined(encoding: str) -> None:
+    members = b"".join(COMPRESSORS[encoding](part) for part in (CONTENT, b"", b"a", b"b"))
+    assert decompress(members, encoding, MIB) == CONTENT + b"ab"
+
+
+def test_identity_is_the_body_itself() -> None:
+    assert decompress(b"1234", "identity", 4) == b"1234"
+    with pytest.raises(DecompressedTooLargeError):
+        decompress(b"12345", "identity", 4)
+
+
+@every_encoding
+def test_one_byte_beyond_the_limit_is_too_large(encoding: str) -> None:
+    with pytest.raises(DecompressedTooLargeError):
+        decompress(COMPRESSORS[encoding](CONTENT), encoding, len(CONTENT) - 1)
+
+
+def test_the_limit_holds_over_all_members_together() -> None:
+    with pytest.raises(DecompressedTooLargeError):
+        decompress(gzip.compress(b"12") * 3, "gzip", 5)
+
+
+@every_encoding
+def test_a_bomb_costs_bounded_memory(encoding: str) -> None:
+    bomb = COMPRESSORS[encoding](bytes(256 * MIB))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecompressedTooLargeError):
+            decompress(bomb, encoding, MIB)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * MIB
+
+
+def test_a_zstd_window_above_8_mib_is_refused() -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=27)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    frame = compressor.compress(CONTENT) + compressor.flush()
+    with pytest.raises(MalformedPayloadError, match="not valid zstd"):
+        decompress(frame, "zstd", MIB)
+
+
+@every_encoding
+@pytest.mark.parametrize("kept", [0, 1, 5, 1000, -1])
+def test_a_truncated_body_is_malformed(encoding: str, kept: int) -> None:
+    with pytest.raises(MalformedPayloadError, match="truncated"):
+        decompress(COMPRESSORS[encoding](CONTENT)[:kept], encoding, MIB)
+
+
+@every_encoding
+def test_garbage_is_malformed(encoding: str) -> None:
+    with pytest.raises(MalformedPayloadError, match=f"not valid {encoding}"):
+        decompress(b"this was never compressed", encoding, MIB)
+
+
+@every_encoding
+def test_garbage_behind_the_compressed_data_is_malformed(encoding: str) -> None:
+    with pytest.raises(MalformedPayloadError, match=f"not valid {encoding}"):
+        decompress(COMPRESSORS[encoding](b"content") + b"and then garbage", encoding, MIB)
+
+
+def test_a_damaged_checksum_is_malformed() -> None:
+    damaged = bytearray(gzip.compress(CONTENT))
+    damaged[-6] ^= 0xFF
+    with pytest.raises(MalformedPayloadError, match="not valid gzip"):
+        decompress(bytes(damaged), "gzip", MIB)
+
+
+def test_encodings_that_are_not_supported_are_known() -> None:
+    assert all(map(is_supported, [*COMPRESSORS, "identity"]))
+    assert not any(map(is_supported, ["br", "gzip, gzip", "", "GZIP"]))

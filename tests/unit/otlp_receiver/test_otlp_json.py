@@ -1,0 +1,421 @@
+"""OTLP/JSON: what is taken, what is refused, and that nothing is lost on the way to protobuf."""
+
+import base64
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from gateway.pipeline import MalformedPayloadError, Signal
+from receivers.otlp.otlp_json import MAX_DEPTH, to_protobuf
+
+REQUESTS: dict[Signal, type[Message]] = {
+    Signal.TRACES: ExportTraceServiceRequest,
+    Signal.METRICS: ExportMetricsServiceRequest,
+    Signal.LOGS: ExportLogsServiceRequest,
+}
+
+
+def request(signal: Signal, document: Any) -> Any:
+    return REQUESTS[signal].FromString(to_protobuf(signal, json.dumps(document).encode()))
+
+
+def span(**fields: Any) -> Span:
+    document = {"resourceSpans": [{"scopeSpans": [{"spans": [fields]}]}]}
+    return request(Signal.TRACES, document).resource_spans[0].scope_spans[0].spans[0]
+
+
+def metric(**fields: Any) -> Metric:
+    document = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [fields]}]}]}
+    return request(Signal.METRICS, document).resource_metrics[0].scope_metrics[0].metrics[0]
+
+
+def log_record(**fields: Any) -> LogRecord:
+    document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [fields]}]}]}
+    return request(Signal.LOGS, document).resource_logs[0].scope_logs[0].log_records[0]
+
+
+def body(value: Any) -> AnyValue:
+    return log_record(body=value).body
+
+
+def refused(call: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(MalformedPayloadError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+# Every message survives
+
+
+@st.composite
+def messages(draw: st.DrawFn, cls: type[Message], depth: int = 0) -> Message:
+    """A random message of a published class, with any of its fields set."""
+    message: Any = cls()
+    fields = list(cls.DESCRIPTOR.fields)
+    if depth > 8:
+        fields = [field for field in fields if field.message_type is None]
+    for field in draw(st.lists(st.sampled_from(fields), max_size=5)) if fields else []:
+        if field.message_type is not None:
+            values = messages(field.message_type._concrete_class, depth + 1)
+        else:
+            values = SCALARS[field.type]
+        if field.is_repeated:
+            getattr(message, field.name).extend(draw(st.lists(values, max_size=2)))
+        elif field.message_type is not None:
+            getattr(message, field.name).SetInParent()
+            getattr(message, field.name).CopyFrom(draw(values))
+        else:
+            setattr(message, field.name, draw(values))
+    return message
+
+
+INT32 = st.integers(-(2**31), 2**31 - 1)
+SCALARS = {
+    FieldDescriptor.TYPE_STRING: st.text(st.characters(exclude_categories=["Cs"])),
+    FieldDescriptor.TYPE_BYTES: st.binary(max_size=20),
+    FieldDescriptor.TYPE_BOOL: st.booleans(),
+    FieldDescriptor.TYPE_DOUBLE: st.floats(),
+    FieldDescriptor.TYPE_ENUM: INT32,
+    FieldDescriptor.TYPE_INT32: INT32,
+    FieldDescriptor.TYPE_SINT32: INT32,
+    FieldDescriptor.TYPE_UINT32: st.integers(0, 2**32 - 1),
+    FieldDescriptor.TYPE_FIXED32: st.integers(0, 2**32 - 1),
+    FieldDescriptor.TYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_SFIXED64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT64: st.integers(0, 2**64 - 1),
+    FieldDescriptor.TYPE_FIXED64: st.integers(0, 2**64 - 1),
+}
+
+
+def encode(message: Message, spelling: random.Random) -> dict[str, Any]:
+    """Write OTLP/JSON, choosing between the spellings that it allows."""
+    document: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        first, *rest = field.name.split("_")
+        key = first + "".join(word[:1].upper() + word[1:] for word in rest)
+        if field.is_repeated:
+            document[key] = [encode_value(field, item, spelling) for item in value]
+        else:
+            document[key] = encode_value(field, value, spelling)
+    if spelling.random() < 0.2:
+        document["notInTheProto"] = {"of": ["this", "version"]}
+    return document
+
+
+def encode_value(field: FieldDescriptor, value: Any, spelling: random.Random) -> Any:
+    if field.message_type is not None:
+        return encode(value, spelling)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        if field.name.endswith("_id"):
+            return spelling.choice([value.hex(), value.hex().upper()])
+        encoder = spelling.choice([base64.standard_b64encode, base64.urlsafe_b64encode])
+        return encoder(value).decode().rstrip(spelling.choice(["", "="]))
+    if field.type == FieldDescriptor.TYPE_DOUBLE:
+        if math.isnan(value):
+            return "NaN"
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        return spelling.choice([value, repr(value)])
+    if isinstance(value, int) and field.type not in (FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_ENUM):
+        return spelling.choice([value, str(value), f"{value}.0"])
+    return value
+
+
+@pytest.mark.parametrize("signal", Signal)
+@given(data=st.data(), spelling=st.randoms(use_true_random=False))
+def test_any_message_survives(signal: Signal, data: st.DataObject, spelling: random.Random) -> None:
+    message = data.draw(messages(REQUESTS[signal]))
+    document = json.dumps(encode(message, spelling)).encode()
+    # Compared as bytes, for NaN is not equal to itself.
+    assert to_protobuf(signal, document) == message.SerializeToString()
+
+
+def test_the_example_of_the_specification() -> None:
+    """The span of opentelemetry-proto's ``examples/trace.json``."""
+    read = span(
+        traceId="5B8EFFF798038103D269B633813FC60C",
+        spanId="EEE19B7EC3C1B174",
+        parentSpanId="EEE19B7EC3C1B173",
+        name="I'm a server span",
+        startTimeUnixNano="1544712660000000000",
+        endTimeUnixNano="1544712661000000000",
+        kind=2,
+        attributes=[{"key": "my.span.attr", "value": {"stringValue": "some value"}}],
+    )
+    assert read.trace_id.hex() == "5b8efff798038103d269b633813fc60c"
+    assert read.parent_span_id.hex() == "eee19b7ec3c1b173"
+    assert (read.end_time_unix_nano, read.kind) == (1544712661000000000, Span.SPAN_KIND_SERVER)
+    assert read.attributes[0].value.string_value == "some value"
+
+
+# Keys
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert span(name="kept", fromTheFuture={"a": [1]}).name == "kept"
+
+
+def test_snake_case_keys_are_unknown_keys() -> None:
+    assert span(name="kept", trace_id="00") == Span(name="kept")
+
+
+def test_null_is_the_same_as_absent() -> None:
+    assert span(name=None, attributes=None, status=None) == Span()
+    assert metric(gauge=None, sum={}).WhichOneof("data") == "sum"
+
+
+# Ids and bytes
+
+
+def test_ids_are_hex_everywhere() -> None:
+    assert span(links=[{"traceId": "aB", "spanId": "Cd"}]).links[0].span_id == b"\xcd"
+    assert log_record(traceId="AB").trace_id == b"\xab"
+    exemplars = metric(gauge={"dataPoints": [{"exemplars": [{"spanId": "0F"}]}]}).gauge.data_points[0].exemplars
+    assert exemplars[0].span_id == b"\x0f"
+
+
+@pytest.mark.parametrize("bad", ["xyz", "abc", "ab cd", "q83v", 12, ["ab"]])
+def test_an_id_that_is_not_hex_is_malformed(bad: Any) -> None:
+    message = refused(span, traceId=bad)
+    assert message.startswith("resourceSpans[0].scopeSpans[0].spans[0].traceId: expected a hex string, found ")
+
+
+@pytest.mark.parametrize("text", ["-_8=", "+/8=", "-_8", "+/8"])
+def test_bytes_are_base64_in_either_alphabet(text: str) -> None:
+    assert body({"bytesValue": text}).bytes_value == b"\xfb\xff"
+
+
+@pytest.mark.parametrize("bad", ["a", "a*==", "é", 5])
+def test_bytes_that_are_not_base64_are_malformed(bad: Any) -> None:
+    assert "body.bytesValue: expected a base64 string" in refused(body, {"bytesValue": bad})
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("spelled", [1000, "1000", 1000.0, "1000.0", "1e3", "10.00e2"])
+def test_integers_may_be_spelled_in_several_ways(spelled: Any) -> None:
+    assert log_record(timeUnixNano=spelled).time_unix_nano == 1000
+    assert log_record(flags=spelled).flags == 1000
+    assert body({"intValue": spelled}).int_value == 1000
+
+
+def test_exponents_without_quotes_are_integers_too() -> None:
+    payload = to_protobuf(Signal.LOGS, b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":1e3}]}]}]}')
+    logs = ExportLogsServiceRequest.FromString(payload)
+    assert logs.resource_logs[0].scope_logs[0].log_records[0].time_unix_nano == 1000
+
+
+def test_integers_keep_all_their_digits() -> None:
+    assert body({"intValue": "9007199254740993"}).int_value == 9007199254740993
+    assert body({"intValue": "9007199254740993.0"}).int_value == 9007199254740993
+    assert body({"intValue": -(2**63)}).int_value == -(2**63)
+    assert log_record(timeUnixNano=2**64 - 1).time_unix_nano == 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        1.5,
+        "1.5",
+        "",
+        " 1",
+        "1 ",
+        "+1",
+        "0x10",
+        "1_000",
+        "\u0661",
+        True,
+        [1],
+        {},
+        2**63,
+        str(2**63),
+        -(2**63) - 1,
+        "1e999999999",
+    ],
+)
+def test_what_is_no_64_bit_integer_is_malformed(bad: Any) -> None:
+    message = refused(body, {"intValue": bad})
+    assert f"body.intValue: expected an integer from {-(2**63)} to {2**63 - 1}, found " in message
+
+
+def test_integers_are_held_to_the_range_of_their_field() -> None:
+    assert "expected an integer from 0 to 4294967295, found 4294967296" in refused(log_record, flags=2**32)
+    assert "expected an integer from 0 to 18446744073709551615" in refused(log_record, timeUnixNano=-1)
+    assert "expected an integer from 0 to 18446744073709551615" in refused(log_record, timeUnixNano=str(2**64))
+    points = [{"scale": 2**31}]
+    assert "dataPoints[0].scale" in refused(metric, exponentialHistogram={"dataPoints": points})
+
+
+@pytest.mark.parametrize(
+    ("spelled", "value"),
+    [(1, 1.0), (0.5, 0.5), ("0.5", 0.5), ("-2E-3", -0.002), ("Infinity", math.inf), ("-Infinity", -math.inf)],
+)
+def test_doubles_may_be_numbers_or_strings(spelled: Any, value: float) -> None:
+    assert body({"doubleValue": spelled}).double_value == value
+
+
+def test_nan_is_a_double() -> None:
+    assert math.isnan(body({"doubleValue": "NaN"}).double_value)
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "", "1,5", "1e400", 10**400, False, {}])
+def test_what_is_no_double_is_malformed(bad: Any) -> None:
+    refused(body, {"doubleValue": bad})
+
+
+@pytest.mark.parametrize("bad", [0, 1, "true"])
+def test_booleans_are_true_or_false_only(bad: Any) -> None:
+    assert "body.boolValue: expected true or false" in refused(body, {"boolValue": bad})
+
+
+@pytest.mark.parametrize("bad", [1, True, ["a"]])
+def test_strings_are_strings_only(bad: Any) -> None:
+    assert "name: expected a string" in refused(span, name=bad)
+
+
+def test_enums_are_integers() -> None:
+    assert span(kind=3).kind == Span.SPAN_KIND_CLIENT
+    assert span(kind=77).kind == 77  # proto3 enums are open: a later version may know it
+    message = refused(span, kind="SPAN_KIND_CLIENT")
+    assert message.endswith(
+        'kind: expected the number of an enum value, for OTLP/JSON does not take names, found "SPAN_KIND_CLIENT"'
+    )
+    assert "kind: expected" in refused(span, kind="3")
+
+
+# Presence
+
+
+@pytest.mark.parametrize(
+    ("value", "alternative"),
+    [
+        ({"intValue": "0"}, "int_value"),
+        ({"stringValue": ""}, "string_value"),
+        ({"boolValue": False}, "bool_value"),
+        ({"doubleValue": 0}, "double_value"),
+        ({"bytesValue": ""}, "bytes_value"),
+        ({"arrayValue": {}}, "array_value"),
+        ({"kvlistValue": {"values": []}}, "kvlist_value"),
+        ({}, None),
+    ],
+)
+def test_an_explicit_default_is_still_a_value(value: Any, alternative: str | None) -> None:
+    assert body(value).WhichOneof("value") == alternative
+
+
+def test_optional_fields_tell_zero_from_absent() -> None:
+    def point(**fields: Any) -> HistogramDataPoint:
+        return metric(histogram={"dataPoints": [fields]}).histogram.data_points[0]
+
+    assert point(sum=0, min=0.0, max="0") == HistogramDataPoint(sum=0, min=0, max=0)
+    assert point(sum=0).HasField("sum")
+    assert not point().HasField("sum")
+
+
+def test_a_oneof_given_twice_is_malformed() -> None:
+    assert "body.intValue: only one alternative of 'value'" in refused(body, {"stringValue": "", "intValue": 1})
+    assert "metrics[0].gauge: only one alternative of 'data'" in refused(metric, sum={}, gauge={})
+
+
+# Structure
+
+
+def test_the_path_of_an_error_leads_to_it() -> None:
+    good = {"gauge": {"dataPoints": []}}
+    bad = {"gauge": {"dataPoints": [{}, {"timeUnixNano": "noon"}]}}
+    scopes = [{}, {}, {"metrics": [bad, good]}]
+    assert refused(request, Signal.METRICS, {"resourceMetrics": [{"scopeMetrics": scopes}]}) == (
+        "resourceMetrics[0].scopeMetrics[2].metrics[0].gauge.dataPoints[1].timeUnixNano: "
+        'expected an integer from 0 to 18446744073709551615, found "noon"'
+    )
+
+
+def test_the_path_of_an_error_in_an_array_of_numbers_has_its_index() -> None:
+    points = [{"bucketCounts": ["1", "2", None]}]
+    message = refused(metric, histogram={"dataPoints": points})
+    assert "dataPoints[0].bucketCounts[2]: expected an integer" in message
+
+
+def test_a_shape_that_does_not_fit_is_malformed() -> None:
+    assert refused(request, Signal.LOGS, []) == "the body: expected an object, found an array"
+    assert refused(request, Signal.LOGS, None) == "the body: expected an object, found null"
+    assert refused(request, Signal.LOGS, {"resourceLogs": {}}).startswith("resourceLogs: expected an array")
+    assert refused(request, Signal.LOGS, {"resourceLogs": [None]}).startswith("resourceLogs[0]: expected an object")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"{",
+        b"{} {}",
+        b"{'resourceLogs': []}",
+        b'{"resourceLogs": "\xff"}',
+        b'{"\xff": 1}',
+        b'{"resourceLogs": "\\ud800"}',
+        b'{"resourceLogs": "\\udc00\\ud800"}',
+        b'{"resourceLogs": NaN}',
+        b"\x0a\x00",
+    ],
+)
+def test_what_is_not_json_is_malformed(document: bytes) -> None:
+    assert refused(to_protobuf, Signal.LOGS, document).startswith("the body is not valid JSON: ")
+
+
+def test_a_long_value_is_shortened_in_the_error() -> None:
+    assert len(refused(body, {"intValue": "x" * 100_000})) < 300
+
+
+# Depth
+
+
+def nested(arrays: int) -> Any:
+    value: Any = {"intValue": 1}
+    for _ in range(arrays):
+        value = {"arrayValue": {"values": [value]}}
+    return value
+
+
+# A body lies 4 messages deep (resource logs, scope logs, log record, value), each array adds two.
+DEEPEST = (MAX_DEPTH - 4) // 2
+
+
+def test_the_deepest_request_taken_can_be_parsed() -> None:
+    value = body(nested(DEEPEST))
+    for _ in range(DEEPEST):
+        value = value.array_value.values[0]
+    assert value.int_value == 1
+
+
+def test_a_request_too_deep_for_protobuf_is_malformed() -> None:
+    message = refused(body, nested(DEEPEST + 1))
+    assert "nested too deeply" in message
+    assert len(message) < 500
+
+
+def test_the_limit_is_protobufs_own() -> None:
+    logs = ExportLogsServiceRequest()
+    value = logs.resource_logs.add().scope_logs.add().log_records.add().body
+    for _ in range(DEEPEST + 1):
+        value = value.array_value.values.add()
+    with pytest.raises(DecodeError):
+        ExportLogsServiceRequest.FromString(logs.SerializeToString())
+
+
+def test_json_too_deep_to_be_decoded_is_malformed() -> None:
+    assert refused(to_protobuf, Signal.LOGS, b"[" * 1_000_000) == "the body is nested too deeply"
