@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +36,7 @@ def check_free(config: Config) -> None:
         try:
             take(address).close()
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(
                 error.errno, f"cannot listen on {address} ({reason}); free that address or set {setting}"
             ) from error

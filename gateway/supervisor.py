@@ -42,7 +42,7 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     with data_dir.locked():
         postgres = None
         if needs_embedded(config):
-            postgres = EmbeddedPostgres(data_dir)
+            postgres = EmbeddedPostgres(data_dir.postgres)
         # From here on a signal must not leave a database behind.
         with _StopSignals() as stop:
             try:

@@ -32,8 +32,9 @@ class Columnstore(Settings):
     """Convert chunks to the columnstore once they are old enough."""
     after: Duration = timedelta(days=1)
     """How old a chunk must be."""
-    direct_copy_rows: int | None = Field(default=10_000, ge=1)
-    """Commits of at least this many number data points are written straight into the columnstore. ``null``: never."""
+    direct_copy_points: int | None = Field(default=10, ge=1)
+    """Commits with at least this many number data points a series, on average, are written straight into the
+    columnstore: quicker, but it compresses badly what comes in small numbers. ``null``: never."""
 
 
 class Accept(Settings):

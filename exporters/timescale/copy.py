@@ -9,6 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from exporters.timescale.values import without_nul
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -154,7 +157,8 @@ class Rows:
     """Encoded rows of the fact tables, with the time intervals they fall into.
 
     ``interval`` is the length of a partition in microseconds; the intervals touched are collected by table so that the
-    partitions can be there before the rows.
+    partitions can be there before the rows. ``minutes`` are those since the Unix epoch that got number points, for the
+    rollups; ``series`` has the series of each number point, as far as they were encoded together.
     """
 
     def __init__(self, interval: int) -> None:
@@ -163,6 +167,7 @@ class Rows:
         self.count = 0
         self.intervals: dict[str, set[int]] = {}
         self.minutes: set[int] = set()
+        self.series: npt.NDArray[np.int64] | None = None
 
     def add(self, table: str, chunk: bytes, rows: int, intervals: Iterable[int]) -> None:
         """Add encoded rows of one table that fall into the given intervals since the Unix epoch."""

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from exporters.timescale import layout, policies, schema
 from exporters.timescale.config import TimescaleConfig
+from exporters.timescale.connections import Connections
 from exporters.timescale.copy import Rows, Texts
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.logs import encode_logs
@@ -24,7 +25,7 @@ from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.partitions import Partitions
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
-from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer, connect
+from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class TimescaleExporter:
         self.name = name
         self.concurrency = config.connections
         self._config = config
-        self._dsn = dsn
+        self._connections = Connections(dsn)
         self._acceptance = Acceptance(config)
         self._dimensions = Dimensions(config.series_cache)
         self._texts = Texts()
@@ -72,13 +73,12 @@ class TimescaleExporter:
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def stop(self) -> None:
-        """End maintenance and close the connections. A commit still under way is broken off, which stores nothing."""
+        """Break off what runs on the database, which stores nothing, and close the connections."""
+        self._connections.interrupt()
         if self._maintenance is not None:
             self._maintenance.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._maintenance
-        for writer in self._all_writers:
-            writer.interrupt()
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
         for writer in self._all_writers:
             writer.close()
@@ -95,17 +95,18 @@ class TimescaleExporter:
             self._dimensions.forget(epoch)
             _log.info("%s: %s; %s", self.name, present.describe(), policies.summary(self._config))
             partitions = Partitions(self._config.chunk_interval)
-            direct_copy_rows = self._config.columnstore.direct_copy_rows if self._config.columnstore.enabled else None
+            columnstore = self._config.columnstore
+            direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
             for _ in range(self._config.connections):
-                writer = Writer(self._dsn, present, partitions, self._config.commit_timeout, direct_copy_rows)
+                writer = Writer(self._connections, present, partitions, self._config.commit_timeout, direct_copy_points)
                 self._all_writers.append(writer)
                 self._writers.put_nowait(writer)
             self._layout = present
             return present
 
     def _set_up(self) -> tuple[layout.Layout, int]:
-        present = schema.migrate(self._dsn, self._config.layout)
-        with connect(self._dsn) as connection:
+        present = schema.migrate(self._connections, self._config.layout)
+        with self._connections.open() as connection:
             if present.native:
                 Maintenance(self._config, present).make_partitions(connection)
             else:
@@ -128,7 +129,7 @@ class TimescaleExporter:
             await asyncio.sleep(pause)
 
     def _maintain_once(self, maintenance: Maintenance) -> None:
-        with connect(self._dsn) as connection:
+        with self._connections.open() as connection:
             maintenance.run(connection)
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:

@@ -215,6 +215,8 @@ class MetricsEncoder:
                 self._number(context, its_points[index - gathered.starts[metric]])
             points, series = points[valid], series[valid]
 
+        rows = self._rows
+        rows.series = series if rows.series is None else np.concatenate((rows.series, series))
         accepted = self._accepted(points["time"])
         if not accepted.all():
             points, series = points[accepted], series[accepted]

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from exporters.timescale import layout
+from exporters.timescale.connections import Connections
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -40,7 +39,7 @@ class Status:
     layout: layout.Layout | None
 
 
-def migrate(dsn: str, wanted_layout: str = "auto") -> layout.Layout:
+def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
     """Bring the schema up to date and return the layout of the store.
 
     Raises `SchemaError` when the schema is newer than this gateway, `layout.LayoutError` when the layout is not to be
@@ -49,7 +48,7 @@ def migrate(dsn: str, wanted_layout: str = "auto") -> layout.Layout:
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    with _locked(dsn) as (connection, config):
+    with _locked(connections) as (connection, config):
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         foreign = sorted(set(_applied(connection)) - known)
         if foreign:
@@ -69,11 +68,11 @@ def migrate(dsn: str, wanted_layout: str = "auto") -> layout.Layout:
         return present
 
 
-def status(dsn: str) -> Status:
+def status(connections: Connections) -> Status:
     """Return the state of the schema without changing it."""
     from alembic.script import ScriptDirectory
 
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with connections.open() as connection:
         scripts = ScriptDirectory.from_config(_alembic_config())
         revisions = [f"{s.revision} {s.doc}" for s in reversed(list(scripts.walk_revisions()))]
         heads = _applied(connection)
@@ -96,11 +95,11 @@ def _alembic_config() -> Config:
 
 
 @contextmanager
-def _locked(dsn: str) -> Iterator[tuple[layout.Connection, Config]]:
+def _locked(connections: Connections) -> Iterator[tuple[layout.Connection, Config]]:
     """Yield a connection that holds the migration lock, and an Alembic configuration that runs on it."""
     import sqlalchemy
 
-    connection: Any = psycopg.connect(dsn)
+    connection: Any = connections.open(autocommit=False)
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
     )

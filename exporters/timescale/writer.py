@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import psycopg
 from psycopg import sql
 
+from exporters.timescale.connections import Connections
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
 from exporters.timescale.dimensions import TABLES
 from exporters.timescale.dimensions import Rows as DimensionRows
@@ -72,13 +72,18 @@ class Writer:
     """Commits batches on a connection of its own, which it opens when needed and again after it broke."""
 
     def __init__(
-        self, dsn: str, present: Layout, partitions: Partitions, timeout: timedelta, direct_copy_rows: int | None
+        self,
+        connections: Connections,
+        present: Layout,
+        partitions: Partitions,
+        timeout: timedelta,
+        direct_copy_points: int | None,
     ) -> None:
-        self._dsn = dsn
+        self._connections = connections
         self._layout = present
         self._partitions = partitions
         self._timeout = timeout
-        self._direct_copy_rows = direct_copy_rows if present.community else None
+        self._direct_copy_points = direct_copy_points if present.community else None
         self._connection: Connection | None = None
 
     def write(self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None) -> list[bool]:
@@ -102,17 +107,6 @@ class Writer:
             self.close()
             raise UnavailableError(f"PostgreSQL is not available: {_message(error)}") from error
 
-    def interrupt(self) -> None:
-        """Break the connection under a commit that does not end. May be called from another thread."""
-        connection = self._connection
-        if connection is None or connection.closed:
-            return
-        try:
-            with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:
-                its_socket.shutdown(socket.SHUT_RDWR)
-        except (OSError, psycopg.Error):
-            pass  # it ended meanwhile
-
     def close(self) -> None:
         """Close the connection. The next write opens another."""
         if self._connection is not None:
@@ -122,8 +116,7 @@ class Writer:
     def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             milliseconds = self._timeout // timedelta(milliseconds=1)
-            self._connection = connect(
-                self._dsn,
+            self._connection = self._connections.open(
                 f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
             )
         return self._connection
@@ -159,6 +152,14 @@ class Writer:
         for table, intervals in needed.items():
             self._partitions.ensure(connection, table, intervals)
 
+    def _is_worth_direct_copy(self, rows: Sequence[Rows]) -> bool:
+        """Tell whether the columnstore would get enough points of each series at once to compress them well."""
+        series = [batch.series for batch in rows if batch.series is not None]
+        if self._direct_copy_points is None or not series:
+            return False
+        joined = np.concatenate(series)
+        return len(joined) >= self._direct_copy_points * len(np.unique(joined))
+
     def _store(
         self, connection: Connection, rows: Sequence[Rows], dimensions: DimensionRows, epoch: int | None
     ) -> None:
@@ -169,9 +170,8 @@ class Writer:
             chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
             if not chunks:
                 continue
-            if table == "sample" and self._direct_copy_rows is not None:
-                direct = sum(batch.count for batch in rows) >= self._direct_copy_rows
-                connection.execute(f"SET LOCAL timescaledb.enable_direct_compress_copy = {'on' if direct else 'off'}")
+            if table == "sample" and self._is_worth_direct_copy(rows):
+                connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
             with connection.cursor().copy(copy) as stream:
                 stream.write(HEADER)
                 for chunk in chunks:
@@ -183,19 +183,6 @@ class Writer:
                 "INSERT INTO rollup_pending (minute) SELECT to_timestamp(m * 60) FROM unnest(%s::bigint[]) AS m",
                 (minutes,),
             )
-
-
-def connect(dsn: str, options: str = "") -> Connection:
-    """Open a connection in autocommit mode. ``options`` are added to those of the connection string."""
-    parameters = psycopg.conninfo.conninfo_to_dict(dsn)
-    its_options = " ".join(filter(None, (str(parameters.get("options") or ""), options)))
-    return psycopg.connect(
-        dsn,
-        autocommit=True,
-        options=its_options,
-        application_name=str(parameters.get("application_name") or "obs-hub"),
-        connect_timeout=int(parameters.get("connect_timeout") or 5),
-    )
 
 
 def _text(value: object) -> object:

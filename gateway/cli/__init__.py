@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
 from gateway import __version__
+
+# What gRPC's core would print (such as an address in use) is said by the gateway itself. Read when grpc is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _COMMANDS = {
     "up": "gateway.cli.run:up",

@@ -8,6 +8,7 @@ import click
 import psycopg
 
 from exporters.timescale import schema
+from exporters.timescale.connections import Connections
 from exporters.timescale.layout import LayoutError
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 
@@ -33,7 +34,7 @@ def db() -> None:
 @dsn_option
 def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
     """Bring the schema up to date. Safe to run while gateways run, and several at once."""
-    target = store_dsn(dsn, config_path, data_dir)
+    target = Connections(store_dsn(dsn, config_path, data_dir))
     try:
         pending = schema.status(target).pending
         present = schema.migrate(target, layout)
@@ -53,7 +54,7 @@ def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: s
 def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
     """Show which migrations the store has. Exits with 1 when some are pending."""
     try:
-        found = schema.status(store_dsn(dsn, config_path, data_dir))
+        found = schema.status(Connections(store_dsn(dsn, config_path, data_dir)))
     except psycopg.Error as error:
         raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
     if found.layout is not None:

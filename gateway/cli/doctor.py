@@ -13,6 +13,7 @@ import grpc
 import psycopg
 
 from exporters.timescale import schema
+from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
 from gateway.assembly import configured_dsn
 from gateway.cli.options import config_option, data_dir_option, load_config
@@ -143,7 +144,7 @@ def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]
         yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
         return
     try:
-        found = schema.status(dsn)
+        found = schema.status(Connections(dsn))
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)

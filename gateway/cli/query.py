@@ -84,7 +84,7 @@ def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
         if shown == _MOST_ROWS:
             table.caption = f"the first {_MOST_ROWS} rows; --csv and --json print all"
             break
-        table.add_row(*(Text(_cell(value), justify=_side(value)) for value in row))
+        table.add_row(*(Text(_short(value), justify=_side(value)) for value in row))
         shown += 1
     console = Console()
     console.print(table)
@@ -117,6 +117,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ")
     return str(value)
+
+
+def _short(value: Any) -> str:
+    """Return a value as a person reads it in a table: instants to the millisecond."""
+    return value.isoformat(sep=" ", timespec="milliseconds") if isinstance(value, datetime) else _cell(value)
 
 
 def _json_value(value: Any) -> Any:

@@ -71,4 +71,5 @@ def _run(config: Config, data_dir: Path | None, workers: int, announce: object) 
     try:
         supervisor.run(config, DataDir.resolve(data_dir), workers, announce)  # type: ignore[arg-type]
     except (AlreadyRunningError, DataDirError, EmbeddedPostgresError, SchemaError, LayoutError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise click.ClickException(message) from error

@@ -250,16 +250,16 @@ class _Builder:
 
     def _typed(self, text: str, place: Place) -> Any:
         """Read a substituted value as YAML would; what is text to YAML, or no YAML at all, stays as it is."""
-        outside, problems = self._loader, len(self._document.problems)
+        outside, seen, problems = self._loader, self._seen, len(self._document.problems)
         self._literal = True
         try:
             self._loader = yaml.SafeLoader(text)
             node = self._loader.get_single_node()
             value = None if node is None else self.build(node, place)
-        except (yaml.YAMLError, RecursionError):
+        except (yaml.YAMLError, RecursionError, _BoundsError):
             return text
         finally:
-            self._loader, self._literal = outside, False
+            self._loader, self._seen, self._literal = outside, seen, False
         if len(self._document.problems) > problems:
             del self._document.problems[problems:]
             return text

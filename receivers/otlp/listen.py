@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 
 from receivers.otlp.config import split_endpoint
@@ -42,5 +43,6 @@ async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
 
 def cannot_listen(error: OSError, endpoint: str, setting: str) -> OSError:
     """Make the error for people: which address, why not, and the setting (``receivers.otlp...``) to change."""
-    reason = error.strerror or str(error)
+    # The address is said already, and asyncio's strerror says it again.
+    reason = os.strerror(error.errno) if error.errno else str(error)
     return OSError(error.errno, f"cannot listen on {endpoint} ({reason}); free that address or set {setting}.endpoint")

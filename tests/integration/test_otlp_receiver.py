@@ -369,7 +369,7 @@ async def test_a_batch_refused_for_now_says_when_to_retry(
 
 
 async def test_retry_after_is_at_least_a_second(http: httpx.AsyncClient, pipeline: FakePipeline) -> None:
-    pipeline.answer = UnavailableError("soon", 0.01)
+    pipeline.answer = UnavailableError("soon", 0)
     answer = await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)
     assert answer.headers["retry-after"] == "1"
 
@@ -759,11 +759,14 @@ async def test_there_is_no_access_log(pipeline: FakePipeline) -> None:
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
-    logging.getLogger("uvicorn.access").propagate = True
+    access = logging.getLogger("uvicorn.access")
+    access.propagate = True
+    access.setLevel(logging.INFO)
     logging.getLogger().addHandler(handler)
     try:
         async with running(pipeline) as receiver, client_of(receiver) as http:
             await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)
     finally:
+        access.setLevel(logging.NOTSET)
         logging.getLogger().removeHandler(handler)
     assert not [record for record in records if record.name == "uvicorn.access"]

@@ -227,6 +227,11 @@ def test_integers_keep_all_their_digits() -> None:
     assert log_record(timeUnixNano=2**64 - 1).time_unix_nano == 2**64 - 1
 
 
+def test_a_float_that_may_be_a_rounded_integer_out_of_range_is_malformed() -> None:
+    """Some versions of msgspec decode -9223372036854775809 as the float -2^63."""
+    assert "body.intValue: expected an integer" in refused(body, {"intValue": -(2.0**63)})
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -391,27 +396,28 @@ def nested(arrays: int) -> Any:
     return value
 
 
-# A body lies 4 messages deep (resource logs, scope logs, log record, value), each array adds two.
-DEEPEST = (MAX_DEPTH - 4) // 2
+# A body is the 4th message inside its request, an attribute's value the 5th, and each array adds two: with this many
+# arrays the innermost value is number 100 in a body and number 101 in an attribute.
+ARRAYS = (MAX_DEPTH - 4) // 2
 
 
 def test_the_deepest_request_taken_can_be_parsed() -> None:
-    value = body(nested(DEEPEST))
-    for _ in range(DEEPEST):
+    value = body(nested(ARRAYS))
+    for _ in range(ARRAYS):
         value = value.array_value.values[0]
     assert value.int_value == 1
 
 
-def test_a_request_too_deep_for_protobuf_is_malformed() -> None:
-    message = refused(body, nested(DEEPEST + 1))
-    assert "nested too deeply" in message
+def test_one_message_deeper_is_malformed() -> None:
+    message = refused(log_record, attributes=[{"key": "deep", "value": nested(ARRAYS)}])
+    assert "nested too deeply, expected at most 100 messages inside each other" in message
     assert len(message) < 500
 
 
 def test_the_limit_is_protobufs_own() -> None:
     logs = ExportLogsServiceRequest()
-    value = logs.resource_logs.add().scope_logs.add().log_records.add().body
-    for _ in range(DEEPEST + 1):
+    value = logs.resource_logs.add().scope_logs.add().log_records.add().attributes.add().value
+    for _ in range(ARRAYS):
         value = value.array_value.values.add()
     with pytest.raises(DecodeError):
         ExportLogsServiceRequest.FromString(logs.SerializeToString())

@@ -1,0 +1,270 @@
+"""The embedded PostgreSQL, for real: each test has a server of its own."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _logs, _postmaster
+
+START = """
+import sys
+from pathlib import Path
+from gateway.embedded import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.start()
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that is not started, and is stopped in the end."""
+    embedded = EmbeddedPostgres(tmp_path / "postgres", start_timeout=60)
+    yield embedded
+    embedded.stop()
+
+
+def orphan(directory: Path) -> int:
+    """Start a server in a process that is killed then, and return the server's pid."""
+    with subprocess.Popen(
+        [sys.executable, "-c", START, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as hub:
+        assert hub.stdout is not None
+        pid = int(hub.stdout.readline())
+        os.kill(hub.pid, signal.SIGKILL)
+    return pid
+
+
+def wait_gone(pid: int) -> None:
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return
+    while not _postmaster.gone(process):
+        pass
+
+
+def one(dsn: str, query: str) -> object:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+        assert row is not None
+        return row[0]
+
+
+def test_it_serves_a_utf8_database_over_its_socket_and_keeps_the_data(server: EmbeddedPostgres) -> None:
+    dsn = server.start()
+    assert dsn == server.dsn
+    assert one(dsn, "SELECT current_database()") == "obs_hub"
+    assert one(dsn, "SHOW server_encoding") == "UTF8"
+    assert one(dsn, "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = 'obs_hub'") == "bC.UTF-8"
+    assert one(dsn, "SHOW data_checksums") == "on"
+    assert one(dsn, "SHOW max_wal_size") == "2GB"
+    assert one(dsn, "SHOW synchronous_commit") == "on"
+    with psycopg.connect(dsn) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 'Zürich' AS place")
+    server.stop()
+    assert server.pid is None
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(dsn)
+    assert one(server.start(), "SELECT place FROM kept") == "Zürich"
+
+
+def test_starting_twice_and_stopping_twice_do_nothing(server: EmbeddedPostgres) -> None:
+    server.start()
+    pid = server.pid
+    server.start()
+    assert server.pid == pid
+    server.stop()
+    server.stop()
+
+
+def test_the_socket_is_the_only_way_in(server: EmbeddedPostgres) -> None:
+    server.start()
+    assert server.pid is not None
+    process = psutil.Process(server.pid)
+    assert [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN] == []
+    folder = server.directory / "socket"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert folder.stat().st_uid == process.uids().real == server.data.stat().st_uid
+    rules = [line.split() for line in (server.data / "pg_hba.conf").read_text().splitlines()]
+    assert {rule[-1] for rule in rules if rule[:1] == ["host"]} == {"reject"}
+
+
+def test_the_terminals_signals_do_not_reach_it(server: EmbeddedPostgres) -> None:
+    server.start()
+    assert server.pid is not None
+    assert os.getpgid(server.pid) == server.pid
+    assert os.getsid(server.pid) == server.pid
+
+
+def test_a_server_that_a_killed_hub_left_is_taken_over_and_can_be_stopped(server: EmbeddedPostgres) -> None:
+    pid = orphan(server.directory)
+    assert one(server.start(), "SELECT 1") == 1
+    assert server.pid == pid
+    server.stop()
+    wait_gone(pid)
+    assert not (server.data / "postmaster.pid").exists()
+
+
+def test_a_server_that_is_stopping_is_waited_for_and_replaced(server: EmbeddedPostgres) -> None:
+    pid = orphan(server.directory)
+    os.kill(pid, signal.SIGINT)
+    assert one(server.start(), "SELECT 1") == 1
+    assert server.pid != pid
+
+
+def test_a_server_that_was_killed_is_recovered(server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.start()) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS number")
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    assert one(server.start(), "SELECT number FROM kept") == 1
+
+
+def test_a_pid_file_that_names_a_process_of_something_else_is_in_nobodys_way(server: EmbeddedPostgres) -> None:
+    server.start()
+    content = (server.data / "postmaster.pid").read_text().splitlines()
+    server.stop()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        (server.data / "postmaster.pid").write_text("\n".join([str(bystander.pid), *content[1:]]) + "\n")
+        assert one(server.start(), "SELECT 1") == 1
+        assert server.pid != bystander.pid
+        server.stop()
+        assert bystander.poll() is None
+        bystander.communicate(b"\n")
+
+
+def test_an_empty_pid_file_is_in_nobodys_way(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    (server.data / "postmaster.pid").touch()
+    assert one(server.start(), "SELECT 1") == 1
+
+
+def test_a_database_that_was_being_made_when_the_hub_was_killed_is_made_anew(server: EmbeddedPostgres) -> None:
+    half = server.directory / "initdb-half"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    assert one(server.start(), "SELECT 1") == 1
+    assert list(server.directory.glob("initdb-*")) == []
+
+
+def test_an_initdb_that_fails_says_what_it_said_and_leaves_nothing(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fakes = tmp_path / "bin"
+    fakes.mkdir()
+    (fakes / "postgres").touch()
+    (fakes / "initdb").write_text("#!/bin/sh\necho 'could not write: No space left on device' >&2\nexit 1\n")
+    (fakes / "initdb").chmod(0o755)
+    monkeypatch.setattr("gateway.embedded.server.binaries", lambda: fakes)
+    with pytest.raises(EmbeddedPostgresError, match=r"could not write: No space left(?s:.*)is full: free some space"):
+        server.start()
+    assert not server.data.exists()
+    assert list(server.directory.glob("initdb-*")) == []
+
+
+def test_a_server_that_does_not_start_says_why(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    with (server.data / "postgresql.conf").open("a") as file:
+        file.write("shared_buffers = 'much'\n")
+    with pytest.raises(EmbeddedPostgresError, match=r'invalid value for parameter "shared_buffers": "much"'):
+        server.start()
+    assert server.pid is None
+
+
+def test_settings_below_the_include_win_and_the_way_in_stays_closed(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    with (server.data / "postgresql.conf").open("a") as file:
+        file.write("work_mem = '9MB'\nlisten_addresses = '127.0.0.1'\n")
+    assert one(server.start(), "SHOW work_mem") == "9MB"
+    assert one(server.dsn, "SHOW listen_addresses") == ""
+
+
+def test_a_database_of_another_major_version_is_refused(server: EmbeddedPostgres) -> None:
+    server.data.mkdir(parents=True)
+    (server.data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 16, and this is PostgreSQL 18.*pg_upgrade"):
+        server.start()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(server: EmbeddedPostgres) -> None:
+    server.data.mkdir(parents=True)
+    (server.data / "thesis.txt").touch()
+    with pytest.raises(EmbeddedPostgresError, match="holds no database, but is not empty"):
+        server.start()
+    assert (server.data / "thesis.txt").exists()
+
+
+def test_a_path_too_long_for_a_socket_is_served_from_a_short_private_one(tmp_path: Path) -> None:
+    deep = EmbeddedPostgres(tmp_path.joinpath(*["a-long-name"] * 9) / "postgres")
+    try:
+        assert one(deep.start(), "SELECT 1") == 1
+        folder = Path(str(one(deep.dsn, "SHOW unix_socket_directories")).strip('"'))
+        assert tmp_path not in folder.parents
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        deep.stop()
+        shutil.rmtree(folder)
+        assert one(deep.start(), "SELECT 1") == 1
+    finally:
+        deep.stop()
+
+
+@pytest.mark.parametrize("name", ['a "quoted", name', "späte % post"])
+def test_any_path_will_do(tmp_path: Path, name: str) -> None:
+    with EmbeddedPostgres(tmp_path / name / "pg") as server:
+        assert one(server.dsn, "SELECT current_database()") == "obs_hub"
+
+
+def test_the_environment_of_a_postgresql_user_does_not_matter(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "6543")
+    monkeypatch.setenv("PGDATABASE", "other")
+    monkeypatch.setenv("PGDATA", "/nonexistent")
+    assert one(server.start(), "SELECT current_database()") == "obs_hub"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as someone else")
+def test_root_opens_no_more_than_the_way_through(tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir(mode=0o700)
+    closed = outer / "closed"
+    closed.mkdir(mode=0o750)
+    with EmbeddedPostgres(closed / "postgres") as server:
+        assert server.pid is not None
+        assert psutil.Process(server.pid).uids().real != 0
+    assert stat.S_IMODE(outer.stat().st_mode) == 0o701
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o751
+    assert outer.stat().st_uid == closed.stat().st_uid == server.directory.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a system user")
+def test_root_without_a_system_user_is_told_what_to_do(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_account, "_look_up", lambda name: None)
+    monkeypatch.setattr(_account, "_make_system_user", lambda: "there is no useradd")
+    with pytest.raises(EmbeddedPostgresError, match=r"could not be made \(there is no useradd\).*as another user"):
+        server.start()
+
+
+def test_only_the_newest_log_files_are_kept(tmp_path: Path) -> None:
+    names = [f"postgresql-2026010{day}-000000.log" for day in range(1, 9)]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "other.log").touch()
+    _logs.prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.log", *names[-_logs.KEPT_FILES :]]

@@ -1,0 +1,174 @@
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.components import COMPONENTS, Registry, create_receiver, listens
+from gateway.config import DEFAULT_YAML, Config, load, resolve_path, schema, show
+from gateway.config.reference import insert, settings_of
+from gateway.config.service import ServiceSettings
+from gateway.pipeline import Signal
+from gateway.pipeline.settings import Settings
+
+Loader = Callable[..., Config]
+DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
+
+
+def test_the_embedded_default_wires_all_three_signals_to_the_embedded_store() -> None:
+    config = load(None)
+    assert config.source is None
+    assert config.warnings == ()
+    assert set(config.service.pipelines) == set(Signal)
+    assert config.used_receivers == {"otlp": frozenset(Signal), "hostmetrics": {Signal.METRICS}}
+    assert config.used_exporters == {"timescale": frozenset(Signal)}
+    assert config.exporters["timescale"].dsn is None  # type: ignore[attr-defined]
+    protocols: Any = config.receivers["otlp"].protocols  # type: ignore[attr-defined]
+    assert (protocols.grpc.endpoint, protocols.http.endpoint) == ("127.0.0.1:4317", "127.0.0.1:4318")
+
+
+def test_a_null_body_takes_the_defaults_at_any_depth(load_text: Loader) -> None:
+    config = load_text("receivers:\n  otlp:\n    protocols:\n      grpc:\n      http:\nexporters: {store: }\n")
+    protocols: Any = config.receivers["otlp"].protocols  # type: ignore[attr-defined]
+    assert protocols.grpc.endpoint == "127.0.0.1:1"
+    assert protocols.http is None  # it is null by its type, not left empty
+    assert config.service.delivery.max_in_flight == 64 * 2**20
+    assert config.service.delivery.shutdown_grace == timedelta(seconds=10)
+    assert config.service.telemetry.traces.sampling_ratio == 0.01
+
+
+def test_components_of_one_type_are_told_apart_by_name(load_text: Loader) -> None:
+    config = load_text(
+        "receivers: {otlp: }\nexporters: {store: , store/two: {connections: 2}}\n",
+        "service: {pipelines: {logs: {receivers: [otlp], exporters: [store, store/two]}}}",
+    )
+    assert [one.connections for one in config.exporters.values()] == [1, 2]  # type: ignore[attr-defined]
+    assert config.used_exporters == {"store": {Signal.LOGS}, "store/two": {Signal.LOGS}}
+
+
+def test_a_component_in_no_pipeline_is_a_warning_with_its_line(load_text: Loader) -> None:
+    config = load_text("receivers:\n  otlp:\n  otlp/spare:\nexporters: {store: }\n")
+    (warning,) = config.warnings
+    assert str(warning).endswith(
+        "hub.yaml:3: receivers.otlp/spare: the receiver 'otlp/spare' is in no pipeline and will not run"
+    )
+
+
+def test_anchors_and_merge_keys_work_and_what_is_written_wins_over_what_is_merged(load_text: Loader) -> None:
+    exporters = "exporters:\n  store/a: &a {connections: 2, ratio: 3}\n  store:\n    <<: *a\n    ratio: 4\n"
+    config = load_text("receivers: {otlp: }\n" + exporters)
+    exporter: Any = config.exporters["store"]
+    assert (exporter.connections, exporter.ratio) == (2, 4)
+
+
+def test_the_file_is_found_by_option_then_environment_then_not_at_all() -> None:
+    environ = {"OBSHUB_CONFIG": "/etc/hub.yaml"}
+    assert resolve_path(Path("a.yaml"), environ) == Path("a.yaml")
+    assert resolve_path(None, environ) == Path("/etc/hub.yaml")
+    assert resolve_path(None, {"OBSHUB_CONFIG": ""}) is None
+    assert resolve_path(None, {}) is None
+
+
+def test_what_is_shown_is_complete_and_can_be_loaded_again(tmp_path: Path) -> None:
+    shown = show(load(None))
+    assert "retention:\n      metrics: 30d" in shown
+    path = tmp_path / "shown.yaml"
+    path.write_text(shown)
+    again = load(path)
+    assert again.receivers == load(None).receivers
+    assert again.exporters == load(None).exporters
+    assert again.service == load(None).service
+
+
+def test_secrets_are_masked_when_shown(load_text: Loader) -> None:
+    config = load_text(
+        """
+receivers: {otlp: }
+exporters:
+  store:
+    dsn: postgresql://me:hunter22@db/x
+    url: https://me:hunter22@example.com/x?a=b
+    headers: {Authorization: Bearer hunter22, x-api-key: hunter22, user: me, token_file: /run/token}
+    anything: ["host=db user=me password=hunter22 dbname=x", "password='hunter22 hunter22' user=me"]
+"""
+    )
+    assert "hunter22" not in show(config)
+    assert yaml.safe_load(show(config))["exporters"]["store"] | {"size": 0, "connections": 0, "ratio": 0} == {
+        "dsn": "********",
+        "url": "https://me:********@example.com/x?a=b",
+        "headers": {"Authorization": "********", "x-api-key": "********", "user": "me", "token_file": "/run/token"},
+        "anything": ["host=db user=me password=******** dbname=x", "password=******** user=me"],
+        "size": 0,
+        "connections": 0,
+        "ratio": 0,
+    }
+
+
+def test_the_schema_describes_every_component_under_its_names(registry: Registry) -> None:
+    found = schema(registry)
+    assert list(found["properties"]["receivers"]["patternProperties"]) == ["^otlp(/.+)?$", "^hostmetrics(/.+)?$"]
+    exporter, nothing = found["properties"]["exporters"]["patternProperties"]["^store(/.+)?$"]["anyOf"]
+    assert nothing == {"type": "null"}
+    settings = found["$defs"][exporter["$ref"].rpartition("/")[2]]
+    assert settings["additionalProperties"] is False
+    assert settings["properties"]["connections"]["anyOf"] == [
+        {"type": "integer", "maximum": 32},
+        {"$ref": "#/$defs/Substitution"},
+    ]
+    receiver = found["$defs"]["Receiver"]["properties"]
+    assert receiver["interval"]["default"] == "15s"
+
+
+def test_every_reference_in_the_schema_leads_somewhere() -> None:
+    found = schema()
+
+    def references(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            if isinstance(value.get("$ref"), str):
+                yield value["$ref"].removeprefix("#/$defs/")
+            for inner in value.values():
+                yield from references(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from references(inner)
+
+    assert set(references(found)) <= set(found["$defs"])
+    assert "TimescaleConfig" in found["$defs"]
+
+
+@pytest.mark.parametrize("name", [*COMPONENTS.receivers, *COMPONENTS.exporters])
+def test_every_registered_component_has_settings_with_defaults_and_a_factory(name: str) -> None:
+    component = COMPONENTS.receivers.get(name) or COMPONENTS.exporters[name]
+    assert issubclass(component.settings, Settings)
+    component.settings()
+    assert callable(component.factory)
+
+
+def test_a_component_is_made_by_the_factory_of_its_type() -> None:
+    settings: Any = load(None).receivers["otlp"]
+    assert create_receiver("otlp/internal", settings, consumer=None).name == "otlp/internal"  # type: ignore[arg-type]
+    assert listens("otlp/internal")
+    assert not listens("hostmetrics")
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    text = DOCUMENT.read_text()
+    for component in (*COMPONENTS.receivers.values(), *COMPONENTS.exporters.values()):
+        for path, _ in settings_of(component.settings):
+            assert f"`{path}`" in text, "run python -m gateway.config.reference docs/configuration.md"
+    for path, _ in settings_of(ServiceSettings):
+        assert f"`{path}`" in text, "run python -m gateway.config.reference docs/configuration.md"
+
+
+def test_making_the_reference_anew_leaves_the_rest_of_the_document_alone(registry: Registry) -> None:
+    text = DOCUMENT.read_text()
+    anew = insert(text, registry)
+    assert "| `connections` | number | `1` |" in anew
+    assert insert(anew, registry) == anew
+    assert anew.startswith(text[: text.index("## Reference of the settings")])
+
+
+def test_the_document_shows_the_embedded_default() -> None:
+    assert DEFAULT_YAML.split("\n", 1)[1] in DOCUMENT.read_text()

@@ -1,0 +1,52 @@
+"""Dependencies point one way: receivers and exporters know the pipeline, the assembly knows everyone."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPONENTS = sorted(p for kind in ("receivers", "exporters") for p in (ROOT / kind).iterdir() if (p / "factory.py").exists())
+# Modules of the gateway that may know particular components.
+ASSEMBLY = {"gateway/assembly.py", "gateway/supervisor.py", "gateway/telemetry.py"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module or ""
+
+
+def ours(name: str) -> bool:
+    return name.split(".")[0] in ("gateway", "receivers", "exporters")
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: f"{path.parent.name}.{path.name}")
+def test_a_component_imports_the_pipeline_and_itself_and_nothing_else_of_the_project(component: Path) -> None:
+    own = f"{component.parent.name}.{component.name}"
+    for path in component.rglob("*.py"):
+        for name in filter(ours, imported(path)):
+            assert name.startswith((own, "gateway.pipeline")), f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_the_pipeline_knows_no_component_and_nothing_of_the_gateway_around_it() -> None:
+    for path in (ROOT / "gateway" / "pipeline").rglob("*.py"):
+        for name in filter(ours, imported(path)):
+            assert name.startswith("gateway.pipeline"), f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_in_the_gateway_only_the_assembly_and_the_command_line_know_particular_components() -> None:
+    for path in (ROOT / "gateway").rglob("*.py"):
+        where = path.relative_to(ROOT).as_posix()
+        if where in ASSEMBLY or where.startswith("gateway/cli/"):
+            continue
+        for name in imported(path):
+            assert not name.startswith(("receivers.", "exporters.")), f"{where} imports {name}"
+
+
+def test_there_are_components_to_look_at() -> None:
+    assert {path.name for path in COMPONENTS} >= {"otlp", "timescale"}
