@@ -11,7 +11,7 @@ import contextlib
 import enum
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 from gateway import components
@@ -129,10 +129,10 @@ class Hub:
         for delivery in self._deliveries.values():
             await self._bounded(delivery.stop(), f"stopping {delivery.exporter.name}")
 
-    async def _bounded(self, step: object, what: str) -> None:
+    async def _bounded(self, step: Awaitable[object], what: str) -> None:
         """Await one step of the shutdown; what fails is logged, because the steps after it must still be done."""
         try:
-            await step  # type: ignore[misc]
+            await step
         except Exception:
             _log.exception("%s failed", what)
 

@@ -13,7 +13,7 @@ and a tail is only remembered after it was decoded and found to hold attributes 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -217,8 +217,11 @@ class MetricsEncoder:
 
         rows = self._rows
         rows.series = series if rows.series is None else np.concatenate((rows.series, series))
-        accepted = self._accepted(points["time"])
-        if not accepted.all():
+        if not len(points):
+            return
+        times = points["time"]
+        if times.min() < self._window.earliest or times.max() > self._window.latest:
+            accepted = self._accepted(times)
             points, series = points[accepted], series[accepted]
         is_int = points["value_tag"] == _TAG_INT
         if not is_int.any():
@@ -258,9 +261,9 @@ class MetricsEncoder:
             start = points["start"] // 1000
             rows["start_time"] = start.astype(np.int64) - POSTGRES_EPOCH_US
             rows["start_time_ns"] = points["start"] - start * 1000
-        self._rows.add("sample", rows.tobytes(), len(rows), np.unique(microseconds // self._rows.interval).tolist())
+        self._rows.add("sample", rows.tobytes(), len(rows), _distinct(microseconds, self._rows.interval))
         if self._rollups:
-            self._rows.minutes.update(np.unique(microseconds // _MINUTE_US).tolist())
+            self._rows.minutes.update(_distinct(microseconds, _MINUTE_US))
 
     # -- points one by one ---------------------------------------------------------------------------------------
 
@@ -391,6 +394,13 @@ _DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], None]
     "summary": MetricsEncoder._summary,
 }
 _FIELD_COUNTS = {"histogram_sample": b"\0\x0c", "exp_histogram_sample": b"\0\x11", "summary_sample": b"\0\x0a"}
+
+
+def _distinct(microseconds: npt.NDArray[np.uint64], unit: int) -> Iterable[int]:
+    """Return the intervals of a length, numbered since the Unix epoch, in which the times lie."""
+    first, last = int(microseconds.min()) // unit, int(microseconds.max()) // unit
+    # Mostly all points are of one moment, and np.unique costs more than all the rest for a small request.
+    return (first,) if first == last else np.unique(microseconds // unit).tolist()
 
 
 def _has_head(point: bytes, tag: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.assembly import configured_dsn
 from gateway.config import Config, ConfigError, load, resolve_path
@@ -53,6 +54,12 @@ def load_config(config_path: Path | None) -> Config:
 def running_hub(data_dir: Path | None) -> Running | None:
     """Return what the hub that runs on a data directory says of itself, or None."""
     return read_running(DataDir.resolve(data_dir))
+
+
+def without_password(dsn: str) -> str:
+    """Return a connection string as it may be shown."""
+    parts = conninfo_to_dict(dsn)
+    return make_conninfo(**{**parts, "password": "********"}) if "password" in parts else dsn
 
 
 def store_dsn(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
-from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.cli.options import config_option, data_dir_option, load_config, without_password
 from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
+
+if TYPE_CHECKING:
+    from gateway.supervisor import Announce
 
 _FIRST_QUERY = "SELECT time, name, value, unit FROM metrics WHERE name LIKE 'system.%' ORDER BY time DESC LIMIT 10"
 
@@ -33,7 +37,7 @@ def up(config_path: Path | None, data_dir: Path | None) -> None:
         for name, address in endpoints.items():
             scheme = "http://" if name.endswith((" http", " grpc")) else ""
             click.echo(f"  {'OTLP/' + name.split()[-1]:<12}{scheme}{address}")
-        click.echo(f"  {'store':<12}{dsn}")
+        click.echo(f"  {'store':<12}{without_password(dsn) if dsn else 'none'}")
         click.echo("\nThe first metrics of this machine arrive within seconds. In another terminal:\n")
         option = f" --data-dir {data_dir}" if data_dir else ""
         click.echo(f'  {Path(sys.argv[0])} query{option} "{_FIRST_QUERY}"\n')
@@ -64,12 +68,12 @@ def serve(config_path: Path | None, data_dir: Path | None, workers: int) -> None
     _run(load_config(config_path), data_dir, workers, announce)
 
 
-def _run(config: Config, data_dir: Path | None, workers: int, announce: object) -> None:
+def _run(config: Config, data_dir: Path | None, workers: int, announce: Announce) -> None:
     from gateway import supervisor
 
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     try:
-        supervisor.run(config, DataDir.resolve(data_dir), workers, announce)  # type: ignore[arg-type]
+        supervisor.run(config, DataDir.resolve(data_dir), workers, announce)
     except (AlreadyRunningError, DataDirError, EmbeddedPostgresError, SchemaError, LayoutError, OSError) as error:
         message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise click.ClickException(message) from error

@@ -21,7 +21,7 @@ _LONGEST = 107 if sys.platform == "linux" else 103
 def socket_folder(directory: Path, account: Account) -> Path:
     """Make and return the folder of the socket, which no one but the account may enter.
 
-    It lies in the server's directory, or, where the path would be too long, under the runtime or temporary
+    It lies in the server's directory, or, where that path is none for a socket, under the runtime or temporary
     directory with a name that follows from it. Raises `EmbeddedPostgresError` when someone else has that name.
     """
     folder = directory / "socket"
@@ -35,13 +35,14 @@ def socket_folder(directory: Path, account: Account) -> Path:
             _make(base / name, account)
             return base / name
     raise EmbeddedPostgresError(
-        f"the path of a socket in {folder} is longer than the {_LONGEST} bytes that the system allows, and so it is "
-        "under the temporary directory; choose a --data-dir with a shorter path"
+        f"a socket's path may have {_LONGEST} bytes and no comma; neither {folder} nor the temporary directory allows "
+        "for one; choose a --data-dir with a shorter path"
     )
 
 
 def _fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / f".s.PGSQL.{PORT}")) <= _LONGEST
+    # PostgreSQL's clients take a comma in a host for the end of its name.
+    return "," not in str(folder) and len(os.fsencode(folder / f".s.PGSQL.{PORT}")) <= _LONGEST
 
 
 def _short_folders(account: Account) -> list[Path]:

@@ -127,6 +127,9 @@ class EmbeddedPostgres:
             if not self._end(signal.SIGQUIT, _QUIT_TIMEOUT):
                 raise EmbeddedPostgresError(f"the embedded PostgreSQL (pid {self._process.pid}) does not stop")
         self._process = self._child = None
+        if self._socket is not None and self._socket.parent != self.directory:
+            with contextlib.suppress(OSError):
+                self._socket.rmdir()  # one under the temporary directory
 
     # -- Starting ------------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class Delivery:
         self._instruments = instruments
         self._tracer = tracer
         self._waiting: deque[_Waiting] = deque()
-        self._wake = asyncio.Semaphore(0)
+        self._arrived = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -66,17 +66,17 @@ class Delivery:
         if prepared.records:
             waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())
             self._waiting.append(waiting)
-            self._wake.release()
+            self._arrived.set()
             await waiting.done
         return prepared
 
     async def _lane(self) -> None:
         while True:
-            await self._wake.acquire()
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
             gathered = list(self._waiting)
             self._waiting.clear()
-            if not gathered:  # another lane took them
-                continue
             try:
                 await self._commit(gathered)
             except asyncio.CancelledError:

@@ -73,8 +73,12 @@ class GrpcConfig(ListenerConfig):
     max_recv_msg_size: RequestSize = 16 * _MIB
     """The largest request, compressed as well as decompressed. Larger ones get ``RESOURCE_EXHAUSTED``."""
 
-    max_concurrent_streams: int = Field(default=100, ge=1)
-    """Requests in flight on one connection; a client holds further ones back until one is answered."""
+    max_concurrent_streams: int = Field(default=1000, ge=1)
+    """Requests in flight on one connection; a client holds further ones back until one is answered.
+
+    Keep it well above what clients have in flight: gRPC counts a request for a moment longer than the client does, and
+    refuses one beyond the limit (``UNAVAILABLE``, which clients retry).
+    """
 
 
 class CorsConfig(Settings):

@@ -12,8 +12,8 @@ from http import HTTPStatus
 import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from gateway.pipeline import MalformedPayloadError, OverloadedError, RefusedError, Signal, UnavailableError
 

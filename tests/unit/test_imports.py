@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMPONENTS = sorted(p for kind in ("receivers", "exporters") for p in (ROOT / kind).iterdir() if (p / "factory.py").exists())
+COMPONENTS = sorted(path.parent for kind in ("receivers", "exporters") for path in (ROOT / kind).glob("*/factory.py"))
 # Modules of the gateway that may know particular components.
 ASSEMBLY = {"gateway/assembly.py", "gateway/supervisor.py", "gateway/telemetry.py"}
 

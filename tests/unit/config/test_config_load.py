@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.components import COMPONENTS, Registry, create_receiver, listens
+from gateway.components import COMPONENTS, Component, Registry, create_receiver, listens
 from gateway.config import DEFAULT_YAML, Config, load, resolve_path, schema, show
 from gateway.config.reference import insert, settings_of
 from gateway.config.service import ServiceSettings
@@ -155,7 +155,8 @@ def test_a_component_is_made_by_the_factory_of_its_type() -> None:
 
 def test_every_setting_is_in_the_reference() -> None:
     text = DOCUMENT.read_text()
-    for component in (*COMPONENTS.receivers.values(), *COMPONENTS.exporters.values()):
+    components: list[Component[Any]] = [*COMPONENTS.receivers.values(), *COMPONENTS.exporters.values()]
+    for component in components:
         for path, _ in settings_of(component.settings):
             assert f"`{path}`" in text, "run python -m gateway.config.reference docs/configuration.md"
     for path, _ in settings_of(ServiceSettings):

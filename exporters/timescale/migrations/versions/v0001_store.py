@@ -69,7 +69,9 @@ def _make_reader(connection: layout.Connection) -> None:
         return
     try:
         with connection.transaction():
-            schema = sql.Identifier(connection.execute("SELECT current_schema()").fetchone()[0])  # type: ignore[index]
+            row = connection.execute("SELECT current_schema()").fetchone()
+            assert row is not None
+            schema = sql.Identifier(row[0])
             connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
             connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role))
             connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(schema, role))

@@ -1,0 +1,72 @@
+"""Nothing is lost: any valid OTLP request sent to a running hub can be read back from its tables with SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from exporters.timescale.config import TimescaleConfig
+from tests.support.canonical import canonical, content
+from tests.support.databases import Database
+from tests.support.hubs import Client, running_hub, store_config
+from tests.support.otlp_strategies import DAYS_BACK, logs_requests, metrics_requests, trace_requests
+from tests.support.rebuild import clear, rebuild
+
+# The hub runs once for all examples of a test; between them its facts are removed.
+shares_a_hub = settings(suppress_health_check=list(HealthCheck))
+
+
+@dataclass
+class Store:
+    """A running hub, and its store."""
+
+    hub: Client
+    connection: psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def store(module_database: Database) -> Iterator[Store]:
+    timescale = TimescaleConfig.model_validate(
+        {
+            "dsn": module_database.dsn,
+            "accept": {"past": f"{DAYS_BACK + 5}d"},
+            "maintenance_interval": "1h",
+            "series_cache": 1_000,
+        }
+    )
+    with running_hub(store_config(timescale)) as hub, module_database.connect() as connection:
+        yield Store(hub, connection)
+
+
+def assert_kept(store: Store, signal: str, request: Any) -> None:
+    clear(store.connection, signal)
+    rejected = store.hub.send(signal, request.SerializeToString())
+    assert not rejected.ByteSize(), rejected
+    sent, kept = canonical(request), canonical(rebuild(store.connection, signal))
+    if content(kept) != content(sent):
+        assert str(kept) == str(sent)
+        raise AssertionError(f"differ in what text does not show:\n{sent}")
+
+
+@shares_a_hub
+@given(request=metrics_requests)
+def test_metrics_can_be_read_back(store: Store, request: ExportMetricsServiceRequest) -> None:
+    assert_kept(store, "metrics", request)
+
+
+@shares_a_hub
+@given(request=logs_requests)
+def test_logs_and_events_can_be_read_back(store: Store, request: Any) -> None:
+    assert_kept(store, "logs", request)
+
+
+@shares_a_hub
+@given(request=trace_requests)
+def test_traces_can_be_read_back(store: Store, request: Any) -> None:
+    assert_kept(store, "traces", request)
