@@ -16,9 +16,9 @@ from exporters.timescale import schema
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
 from gateway.assembly import configured_dsn
-from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
 from gateway.config import Config
-from gateway.datadir import DataDir, Running, read_running
+from gateway.datadir import DataDir, Running
 
 _LOW_DISK = 2 * 2**30
 
@@ -56,7 +56,7 @@ def examine(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     for warning in config.warnings:
         yield Finding(None, "configuration", str(warning))
     yield from _examine_data_dir(data_dir)
-    running = read_running(data_dir)
+    running = running_hub(data_dir.path)
     if running is None:
         yield Finding(None, "hub", f"none runs on {data_dir.path}", "start one with `obs-hub up` or `obs-hub serve`")
         yield from _examine_addresses(config)

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.assembly import configured_dsn
 from gateway.config import Config, ConfigError, load, resolve_path
-from gateway.datadir import DataDir, Running, read_running
+from gateway.datadir import DataDir, DataDirError, Running, read_running
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -53,7 +53,10 @@ def load_config(config_path: Path | None) -> Config:
 
 def running_hub(data_dir: Path | None) -> Running | None:
     """Return what the hub that runs on a data directory says of itself, or None."""
-    return read_running(DataDir.resolve(data_dir))
+    try:
+        return read_running(DataDir.resolve(data_dir))
+    except DataDirError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def without_password(dsn: str) -> str:

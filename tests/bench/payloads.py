@@ -18,9 +18,10 @@ logs      8 attributes alike; a body of about 90 characters, unique; every secon
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,8 @@ _RECORD_NS = 500_000
 _METRICS_PER_HOST = 25
 _SERIES_PER_METRIC = 20
 _SPANS_PER_TRACE = 8
+_SERVICES = 5
 _VALUES = 5_000
-_LOG_TEMPLATES = 16
 
 _Bytes = npt.NDArray[np.uint8]
 
@@ -64,14 +65,18 @@ class Payloads:
     """Makes request number 0, 1, 2, … of a signal."""
 
     def __init__(self, signal: Signal, records: int, series: int, first_time_ns: int) -> None:
-        self.signal = signal
-        self.records = records
-        build: Callable[[], list[_Template]] = {
-            Signal.METRICS: lambda: _metrics(records, series, first_time_ns),
-            Signal.TRACES: lambda: [_traces(records, first_time_ns)],
-            Signal.LOGS: lambda: [_logs(records, first_time_ns)],
-        }[signal]
-        self._templates = build()
+        match signal:
+            case Signal.METRICS:
+                self._templates = _metrics(records, series, first_time_ns)
+            case Signal.TRACES:
+                self._templates = [_traces(records, first_time_ns)]
+            case Signal.LOGS:
+                self._templates = [_logs(records, first_time_ns)]
+
+    @property
+    def records(self) -> int:
+        """How many records a request has: as many as asked for, for metrics rounded down to whole collections."""
+        return self._templates[0].records
 
     def request(self, number: int) -> bytes:
         """Return the serialized request of that number."""
@@ -89,7 +94,8 @@ class _Patch:
 class _Template:
     """A serialized request, and the places in it that change."""
 
-    def __init__(self, serialized: bytes, patches: Sequence[_Patch]) -> None:
+    def __init__(self, records: int, serialized: bytes, patches: Sequence[_Patch]) -> None:
+        self.records = records
         self._bytes = np.frombuffer(serialized, np.uint8)
         self._patches = patches
 
@@ -170,7 +176,7 @@ def _attribute(key: str, value: str | int) -> KeyValue:
 
 def _resource(number: int) -> Resource:
     values = {
-        "service.name": f"{SERVICE_PREFIX}{number % 5}",
+        "service.name": f"{SERVICE_PREFIX}{number % _SERVICES}",
         "service.version": "1.4.2",
         "host.name": f"host-{number:03d}",
         "os.type": "linux",
@@ -186,53 +192,34 @@ _SCOPE = InstrumentationScope(name="bench.load", version="1.0.0")
 
 
 def _metrics(records: int, series: int, first_time_ns: int) -> list[_Template]:
-    """Return templates that go through all series once; with more records than series each goes through several times."""
-    passes = max(records // series, 1)
-    templates = max(series // records, 1)
+    """Return templates that go through all series once; one of more records than series holds several collections."""
+    if records > series:
+        collections = -(-records // series)
+        return [_metrics_template(range(records // collections), 1, collections, first_time_ns)]
+    templates = series // records
     return [
-        _metrics_template(slice_, templates, passes, records, first_time_ns)
-        for slice_ in _slices(series, records, templates)
+        _metrics_template(range(first * records, (first + 1) * records), templates, 1, first_time_ns)
+        for first in range(templates)
     ]
 
 
-def _slices(series: int, records: int, templates: int) -> Iterator[range]:
-    for first in range(templates):
-        yield range(first * records, min((first + 1) * records, series))
-
-
-def _metrics_template(
-    series: range, templates: int, passes: int, records: int, first_time_ns: int
-) -> _Template:
+def _metrics_template(series: range, templates: int, collections: int, first_time_ns: int) -> _Template:
     request = ExportMetricsServiceRequest()
-    # The passes of one request take turns within a metric, as points of several collections would.
-    left = records
-    points: list[int] = []
-    resource_number = metric_number = -1
-    metrics = metric = None
-    for number in series:
-        host, of_host = divmod(number, _METRICS_PER_HOST * _SERIES_PER_METRIC)
-        if host != resource_number:
-            resource_metrics = request.resource_metrics.add(resource=_resource(host))
-            metrics = resource_metrics.scope_metrics.add(scope=_SCOPE).metrics
-            resource_number, metric_number = host, -1
-        assert metrics is not None
-        which, of_metric = divmod(of_host, _SERIES_PER_METRIC)
-        if which != metric_number:
-            metric, metric_number = _metric(metrics.add(), which), which
-        assert metric is not None
-        last = number == series[-1]
-        for turn in range(passes if not last else left):
-            _add_point(metric, number, of_metric, first_time_ns)
-            points.append(min(turn, passes - 1))
-            left -= 1
+    for host, its_series in itertools.groupby(series, lambda number: number // (_METRICS_PER_HOST * _SERIES_PER_METRIC)):
+        metrics = request.resource_metrics.add(resource=_resource(host)).scope_metrics.add(scope=_SCOPE).metrics
+        for which, numbers in itertools.groupby(its_series, lambda number: number // _SERIES_PER_METRIC):
+            metric = _metric(metrics.add(), which % _METRICS_PER_HOST)
+            for number in numbers:
+                for _ in range(collections):
+                    _add_point(metric, number, first_time_ns)
     serialized = request.SerializeToString()
 
-    step = _COLLECTION_NS // passes
-    turns = np.array(points, np.uint64) * np.uint64(step)
+    step = _COLLECTION_NS // collections
+    offsets = np.tile(np.arange(collections, dtype=np.uint64) * np.uint64(step), len(series))
     doubles, ints = _DOUBLE.positions(serialized), _INT.positions(serialized)
 
     def times(number: int, _: np.random.Generator) -> _Bytes:
-        return _fixed64(turns + np.uint64(first_time_ns + number // templates * step * passes))
+        return _fixed64(offsets + np.uint64(first_time_ns + number // templates * _COLLECTION_NS))
 
     def double_values(_: int, random: np.random.Generator) -> _Bytes:
         # Two decimals, as a utilization or a temperature has.
@@ -244,6 +231,7 @@ def _metrics_template(
         return _fixed64(grown + random.integers(0, 10_000, len(ints)))
 
     return _Template(
+        len(series) * collections,
         serialized,
         [_Patch(_TIME.positions(serialized), times), _Patch(doubles, double_values), _Patch(ints, int_values)],
     )
@@ -262,7 +250,8 @@ def _metric(metric: Metric, which: int) -> Metric:
     return metric
 
 
-def _add_point(metric: Metric, number: int, of_metric: int, first_time_ns: int) -> None:
+def _add_point(metric: Metric, number: int, first_time_ns: int) -> None:
+    of_metric = number % _SERIES_PER_METRIC
     attributes = [
         _attribute("device", f"device-{of_metric // 4}"),
         _attribute("direction", ("read", "write")[of_metric % 2]),
@@ -299,10 +288,9 @@ def _common_attributes(number: int) -> list[KeyValue]:
 
 def _traces(records: int, first_time_ns: int) -> _Template:
     request = ExportTraceServiceRequest()
-    services = 5
-    for service in range(services):
+    for service in range(_SERVICES):
         spans = request.resource_spans.add(resource=_resource(service)).scope_spans.add(scope=_SCOPE).spans
-        for number in range(service * records // services, (service + 1) * records // services):
+        for number in range(service * records // _SERVICES, (service + 1) * records // _SERVICES):
             _add_span(spans.add(), number)
     serialized = request.SerializeToString()
     trace_positions = _TRACE_ID.positions(serialized)
@@ -325,6 +313,7 @@ def _traces(records: int, first_time_ns: int) -> _Template:
         return _fixed64(_record_times(records, first_time_ns, number) + durations)
 
     return _Template(
+        records,
         serialized,
         [
             _Patch(trace_positions, trace_ids),
@@ -358,10 +347,9 @@ def _add_span(span: Span, number: int) -> None:
 
 def _logs(records: int, first_time_ns: int) -> _Template:
     request = ExportLogsServiceRequest()
-    services = 5
-    for service in range(services):
+    for service in range(_SERVICES):
         logs = request.resource_logs.add(resource=_resource(service)).scope_logs.add(scope=_SCOPE).log_records
-        for number in range(service * records // services, (service + 1) * records // services):
+        for number in range(service * records // _SERVICES, (service + 1) * records // _SERVICES):
             _add_log(logs.add(), number)
     serialized = request.SerializeToString()
     trace_positions, span_positions = _TRACE_ID.positions(serialized), _SPAN_ID.positions(serialized)
@@ -370,6 +358,7 @@ def _logs(records: int, first_time_ns: int) -> _Template:
         return _fixed64(_record_times(records, first_time_ns, number))
 
     return _Template(
+        records,
         serialized,
         [
             _Patch(_TIME.positions(serialized), times),
@@ -389,7 +378,7 @@ def _add_log(record: LogRecord, number: int) -> None:
     record.severity_number = severity  # type: ignore[assignment]
     record.severity_text = {5: "DEBUG", 9: "INFO", 13: "WARN", 17: "ERROR"}[severity]
     record.body.string_value = (
-        f"request {_UNIQUE_BODY.text} handled by worker {number % _LOG_TEMPLATES}: 200 OK, 18 rows, cache miss"
+        f"request {_UNIQUE_BODY.text} handled by worker {number % 16}: 200 OK, 18 rows, cache miss"
     )
     record.attributes.extend(_common_attributes(number))
     if number % 2:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from gateway.pipeline import Delivery
+from tests.unit.pipeline.fakes import FakeExporter, Telemetry
+
+Start = Callable[[FakeExporter], Awaitable[Delivery]]
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+@pytest.fixture
+async def start(telemetry: Telemetry) -> AsyncIterator[Start]:
+    """Start the delivery to an exporter. It is stopped after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start_it(exporter: FakeExporter) -> Delivery:
+            delivery = telemetry.delivery(exporter)
+            await delivery.start()
+            stack.push_async_callback(delivery.stop)
+            return delivery
+
+        yield start_it

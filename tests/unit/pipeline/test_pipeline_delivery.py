@@ -1,0 +1,234 @@
+"""Delivery: natural batching, and who suffers when a commit fails (nobody but the bad)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.pipeline import (
+    Delivery,
+    DeliveryError,
+    MalformedPayloadError,
+    Outcome,
+    Prepared,
+    RefusedError,
+    UnavailableError,
+)
+from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
+
+Start = Callable[[FakeExporter], Awaitable[Delivery]]
+
+
+def send(delivery: Delivery, *texts: str) -> list[asyncio.Task[Prepared]]:
+    """Deliver batches side by side."""
+    return [asyncio.create_task(delivery.deliver(batch(text))) for text in texts]
+
+
+async def answers(tasks: Sequence[asyncio.Task[Prepared]]) -> list[str]:
+    """What each sender was told: ``ok``, or the name of the error."""
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    return [type(one).__name__ if isinstance(one, BaseException) else "ok" for one in results]
+
+
+async def test_a_batch_is_acknowledged_after_its_commit_and_not_before(start: Start) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    (sent,) = send(await start(exporter), "a")
+    await until(lambda: exporter.running == 1)
+    await settle()
+    assert not sent.done()
+    exporter.gate.set()
+    assert (await sent).batch == batch("a")
+    assert exporter.stored == ["a"]
+
+
+async def test_batches_that_arrive_during_a_commit_go_together_in_the_next(start: Start) -> None:
+    exporter = FakeExporter()
+    delivery = await start(exporter)
+    exporter.gate.clear()
+    sent = send(delivery, "first")
+    await until(lambda: exporter.running == 1)
+    sent += send(delivery, "a", "b", "c")
+    await settle()
+    assert exporter.commits == [["first"]]
+    exporter.gate.set()
+    assert await answers(sent) == ["ok"] * 4
+    assert exporter.commits == [["first"], ["a", "b", "c"]]
+
+
+async def test_one_batch_alone_waits_for_no_others(start: Start) -> None:
+    exporter = FakeExporter()
+    delivery = await start(exporter)
+    for text in ("a", "b", "c"):
+        await delivery.deliver(batch(text))
+    assert exporter.commits == [["a"], ["b"], ["c"]]
+
+
+async def test_as_many_commits_run_at_once_as_the_exporter_allows(start: Start) -> None:
+    exporter = FakeExporter(concurrency=2)
+    delivery = await start(exporter)
+    exporter.gate.clear()
+    sent = []
+    for count, text in enumerate(("a", "b"), start=1):
+        sent += send(delivery, text)
+        await until(lambda count=count: exporter.running == count)  # type: ignore[misc]
+    sent += send(delivery, "c", "d")
+    await settle()
+    assert exporter.commits == [["a"], ["b"]]
+    exporter.gate.set()
+    assert await answers(sent) == ["ok"] * 4
+    assert exporter.commits == [["a"], ["b"], ["c", "d"]]
+
+
+async def test_every_one_of_many_batches_is_stored_once_whatever_the_number_of_lanes(start: Start) -> None:
+    exporter = FakeExporter(concurrency=3)
+    texts = [f"batch-{number}" for number in range(200)]
+    assert await answers(send(await start(exporter), *texts)) == ["ok"] * 200
+    assert sorted(exporter.stored) == sorted(texts)
+
+
+@pytest.mark.parametrize("position", range(7))
+async def test_a_bad_batch_in_a_combined_commit_is_refused_alone(start: Start, position: int) -> None:
+    exporter = FakeExporter()
+    texts = ["a", "b", "c", "d", "e", "f"]
+    texts.insert(position, "bad")
+    answered = await answers(send(await start(exporter), *texts))
+    assert exporter.commits[0] == texts
+    assert answered == ["RefusedError" if text == "bad" else "ok" for text in texts]
+    assert sorted(exporter.stored) == ["a", "b", "c", "d", "e", "f"]
+
+
+async def test_the_bad_one_is_found_by_halves(start: Start) -> None:
+    exporter = FakeExporter()
+    await answers(send(await start(exporter), "a", "b", "c", "bad"))
+    assert exporter.commits == [["a", "b", "c", "bad"], ["a", "b"], ["c", "bad"], ["c"], ["bad"]]
+
+
+async def test_several_bad_batches_are_refused_each_with_its_own_error(start: Start) -> None:
+    exporter = FakeExporter()
+    results = await asyncio.gather(
+        *send(await start(exporter), "bad 1", "a", "b", "bad 2"), return_exceptions=True
+    )
+    assert [isinstance(one, RefusedError) for one in results] == [True, False, False, True]
+    assert {str(one) for one in results if isinstance(one, RefusedError)} == {"1 batches with a bad record among them"}
+    assert exporter.stored == ["a", "b"]
+
+
+async def test_when_the_destination_fails_in_the_middle_of_splitting_what_is_stored_stays_acknowledged(
+    start: Start,
+) -> None:
+    class DownLater(FakeExporter):
+        async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+            if len(self.commits) == 2:  # after the whole, and the first half
+                self.error = UnavailableError("gone")
+            return await super().commit(prepared)
+
+    exporter = DownLater()
+    answered = await answers(send(await start(exporter), "a", "b", "c", "bad"))
+    assert answered == ["ok", "ok", "UnavailableError", "UnavailableError"]
+    assert exporter.stored == ["a", "b"]
+
+
+async def test_while_the_destination_is_unavailable_all_keep_their_batches_and_nothing_is_split(start: Start) -> None:
+    exporter = FakeExporter()
+    exporter.error = UnavailableError("PostgreSQL is restarting", retry_after=7)
+    delivery = await start(exporter)
+    results = await asyncio.gather(*send(delivery, "a", "b"), return_exceptions=True)
+    assert [str(one) for one in results] == ["PostgreSQL is restarting"] * 2
+    assert [one.retry_after for one in results if isinstance(one, UnavailableError)] == [7, 7]
+    assert exporter.commits == [["a", "b"]]
+    exporter.error = None
+    assert await answers(send(delivery, "a", "b")) == ["ok", "ok"]
+
+
+class _WrongCount(FakeExporter):
+    async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        new = await super().commit(prepared)
+        return new[:-1] if self.error is None and prepared[0].batch.payload == b"a" else new
+
+
+@pytest.mark.parametrize(
+    "exporter",
+    [
+        pytest.param(lambda: _failing(FakeExporter(), KeyError("password=hunter2")), id="raises"),
+        pytest.param(_WrongCount, id="answers-for-too-few"),
+    ],
+)
+async def test_a_bug_in_an_exporter_is_reported_and_asks_the_sender_to_try_again_and_the_lane_lives_on(
+    start: Start, exporter: Callable[[], FakeExporter]
+) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    broken = exporter()
+    delivery = await start(broken)
+    with pytest.raises(UnavailableError) as caught:
+        await delivery.deliver(batch("a"))
+    assert "hunter2" not in str(caught.value)
+    assert [type(report["exception"]) for report in reports] in ([KeyError], [ValueError])
+    broken.error = None
+    assert (await delivery.deliver(batch("b"))).records == 1
+
+
+def _failing(exporter: FakeExporter, error: Exception) -> FakeExporter:
+    exporter.error = error
+    return exporter
+
+
+async def test_a_batch_without_records_is_acknowledged_and_not_committed(start: Start) -> None:
+    exporter = FakeExporter()
+    assert (await (await start(exporter)).deliver(batch(""))).records == 0
+    assert exporter.commits == []
+
+
+async def test_a_malformed_payload_is_refused_before_it_meets_the_others(start: Start) -> None:
+    exporter = FakeExporter()
+    delivery = await start(exporter)
+    assert await answers(send(delivery, "a", "malformed", "b")) == ["ok", "MalformedPayloadError", "ok"]
+    assert exporter.commits == [["a", "b"]]
+    with pytest.raises(MalformedPayloadError, match="not a request"):
+        await delivery.deliver(batch("malformed"))
+
+
+async def test_what_was_prepared_is_handed_back_with_its_partial_success(start: Start) -> None:
+    exporter = FakeExporter()
+    exporter.outcomes["a b"] = Outcome(1, "1 log records rejected")
+    prepared = await (await start(exporter)).deliver(batch("a b"))
+    assert (prepared.records, prepared.outcome) == (2, Outcome(1, "1 log records rejected"))
+
+
+async def test_stop_refuses_what_hangs_in_a_commit_and_what_waits_behind_it_and_then_stops_the_exporter(
+    telemetry: Telemetry,
+) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    delivery = telemetry.delivery(exporter)
+    await delivery.start()
+    sent = send(delivery, "hangs")
+    await until(lambda: exporter.running == 1)
+    sent += send(delivery, "waits")
+    await settle()
+    async with asyncio.timeout(30):
+        await delivery.stop()
+        results = await asyncio.gather(*sent, return_exceptions=True)
+    assert [str(one) for one in results] == ["the gateway is shutting down; send this batch again"] * 2
+    assert all(isinstance(one, UnavailableError) for one in results)
+    assert exporter.events == ["started", "stopped"]
+    assert exporter.stored == []
+
+
+async def test_what_comes_after_the_stop_is_refused_rather_than_kept_waiting(telemetry: Telemetry) -> None:
+    delivery = telemetry.delivery(FakeExporter())
+    await delivery.start()
+    await delivery.stop()
+    async with asyncio.timeout(30):
+        with pytest.raises(DeliveryError, match="shutting down"):
+            await delivery.deliver(batch("late"))
+
+
+async def test_stopping_what_was_never_started_stops_the_exporter(telemetry: Telemetry) -> None:
+    exporter = FakeExporter()
+    await telemetry.delivery(exporter).stop()
+    assert exporter.events == ["stopped"]
