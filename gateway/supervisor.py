@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from exporters.timescale.layout import LayoutError
+from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.addresses import check_free
 from gateway.assembly import Hub, Role, configured_dsn, needs_embedded
@@ -37,7 +39,7 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     """Run a hub until SIGINT, SIGTERM or SIGHUP, then stop it cleanly.
 
     Raises `AlreadyRunningError` when a hub runs on the data directory, `EmbeddedPostgresError` when the embedded server
-    does not start, `OSError` when an address is taken.
+    does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start.
     """
     with data_dir.locked():
         postgres = None
@@ -121,6 +123,10 @@ async def _serve(
             await pool.stop(config.service.delivery.shutdown_grace.total_seconds())
 
 
+class WorkerError(Exception):
+    """A worker could not start."""
+
+
 class _Workers:
     """Worker processes, started again when one dies."""
 
@@ -134,7 +140,10 @@ class _Workers:
         self._processes: set[BaseProcess] = set()
 
     async def start(self) -> None:
-        """Start all workers and wait until each listens. Raises `OSError` when an address is taken."""
+        """Start all workers and wait until each listens.
+
+        Raises `OSError` when an address is taken, `WorkerError` when a worker cannot start for another reason.
+        """
         check_free(self._config)
         started = await asyncio.gather(*(self._start_one() for _ in range(self._count)))
         self._watchers = [asyncio.create_task(self._watch(process)) for process in started]
@@ -143,9 +152,12 @@ class _Workers:
         """Let every worker stop as a hub does, and end those that do not."""
         for watcher in self._watchers:
             watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
         for process in self._processes:
             process.terminate()
-        await asyncio.gather(*(asyncio.to_thread(process.join, grace + 5) for process in self._processes))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace + 5):
+                await asyncio.gather(*map(_ended, self._processes))
         for process in self._processes:
             if process.is_alive():
                 _log.error("worker %s did not stop in time and is killed", process.pid)
@@ -160,7 +172,7 @@ class _Workers:
         try:
             answer = await asyncio.to_thread(ours.recv)
         except EOFError:
-            answer = RuntimeError("a worker ended before it listened; see the log above")
+            answer = WorkerError("a worker ended before it listened; see the log above")
         if isinstance(answer, Exception):
             raise answer
         self.endpoints = answer
@@ -168,14 +180,26 @@ class _Workers:
 
     async def _watch(self, process: BaseProcess) -> None:
         while True:
-            await asyncio.to_thread(process.join)
+            await _ended(process)
             self._processes.discard(process)
             _log.error("worker %s ended with exit code %s; starting another", process.pid, process.exitcode)
             await asyncio.sleep(_RESTART_PAUSE)
             try:
                 process = await self._start_one()
-            except (OSError, RuntimeError) as error:
+            except Exception as error:
                 _log.error("%s", error)
+
+
+async def _ended(process: BaseProcess) -> None:
+    """Return when a process has ended. Takes no thread to wait in: there are few, and workers may be many."""
+    loop = asyncio.get_running_loop()
+    end = asyncio.Event()
+    loop.add_reader(process.sentinel, end.set)
+    try:
+        await end.wait()
+    finally:
+        loop.remove_reader(process.sentinel)
+    process.join()
 
 
 def _worker(config: Config, dsn: str | None, parent: Connection) -> None:
@@ -197,8 +221,8 @@ async def _work(config: Config, dsn: str | None, parent: Connection) -> None:
     hub = Hub(config, embedded_dsn=dsn, role=Role.LISTENERS, reuse_port=True)
     try:
         await hub.start()
-    except OSError as error:
-        parent.send(OSError(str(error)))
+    except (OSError, SchemaError, LayoutError) as error:
+        parent.send(OSError(str(error)) if isinstance(error, OSError) else WorkerError(str(error)))
         return
     with contextlib.suppress(BrokenPipeError):
         parent.send(hub.endpoints)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -120,7 +121,14 @@ class SelfTelemetry:
             self.tracer = self._tracers.get_tracer(_SCOPE, __version__)
 
     def flush_and_stop(self, seconds: float) -> None:
-        """Send what there is and end. Blocks, at most about ``seconds``."""
+        """Send what there is and end. Blocks, for ``seconds`` at most."""
+        # The SDK's own time limits do not hold while an export waits for an answer; what waits then ends with the
+        # process.
+        work = threading.Thread(target=self._flush_and_stop, args=(seconds,), name="telemetry-flush", daemon=True)
+        work.start()
+        work.join(seconds)
+
+    def _flush_and_stop(self, seconds: float) -> None:
         if self._tracers is not None:
             self._tracers.force_flush(round(seconds * 500))
             self._tracers.shutdown()

@@ -147,7 +147,7 @@ class TimescaleExporter:
         try:
             match batch.signal:
                 case Signal.METRICS:
-                    rollups = self._layout is None or not self._layout.community
+                    rollups = self._layout is None or self._layout.gateway_rollups
                     MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
                 case Signal.LOGS:
                     timestamped = encode_logs(batch.payload, self._dimensions, self._texts, window, rows, rejections)

@@ -26,13 +26,15 @@ class LayoutError(Exception):
 class Layout:
     """How a store is laid out.
 
-    ``continuous_aggregates`` and ``columnstore`` are true where TimescaleDB's Community edition is there to keep the
-    rollups and to compress; its Apache edition has neither, nor retention policies.
+    ``community`` is true where TimescaleDB's Community edition is there, with columnstore, continuous aggregates and
+    retention policies; its Apache edition has none of them. ``gateway_rollups`` is true where the rollups are tables that
+    the gateway fills, which is decided with the layout.
     """
 
     name: LayoutName
     server: str
     community: bool
+    gateway_rollups: bool
 
     @property
     def native(self) -> bool:
@@ -57,27 +59,28 @@ def choose(connection: Connection, wanted: str) -> Layout:
     Raises `LayoutError` when ``timescale`` is wanted and the server has no TimescaleDB that could be used.
     """
     if wanted == "native":
-        return _layout(connection, "native")
+        return _layout(connection, "native", None)
     obstacle = _obstacle_to_timescale(connection)
     if obstacle is None:
-        return _layout(connection, "timescale")
+        return _layout(connection, "timescale", None)
     if wanted == "timescale":
         raise LayoutError(f"layout timescale is not possible: {obstacle}")
-    return _layout(connection, "native")
+    return _layout(connection, "native", None)
 
 
 def current(connection: Connection) -> Layout | None:
     """Return the layout of an existing store, or None where there is none yet."""
     if _scalar(connection, "SELECT to_regclass('store_setting')") is None:
         return None
-    name = _scalar(connection, "SELECT value #>> '{}' FROM store_setting WHERE key = 'layout'")
-    return None if name is None else _layout(connection, name)
+    name = read_setting(connection, "layout")
+    return None if name is None else _layout(connection, name, read_setting(connection, "rollups"))
 
 
-def _layout(connection: Connection, name: LayoutName) -> Layout:
+def _layout(connection: Connection, name: LayoutName, rollups: str | None) -> Layout:
+    """Return the layout; ``rollups`` is who keeps them in this store, None where that is to be decided."""
     server = f"PostgreSQL {_scalar(connection, 'SHOW server_version')}"
     if name == "native":
-        return Layout(name, server, community=False)
+        return Layout(name, server, community=False, gateway_rollups=True)
     version = _scalar(connection, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
     if version is None:
         raise LayoutError(
@@ -85,7 +88,9 @@ def _layout(connection: Connection, name: LayoutName) -> Layout:
             "restore it with CREATE EXTENSION timescaledb"
         )
     licence = _scalar(connection, "SELECT current_setting('timescaledb.license', true)")
-    return Layout(name, f"TimescaleDB {version}, {server}", community=licence == "timescale")
+    community = licence == "timescale"
+    gateway_rollups = not community if rollups is None else rollups == "gateway"
+    return Layout(name, f"TimescaleDB {version}, {server}", community, gateway_rollups)
 
 
 def _obstacle_to_timescale(connection: Connection) -> str | None:

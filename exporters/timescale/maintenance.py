@@ -62,8 +62,9 @@ class Maintenance:
         try:
             if self._layout.native:
                 self.make_partitions(connection)
-            if not self._layout.community:
+            if self._layout.gateway_rollups:
                 self.roll_up(connection)
+            if not self._layout.community:
                 self.apply_retention(connection)
             self.remove_receipts(connection)
             if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():

@@ -125,9 +125,15 @@ def _short(value: Any) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    if isinstance(value, float) and value - value != 0:  # NaN and infinities, which JSON has not
-        return str(value)
-    return value.isoformat() if isinstance(value, date) else value
+    match value:
+        case float() if value - value != 0:  # NaN and infinities, which JSON has not
+            return str(value)
+        case date():
+            return value.isoformat()
+        case list():
+            return [_json_value(item) for item in value]
+        case _:
+            return value
 
 
 def _side(value: Any) -> Any:

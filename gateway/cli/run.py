@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, load_config, without_password
 from gateway.config import Config
-from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
+from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
 
 if TYPE_CHECKING:
@@ -39,8 +41,7 @@ def up(config_path: Path | None, data_dir: Path | None) -> None:
             click.echo(f"  {'OTLP/' + name.split()[-1]:<12}{scheme}{address}")
         click.echo(f"  {'store':<12}{without_password(dsn) if dsn else 'none'}")
         click.echo("\nThe first metrics of this machine arrive within seconds. In another terminal:\n")
-        option = f" --data-dir {data_dir}" if data_dir else ""
-        click.echo(f'  {Path(sys.argv[0])} query{option} "{_FIRST_QUERY}"\n')
+        click.echo(f'  {_first_command(data_dir)} "{_FIRST_QUERY}"\n')
         click.echo("Ctrl-C stops the hub.")
 
     _run(load_config(config_path), data_dir, 1, welcome)
@@ -68,12 +69,20 @@ def serve(config_path: Path | None, data_dir: Path | None, workers: int) -> None
     _run(load_config(config_path), data_dir, workers, announce)
 
 
+def _first_command(data_dir: Path | None) -> str:
+    """Return ``obs-hub query``, written so that it finds this hub from another terminal."""
+    program = sys.argv[0]
+    words = [sys.executable, "-m", "gateway"] if program.endswith("__main__.py") else [program]
+    elsewhere = data_dir is not None or "OBSHUB_DATA_DIR" in os.environ
+    return shlex.join([*words, "query", *(["--data-dir", str(DataDir.resolve(data_dir))] if elsewhere else [])])
+
+
 def _run(config: Config, data_dir: Path | None, workers: int, announce: Announce) -> None:
     from gateway import supervisor
 
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     try:
         supervisor.run(config, DataDir.resolve(data_dir), workers, announce)
-    except (AlreadyRunningError, DataDirError, EmbeddedPostgresError, SchemaError, LayoutError, OSError) as error:
+    except (DataDirError, EmbeddedPostgresError, SchemaError, LayoutError, supervisor.WorkerError, OSError) as error:
         message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise click.ClickException(message) from error

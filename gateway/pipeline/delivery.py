@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from opentelemetry.trace import Status, StatusCode, Tracer
+from opentelemetry.trace import Tracer
 
 from gateway.pipeline.batch import Batch
 from gateway.pipeline.errors import DeliveryError, RefusedError, UnavailableError
@@ -43,6 +43,7 @@ class Delivery:
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
+        self._stopped = False
 
     async def start(self) -> None:
         """Start the exporter, and as many lanes as it runs commits at once."""
@@ -51,19 +52,20 @@ class Delivery:
 
     async def stop(self) -> None:
         """Stop the exporter. Batches that are not committed by now are refused as unavailable."""
+        self._stopped = True
         for lane in self._lanes:
             lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        _refuse(self._waiting, _shutting_down())
+        self._waiting.clear()
         await self.exporter.stop()
-        for lane in self._lanes:
-            with contextlib.suppress(asyncio.CancelledError):
-                await lane
-        while self._waiting:
-            _refuse([self._waiting.popleft()], UnavailableError("the gateway is shutting down; send this batch again"))
 
     async def deliver(self, batch: Batch) -> Prepared:
         """Return when the batch is durable, with what was prepared of it. Raises `DeliveryError`."""
         prepared = self.exporter.prepare(batch)
         if prepared.records:
+            if self._stopped:
+                raise _shutting_down()
             waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())
             self._waiting.append(waiting)
             self._arrived.set()
@@ -80,13 +82,13 @@ class Delivery:
             try:
                 await self._commit(gathered)
             except asyncio.CancelledError:
-                _refuse(gathered, UnavailableError("the gateway is shutting down; send this batch again"))
+                _refuse(gathered, _shutting_down())
                 raise
 
     async def _commit(self, gathered: Sequence[_Waiting]) -> None:
         """Commit batches together; when they are refused, find the bad ones by halves so that no other suffers."""
         try:
-            new = await self._measured([waiting.prepared for waiting in gathered])
+            self._acknowledge(gathered, await self._measured([waiting.prepared for waiting in gathered]))
         except RefusedError as error:
             if len(gathered) == 1:
                 _refuse(gathered, error)
@@ -100,13 +102,14 @@ class Delivery:
             # A bug here must not lose data: the client keeps the batch.
             _refuse(gathered, UnavailableError("the gateway failed to store this batch; see its log"))
             _report(error)
-        else:
-            for waiting, is_new in zip(gathered, new, strict=True):
-                attributes = {"signal": waiting.prepared.batch.signal.value, "exporter": self.exporter.name}
-                counter = self._instruments.stored if is_new else self._instruments.duplicate
-                counter.add(waiting.prepared.records, attributes)
-                if not waiting.done.done():
-                    waiting.done.set_result(None)
+
+    def _acknowledge(self, gathered: Sequence[_Waiting], new: Sequence[bool]) -> None:
+        for waiting, is_new in zip(gathered, new, strict=True):
+            attributes = {"signal": waiting.prepared.batch.signal.value, "exporter": self.exporter.name}
+            counter = self._instruments.stored if is_new else self._instruments.duplicate
+            counter.add(waiting.prepared.records, attributes)
+            if not waiting.done.done():
+                waiting.done.set_result(None)
 
     async def _measured(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
         own = all(each.batch.own_telemetry for each in prepared)
@@ -118,10 +121,6 @@ class Delivery:
         with span_or_not as span:
             try:
                 return await self.exporter.commit(prepared)
-            except DeliveryError as error:
-                if span is not None:
-                    span.set_status(Status(StatusCode.ERROR, str(error)))
-                raise
             finally:
                 if span is not None:
                     span.set_attributes(attributes | {"obs_hub.records": records, "obs_hub.batches": len(prepared)})
@@ -135,7 +134,11 @@ def _report(error: Exception) -> None:
     asyncio.get_running_loop().call_exception_handler({"message": "a commit failed unexpectedly", "exception": error})
 
 
-def _refuse(gathered: Sequence[_Waiting], error: DeliveryError) -> None:
+def _shutting_down() -> UnavailableError:
+    return UnavailableError("the gateway is shutting down; send this batch again")
+
+
+def _refuse(gathered: Iterable[_Waiting], error: DeliveryError) -> None:
     for waiting in gathered:
         if not waiting.done.done():
             waiting.done.set_exception(error)

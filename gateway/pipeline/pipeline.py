@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 
 from gateway.pipeline.batch import Batch, Signal
@@ -47,9 +48,11 @@ class Pipeline:
             )
         # A client that gives up cancels this call. Its batch is on the way all the same, and occupies memory until
         # it has arrived.
+        size = len(batch.payload)
+        self._in_flight += size
         task = asyncio.create_task(self._deliver(batch))
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(functools.partial(self._forget, size))
         return await asyncio.shield(task)
 
     def refuse(self, signal: Signal, reason: str) -> None:
@@ -62,21 +65,18 @@ class Pipeline:
             await asyncio.wait(self._tasks, timeout=seconds)
         return not self._tasks
 
-    def _forget(self, task: asyncio.Task[Outcome]) -> None:
+    def _forget(self, size: int, task: asyncio.Task[Outcome]) -> None:
+        self._in_flight -= size
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen here, in case that nobody waits for it any more
 
     async def _deliver(self, batch: Batch) -> Outcome:
-        size = len(batch.payload)
-        self._in_flight += size
         try:
             prepared = await self._to_all(batch)
         except DeliveryError as error:
             self._instruments.refuse(batch.signal, _REASONS.get(type(error), "unavailable"))
             raise
-        finally:
-            self._in_flight -= size
         if not prepared:
             return Outcome()
         worst = max(prepared, key=lambda each: each.outcome.rejected)

@@ -6,6 +6,7 @@ besides; sizes as Kubernetes writes them (``4MiB``, ``500KB``, or a number of by
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import timedelta
 from typing import Annotated
@@ -25,7 +26,8 @@ def parse_duration(value: object) -> timedelta:
     if isinstance(value, str) and value:
         parts = _DURATION.findall(value)
         if "".join(number + unit for number, unit in parts) == value:
-            return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+            with contextlib.suppress(OverflowError):
+                return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
     raise ValueError("expected a duration such as 15s, 1h30m or 30d")
 
 
@@ -44,7 +46,8 @@ def parse_size(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
-        return int(float(match[1]) * _BYTES[(match[2] or "").lower()])
+        with contextlib.suppress(OverflowError):
+            return int(float(match[1]) * _BYTES[(match[2] or "").lower()])
     raise ValueError("expected a size such as 4MiB, 500KB or a number of bytes")
 
 

@@ -65,6 +65,7 @@ class Payloads:
     """Makes request number 0, 1, 2, … of a signal."""
 
     def __init__(self, signal: Signal, records: int, series: int, first_time_ns: int) -> None:
+        self.signal = signal
         match signal:
             case Signal.METRICS:
                 self._templates = _metrics(records, series, first_time_ns)

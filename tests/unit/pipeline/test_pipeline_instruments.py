@@ -136,7 +136,10 @@ async def test_a_failed_commit_is_a_span_with_the_reason(start: Start, telemetry
     with pytest.raises(UnavailableError):
         await (await start(exporter)).deliver(batch("a"))
     (span,) = telemetry.spans
-    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "PostgreSQL is restarting")
+    assert (span.status.status_code, span.status.description) == (
+        StatusCode.ERROR,
+        "UnavailableError: PostgreSQL is restarting",
+    )
 
 
 async def test_a_commit_of_the_gateways_own_telemetry_makes_no_span(start: Start, telemetry: Telemetry) -> None:

@@ -30,15 +30,15 @@ def upgrade() -> None:
 
     run("0001_dimensions.sql")
     layout.write_setting(connection, "layout", f'"{chosen.name}"')
-    layout.write_setting(connection, "rollups", '"continuous"' if chosen.community else '"gateway"')
+    layout.write_setting(connection, "rollups", '"gateway"' if chosen.gateway_rollups else '"continuous"')
     run("0001_facts.sql")
     _make_hypertables(connection, chosen, layout.FACTS)
-    if chosen.community:
-        run("0001_rollups_continuous.sql")
-    else:
+    if chosen.gateway_rollups:
         run("0001_rollups_gateway.sql")
         _make_hypertables(connection, chosen, layout.ROLLUPS)
         run("0001_time_indexes.sql")
+    else:
+        run("0001_rollups_continuous.sql")
     run("0001_views.sql")
     connection.execute("COMMENT ON TABLE schema_version IS 'Which migrations this schema has.'")
     connection.execute("COMMENT ON COLUMN schema_version.version_num IS 'The latest migration applied.'")
