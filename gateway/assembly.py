@@ -10,14 +10,27 @@ import asyncio
 import contextlib
 import enum
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from opentelemetry.trace import Tracer
+from pydantic import SecretStr
 
 from gateway import components
+from gateway.auth.own import OwnAccess
 from gateway.config import Config
-from gateway.pipeline import Delivery, Exporter, Instruments, Pipeline, Receiver, Signal
-from gateway.telemetry import SelfTelemetry
+from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
+from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.listeners import ListenerSettings, listeners_in
+from gateway.pipeline.settings import ExporterSettings, Settings
+from gateway.pipeline.spool import Spool
+from gateway.telemetry import Destination, SelfTelemetry
+from receivers.hostmetrics.config import HostMetricsConfig
+from receivers.otlp.config import OtlpReceiverConfig
 
 _log = logging.getLogger(__name__)
 
@@ -45,38 +58,61 @@ def configured_dsn(config: Config) -> str | None:
     return None
 
 
+def needs_own_access(config: Config) -> bool:
+    """Tell whether the hub cannot reach its own listeners like a stranger: each asks for something, or speaks no gRPC."""
+    names = [name for name in config.used_receivers if components.listens(name)]
+    return bool(names) and not any(_open_grpc(config.receivers[name]) for name in names)
+
+
 class Hub:
     """Receivers, pipeline and exporters of one process, as the configuration wires them."""
 
     def __init__(
-        self, config: Config, *, embedded_dsn: str | None = None, role: Role = Role.ALL, reuse_port: bool = False
+        self,
+        config: Config,
+        *,
+        embedded_dsn: str | None = None,
+        data_dir: Path | None = None,
+        role: Role = Role.ALL,
+        worker: int = 0,
+        reuse_port: bool = False,
+        own_access: OwnAccess | None = None,
     ) -> None:
         self._config = config
         service = config.service
+        self._own_access = own_access or (OwnAccess() if needs_own_access(config) else None)
         self._grace: timedelta = service.delivery.shutdown_grace
-        self._telemetry = SelfTelemetry(service.telemetry, self._own_endpoint)
+        self._telemetry = SelfTelemetry(service.telemetry, self._own_destination)
         instruments = Instruments(self._telemetry.meter)
         self._deliveries = {
-            name: Delivery(
-                components.create_exporter(name, config.exporters[name], embedded_dsn),
-                instruments,
-                self._telemetry.tracer,
+            name: make_delivery(
+                name, config.exporters[name], embedded_dsn, data_dir, worker, instruments, self._telemetry.tracer
             )
             for name in config.used_exporters
             if role is not Role.EMITTERS
         }
         for delivery in self._deliveries.values():
-            _observe(delivery.exporter, instruments)
+            _observe(delivery, instruments)
         routes = {
             Signal(signal): [self._deliveries[name] for name in pipeline.exporters if name in self._deliveries]
             for signal, pipeline in service.pipelines.items()
         }
         self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments)
+        authenticators = {
+            name: components.create_extension(name, config.extensions[name], data_dir) for name in service.extensions
+        }
         self._receivers: dict[str, Receiver] = {
-            name: components.create_receiver(name, config.receivers[name], self._pipeline, reuse_port=reuse_port)
+            name: components.create_receiver(
+                name,
+                self._directed(config.receivers[name]),
+                self._pipeline,
+                authenticators=authenticators,
+                reuse_port=reuse_port,
+            )
             for name in config.used_receivers
             if role is Role.ALL or components.listens(name) == (role is Role.LISTENERS)
         }
+        self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -87,18 +123,46 @@ class Hub:
             for protocol, address in receiver.endpoints.items()
         }
 
-    def _own_endpoint(self) -> str | None:
-        for name, address in self.endpoints.items():
-            if name.endswith(" grpc"):
+    def _own_destination(self) -> Destination | None:
+        """Where this hub sends what it says of itself: through its own door, or through one that is open to all."""
+        if self._own_access is not None:
+            return Destination(f"http://{self._own_access.endpoint}", self._own_access.headers)
+        for name, receiver in self._receivers.items():
+            if _open_grpc(self._config.receivers[name]) and (address := receiver.endpoints.get("grpc")):
                 host, _, port = address.rpartition(":")
-                return f"http://{host or '127.0.0.1'}:{port}"
+                return Destination(f"http://{host or '127.0.0.1'}:{port}")
         return None
+
+    def _make_own_receiver(self) -> Receiver | None:
+        if self._own_access is None:
+            return None
+        listener = {"endpoint": self._own_access.endpoint, "auth": {"authenticator": "own"}}
+        settings = OtlpReceiverConfig.model_validate({"protocols": {"grpc": listener}})
+        return components.create_receiver(
+            "otlp/own", settings, self._pipeline, authenticators={"own": self._own_access}, reuse_port=True
+        )
+
+    def _directed(self, settings: Settings) -> Settings:
+        """Return an emitter's settings, sending to this hub by its own door where nothing names another endpoint."""
+        if (
+            self._own_access is None
+            or not isinstance(settings, HostMetricsConfig)
+            or settings.endpoint
+            or any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "METRICS_"))
+        ):
+            return settings
+        headers = {name: SecretStr(value) for name, value in self._own_access.headers.items()}
+        return settings.model_copy(
+            update={"endpoint": f"http://{self._own_access.endpoint}", "protocol": "grpc", "headers": headers}
+        )
 
     async def start(self) -> None:
         """Start everything. Raises `OSError` when an address is taken, and then has stopped what it had started."""
         try:
             for delivery in self._deliveries.values():
                 await delivery.start()
+            if self._own_receiver is not None:
+                await self._own_receiver.start()
             # Listeners first: emitters send to them.
             for receiver in sorted(self._receivers.values(), key=lambda each: not components.listens(each.name)):
                 await receiver.start()
@@ -118,6 +182,8 @@ class Hub:
 
         emitters = [each for each in self._receivers.values() if not components.listens(each.name)]
         listeners = [each for each in self._receivers.values() if components.listens(each.name)]
+        if self._own_receiver is not None:
+            listeners.append(self._own_receiver)
         for receiver in emitters:
             await self._bounded(receiver.stop(left(0.3)), f"stopping {receiver.name}")
         await self._bounded(asyncio.to_thread(self._telemetry.flush_and_stop, left(0.3)), "flushing telemetry")
@@ -128,6 +194,8 @@ class Hub:
             _log.warning("the time to finish is over; batches still in flight are refused, their senders keep them")
         for delivery in self._deliveries.values():
             await self._bounded(delivery.stop(), f"stopping {delivery.exporter.name}")
+        if self._own_access is not None:
+            self._own_access.close()
 
     async def _bounded(self, step: Awaitable[object], what: str) -> None:
         """Await one step of the shutdown; what fails is logged, because the steps after it must still be done."""
@@ -137,14 +205,66 @@ class Hub:
             _log.exception("%s failed", what)
 
 
-def _observe(exporter: Exporter, instruments: Instruments) -> None:
-    """Report what an exporter says of itself."""
+def _open_grpc(settings: Settings) -> bool:
+    """Tell whether a receiver has a gRPC listener that takes telemetry from everybody who reaches it."""
+
+    def is_open(listener: ListenerSettings) -> bool:
+        return listener.auth is None and listener.tls is None
+
+    return any(place[-1:] == ("grpc",) and is_open(listener) for place, listener in listeners_in(settings))
+
+
+def make_delivery(
+    name: str,
+    settings: Settings,
+    embedded_dsn: str | None,
+    data_dir: Path | None,
+    worker: int,
+    instruments: Instruments,
+    tracer: Tracer,
+) -> Delivery:
+    """Make an exporter with its layers. Without a data directory it has no spool and keeps no dead letters."""
+    exporter = components.create_exporter(name, settings, embedded_dsn)
+    assert isinstance(settings, ExporterSettings)
+    spool = dead_letters = None
+    if data_dir is not None:
+        dead_letters = DeadLetters(dead_letter_directory(data_dir, name))
+        if settings.spool.enabled:
+            spool = Spool(spool_directory(data_dir, name) / str(worker), settings.spool)
+    return Delivery(exporter, instruments, tracer, settings=settings, spool=spool, dead_letters=dead_letters)
+
+
+def spool_directory(data_dir: Path, exporter: str) -> Path:
+    """Return where an exporter's spools are: one directory in it for each worker."""
+    return data_dir / "spool" / quote(exporter, safe="")
+
+
+def dead_letter_directory(data_dir: Path, exporter: str) -> Path:
+    """Return where an exporter's dead letters are."""
+    return data_dir / "dead-letter" / quote(exporter, safe="")
+
+
+def _observe(delivery: Delivery, instruments: Instruments) -> None:
+    """Report what an exporter and the layers around it say of themselves."""
+    exporter, spool = delivery.exporter, delivery.spool
 
     def reader(name: str) -> Callable[[], float]:
         return lambda: exporter.gauges()[name]
 
     for name in exporter.gauges():
         instruments.observe(name, "{entry}", f"Reported by exporter {exporter.name}", reader(name))
+
+    attributes = {"exporter": exporter.name}
+    instruments.observe(
+        "obs_hub.circuit.open",
+        "1",
+        "1 while the destination is left alone",
+        lambda: int(delivery.circuit_open),
+        attributes,
+    )
+    if spool is not None:
+        instruments.observe("obs_hub.spool.size", "By", "Bytes in the spool", lambda: spool.size, attributes)
+        instruments.observe("obs_hub.spool.damaged", "1", "Damaged places found", lambda: spool.damaged, attributes)
 
 
 @contextlib.asynccontextmanager

@@ -15,21 +15,24 @@ import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.addresses import check_free
-from gateway.assembly import Hub, Role, configured_dsn, needs_embedded
+from gateway.assembly import Hub, Role, configured_dsn, needs_embedded, needs_own_access
+from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
-from gateway.embedded import EmbeddedPostgres
+from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 _log = logging.getLogger(__name__)
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESTART_PAUSE = 1.0
+_WATCH_INTERVAL = 1.0
 
 Announce = Callable[[dict[str, str], str | None], None]
 """Is told the endpoints and the connection string of the store once everything runs."""
@@ -105,8 +108,9 @@ async def _serve(
 ) -> None:
     dsn = postgres.dsn if postgres else None
     role = Role.ALL if workers == 1 else Role.EMITTERS
-    hub = Hub(config, embedded_dsn=dsn, role=role)
-    pool = _Workers(config, dsn, workers) if workers > 1 else None
+    own_access = OwnAccess() if needs_own_access(config) else None
+    hub = Hub(config, embedded_dsn=dsn, data_dir=data_dir.path, role=role, own_access=own_access)
+    pool = _Workers(config, dsn, data_dir.path, workers, own_access) if workers > 1 else None
     try:
         if pool is not None:
             await pool.start()
@@ -115,7 +119,11 @@ async def _serve(
         store = dsn or configured_dsn(config)
         data_dir.record(Running(os.getpid(), store, endpoints))
         announce(endpoints, store)
+        guard = asyncio.create_task(_keep_running(postgres)) if postgres else None
         await stop.wait()
+        if guard is not None:
+            guard.cancel()
+            await asyncio.wait({guard})
         _log.info("stopping: nothing new is taken, what is in flight is stored and answered for")
     finally:
         await hub.stop()
@@ -127,14 +135,35 @@ class WorkerError(Exception):
     """A worker could not start."""
 
 
+async def _keep_running(postgres: EmbeddedPostgres) -> None:
+    """Start the embedded PostgreSQL again when it ends by itself: killed for want of memory, say."""
+    while True:
+        await asyncio.sleep(_WATCH_INTERVAL)
+        if postgres.pid is not None:
+            continue
+        _log.error("the embedded PostgreSQL ended; starting it again")
+        starting = asyncio.ensure_future(asyncio.to_thread(postgres.start))
+        try:
+            await asyncio.shield(starting)
+        except EmbeddedPostgresError as error:
+            _log.error("%s", error)
+        except asyncio.CancelledError:
+            await asyncio.wait({starting})  # it must not be stopped in the middle of its start
+            raise
+
+
 class _Workers:
     """Worker processes, started again when one dies."""
 
-    def __init__(self, config: Config, dsn: str | None, count: int) -> None:
+    def __init__(
+        self, config: Config, dsn: str | None, data_dir: Path, count: int, own_access: OwnAccess | None
+    ) -> None:
         self.endpoints: dict[str, str] = {}
         self._config = config
         self._dsn = dsn
+        self._data_dir = data_dir
         self._count = count
+        self._own_access = own_access
         self._context = multiprocessing.get_context("spawn")
         self._watchers: list[asyncio.Task[None]] = []
         self._processes: set[BaseProcess] = set()
@@ -145,8 +174,8 @@ class _Workers:
         Raises `OSError` when an address is taken, `WorkerError` when a worker cannot start for another reason.
         """
         check_free(self._config)
-        started = await asyncio.gather(*(self._start_one() for _ in range(self._count)))
-        self._watchers = [asyncio.create_task(self._watch(process)) for process in started]
+        started = await asyncio.gather(*(self._start_one(number) for number in range(self._count)))
+        self._watchers = [asyncio.create_task(self._watch(each, number)) for number, each in enumerate(started)]
 
     async def stop(self, grace: float) -> None:
         """Let every worker stop as a hub does, and end those that do not."""
@@ -163,9 +192,13 @@ class _Workers:
                 _log.error("worker %s did not stop in time and is killed", process.pid)
                 process.kill()
 
-    async def _start_one(self) -> BaseProcess:
+    async def _start_one(self, number: int) -> BaseProcess:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_worker, args=(self._config, self._dsn, theirs), daemon=True)
+        process = self._context.Process(
+            target=_worker,
+            args=(self._config, self._dsn, self._data_dir, number, self._own_access, theirs),
+            daemon=True,
+        )
         process.start()
         theirs.close()
         self._processes.add(process)
@@ -178,14 +211,14 @@ class _Workers:
         self.endpoints = answer
         return process
 
-    async def _watch(self, process: BaseProcess) -> None:
+    async def _watch(self, process: BaseProcess, number: int) -> None:
         while True:
             await _ended(process)
             self._processes.discard(process)
             _log.error("worker %s ended with exit code %s; starting another", process.pid, process.exitcode)
             await asyncio.sleep(_RESTART_PAUSE)
             try:
-                process = await self._start_one()
+                process = await self._start_one(number)
             except Exception as error:
                 _log.error("%s", error)
 
@@ -202,15 +235,19 @@ async def _ended(process: BaseProcess) -> None:
     process.join()
 
 
-def _worker(config: Config, dsn: str | None, parent: Connection) -> None:
+def _worker(
+    config: Config, dsn: str | None, data_dir: Path, number: int, own_access: OwnAccess | None, parent: Connection
+) -> None:
     """Run the listeners of a hub in a process of its own, until SIGTERM or until the parent is gone."""
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     # Ctrl-C reaches the whole process group; the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_work(config, dsn, parent))
+    asyncio.run(_work(config, dsn, data_dir, number, own_access, parent))
 
 
-async def _work(config: Config, dsn: str | None, parent: Connection) -> None:
+async def _work(
+    config: Config, dsn: str | None, data_dir: Path, number: int, own_access: OwnAccess | None, parent: Connection
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -218,7 +255,15 @@ async def _work(config: Config, dsn: str | None, parent: Connection) -> None:
     its_parent = multiprocessing.parent_process()
     if its_parent is not None:
         loop.add_reader(int(its_parent.sentinel), stop.set)
-    hub = Hub(config, embedded_dsn=dsn, role=Role.LISTENERS, reuse_port=True)
+    hub = Hub(
+        config,
+        embedded_dsn=dsn,
+        data_dir=data_dir,
+        role=Role.LISTENERS,
+        worker=number,
+        reuse_port=True,
+        own_access=own_access,
+    )
     try:
         await hub.start()
     except (OSError, SchemaError, LayoutError) as error:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from gateway.pipeline.settings import Duration, Settings
+from gateway.pipeline.settings import Duration, ExporterSettings, Settings
 
 
 class Retention(Settings):
@@ -46,7 +46,7 @@ class Accept(Settings):
     """How far ahead of this machine's clock."""
 
 
-class TimescaleConfig(Settings):
+class TimescaleConfig(ExporterSettings):
     """Writes all three signals to TimescaleDB or PostgreSQL."""
 
     dsn: SecretStr | None = None
@@ -67,8 +67,6 @@ class TimescaleConfig(Settings):
     """How long a batch's digest is kept: a batch sent again within it is recognized and written once."""
     connections: int = Field(default=1, ge=1, le=32)
     """How many commits may run at once, each on a connection of its own."""
-    commit_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
-    """The longest that one statement of a commit may take before the batch is refused as unavailable."""
     series_cache: int = Field(default=200_000, ge=1_000)
     """How many series are remembered so that a known one costs a dictionary look-up."""
     maintenance_interval: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))

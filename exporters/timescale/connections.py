@@ -42,7 +42,7 @@ class Connections:
         with self._lock:
             self._open.add(connection)
             if self._interrupted:
-                _break(connection)
+                break_off(connection)
         return connection
 
     def interrupt(self) -> None:
@@ -50,10 +50,10 @@ class Connections:
         with self._lock:
             self._interrupted = True
             for connection in self._open:
-                _break(connection)
+                break_off(connection)
 
 
-def _break(connection: Connection) -> None:
+def break_off(connection: Connection) -> None:
     """Shut the socket down under whoever waits for it: closing the connection is that thread's to do."""
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:

@@ -156,7 +156,7 @@ class Texts(dict[str, bytes]):
 class Rows:
     """Encoded rows of the fact tables, with the time intervals they fall into.
 
-    ``interval`` is the length of a partition in microseconds; the intervals touched are collected by table so that the
+    ``count`` is the number of records. ``interval`` is the length of a partition in microseconds; the intervals touched are collected by table so that the
     partitions can be there before the rows. ``minutes`` are those since the Unix epoch that got number points, for the
     rollups; ``series`` has the series of each number point, as far as they were encoded together.
     """
@@ -172,5 +172,6 @@ class Rows:
     def add(self, table: str, chunk: bytes, rows: int, intervals: Iterable[int]) -> None:
         """Add encoded rows of one table that fall into the given intervals since the Unix epoch."""
         self.chunks.setdefault(table, []).append(chunk)
-        self.count += rows
+        if table != "exemplar":  # a part of a data point, not a record
+            self.count += rows
         self.intervals.setdefault(table, set()).update(intervals)

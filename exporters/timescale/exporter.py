@@ -19,6 +19,7 @@ from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.connections import Connections
 from exporters.timescale.copy import Rows, Texts
 from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.logs import encode_logs
 from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.metrics import MetricsEncoder
@@ -98,7 +99,7 @@ class TimescaleExporter:
             columnstore = self._config.columnstore
             direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
             for _ in range(self._config.connections):
-                writer = Writer(self._connections, present, partitions, self._config.commit_timeout, direct_copy_points)
+                writer = Writer(self._connections, present, partitions, self._config.timeout, direct_copy_points)
                 self._all_writers.append(writer)
                 self._writers.put_nowait(writer)
             self._layout = present
@@ -141,7 +142,7 @@ class TimescaleExporter:
         """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
         rows = Rows(self._interval)
         rejections = Rejections(batch.signal)
-        window = self._acceptance.window(batch.signal)
+        window = self._acceptance.window(batch.signal, batch.received_at)
         generation = self._dimensions.generation
         timestamped = True
         try:
@@ -150,7 +151,7 @@ class TimescaleExporter:
                     rollups = self._layout is None or self._layout.gateway_rollups
                     MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
                 case Signal.LOGS:
-                    timestamped = encode_logs(batch.payload, self._dimensions, self._texts, window, rows, rejections)
+                    timestamped = encode_logs(batch, self._dimensions, self._texts, window, rows, rejections)
                 case Signal.TRACES:
                     encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
         except DecodeError as error:
@@ -174,9 +175,19 @@ class TimescaleExporter:
         except RefusedError:
             # What was refused may be a dimension, which every later commit would declare again.
             self._dimensions.forget(self._dimensions.epoch)
-            raise
+            if len(prepared) > 1:
+                raise
+            # And it may be one of another batch that has only been encoded: encoded anew, this one declares its own.
+            return await self._write_alone(writer, prepared)
         finally:
             self._writers.put_nowait(writer)
+
+    async def _write_alone(self, writer: Writer, prepared: Sequence[PreparedRows]) -> list[bool]:
+        try:
+            return await self._write(writer, prepared)
+        except RefusedError:
+            self._dimensions.forget(self._dimensions.epoch)
+            raise
 
     async def _write(self, writer: Writer, prepared: Sequence[PreparedRows]) -> list[bool]:
         dimensions = self._dimensions
@@ -184,16 +195,31 @@ class TimescaleExporter:
             prepared = [
                 batch if batch.generation == dimensions.generation else self.prepare(batch.batch) for batch in prepared
             ]
-            pending, epoch = dimensions.pending(), dimensions.epoch
+            pending, epoch, generation = dimensions.pending(), dimensions.epoch, dimensions.generation
             try:
-                new = await self._in_thread(functools.partial(writer.write, prepared, pending, epoch))
+                new = await self._write_in_thread(writer, prepared, pending, epoch)
             except DimensionsCollectedError as error:
                 if dimensions.epoch != error.epoch:
                     dimensions.forget(error.epoch)
                 continue
-            dimensions.stored(pending)
+            if dimensions.generation == generation:  # else they are to be declared again, whatever this commit did
+                dimensions.stored(pending)
             return new
         raise UnavailableError("dimensions are being collected over and over; trying again may help")
+
+    async def _write_in_thread(
+        self, writer: Writer, prepared: Sequence[PreparedRows], pending: DimensionRows, epoch: int | None
+    ) -> list[bool]:
+        """Write, and when that is cancelled break the connection, so that the thread does not go on by itself."""
+        writing = asyncio.ensure_future(self._in_thread(functools.partial(writer.write, prepared, pending, epoch)))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writer.interrupt()
+            await asyncio.wait({writing})
+            if not writing.cancelled():
+                writing.exception()  # seen: the caller has stopped waiting for it
+            raise
 
     def gauges(self) -> dict[str, float]:
         """Return the size of the series cache."""

@@ -27,8 +27,8 @@ class Layout:
     """How a store is laid out.
 
     ``community`` is true where TimescaleDB's Community edition is there, with columnstore, continuous aggregates and
-    retention policies; its Apache edition has none of them. ``gateway_rollups`` is true where the rollups are tables that
-    the gateway fills, which is decided with the layout.
+    retention policies; its Apache edition has none of them. ``gateway_rollups`` is true where the rollups are tables
+    that the gateway fills, which is decided with the layout.
     """
 
     name: LayoutName

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from opentelemetry.proto.common.v1 import common_pb2
@@ -23,19 +22,20 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, Rejections, TimeWindow
 from exporters.timescale.values import any_value_json
+from gateway.pipeline import Batch
 
 _FIELDS = b"\0\x10"
 
 
 def encode_logs(
-    payload: bytes, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
+    batch: Batch, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
 ) -> bool:
     """Encode a request. Returns whether any record carries a timestamp.
 
     Raises `google.protobuf.message.DecodeError` when the request is malformed.
     """
-    request = wire.LogsRequest.FromString(payload)
-    arrived = time.time_ns()
+    request = wire.LogsRequest.FromString(batch.payload)
+    arrived = batch.received_at
     encoded: list[bytes] = []
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000

@@ -6,7 +6,6 @@ message. Source: OTLP specification, "Partial Success".
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -64,9 +63,9 @@ class Acceptance:
             )
         }
 
-    def window(self, signal: Signal) -> TimeWindow:
-        """Return the window of a signal as of now."""
-        now, past = time.time_ns(), self._past[signal]
+    def window(self, signal: Signal, now: int) -> TimeWindow:
+        """Return the window of a signal as of an instant, in nanoseconds since the Unix epoch."""
+        past = self._past[signal]
         microsecond = timedelta(microseconds=1)
         return TimeWindow(
             max(now - past // microsecond * 1000, 1), now + self._future // microsecond * 1000, past, self._future

@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.connections import Connections
+from exporters.timescale.connections import Connections, break_off
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
 from exporters.timescale.dimensions import TABLES
 from exporters.timescale.dimensions import Rows as DimensionRows
@@ -106,6 +106,11 @@ class Writer:
         except psycopg.Error as error:
             self.close()
             raise UnavailableError(f"PostgreSQL is not available: {_message(error)}") from error
+
+    def interrupt(self) -> None:
+        """Break off the write under way, from another thread. It then raises `UnavailableError`."""
+        if self._connection is not None:
+            break_off(self._connection)
 
     def close(self) -> None:
         """Close the connection. The next write opens another."""

@@ -10,7 +10,6 @@ import click
 
 from gateway import logs
 from gateway.cli.options import config_option, load_config
-from receivers.hostmetrics.config import HostMetricsConfig
 
 
 @click.command()
@@ -23,6 +22,7 @@ def hostmetrics(once: bool, endpoint: str | None, config_path: Path | None) -> N
     Settings are those of the receiver hostmetrics in the configuration file. Without an endpoint there, the standard
     OTEL_EXPORTER_OTLP_* variables count, and then http://127.0.0.1:4317.
     """
+    from receivers.hostmetrics.config import HostMetricsConfig
     from receivers.hostmetrics.run import run_forever, run_once
 
     config = load_config(config_path)

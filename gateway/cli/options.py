@@ -61,8 +61,7 @@ def running_hub(data_dir: Path | None) -> Running | None:
 
 def without_password(dsn: str) -> str:
     """Return a connection string as it may be shown."""
-    parts = conninfo_to_dict(dsn)
-    return make_conninfo(**{**parts, "password": "********"}) if "password" in parts else dsn
+    return make_conninfo(dsn, password="********") if "password" in conninfo_to_dict(dsn) else dsn  # noqa: S106
 
 
 def store_dsn(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import time
 from dataclasses import dataclass, field
 
 
@@ -37,15 +38,17 @@ class Batch:
     """One ``Export*ServiceRequest``, serialized and decompressed, with its identity.
 
     ``own_telemetry`` is true for the gateway's own telemetry that comes back through its own receiver; such a batch
-    makes no spans of its own, so that the gateway never feeds on itself.
+    makes no spans of its own, so that the gateway never feeds on itself. ``received_at`` is in nanoseconds since the
+    Unix epoch: what an exporter decides by the time of arrival, it decides the same way when a spool replays the batch.
     """
 
     signal: Signal
     payload: bytes
     digest: bytes = field(repr=False)
     own_telemetry: bool = False
+    received_at: int = field(default_factory=time.time_ns)
 
     @classmethod
     def of(cls, signal: Signal, payload: bytes, *, own_telemetry: bool = False) -> Batch:
-        """Make the batch of a payload, computing its digest."""
+        """Make the batch of a payload that has just arrived, computing its digest."""
         return cls(signal, payload, digest(signal, payload), own_telemetry)

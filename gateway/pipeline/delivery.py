@@ -1,24 +1,45 @@
-"""Natural batching around one exporter.
+"""Delivery: what stands between the pipeline and one exporter.
 
-While a commit is under way, batches gather; the next commit takes them all. There is no timer: at low load a batch
-waits for nothing, at high load commits grow by themselves.
+The layers, from the outside in; the exporter knows none of them:
+
+* **Spool.** A batch that cannot be committed soon is written to disk, and that is its OK. As long as the spool holds
+  anything, new batches go behind it, and what it holds is replayed in order. Without a spool, a batch that cannot be
+  committed is refused and its sender keeps it.
+* **Circuit breaker.** After a failure, or while an attempt takes too long, nothing is sent to the destination until the
+  next attempt is due.
+* **Retry.** Attempts to replay the spool follow each other at growing, varied pauses.
+* **Timeout.** An attempt that does not end in time is broken off.
+* **Natural batching.** While one commit is under way, batches gather; the next commit takes them all. There is no
+  timer: at low load a batch waits for nothing, at high load commits grow by themselves.
+
+A commit that is refused for good is split by halves until the bad batch stands alone; that one becomes a dead letter.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Status, StatusCode, Tracer
 
 from gateway.pipeline.batch import Batch
-from gateway.pipeline.errors import DeliveryError, RefusedError, UnavailableError
+from gateway.pipeline.crashpoints import crashpoint
+from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, RefusedError, UnavailableError
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.interfaces import Exporter, Prepared
+from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
+from gateway.pipeline.retry import Circuit
+from gateway.pipeline.settings import ExporterSettings
+from gateway.pipeline.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+_REPLAY_BYTES = 8 * 2**20
 
 
 @dataclass(slots=True, eq=False)
@@ -29,48 +50,91 @@ class _Waiting:
     done: asyncio.Future[None]
 
 
+_Settle = Callable[[Prepared, bool | RefusedError], None]
+"""Is told of each batch whether it was new, or why it was refused for good."""
+
+
 class Delivery:
-    """Delivers batches to one exporter, as many in one commit as have gathered.
+    """Delivers batches to one exporter. Each `deliver` returns once its batch is committed or spooled."""
 
-    This is the place of the layers between a receiver and a destination. Each `deliver` returns once its batch is
-    durable; how (committed now, or held in a spool) is decided here and nowhere else.
-    """
-
-    def __init__(self, exporter: Exporter, instruments: Instruments, tracer: Tracer) -> None:
+    def __init__(
+        self,
+        exporter: Exporter,
+        instruments: Instruments,
+        tracer: Tracer,
+        *,
+        settings: ExporterSettings | None = None,
+        spool: Spool | None = None,
+        dead_letters: DeadLetters | None = None,
+    ) -> None:
         self.exporter = exporter
+        self.spool = spool
+        self._settings = settings or ExporterSettings()
+        self._dead_letters = dead_letters
         self._instruments = instruments
         self._tracer = tracer
+        self._circuit = Circuit(self._settings.retry_on_failure)
+        self._slots = asyncio.Semaphore(exporter.concurrency)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._lanes: list[asyncio.Task[None]] = []
-        self._stopped = False
+        self._spooled = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def circuit_open(self) -> bool:
+        """Whether the destination is being left alone after a failure."""
+        return self._circuit.open
+
+    # -- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the exporter, and as many lanes as it runs commits at once."""
+        """Start the exporter, as many lanes as it runs commits at once, and the replay of what an earlier run left."""
+        if self.spool is not None:
+            await self.spool.open()
         await self.exporter.start()
-        self._lanes = [asyncio.create_task(self._lane()) for _ in range(self.exporter.concurrency)]
+        self._tasks = [asyncio.create_task(self._lane()) for _ in range(self.exporter.concurrency)]
+        if self.spool is not None:
+            self._spooled.set()
+            self._tasks.append(asyncio.create_task(self._replay(self.spool)))
 
     async def stop(self) -> None:
-        """Stop the exporter. Batches that are not committed by now are refused as unavailable."""
-        self._stopped = True
-        for lane in self._lanes:
-            lane.cancel()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
-        _refuse(self._waiting, _shutting_down())
-        self._waiting.clear()
+        """Stop the exporter. Batches neither committed nor spooled by now are refused as unavailable."""
+        for task in self._tasks:
+            task.cancel()
         await self.exporter.stop()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        _refuse([*self._waiting], _shutting_down())
+        self._waiting.clear()
+        if self.spool is not None:
+            await self.spool.close()
+
+    # -- the way of a batch --------------------------------------------------------------------------------------
 
     async def deliver(self, batch: Batch) -> Prepared:
         """Return when the batch is durable, with what was prepared of it. Raises `DeliveryError`."""
         prepared = self.exporter.prepare(batch)
-        if prepared.records:
-            if self._stopped:
-                raise _shutting_down()
-            waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())
-            self._waiting.append(waiting)
-            self._arrived.set()
-            await waiting.done
+        if not prepared.records:
+            return prepared
+        crashpoint("after receive")
+        if self.spool is not None and (self._circuit.open or not self.spool.empty):
+            await self._to_spool(self.spool, prepared)
+            return prepared
+        if self._circuit.open and self._circuit.pause:
+            raise UnavailableError(f"{self.exporter.name} does not take batches at the moment", self._circuit.pause)
+        waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._arrived.set()
+        await waiting.done
+        crashpoint("before acknowledge")
         return prepared
+
+    async def _to_spool(self, spool: Spool, prepared: Prepared) -> None:
+        await spool.append(prepared.batch)
+        self._spooled.set()
+        attributes = {"signal": prepared.batch.signal.value, "exporter": self.exporter.name}
+        self._instruments.spooled.add(prepared.records, attributes)
 
     async def _lane(self) -> None:
         while True:
@@ -80,38 +144,184 @@ class Delivery:
             gathered = list(self._waiting)
             self._waiting.clear()
             try:
-                await self._commit(gathered)
+                await self._deliver_directly(gathered)
             except asyncio.CancelledError:
                 _refuse(gathered, _shutting_down())
                 raise
+            except Exception as error:
+                # A bug must not lose data: the clients keep these batches.
+                _refuse(gathered, UnavailableError("the gateway failed to store this batch; see its log"))
+                _report(error)
 
-    async def _commit(self, gathered: Sequence[_Waiting]) -> None:
-        """Commit batches together; when they are refused, find the bad ones by halves so that no other suffers."""
-        try:
-            self._acknowledge(gathered, await self._measured([waiting.prepared for waiting in gathered]))
-        except RefusedError as error:
-            if len(gathered) == 1:
-                _refuse(gathered, error)
-                return
-            middle = len(gathered) // 2
-            await self._commit(gathered[:middle])
-            await self._commit(gathered[middle:])
-        except DeliveryError as error:
-            _refuse(gathered, error)
-        except Exception as error:
-            # A bug here must not lose data: the client keeps the batch.
-            _refuse(gathered, UnavailableError("the gateway failed to store this batch; see its log"))
-            _report(error)
+    async def _deliver_directly(self, gathered: Sequence[_Waiting]) -> None:
+        """Commit what has gathered, and answer for it: committed, spooled, kept as dead letter, or refused."""
+        promises = {id(waiting.prepared): waiting for waiting in gathered}
+        refused: list[tuple[_Waiting, RefusedError]] = []
 
-    def _acknowledge(self, gathered: Sequence[_Waiting], new: Sequence[bool]) -> None:
-        for waiting, is_new in zip(gathered, new, strict=True):
-            attributes = {"signal": waiting.prepared.batch.signal.value, "exporter": self.exporter.name}
-            counter = self._instruments.stored if is_new else self._instruments.duplicate
-            counter.add(waiting.prepared.records, attributes)
-            if not waiting.done.done():
+        def settle(prepared: Prepared, result: bool | RefusedError) -> None:
+            waiting = promises[id(prepared)]
+            if isinstance(result, RefusedError):
+                refused.append((waiting, result))
+            elif not waiting.done.done():
                 waiting.done.set_result(None)
 
-    async def _measured(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        attempt = asyncio.create_task(self._attempt([waiting.prepared for waiting in gathered], settle))
+        try:
+            if self.spool is not None:
+                done, _ = await asyncio.wait({attempt}, timeout=self._settings.slow_after.total_seconds())
+                if not done:
+                    _log.warning("%s is slow; batches wait in the spool meanwhile", self.exporter.name)
+                    self._circuit.trip()
+                    await self._spool_all(self.spool, self._take_waiting())
+            await attempt
+        except UnavailableError as error:
+            self._failed(error)
+            settled = {id(waiting) for waiting, _ in refused}
+            left = [each for each in gathered if not each.done.done() and id(each) not in settled]
+            if self.spool is None:
+                _refuse(left, error)
+            else:
+                await self._spool_all(self.spool, left + self._take_waiting())
+        finally:
+            if not attempt.done():
+                attempt.cancel()
+                await asyncio.wait({attempt})
+        for waiting, refusal in refused:
+            await self._answer_refused(waiting, refusal)
+
+    def _failed(self, error: UnavailableError) -> None:
+        """Note that an attempt failed, and say so once an outage."""
+        if not self._circuit.open:
+            what = "are refused" if self.spool is None else "wait in the spool"
+            _log.warning("%s: %s; batches %s until it answers again", self.exporter.name, error, what)
+        self._circuit.fail(error.retry_after)
+
+    def _take_waiting(self) -> list[_Waiting]:
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    async def _spool_all(self, spool: Spool, waiting: Sequence[_Waiting]) -> None:
+        """Spool batches and answer for each. They share one write."""
+
+        async def one(each: _Waiting) -> None:
+            try:
+                await self._to_spool(spool, each.prepared)
+            except DeliveryError as error:
+                _refuse([each], error)
+            else:
+                if not each.done.done():
+                    each.done.set_result(None)
+
+        await asyncio.gather(*map(one, waiting))
+
+    async def _answer_refused(self, waiting: _Waiting, refusal: RefusedError) -> None:
+        if self._dead_letters is None:
+            _refuse([waiting], refusal)
+            return
+        try:
+            await self._bury(self._dead_letters, waiting.prepared.batch, waiting.prepared.records, str(refusal))
+        except UnavailableError as error:
+            _refuse([waiting], error)
+            return
+        # A partial success that rejects nothing is OTLP's way of warning.
+        outcome = waiting.prepared.outcome
+        message = f"{self.exporter.name} refused this batch, which is kept as a dead letter: {refusal}"
+        waiting.prepared.outcome = Outcome(outcome.rejected, "; ".join(filter(None, (outcome.message, message))))
+        if not waiting.done.done():
+            waiting.done.set_result(None)
+
+    async def _bury(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: str) -> None:
+        """Keep a batch as a dead letter. Raises `UnavailableError` when the disk does not take it."""
+        try:
+            letter = await asyncio.to_thread(dead_letters.keep, batch, reason)
+        except OSError as error:
+            raise UnavailableError(f"the dead letter cannot be written: {error.strerror or error}", 5) from error
+        self._instruments.dead_lettered.add(records, {"signal": batch.signal.value, "exporter": self.exporter.name})
+        _log.error("%s refused a batch, kept as dead letter %s: %s", self.exporter.name, letter.name, reason)
+
+    # -- replay --------------------------------------------------------------------------------------------------
+
+    async def _replay(self, spool: Spool) -> None:
+        """Deliver what the spool holds, in order, whenever it holds something."""
+        while True:
+            await self._spooled.wait()
+            await asyncio.sleep(self._circuit.pause)
+            try:
+                batches, took = await spool.read(_REPLAY_BYTES)
+                if not batches:
+                    if spool.empty:
+                        self._spooled.clear()
+                    continue
+                await self._replay_batches(batches)
+                crashpoint("after replay commit")
+                took()
+                await spool.trim()
+            except UnavailableError as error:
+                self._failed(error)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._circuit.fail(1)
+                _report(error)
+
+    async def _replay_batches(self, batches: Sequence[Batch]) -> None:
+        """Commit batches from the spool. Those the destination will never take become dead letters."""
+        prepared: list[Prepared] = []
+        refused: list[tuple[Batch, int, str]] = []
+        max_age = self._settings.spool.max_age
+        for batch in batches:
+            if max_age is not None and time.time_ns() - batch.received_at > max_age.total_seconds() * 1e9:
+                refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
+                continue
+            try:
+                prepared.append(self.exporter.prepare(batch))
+            except MalformedPayloadError as error:
+                refused.append((batch, 0, str(error)))
+            await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
+
+        def settle(each: Prepared, result: bool | RefusedError) -> None:
+            if isinstance(result, RefusedError):
+                refused.append((each.batch, each.records, str(result)))
+
+        to_commit = [each for each in prepared if each.records]
+        if to_commit:
+            await self._attempt(to_commit, settle)
+        for batch, records, reason in refused:
+            if self._dead_letters is not None:
+                await self._bury(self._dead_letters, batch, records, reason)
+            else:
+                _log.error("%s refused a batch from the spool, which is dropped: %s", self.exporter.name, reason)
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, prepared: Sequence[Prepared], settle: _Settle) -> None:
+        """Commit batches together; when they are refused, find the bad ones by halves so that no other suffers.
+
+        Raises `UnavailableError` when some could be neither committed nor found to be bad.
+        """
+        try:
+            new = await self._commit(prepared)
+        except RefusedError as error:
+            if len(prepared) == 1:
+                settle(prepared[0], error)
+                return
+            middle = len(prepared) // 2
+            await self._attempt(prepared[:middle], settle)
+            await self._attempt(prepared[middle:], settle)
+            return
+        if self._circuit.open:
+            _log.info("%s takes batches again", self.exporter.name)
+        self._circuit.close()
+        crashpoint("after commit")
+        for each, is_new in zip(prepared, new, strict=True):
+            attributes = {"signal": each.batch.signal.value, "exporter": self.exporter.name}
+            counter = self._instruments.stored if is_new else self._instruments.duplicate
+            counter.add(each.records, attributes)
+            settle(each, is_new)
+
+    async def _commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        """Have the exporter commit, within the timeout, measured and traced."""
         own = all(each.batch.own_telemetry for each in prepared)
         records = sum(each.records for each in prepared)
         attributes = {"exporter": self.exporter.name}
@@ -120,7 +330,18 @@ class Delivery:
         span_or_not = contextlib.nullcontext() if own else self._tracer.start_as_current_span("commit")
         with span_or_not as span:
             try:
-                return await self.exporter.commit(prepared)
+                # Waiting for an attempt before this one is not the destination's being slow.
+                async with self._slots, asyncio.timeout(self._settings.timeout.total_seconds()):
+                    return await self.exporter.commit(prepared)
+            except TimeoutError:
+                error = UnavailableError(f"{self.exporter.name} did not answer in {self._settings.timeout}")
+                if span is not None:
+                    span.set_status(Status(StatusCode.ERROR, str(error)))
+                raise error from None
+            except DeliveryError as error:
+                if span is not None:
+                    span.set_status(Status(StatusCode.ERROR, str(error)))
+                raise
             finally:
                 if span is not None:
                     span.set_attributes(attributes | {"obs_hub.records": records, "obs_hub.batches": len(prepared)})
@@ -129,16 +350,16 @@ class Delivery:
                 self._instruments.commit_batches.record(len(prepared), attributes)
 
 
-def _report(error: Exception) -> None:
-    """Hand an unexpected error to the event loop's handler, which logs it, without ending the lane."""
-    asyncio.get_running_loop().call_exception_handler({"message": "a commit failed unexpectedly", "exception": error})
-
-
 def _shutting_down() -> UnavailableError:
     return UnavailableError("the gateway is shutting down; send this batch again")
 
 
-def _refuse(gathered: Iterable[_Waiting], error: DeliveryError) -> None:
+def _report(error: Exception) -> None:
+    """Hand an unexpected error to the event loop's handler, which logs it."""
+    asyncio.get_running_loop().call_exception_handler({"message": "a delivery failed unexpectedly", "exception": error})
+
+
+def _refuse(gathered: Sequence[_Waiting], error: DeliveryError) -> None:
     for waiting in gathered:
         if not waiting.done.done():
             waiting.done.set_exception(error)

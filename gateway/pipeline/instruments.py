@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -32,6 +32,12 @@ class Instruments:
         self.duplicate = meter.create_counter(
             "obs_hub.records.duplicate", "{record}", "Records of batches that the exporter's destination already had"
         )
+        self.spooled = meter.create_counter(
+            "obs_hub.records.spooled", "{record}", "Records that wait in the spool of an exporter, or did"
+        )
+        self.dead_lettered = meter.create_counter(
+            "obs_hub.records.dead_lettered", "{record}", "Records of batches that became dead letters"
+        )
         self.commit_duration = meter.create_histogram(
             "obs_hub.commit.duration",
             "s",
@@ -60,10 +66,17 @@ class Instruments:
         if records:
             self.refused.add(records, attributes)
 
-    def observe(self, name: str, unit: str, description: str, read: Callable[[], float]) -> None:
+    def observe(
+        self,
+        name: str,
+        unit: str,
+        description: str,
+        read: Callable[[], float],
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
         """Report what ``read`` returns at each collection."""
 
         def callback(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(read())]
+            return [Observation(read(), attributes)]
 
         self._meter.create_observable_gauge(name, [callback], unit, description)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -71,3 +71,43 @@ class Settings(BaseModel):
     """Base of every component's settings: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SpoolSettings(Settings):
+    """Where batches wait, on disk, for a destination that is down or slow. Clients get their OK meanwhile."""
+
+    enabled: bool = True
+    """Without it, a batch that cannot be delivered is refused, and the client keeps it."""
+    max_size: ByteSize = Field(default=2**30, ge=2**20)
+    """Bytes on disk. A full spool refuses; it never drops."""
+    max_age: Duration | None = None
+    """Batches that waited longer go to the dead letters. ``null``: they wait as long as it takes."""
+    segment_size: ByteSize = Field(default=16 * 2**20, ge=2**16)
+    """Bytes of one file. Space is given back file by file."""
+    fsync: Literal["always", "never"] = "always"
+    """``always``: a batch is on disk before its OK. ``never``: in the hands of the operating system, which a crash of
+    the process survives and a crash of the machine does not."""
+
+
+class RetrySettings(Settings):
+    """How a destination that is down is tried again: at growing intervals, each varied at random."""
+
+    initial_interval: Duration = timedelta(milliseconds=500)
+    """The first pause. A pause that the destination asks for counts if it is longer."""
+    max_interval: Duration = timedelta(seconds=30)
+    """The longest pause."""
+    multiplier: float = Field(default=2.0, ge=1)
+    """By how much each pause is longer than the one before."""
+    randomization_factor: float = Field(default=0.5, ge=0, le=1)
+    """By how much of itself a pause is varied, so that gateways do not come back all at once."""
+
+
+class ExporterSettings(Settings):
+    """What every exporter has around it."""
+
+    timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(milliseconds=100))
+    """The longest that one attempt may take. What it carried is then spooled, or refused."""
+    slow_after: Duration = Field(default=timedelta(seconds=1), ge=timedelta(milliseconds=10))
+    """How long batches wait for an attempt under way before they are spooled instead."""
+    retry_on_failure: RetrySettings = RetrySettings()
+    spool: SpoolSettings = SpoolSettings()

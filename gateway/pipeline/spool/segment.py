@@ -1,0 +1,118 @@
+"""The format of a spool segment: records one after the other, each with its length and checksum.
+
+A record is a header of 40 bytes and the payload. Integers are big-endian.
+
+======  ====================================================================================
+bytes   meaning
+======  ====================================================================================
+4       the mark by which a reader finds the next record behind a damaged one
+4       length of the payload
+4       CRC-32 of everything after this field
+1       signal: 1 metrics, 2 logs, 3 traces
+1       1 when the batch is the gateway's own telemetry
+2       reserved, zero
+8       when the batch was received, in nanoseconds since the Unix epoch
+16      digest of the batch
+======  ====================================================================================
+
+A write that a crash cut short leaves an incomplete record at the end of a segment: it was never acknowledged and is cut
+off. A damaged record with intact ones behind it is something else, and is reported.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.pipeline.batch import Batch, Signal
+
+MARK = b"\xf1OHS"
+_HEADER = struct.Struct(">4sII")
+_BODY = struct.Struct(">BBHQ16s")
+HEADER_SIZE = _HEADER.size + _BODY.size
+
+_SEARCH_BYTES = 512 * 2**20
+"""How many bytes are checksummed in the search for the next record behind a damaged one."""
+
+_SIGNALS = {Signal.METRICS: 1, Signal.LOGS: 2, Signal.TRACES: 3}
+_SIGNALS_BY_CODE = {code: signal for signal, code in _SIGNALS.items()}
+
+
+@dataclass(slots=True, frozen=True)
+class Record:
+    """An intact record and the offset in its segment at which the next one begins."""
+
+    batch: Batch
+    end: int
+
+
+@dataclass(slots=True, frozen=True)
+class Damage:
+    """Bytes of a segment, from ``start`` to ``end``, that are no record.
+
+    ``torn`` is true when nothing intact follows: what a crash in the middle of a write leaves.
+    """
+
+    start: int
+    end: int
+    torn: bool
+
+
+def encode(batch: Batch) -> bytes:
+    """Return the record of a batch."""
+    body = _BODY.pack(_SIGNALS[batch.signal], batch.own_telemetry, 0, batch.received_at, batch.digest)
+    checksum = zlib.crc32(batch.payload, zlib.crc32(body))
+    return b"".join((_HEADER.pack(MARK, len(batch.payload), checksum), body, batch.payload))
+
+
+def record_size(batch: Batch) -> int:
+    """Return how many bytes the record of a batch has."""
+    return HEADER_SIZE + len(batch.payload)
+
+
+def scan(data: bytes, start: int = 0) -> Iterator[Record | Damage]:
+    """Yield the records of a segment from an offset on, and what is damaged between them."""
+    offset = start
+    while offset < len(data):
+        record = _record_at(data, offset)
+        if record is not None:
+            yield record
+            offset = record.end
+            continue
+        following = _next_record(data, offset + 1)
+        end = len(data) if following is None else following
+        yield Damage(offset, end, torn=following is None)
+        offset = end
+
+
+def _record_at(data: bytes, offset: int) -> Record | None:
+    if len(data) - offset < HEADER_SIZE:
+        return None
+    mark, length, checksum = _HEADER.unpack_from(data, offset)
+    body_start = offset + _HEADER.size
+    end = offset + HEADER_SIZE + length
+    if mark != MARK or end > len(data) or zlib.crc32(memoryview(data)[body_start:end]) != checksum:
+        return None
+    code, own_telemetry, _, received_at, digest = _BODY.unpack_from(data, body_start)
+    signal = _SIGNALS_BY_CODE.get(code)
+    if signal is None:
+        return None
+    return Record(Batch(signal, data[offset + HEADER_SIZE : end], digest, bool(own_telemetry), received_at), end)
+
+
+def _next_record(data: bytes, offset: int) -> int | None:
+    """Return the offset of the first intact record from an offset on.
+
+    A payload may be full of marks, each followed by a length to check; there is a bound to what is tried.
+    """
+    budget = _SEARCH_BYTES
+    while budget > 0 and (offset := data.find(MARK, offset)) >= 0:
+        if _record_at(data, offset) is not None:
+            return offset
+        if len(data) - offset >= HEADER_SIZE:
+            length: int = _HEADER.unpack_from(data, offset)[1]
+            budget -= HEADER_SIZE + (length if offset + HEADER_SIZE + length <= len(data) else 0)
+        offset += 1
+    return None

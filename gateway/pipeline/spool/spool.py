@@ -1,0 +1,351 @@
+"""A spool: a directory of segments, written at one end and read at the other.
+
+Appending returns when the batch is on disk. Appends that come while one is being written wait together and share the
+next write and its fsync. Reading follows in order; a segment is removed once everything in it was taken. Where reading
+stands is noted in a file that is not fsynced: after a crash some batches may be read again, never too few.
+
+Every start begins a new segment, so what a crash left at the end of the last one is never written behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.pipeline.batch import Batch
+from gateway.pipeline.crashpoints import crashpoint
+from gateway.pipeline.errors import OverloadedError, UnavailableError
+from gateway.pipeline.settings import SpoolSettings
+from gateway.pipeline.spool.segment import Damage, Record, encode, record_size, scan
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_SUFFIX = ".segment"
+_CURSOR = "cursor"
+_DAMAGED = "damaged"
+
+
+@dataclass(slots=True, frozen=True)
+class SpoolStatus:
+    """What a spool directory holds: bytes and segments on disk."""
+
+    directory: Path
+    size: int
+    segments: int
+
+
+@dataclass(slots=True)
+class _Segment:
+    """One file. Records are durable, and readable, up to ``end``."""
+
+    path: Path
+    end: int
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Records read together. Reading goes on at ``offset`` of ``segment``."""
+
+    batches: list[Batch] = field(default_factory=list)
+    segment: _Segment | None = None
+    offset: int = 0
+
+
+class Spool:
+    """One spool. Its methods are called on one event loop; files are touched in one thread of its own."""
+
+    def __init__(self, directory: Path, settings: SpoolSettings) -> None:
+        self.directory = directory
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._segments: list[_Segment] = []
+        self._file: int | None = None  # of the last segment, when it is open for appending
+        self._number = 0
+        self._offset = 0  # in the first segment, from which on is to be read
+        self._size = 0
+        self._claimed = 0  # bytes of appends that are not on disk yet
+        self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
+        self._appending: asyncio.Task[None] | None = None
+        self.damaged = 0
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, and about to be."""
+        return self._size + self._claimed
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything appended was taken, and nothing is being appended."""
+        return not self._claimed and all(
+            segment.end <= (self._offset if index == 0 else 0) for index, segment in enumerate(self._segments)
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Find what an earlier run left. A directory that cannot be used is no error yet: appends will say so."""
+        await self._in_thread(self._find)
+
+    async def close(self) -> None:
+        """Finish the appends under way and close the files."""
+        if self._appending is not None:
+            await self._appending
+        await self._in_thread(self._close_file)
+        self._thread.shutdown()
+
+    def _find(self) -> None:
+        try:
+            paths = sorted(self.directory.glob(f"*{_SUFFIX}"))
+            self._segments = [_Segment(path, path.stat().st_size) for path in paths]
+            cursor = self._read_cursor()
+        except OSError as error:
+            _log.error("the spool %s cannot be read: %s", self.directory, error)
+            return
+        if self._segments and cursor is not None and cursor[0] == self._segments[0].path.name:
+            self._offset = min(cursor[1], self._segments[0].end)
+        self._number = int(paths[-1].stem) if paths else 0
+        self._size = sum(segment.end for segment in self._segments)
+        if self._size:
+            _log.info("the spool %s holds %d bytes from an earlier run", self.directory, self._size)
+
+    # -- appending -----------------------------------------------------------------------------------------------
+
+    async def append(self, batch: Batch) -> None:
+        """Return when the batch is on disk. Raises `OverloadedError` when the spool is full.
+
+        Raises `UnavailableError` when the disk does not take it; nothing is kept of the batch then.
+        """
+        size = record_size(batch)
+        if self.size + size > self._settings.max_size:
+            raise OverloadedError(
+                f"the spool holds {self.size} bytes, of at most {self._settings.max_size}; "
+                "it empties when the destination answers again",
+                retry_after=5,
+            )
+        self._claimed += size
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((batch, done))
+        if self._appending is None or self._appending.done():
+            self._appending = asyncio.create_task(self._append_waiting())
+        try:
+            await asyncio.shield(done)
+        finally:
+            done.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    async def _append_waiting(self) -> None:
+        while self._waiting:
+            taken, self._waiting = self._waiting, []
+            sizes = sum(record_size(batch) for batch, _ in taken)
+            try:
+                await self._in_thread(lambda: self._write([batch for batch, _ in taken]))  # noqa: B023 - awaited here
+            except OSError as error:
+                refusal = UnavailableError(f"the spool cannot be written: {error.strerror or error}", retry_after=5)
+                for _, done in taken:
+                    done.set_exception(refusal)
+            else:
+                for _, done in taken:
+                    done.set_result(None)
+            finally:
+                self._claimed -= sizes
+
+    def _write(self, batches: Sequence[Batch]) -> None:
+        """Write records and make them durable, or leave the segment as it was."""
+        data = b"".join(map(encode, batches))
+        try:
+            file = self._open_for(len(data))
+            segment = self._segments[-1]
+            crashpoint("before spool write")
+            _write_all(file, data)
+            crashpoint("after spool write")
+            if self._settings.fsync == "always":
+                os.fdatasync(file)
+            crashpoint("after spool fsync")
+        except OSError:
+            self._abandon()
+            raise
+        segment.end += len(data)
+        self._size += len(data)
+
+    def _open_for(self, size: int) -> int:
+        """Return the file to append to, a new segment when there is none or the last is full or gone."""
+        if self._file is not None:
+            segment = self._segments[-1]
+            there = segment.path.exists()
+            if there and segment.end + size <= max(self._settings.segment_size, size):
+                return self._file
+            if not there:
+                _log.error("the spool segment %s was removed; what it held is lost", segment.path)
+            self._close_file()
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._number += 1
+        path = self.directory / f"{self._number:016d}{_SUFFIX}"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._segments.append(_Segment(path, 0))
+        _sync_directory(self.directory)
+        return self._file
+
+    def _abandon(self) -> None:
+        """Cut off a write that failed, and append no more to that segment: what its file now holds is not certain."""
+        if self._file is None:
+            return
+        segment = self._segments[-1]
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, segment.end)
+        self._close_file()
+        if segment.end == 0:
+            with contextlib.suppress(OSError):
+                segment.path.unlink()
+            self._segments.pop()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def read(self, most_bytes: int) -> tuple[list[Batch], Callable[[], None]]:
+        """Return the oldest batches, about as many bytes as asked for, at least one; and what to call once taken.
+
+        What is damaged is set aside, logged and counted in ``damaged``. An empty list: there is nothing to read.
+        """
+        while not self.empty:
+            chunk = await self._in_thread(lambda: self._read(most_bytes))
+            if chunk.batches:
+                return chunk.batches, functools.partial(self._took, chunk)
+            self._took(chunk)
+            if chunk.segment is None:
+                break
+            await self.trim()
+        return [], lambda: None
+
+    async def trim(self) -> None:
+        """Remove what was taken. Call it after batches were taken; a crash before it makes them be read again."""
+        await self._in_thread(self._trim)
+
+    def _took(self, chunk: _Chunk) -> None:
+        if chunk.segment is not None and self._segments and self._segments[0] is chunk.segment:
+            self._offset = chunk.offset
+
+    def _read(self, most_bytes: int) -> _Chunk:
+        self._trim()
+        if not self._segments:
+            return _Chunk()
+        segment, end = self._segments[0], self._segments[0].end
+        chunk = _Chunk([], segment, self._offset)
+        try:
+            data = _read_file(segment.path, self._offset, end)
+        except OSError as error:
+            self.damaged += 1
+            _log.error("the spool segment %s cannot be read and is skipped: %s", segment.path, error)
+            chunk.offset = end
+            return chunk
+        size = 0
+        for item in scan(data):
+            if isinstance(item, Damage):
+                if item.torn and chunk.batches:
+                    break  # looked at again, and reported, when the batches before it were taken
+                self._set_aside(segment, data, item)
+                chunk.offset = self._offset + item.end
+                continue
+            assert isinstance(item, Record)
+            if chunk.batches and size + len(item.batch.payload) > most_bytes:
+                break
+            chunk.batches.append(item.batch)
+            size += len(item.batch.payload)
+            chunk.offset = self._offset + item.end
+        if len(data) < end - self._offset and not chunk.batches:
+            chunk.offset = end  # the file is shorter than what was written to it
+        return chunk
+
+    def _set_aside(self, segment: _Segment, data: bytes, damage: Damage) -> None:
+        """Keep damaged bytes for a person to look at. A torn end is what a crash leaves, and was not acknowledged."""
+        where = f"{segment.path} at {self._offset + damage.start}"
+        appended_to = self._file is not None and segment is self._segments[-1]
+        if damage.torn and not appended_to:
+            _log.warning("cut off %d bytes that a crash left at the end of %s", damage.end - damage.start, where)
+            return
+        self.damaged += 1
+        _log.error("%d bytes of %s are damaged and set aside", damage.end - damage.start, where)
+        with contextlib.suppress(OSError):
+            folder = self.directory / _DAMAGED
+            folder.mkdir(exist_ok=True)
+            aside = folder / f"{segment.path.stem}-{self._offset + damage.start}"
+            aside.write_bytes(data[damage.start : damage.end])
+
+    def _trim(self) -> None:
+        while self._segments and self._offset >= self._segments[0].end:
+            segment = self._segments[0]
+            if self._file is not None and len(self._segments) == 1:
+                self._close_file()
+            crashpoint("before spool truncate")
+            with contextlib.suppress(OSError):
+                segment.path.unlink(missing_ok=True)
+            self._segments.pop(0)
+            self._size -= segment.end
+            self._offset = 0
+        self._write_cursor()
+
+    def _write_cursor(self) -> None:
+        path = self.directory / _CURSOR
+        with contextlib.suppress(OSError):
+            if not self._segments or not self._offset:
+                path.unlink(missing_ok=True)
+                return
+            fresh = path.with_suffix(".new")
+            fresh.write_text(f"{self._segments[0].path.name} {self._offset}\n", "ascii")
+            fresh.replace(path)
+
+    def _read_cursor(self) -> tuple[str, int] | None:
+        try:
+            name, offset = (self.directory / _CURSOR).read_text("ascii").split()
+            return name, int(offset)
+        except (OSError, ValueError):
+            return None
+
+    async def _in_thread(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+
+def status(directory: Path) -> SpoolStatus:
+    """Look at a spool directory from outside, also while a gateway uses it."""
+    sizes = []
+    for path in directory.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return SpoolStatus(directory, sum(sizes), len(sizes))
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.write(file, view)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+
+
+def _read_file(path: Path, start: int, end: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
