@@ -22,7 +22,7 @@ from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.addresses import check_free
-from gateway.assembly import Hub, Role, configured_dsn, needs_embedded, needs_own_access
+from gateway.assembly import Hub, Role, adopt_spools, configured_dsn, needs_embedded, needs_own_access
 from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
@@ -45,6 +45,7 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start.
     """
     with data_dir.locked():
+        adopt_spools(data_dir.path, workers)
         postgres = None
         if needs_embedded(config):
             postgres = EmbeddedPostgres(data_dir.postgres)

@@ -69,6 +69,10 @@ class TimescaleConfig(ExporterSettings):
     """How many commits may run at once, each on a connection of its own."""
     series_cache: int = Field(default=200_000, ge=1_000)
     """How many series are remembered so that a known one costs a dictionary look-up."""
+    series_limit: int = Field(default=100_000, ge=1)
+    """How many series one metric may have. Points with new attributes beyond go to its overflow series."""
+    series_limit_total: int = Field(default=1_000_000, ge=1)
+    """How many series there may be in all."""
     maintenance_interval: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))
     """How often partitions are made and dropped, rollups brought up to date and old receipts removed."""
     collect_interval: Duration = Field(default=timedelta(days=1), ge=timedelta(seconds=1))

@@ -156,9 +156,10 @@ class Texts(dict[str, bytes]):
 class Rows:
     """Encoded rows of the fact tables, with the time intervals they fall into.
 
-    ``count`` is the number of records. ``interval`` is the length of a partition in microseconds; the intervals touched are collected by table so that the
-    partitions can be there before the rows. ``minutes`` are those since the Unix epoch that got number points, for the
-    rollups; ``series`` has the series of each number point, as far as they were encoded together.
+    ``count`` is the number of records. ``interval`` is the length of a partition in microseconds; the intervals touched
+    are collected by table so that the partitions can be there before the rows. ``minutes`` are those since the Unix
+    epoch that got number points, for the rollups; ``series`` has the series of each number point, as far as they were
+    encoded together.
     """
 
     def __init__(self, interval: int) -> None:

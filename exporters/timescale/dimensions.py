@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 
+from exporters.timescale.limits import OVERFLOW, SeriesLimits
 from exporters.timescale.values import Fragments, string_json, without_nul
 from gateway.pipeline import UnavailableError
 
@@ -89,6 +90,7 @@ class MetricContext:
     metric_id: int
     resource_id: int
     scope_id: int
+    name: str = ""
     series: dict[Any, int] = field(default_factory=dict)
     previous: dict[Any, int] = field(default_factory=dict)
 
@@ -102,7 +104,8 @@ class Dimensions:
 
     _PENDING_LIMIT = 250_000
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limits: SeriesLimits | None = None) -> None:
+        self.limits = limits
         self.fragments = Fragments()
         self.epoch: int | None = None
         self.generation = 0
@@ -164,7 +167,8 @@ class Dimensions:
         """Return the context in which the series of a metric are known."""
         context = self._metrics.get((resource_id, scope_id, key))
         if context is None:
-            context = MetricContext(self._new_metric(key), resource_id, scope_id)
+            self._count_one()
+            context = MetricContext(self._new_metric(key), resource_id, scope_id, key.name)
             self._metrics[resource_id, scope_id, key] = context
         return context
 
@@ -176,10 +180,14 @@ class Dimensions:
             if found is None:
                 found = self._new_series(context, attributes)
             context.series[key] = found
-            self._count += 1
-            if self._count >= self._limit // 2:
-                self._turn()
+            self._count_one()
         return found
+
+    def _count_one(self) -> None:
+        """Count a series, or a metric, which may never get one: its points may all be rejected."""
+        self._count += 1
+        if self._count >= self._limit // 2:
+            self._turn()
 
     def _turn(self) -> None:
         """Let the younger generation of the series cache become the older."""
@@ -194,6 +202,7 @@ class Dimensions:
     def _remember(self, cache: dict[tuple[bytes | None, str], int], key: tuple[bytes | None, str], value: int) -> int:
         if len(cache) >= self._limit:
             cache.clear()
+            self._known.clear()
         cache[key] = value
         return value
 
@@ -251,6 +260,13 @@ class Dimensions:
         return self._add("metric", key, (*texts, metric.temporality, metric.is_monotonic, metadata))
 
     def _new_series(self, context: MetricContext, raw: Iterable[bytes]) -> int:
+        key, attributes = self._series_key(context, raw)
+        if self.limits is not None and not self.limits.admit(key, context.metric_id, context.name):
+            key, attributes = self._series_key(context, OVERFLOW)
+        row = (context.metric_id, context.resource_id, context.scope_id, attributes)
+        return self._add("series", key, row)
+
+    def _series_key(self, context: MetricContext, raw: Iterable[bytes]) -> tuple[int, bytes]:
         attributes = self.fragments.canonical(raw)
         key = dimension_id(
             b'"series"',
@@ -259,8 +275,7 @@ class Dimensions:
             b"%d" % context.scope_id,
             attributes,
         )
-        row = (context.metric_id, context.resource_id, context.scope_id, attributes)
-        return self._add("series", key, row)
+        return key, attributes
 
     def _canonical(self, attributes: Iterable[common_pb2.KeyValue]) -> bytes:
         return self.fragments.canonical([pair.SerializeToString() for pair in attributes])

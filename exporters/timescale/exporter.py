@@ -14,12 +14,13 @@ from typing import TypeVar
 import psycopg
 from google.protobuf.message import DecodeError
 
-from exporters.timescale import layout, policies, schema
+from exporters.timescale import layout, limits, policies, schema
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.connections import Connections
 from exporters.timescale.copy import Rows, Texts
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.dimensions import Rows as DimensionRows
+from exporters.timescale.limits import SeriesLimits
 from exporters.timescale.logs import encode_logs
 from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.metrics import MetricsEncoder
@@ -49,7 +50,8 @@ class TimescaleExporter:
         self._config = config
         self._connections = Connections(dsn)
         self._acceptance = Acceptance(config)
-        self._dimensions = Dimensions(config.series_cache)
+        self._limits = SeriesLimits(config.series_limit, config.series_limit_total)
+        self._dimensions = Dimensions(config.series_cache, self._limits)
         self._texts = Texts()
         self._interval = config.chunk_interval // timedelta(microseconds=1)
         self._layout: layout.Layout | None = None
@@ -90,10 +92,11 @@ class TimescaleExporter:
             if self._layout is not None:
                 return self._layout
             try:
-                present, epoch = await self._in_thread(self._set_up)
+                present, epoch, stored = await self._in_thread(self._set_up)
             except psycopg.Error as error:
                 raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
             self._dimensions.forget(epoch)
+            self._limits.load(stored, ())
             _log.info("%s: %s; %s", self.name, present.describe(), policies.summary(self._config))
             partitions = Partitions(self._config.chunk_interval)
             columnstore = self._config.columnstore
@@ -105,7 +108,7 @@ class TimescaleExporter:
             self._layout = present
             return present
 
-    def _set_up(self) -> tuple[layout.Layout, int]:
+    def _set_up(self) -> tuple[layout.Layout, int, limits.StoredSeries]:
         present = schema.migrate(self._connections, self._config.layout)
         with self._connections.open() as connection:
             if present.native:
@@ -113,7 +116,7 @@ class TimescaleExporter:
             else:
                 policies.apply(connection, present, self._config)
             row = connection.execute("SELECT epoch FROM dimension_epoch").fetchone()
-        return present, row[0] if row else 0
+            return present, row[0] if row else 0, limits.read(connection)
 
     async def _maintain(self) -> None:
         pause = self._config.maintenance_interval.total_seconds()
@@ -122,16 +125,20 @@ class TimescaleExporter:
             try:
                 if maintenance is None:
                     maintenance = Maintenance(self._config, await self._ensure_ready())
-                await self._in_thread(functools.partial(self._maintain_once, maintenance))
+                stored = await self._in_thread(functools.partial(self._maintain_once, maintenance))
+                if stored is not None:
+                    self._limits.load(stored, self._dimensions.pending().get("series", {}).values())
             except (psycopg.Error, UnavailableError) as error:
                 _log.warning("%s: maintenance is put off: %s", self.name, _first_line(error))
             except (schema.SchemaError, layout.LayoutError) as error:
                 _log.error("%s: %s", self.name, error)
             await asyncio.sleep(pause)
 
-    def _maintain_once(self, maintenance: Maintenance) -> None:
+    def _maintain_once(self, maintenance: Maintenance) -> limits.StoredSeries | None:
+        """Do the maintenance; return the series that the store has when they are not those that are known."""
         with self._connections.open() as connection:
             maintenance.run(connection)
+            return limits.read(connection) if limits.count(connection) != self._limits.count else None
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -222,8 +229,12 @@ class TimescaleExporter:
             raise
 
     def gauges(self) -> dict[str, float]:
-        """Return the size of the series cache."""
-        return {"obs_hub.series_cache.size": self._dimensions.series_cached}
+        """Return the size of the series cache, the series there are, and how often one was turned away."""
+        return {
+            "obs_hub.series_cache.size": self._dimensions.series_cached,
+            "obs_hub.series.count": self._limits.count,
+            "obs_hub.series.turned_away": self._limits.turned_away,
+        }
 
 
 _REQUESTS = {

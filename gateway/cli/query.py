@@ -86,7 +86,8 @@ def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
             break
         table.add_row(*(Text(_short(value), justify=_side(value)) for value in row))
         shown += 1
-    console = Console()
+    # A pipe has no width to fit into.
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
     console.print(table)
     console.print(f"({shown} row{'' if shown == 1 else 's'})", style="dim")
 

@@ -21,7 +21,10 @@ from gateway.embedded import EmbeddedPostgresError
 if TYPE_CHECKING:
     from gateway.supervisor import Announce
 
-_FIRST_QUERY = "SELECT time, name, value, unit FROM metrics WHERE name LIKE 'system.%' ORDER BY time DESC LIMIT 10"
+_FIRST_QUERY = (
+    "SELECT DISTINCT ON (name, attributes) name, attributes, value, unit FROM metrics "
+    "WHERE name ~ '^system.(uptime|cpu.load|memory.util)' ORDER BY name, attributes, time DESC"
+)
 
 
 @click.command()

@@ -46,7 +46,7 @@ class Batch:
     payload: bytes
     digest: bytes = field(repr=False)
     own_telemetry: bool = False
-    received_at: int = field(default_factory=time.time_ns)
+    received_at: int = field(default_factory=time.time_ns, compare=False)
 
     @classmethod
     def of(cls, signal: Signal, payload: bytes, *, own_telemetry: bool = False) -> Batch:

@@ -79,6 +79,7 @@ class Delivery:
         self._arrived = asyncio.Event()
         self._spooled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
 
     @property
     def circuit_open(self) -> bool:
@@ -99,12 +100,12 @@ class Delivery:
 
     async def stop(self) -> None:
         """Stop the exporter. Batches neither committed nor spooled by now are refused as unavailable."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self.exporter.stop()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
         _refuse([*self._waiting], _shutting_down())
         self._waiting.clear()
         if self.spool is not None:
@@ -114,6 +115,8 @@ class Delivery:
 
     async def deliver(self, batch: Batch) -> Prepared:
         """Return when the batch is durable, with what was prepared of it. Raises `DeliveryError`."""
+        if self._stopped:
+            raise _shutting_down()
         prepared = self.exporter.prepare(batch)
         if not prepared.records:
             return prepared

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +55,12 @@ class Database:
     def count(self, table: str) -> int:
         count: int = self.value(f"SELECT count(*) FROM {table}")
         return count
+
+    async def until(self, query: str, parameters: Sequence[Any] = ()) -> None:
+        """Wait until a query's one value is true: for what the server can be asked about and does not tell."""
+        deadline = time.monotonic() + 60
+        while not await asyncio.to_thread(self.value, query, parameters):
+            assert time.monotonic() < deadline, f"still not true: {query}"
 
     def allow_connections(self, allowed: bool) -> None:
         """Let the server refuse connections to the database, as if it were down, or end that."""

@@ -58,7 +58,9 @@ _MAX_I32, _MAX_I64 = 2**31 - 1, 2**63 - 1
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 int32 = st.integers(-_MAX_I32 - 1, _MAX_I32)
-int64 = st.integers(-5, 5) | st.sampled_from([-_MAX_I64 - 1, _MAX_I64, 2**53 + 1]) | st.integers(-_MAX_I64 - 1, _MAX_I64)
+int64 = (
+    st.integers(-5, 5) | st.sampled_from([-_MAX_I64 - 1, _MAX_I64, 2**53 + 1]) | st.integers(-_MAX_I64 - 1, _MAX_I64)
+)
 uint32 = st.just(0) | st.integers(0, 3) | st.just(_MAX_U32) | st.integers(0, _MAX_U32)
 counts = st.integers(0, 10) | st.integers(0, _MAX_I64) | st.just(_MAX_I64)
 doubles = (
@@ -136,7 +138,9 @@ def _request(request: type[Any], resource_type: type[Any], scope_type: type[Any]
     signal = request.DESCRIPTOR.fields[0].name
     its_scopes = scope_type.DESCRIPTOR.name
     scope_field = {"ScopeMetrics": "scope_metrics", "ScopeLogs": "scope_logs", "ScopeSpans": "scope_spans"}[its_scopes]
-    scoped = st.builds(scope_type, scope=optional(st.just(InstrumentationScope()) | scopes), schema_url=texts, **records)
+    scoped = st.builds(
+        scope_type, scope=optional(st.just(InstrumentationScope()) | scopes), schema_url=texts, **records
+    )
     owned = st.builds(
         resource_type,
         resource=optional(st.just(Resource()) | resources),
@@ -207,20 +211,14 @@ summary_points = st.builds(
     SummaryDataPoint,
     count=counts,
     sum=doubles,
-    quantile_values=st.lists(
-        st.builds(SummaryDataPoint.ValueAtQuantile, quantile=doubles, value=doubles), max_size=3
-    ),
+    quantile_values=st.lists(st.builds(SummaryDataPoint.ValueAtQuantile, quantile=doubles, value=doubles), max_size=3),
     **_point,
 )
 _data = st.one_of(
     st.builds(Gauge, data_points=_some(number_points, 4)),
-    st.builds(
-        Sum, data_points=_some(number_points, 4), aggregation_temporality=enums, is_monotonic=st.booleans()
-    ),
+    st.builds(Sum, data_points=_some(number_points, 4), aggregation_temporality=enums, is_monotonic=st.booleans()),
     st.builds(Histogram, data_points=_some(histogram_points, 2), aggregation_temporality=enums),
-    st.builds(
-        ExponentialHistogram, data_points=_some(exponential_histogram_points, 2), aggregation_temporality=enums
-    ),
+    st.builds(ExponentialHistogram, data_points=_some(exponential_histogram_points, 2), aggregation_temporality=enums),
     st.builds(Summary, data_points=_some(summary_points, 2)),
 )
 _DATA_FIELDS = {

@@ -1,7 +1,8 @@
 """Reads a store with SQL and writes the OTLP requests that it was filled with.
 
 This is the other half of the proof that nothing is lost, so it shares no code with the exporter: it follows the
-comments of the tables, and for attributes and bodies the JSON encoding that ``exporters/timescale/values.py`` documents.
+comments of the tables, and for attributes and bodies the JSON encoding that ``exporters/timescale/values.py``
+documents.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Spool:
 
     def _find(self) -> None:
         try:
-            paths = sorted(self.directory.glob(f"*{_SUFFIX}"))
+            paths = segments(self.directory)
             self._segments = [_Segment(path, path.stat().st_size) for path in paths]
             cursor = self._read_cursor()
         except OSError as error:
@@ -319,10 +319,27 @@ class Spool:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
+def segments(directory: Path) -> list[Path]:
+    """Return the segment files of a spool directory, oldest first."""
+    return sorted(directory.glob(f"*{_SUFFIX}"))
+
+
+def adopt(source: Path, target: Path) -> None:
+    """Move the segments of a spool that nobody will open behind those of another. Neither may be open."""
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    there = segments(target)
+    number = int(there[-1].stem) if there else 0
+    for path in segments(source):
+        number += 1
+        path.rename(target / f"{number:016d}{_SUFFIX}")
+    (source / _CURSOR).unlink(missing_ok=True)
+    _sync_directory(target)
+
+
 def status(directory: Path) -> SpoolStatus:
     """Look at a spool directory from outside, also while a gateway uses it."""
     sizes = []
-    for path in directory.glob(f"*{_SUFFIX}"):
+    for path in segments(directory):
         with contextlib.suppress(FileNotFoundError):
             sizes.append(path.stat().st_size)
     return SpoolStatus(directory, sum(sizes), len(sizes))

@@ -1,0 +1,143 @@
+"""``obs-hub dead-letter``: batches that a destination refused for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import click
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from gateway import components
+from gateway.assembly import dead_letter_directory
+from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
+from gateway.datadir import DataDir
+from gateway.pipeline import DeliveryError, Signal
+from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
+
+_REQUESTS: dict[Signal, Any] = {
+    Signal.METRICS: ExportMetricsServiceRequest,
+    Signal.LOGS: ExportLogsServiceRequest,
+    Signal.TRACES: ExportTraceServiceRequest,
+}
+
+
+@click.group("dead-letter")
+def dead_letter() -> None:
+    """Look after the batches that a destination refused for good.
+
+    They are kept in the data directory under dead-letter/, each with the reason beside it. Mend the cause, then replay
+    them; or drop them.
+    """
+
+
+@dead_letter.command("list")
+@data_dir_option
+def list_letters(data_dir: Path | None) -> None:
+    """List the dead letters, oldest first."""
+    found = False
+    for exporter, letters in _all(data_dir):
+        for letter in letters:
+            found = True
+            at = letter.received_at.isoformat(timespec="seconds")
+            click.echo(f"{letter.name}  {exporter}  {letter.signal}  {letter.size:,} B  received {at}")
+            click.echo(f"  {letter.reason}")
+    if not found:
+        click.echo("There are no dead letters.")
+
+
+@dead_letter.command()
+@click.argument("name")
+@data_dir_option
+def show(name: str, data_dir: Path | None) -> None:
+    """Print the content of a dead letter as JSON. NAME may be cut short."""
+    exporter, letters, letter = _find(data_dir, name)
+    click.echo(f"{letter.name} for {exporter}, refused {letter.refused_at:%Y-%m-%d %H:%M:%S %Z}:", err=True)
+    click.echo(f"  {letter.reason}", err=True)
+    request = _REQUESTS[letter.signal]()
+    try:
+        request.ParseFromString(letters.batch(letter).payload)
+    except DecodeError as error:
+        raise click.ClickException(f"its payload is not a valid request: {error}") from error
+    click.echo(MessageToJson(request))
+
+
+@dead_letter.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Replay all dead letters.")
+@config_option
+@data_dir_option
+def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, data_dir: Path | None) -> None:
+    """Deliver dead letters again, to the exporter that each was for; those delivered are dropped.
+
+    A letter that is refused again stays, and the command exits with 1.
+    """
+    config = load_config(config_path)
+    dsn = store_dsn(None, config_path, data_dir)
+    refused = 0
+    for exporter, letters, letter in _chosen(data_dir, names, everything):
+        if exporter not in config.exporters:
+            raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
+        try:
+            asyncio.run(
+                _deliver(components.create_exporter(exporter, config.exporters[exporter], dsn), letters, letter)
+            )
+        except DeliveryError as error:
+            refused += 1
+            click.echo(f"{letter.name}: {error}", err=True)
+        else:
+            letters.drop(letter)
+            click.echo(f"{letter.name}: delivered")
+    if refused:
+        raise click.exceptions.Exit(1)
+
+
+async def _deliver(exporter: Any, letters: DeadLetters, letter: DeadLetter) -> None:
+    await exporter.start()
+    try:
+        await exporter.commit([exporter.prepare(letters.batch(letter))])
+    finally:
+        await exporter.stop()
+
+
+@dead_letter.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Drop all dead letters.")
+@data_dir_option
+def drop(names: tuple[str, ...], everything: bool, data_dir: Path | None) -> None:
+    """Remove dead letters. Their records are lost then."""
+    for _, letters, letter in _chosen(data_dir, names, everything):
+        letters.drop(letter)
+        click.echo(f"{letter.name}: dropped")
+
+
+def _all(data_dir: Path | None) -> Iterator[tuple[str, DeadLetters]]:
+    for directory in sorted(dead_letter_directory(DataDir.resolve(data_dir).path, "").glob("*")):
+        yield unquote(directory.name), DeadLetters(directory)
+
+
+def _find(data_dir: Path | None, name: str) -> tuple[str, DeadLetters, DeadLetter]:
+    for exporter, letters in _all(data_dir):
+        letter = letters.find(name)
+        if letter is not None:
+            return exporter, letters, letter
+    raise click.ClickException(
+        f"there is no dead letter {name}, or more than one begins so; see `obs-hub dead-letter list`"
+    )
+
+
+def _chosen(
+    data_dir: Path | None, names: tuple[str, ...], everything: bool
+) -> list[tuple[str, DeadLetters, DeadLetter]]:
+    if bool(names) == everything:
+        raise click.UsageError("name dead letters, or say --all")
+    if everything:
+        return [(exporter, letters, letter) for exporter, letters in _all(data_dir) for letter in letters]
+    return [_find(data_dir, name) for name in names]

@@ -1,0 +1,107 @@
+"""``obs-hub spool``: batches on disk that a destination has not taken yet."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from gateway import logs
+from gateway.assembly import make_delivery, needs_embedded, spools
+from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
+from gateway.config import Config
+from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
+from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.spool import Record, scan, segments, status
+
+
+@click.group()
+def spool() -> None:
+    """Look after the batches that wait on disk for a destination.
+
+    A running hub replays them by itself as soon as the destination answers. The spool of each exporter is in the data
+    directory under spool/.
+    """
+
+
+@spool.command("status")
+@data_dir_option
+def show_status(data_dir: Path | None) -> None:
+    """Show how much waits in each spool. Works while a hub runs, too."""
+    found = False
+    for name, directory in spools(DataDir.resolve(data_dir).path):
+        its = status(directory)
+        found = True
+        click.echo(f"{name}/{directory.name}: {its.size:,} bytes in {its.segments} segments")
+        damaged = sum(1 for _ in (directory / "damaged").glob("*"))
+        if damaged:
+            click.echo(f"  {damaged} damaged pieces set aside in {directory / 'damaged'}")
+    if not found:
+        click.echo("Nothing was ever spooled.")
+
+
+@spool.command("list")
+@data_dir_option
+def list_batches(data_dir: Path | None) -> None:
+    """List the batches in each spool, oldest first. Some may have been delivered already."""
+    for name, directory in spools(DataDir.resolve(data_dir).path):
+        for path in segments(directory):
+            for item in scan(path.read_bytes()):
+                if isinstance(item, Record):
+                    batch = item.batch
+                    at = datetime.fromtimestamp(batch.received_at / 1e9, UTC).isoformat(timespec="milliseconds")
+                    click.echo(f"{at}  {name:<12} {batch.signal:<8} {len(batch.payload):>10,} B  {batch.digest.hex()}")
+                else:
+                    kind = "cut off by a crash" if item.torn else "damaged"
+                    click.echo(f"{'':<30}{name:<12} {item.end - item.start:,} bytes {kind} in {path.name}")
+
+
+@spool.command()
+@config_option
+@data_dir_option
+def drain(config_path: Path | None, data_dir: Path | None) -> None:
+    """Deliver what the spools hold, without a hub: before an upgrade, or to retire a machine.
+
+    Ctrl-C stops it; what was delivered until then is gone from the spool, the rest stays.
+    """
+    if running_hub(data_dir) is not None:
+        raise click.ClickException("a hub runs on this data directory and drains its spools by itself")
+    config, directory = load_config(config_path), DataDir.resolve(data_dir)
+    logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
+    try:
+        with directory.locked():
+            postgres = EmbeddedPostgres(directory.postgres) if needs_embedded(config) else None
+            try:
+                dsn = postgres.start() if postgres else None
+                asyncio.run(_drain(config, directory.path, dsn))
+            finally:
+                if postgres:
+                    postgres.stop()
+    except (AlreadyRunningError, DataDirError, EmbeddedPostgresError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _drain(config: Config, data_dir: Path, dsn: str | None) -> None:
+    from opentelemetry.metrics import NoOpMeter
+    from opentelemetry.trace import NoOpTracer
+
+    for name, directory in list(spools(data_dir)):
+        if name not in config.exporters:
+            raise click.ClickException(f"no exporter {name} is configured, but {directory} holds batches for it")
+        if not status(directory).size:
+            continue
+        delivery = make_delivery(
+            name, config.exporters[name], dsn, data_dir, int(directory.name), Instruments(NoOpMeter("")), NoOpTracer()
+        )
+        assert delivery.spool is not None
+        await delivery.start()
+        try:
+            while not delivery.spool.empty:
+                click.echo(f"{name}/{directory.name}: {delivery.spool.size:,} bytes left")
+                await asyncio.sleep(1)
+        finally:
+            await delivery.stop()
+        click.echo(f"{name}/{directory.name}: empty")

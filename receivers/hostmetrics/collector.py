@@ -1,0 +1,97 @@
+"""One collection: every sensor is read, and what it yields becomes OTLP metrics.
+
+The metrics are made as the SDK's own data model (`MetricsData`) and given to the SDK's exporter, without the SDK's
+meters between. A meter stamps a counter with the time at which the process started, while these count since the machine
+did; with the exact start time a reader sees the whole history, also of a process that runs once and ends. It also gives
+all points of a collection one time, and keeps nothing between collections.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import psutil
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from receivers.hostmetrics.conventions import SCHEMA_URL, Instrument, Kind
+from receivers.hostmetrics.sensor import Failed, Observation, Sensor
+
+_log = logging.getLogger(__name__)
+
+_SCOPE = InstrumentationScope("obs_hub.hostmetrics", schema_url=SCHEMA_URL)
+_NANOSECONDS = 10**9
+
+
+class Collector:
+    """Reads sensors. A sensor that fails is logged when it begins to fail and when it no longer does.
+
+    Belongs to one thread.
+    """
+
+    def __init__(self, sensors: Iterable[Sensor], resource: Resource) -> None:
+        self._sensors = tuple(sensors)
+        self._resource = resource
+        # Read once: were the clock set later, every counter would seem to have started anew.
+        self._boot_time = round(psutil.boot_time() * _NANOSECONDS)
+        self._failing: dict[str, Exception] = {}
+
+    def collect(self) -> MetricsData:
+        """Read every sensor, now. Never raises for a sensor."""
+        now = time.time_ns()
+        failing: dict[str, Exception] = {}
+        by_instrument: dict[Instrument, list[Observation]] = {}
+        for observation in self._read(failing):
+            by_instrument.setdefault(observation.instrument, []).append(observation)
+        self._report(failing)
+        metrics = [self._metric(instrument, each, now) for instrument, each in by_instrument.items()]
+        scope_metrics = ScopeMetrics(_SCOPE, metrics, SCHEMA_URL)
+        return MetricsData([ResourceMetrics(self._resource, [scope_metrics], SCHEMA_URL)])
+
+    def _read(self, failing: dict[str, Exception]) -> Iterator[Observation]:
+        for sensor in self._sensors:
+            try:
+                for observation in sensor.read():
+                    if isinstance(observation, Failed):
+                        failing[observation.sensor] = observation.error
+                    else:
+                        yield observation
+            except Exception as error:  # whatever it is, the other sensors go on
+                failing[sensor.name] = error
+
+    def _report(self, failing: dict[str, Exception]) -> None:
+        for name in failing.keys() - self._failing.keys():
+            error = failing[name]
+            _log.warning(
+                "cannot read %s: %s: %s (the other sensors go on; this one is tried again at every collection)",
+                name,
+                type(error).__name__,
+                error,
+            )
+        for name in self._failing.keys() - failing.keys():
+            _log.info("%s no longer fails to be read", name)
+        self._failing = failing
+
+    def _metric(self, instrument: Instrument, observations: Sequence[Observation], now: int) -> Metric:
+        counts = instrument.kind is not Kind.GAUGE
+        # A clock set back to before the machine was started must not make a point end before it began.
+        start = min(self._boot_time, now) if counts else 0
+        points = [NumberDataPoint(each.attributes, start, now, each.value) for each in observations]
+        data = (
+            Sum(points, AggregationTemporality.CUMULATIVE, is_monotonic=instrument.kind is Kind.COUNTER)
+            if counts
+            else Gauge(points)
+        )
+        return Metric(instrument.name, instrument.description, instrument.unit, data)

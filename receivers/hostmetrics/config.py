@@ -1,0 +1,172 @@
+"""The settings of the host metrics receiver, in the shape the OpenTelemetry Collector's users know.
+
+.. code-block:: yaml
+
+    receivers:
+      hostmetrics:
+        collection_interval: 15s
+        scrapers:
+          cpu: {per_core: false}
+          filesystem: {exclude_mount_points: [/mnt/scratch]}
+          processes: {enabled: false}
+        endpoint: https://hub.example.com:4317
+        headers: {authorization: "Bearer ${env:HUB_TOKEN}"}
+
+Names that are included or excluded are shell patterns (``eth*``), as `fnmatch` reads them; excluding wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from gateway.pipeline.settings import Duration, Settings
+
+Protocol = Literal["grpc", "http/protobuf"]
+
+
+def check_endpoint(endpoint: str) -> str:
+    """Return the endpoint if it is a URL with a host. Raises `ValueError` with an example when it is not."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected a URL such as http://127.0.0.1:4317 or https://hub.example.com:4317")
+    return endpoint
+
+
+def selected(name: str, include: Iterable[str], exclude: Iterable[str]) -> bool:
+    """Tell whether a name matches one of the patterns to include and none of those to exclude."""
+    return any(fnmatchcase(name, each) for each in include) and not any(fnmatchcase(name, each) for each in exclude)
+
+
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+"""Where to send: a URL. ``http`` is plain text, ``https`` is TLS."""
+
+Patterns = tuple[str, ...]
+"""Shell patterns for names, such as ``eth*``."""
+
+_SHORTEST = timedelta(seconds=1)
+
+
+class Scraper(Settings):
+    """What every group of metrics has."""
+
+    enabled: bool = True
+    """Whether to collect this group."""
+
+
+class CpuScraper(Scraper):
+    """CPU time and utilisation by mode."""
+
+    per_core: bool = True
+    """Whether each logical CPU is reported by itself; otherwise all of them together."""
+
+
+class DiskScraper(Scraper):
+    """Disk I/O, operations and time."""
+
+    include_devices: Patterns = ("*",)
+    """Devices to report, such as ``sd*``."""
+
+    exclude_devices: Patterns = ("loop*", "ram*", "zram*")
+    """Devices to leave out."""
+
+    partitions: bool = False
+    """Whether partitions are reported besides the disks they are on, which count the same bytes once more."""
+
+
+class FilesystemScraper(Scraper):
+    """Filesystem usage and utilisation."""
+
+    include_virtual_filesystems: bool = False
+    """Whether to report filesystems without a block device: tmpfs, overlay, NFS, FUSE.
+
+    A network filesystem whose server does not answer holds up every collection until it does.
+    """
+
+    include_fs_types: Patterns = ("*",)
+    """Types of filesystem to report, such as ``ext4``."""
+
+    exclude_fs_types: Patterns = ("erofs", "iso9660", "squashfs")
+    """Types of filesystem to leave out. The default ones are images, full by nature."""
+
+    include_mount_points: Patterns = ("*",)
+    """Mount points to report."""
+
+    exclude_mount_points: Patterns = ("/etc/*", "/var/lib/containers/*", "/var/lib/docker/*", "/var/lib/kubelet/*")
+    """Mount points to leave out. The default ones are filesystems that are mounted elsewhere too."""
+
+
+class NetworkScraper(Scraper):
+    """Network I/O, packets, errors and drops."""
+
+    include_interfaces: Patterns = ("*",)
+    """Interfaces to report, such as ``eth*``."""
+
+    exclude_interfaces: Patterns = ("cali*", "veth*")
+    """Interfaces to leave out. The default ones are those of containers, with a new name for each container."""
+
+
+class Scrapers(Settings):
+    """The groups of metrics. All are collected unless switched off with ``enabled: false``."""
+
+    cpu: CpuScraper = CpuScraper()
+    load: Scraper = Scraper()
+    """Load averages over 1, 5 and 15 minutes."""
+    memory: Scraper = Scraper()
+    """Memory usage and utilisation by state."""
+    paging: Scraper = Scraper()
+    """Swap usage and utilisation, paging operations and faults."""
+    disk: DiskScraper = DiskScraper()
+    filesystem: FilesystemScraper = FilesystemScraper()
+    network: NetworkScraper = NetworkScraper()
+    connections: Scraper = Scraper()
+    """TCP connections by state."""
+    processes: Scraper = Scraper()
+    """Processes by state, and processes created."""
+    system: Scraper = Scraper()
+    """Uptime."""
+    sensors: Scraper = Scraper()
+    """Temperatures and fans, where the hardware has them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_is_collected(cls, data: Any) -> Any:
+        """As in the Collector, a group named without settings (``cpu:``) is collected with its defaults."""
+        if isinstance(data, dict):
+            return {group: {} if settings is None else settings for group, settings in data.items()}
+        return data
+
+
+class HostMetricsConfig(Settings):
+    """Settings of the ``hostmetrics`` receiver. Without any it collects everything, every 15 seconds."""
+
+    collection_interval: Annotated[Duration, Field(ge=_SHORTEST)] = timedelta(seconds=15)
+    """How often to collect and send; at least ``1s``."""
+
+    scrapers: Scrapers = Scrapers()
+    """What to collect."""
+
+    endpoint: Endpoint | None = None
+    """Where to send OTLP, such as ``http://127.0.0.1:4317``.
+
+    Absent: as ``OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, and else this machine's
+    standard port. For ``http/protobuf`` it is the base URL, to which ``/v1/metrics`` is added.
+    """
+
+    protocol: Protocol | None = None
+    """Absent: as ``OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`` or ``OTEL_EXPORTER_OTLP_PROTOCOL`` says, and else grpc."""
+
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Headers (gRPC metadata) of each request. They replace those of ``OTEL_EXPORTER_OTLP_HEADERS``."""
+
+    timeout: Annotated[Duration, Field(gt=timedelta(0))] | None = None
+    """How long one export may take, retries included; never longer than ``collection_interval``.
+
+    Absent: as ``OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`` or ``OTEL_EXPORTER_OTLP_TIMEOUT`` says (in seconds, as the Python
+    SDK reads them), and else ``10s``.
+    """

@@ -1,0 +1,67 @@
+"""The loop: collect, send, wait."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import timedelta
+
+from gateway.pipeline.settings import format_duration
+from receivers.hostmetrics.collector import Collector
+from receivers.hostmetrics.config import HostMetricsConfig
+from receivers.hostmetrics.resource import resource
+from receivers.hostmetrics.scrapers import sensors
+from receivers.hostmetrics.sender import Sender, destination
+
+_log = logging.getLogger(__name__)
+
+
+class Emitter:
+    """Collects and sends in a thread of its own, at the configured interval.
+
+    Raises `ValueError` when the environment names a destination that cannot be used.
+    """
+
+    def __init__(self, config: HostMetricsConfig, name: str = "hostmetrics") -> None:
+        self._config = config
+        self._collector = Collector(sensors(config.scrapers), resource())
+        self._sender = Sender(destination(config))
+        self._stopping = threading.Event()
+        # A daemon: nothing that hangs in a system call may keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first collection is made at once."""
+        interval = format_duration(self._config.collection_interval)
+        _log.info("host metrics are sent to %s every %s", self._sender.destination.endpoint, interval)
+        self._thread.start()
+
+    def stop(self, grace: float) -> None:
+        """Collect and send a last time, and end, within ``grace`` seconds. Blocks no longer than that."""
+        self._stopping.set()
+        self._thread.join(grace)
+        self._sender.close()
+
+    def once(self, sampling: float) -> bool:
+        """Collect and send once, in this thread, and end. Returns whether the destination accepted it.
+
+        Utilisation is that of the ``sampling`` seconds this takes.
+        """
+        try:
+            self._collector.collect()
+            time.sleep(sampling)
+            return self._sender.send(self._collector.collect())
+        finally:
+            self._sender.close()
+
+    def _run(self) -> None:
+        interval = self._config.collection_interval / timedelta(seconds=1)
+        due = time.monotonic()
+        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+            self._sender.send(self._collector.collect())
+            # After a machine was suspended or overloaded, collections that are long due are left out.
+            due = max(due + interval, time.monotonic())
+        # During an outage this would only use up the time to stop.
+        if not self._sender.failing:
+            self._sender.send(self._collector.collect())

@@ -1,0 +1,34 @@
+"""What the command line calls: collecting without a gateway in the process."""
+
+from __future__ import annotations
+
+import threading
+
+from receivers.hostmetrics.config import HostMetricsConfig
+from receivers.hostmetrics.emitter import Emitter
+
+SAMPLING = 0.5
+"""Seconds between the two readings that a single collection takes utilisation from."""
+
+GRACE = 5.0
+"""Seconds that a last export may take when told to end."""
+
+
+def run_once(config: HostMetricsConfig) -> bool:
+    """Collect and send once. Returns whether the destination accepted it; if not, the log says why.
+
+    Takes half a second, plus at most the configured timeout. Raises `ValueError` when the environment names a
+    destination that cannot be used.
+    """
+    return Emitter(config).once(SAMPLING)
+
+
+def run_forever(config: HostMetricsConfig, stop: threading.Event) -> None:
+    """Collect and send at the configured interval until ``stop`` is set, from a signal handler for instance.
+
+    Raises `ValueError` when the environment names a destination that cannot be used.
+    """
+    emitter = Emitter(config)
+    emitter.start()
+    stop.wait()
+    emitter.stop(GRACE)

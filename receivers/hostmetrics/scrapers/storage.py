@@ -1,0 +1,95 @@
+"""Disks and filesystems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from receivers.hostmetrics.config import DiskScraper, FilesystemScraper, selected
+from receivers.hostmetrics.conventions import (
+    DISK_IO,
+    DISK_IO_TIME,
+    DISK_MERGED,
+    DISK_OPERATION_TIME,
+    DISK_OPERATIONS,
+    FILESYSTEM_LIMIT,
+    FILESYSTEM_USAGE,
+    FILESYSTEM_UTILIZATION,
+    Attribute,
+)
+from receivers.hostmetrics.sensor import Failed, Observation, Reading
+
+_SECONDS_PER_MILLISECOND = 0.001
+
+# By instrument, the fields of psutil for reads and writes and what turns them into the instrument's unit. Not every
+# platform has all of them.
+_BY_DIRECTION = (
+    (DISK_IO, ("read_bytes", "write_bytes"), 1),
+    (DISK_OPERATIONS, ("read_count", "write_count"), 1),
+    (DISK_MERGED, ("read_merged_count", "write_merged_count"), 1),
+    (DISK_OPERATION_TIME, ("read_time", "write_time"), _SECONDS_PER_MILLISECOND),
+)
+
+
+def disks(settings: DiskScraper) -> Iterator[Observation]:
+    """Yield what each selected disk has read and written since it was there.
+
+    Devices made of others (device mapper, RAID) count the bytes of those once more; add up physical disks only.
+    """
+    # Without psutil's own correction of counters that wrap: these are 64 bits wide, and the start time promises what
+    # the kernel counted.
+    for device, counters in psutil.disk_io_counters(perdisk=True, nowrap=False).items():
+        if not selected(device, settings.include_devices, settings.exclude_devices):
+            continue
+        if not settings.partitions and _is_partition(device):
+            continue
+        fields = counters._asdict()
+        for instrument, names, factor in _BY_DIRECTION:
+            for direction, name in zip(("read", "write"), names, strict=True):
+                if name in fields:
+                    attributes = {Attribute.SYSTEM_DEVICE: device, Attribute.DISK_IO_DIRECTION: direction}
+                    yield Observation(instrument, fields[name] * factor, attributes)
+        if "busy_time" in fields:
+            busy = fields["busy_time"] * _SECONDS_PER_MILLISECOND
+            yield Observation(DISK_IO_TIME, busy, {Attribute.SYSTEM_DEVICE: device})
+
+
+def filesystems(settings: FilesystemScraper) -> Reading:
+    """Yield the space of each selected filesystem in bytes by state, and the share in use.
+
+    As ``df`` does, the share leaves out what is reserved for root: at 1 nobody else can write any more.
+    """
+    partitions = psutil.disk_partitions(all=settings.include_virtual_filesystems)
+    # Where one filesystem is mounted over another, only the last can be reached.
+    for mount in {each.mountpoint: each for each in partitions}.values():
+        if not selected(mount.fstype, settings.include_fs_types, settings.exclude_fs_types):
+            continue
+        if not selected(mount.mountpoint, settings.include_mount_points, settings.exclude_mount_points):
+            continue
+        try:
+            usage = psutil.disk_usage(mount.mountpoint)
+        except OSError as error:
+            yield Failed(f"filesystem {mount.mountpoint}", error)
+            continue
+        if not usage.total:
+            continue  # a pseudo filesystem such as proc
+        filesystem = {
+            Attribute.SYSTEM_DEVICE: mount.device,
+            Attribute.SYSTEM_FILESYSTEM_MOUNTPOINT: mount.mountpoint,
+            Attribute.SYSTEM_FILESYSTEM_TYPE: mount.fstype,
+            Attribute.SYSTEM_FILESYSTEM_MODE: "ro" if "ro" in mount.opts.split(",") else "rw",
+        }
+        yield Observation(FILESYSTEM_LIMIT, usage.total, filesystem)
+        reserved = usage.total - usage.used - usage.free
+        for state, value in (("used", usage.used), ("free", usage.free), ("reserved", reserved)):
+            yield Observation(FILESYSTEM_USAGE, value, filesystem | {Attribute.SYSTEM_FILESYSTEM_STATE: state})
+        if usable := usage.used + usage.free:
+            used = filesystem | {Attribute.SYSTEM_FILESYSTEM_STATE: "used"}
+            yield Observation(FILESYSTEM_UTILIZATION, usage.used / usable, used)
+
+
+def _is_partition(device: str) -> bool:
+    """Tell whether a device is a partition of another. False where there is no sysfs."""
+    return Path("/sys/class/block", device.replace("/", "!"), "partition").exists()

@@ -1,0 +1,136 @@
+"""A database that is down, restarts or does not answer costs time and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from gateway.embedded import EmbeddedPostgres
+from gateway.pipeline import Pipeline, UnavailableError
+from tests.support.databases import Database, Server
+from tests.support.stores import running_exporter, running_pipeline, store
+from tests.support.telemetry import gauge
+
+
+async def test_a_batch_is_refused_as_unavailable_while_the_database_is_down(database: Database) -> None:
+    async with running_exporter(database) as exporter:
+        await store(exporter, gauge())
+        database.allow_connections(False)
+        with pytest.raises(UnavailableError, match="PostgreSQL is not available"):
+            await store(exporter, gauge(name="second"))
+        database.allow_connections(True)
+        assert await store(exporter, gauge(name="second")) == [True]
+    assert database.count("metrics") == 2
+
+
+async def test_an_exporter_starts_before_its_database(database: Database) -> None:
+    database.allow_connections(False)
+    async with running_exporter(database) as exporter:
+        with pytest.raises(UnavailableError, match="PostgreSQL is not available"):
+            await store(exporter, gauge())
+        database.allow_connections(True)
+        assert await store(exporter, gauge()) == [True]
+    assert database.count("metrics") == 1
+
+
+async def test_a_connection_that_broke_is_opened_again(database: Database) -> None:
+    async with running_exporter(database) as exporter:
+        await store(exporter, gauge())
+        database.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'obs-hub'"
+        )
+        with pytest.raises(UnavailableError):
+            await store(exporter, gauge(name="second"))
+        assert await store(exporter, gauge(name="second")) == [True]
+    assert database.count("metrics") == 2
+
+
+async def _until_blocked(database: Database) -> None:
+    await database.until(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+
+async def test_a_commit_that_is_cancelled_stores_nothing(database: Database) -> None:
+    """Whoever waits for a commit may lose patience. What is sent again then is stored once."""
+    batch = gauge()
+    async with running_exporter(database) as exporter:
+        with database.connect() as blocker, blocker.transaction():
+            blocker.execute("LOCK TABLE receipt")
+            commit = asyncio.create_task(store(exporter, batch))
+            await _until_blocked(database)
+            commit.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await commit
+        assert database.count("sample") == 0
+        assert await store(exporter, batch) == [True]
+    assert database.count("sample") == 1
+
+
+async def test_stopping_does_not_wait_for_a_database_that_does_not_answer(database: Database) -> None:
+    with database.connect() as blocker, blocker.transaction():
+        async with running_exporter(database) as exporter:
+            blocker.execute("LOCK TABLE receipt")
+            commit = asyncio.create_task(store(exporter, gauge()))
+            await _until_blocked(database)
+        with pytest.raises(UnavailableError):
+            await commit
+    assert database.count("sample") == 0
+
+
+@pytest.fixture
+def own_server() -> Iterator[tuple[EmbeddedPostgres, Database]]:
+    """A server that a test may stop."""
+    directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
+    try:
+        with EmbeddedPostgres(directory / "postgres") as postgres:
+            yield postgres, Database(Server("native", postgres.dsn), str(conninfo_to_dict(postgres.dsn)["dbname"]))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def test_a_restart_under_load_loses_nothing_and_doubles_nothing(
+    own_server: tuple[EmbeddedPostgres, Database],
+) -> None:
+    postgres, database = own_server
+    per_lane, lanes = 60, 4
+    refused = 0
+    restarted = asyncio.Event()
+
+    async def client(pipeline: Pipeline, lane: int) -> None:
+        nonlocal refused
+        for number in range(per_lane):
+            if number == per_lane // 2:
+                restarting.set()
+            if number == per_lane - 1:
+                await restarted.wait()
+            batch = gauge([float(number)], name=f"lane {lane}")
+            while True:
+                try:
+                    await pipeline.accept(batch)
+                    break
+                except UnavailableError:
+                    refused += 1
+                    await asyncio.sleep(0.02)
+
+    async def restart() -> None:
+        await restarting.wait()
+        await asyncio.to_thread(postgres.stop)
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(postgres.start)
+        restarted.set()
+
+    restarting = asyncio.Event()
+    async with running_pipeline(database) as pipeline:
+        await asyncio.gather(restart(), *(client(pipeline, lane) for lane in range(lanes)))
+    assert refused > 0, "the restart was not noticed, so nothing was tried"
+    assert database.run("SELECT name, count(*), count(DISTINCT value) FROM metrics GROUP BY 1 ORDER BY 1") == [
+        (f"lane {lane}", per_lane, per_lane) for lane in range(lanes)
+    ]

@@ -1,0 +1,137 @@
+"""The schema: made once, by whoever is first, and never used when it is not understood."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from exporters.timescale import schema
+from exporters.timescale.connections import Connections
+from exporters.timescale.layout import LayoutError
+from gateway.pipeline import UnavailableError
+from tests.support.databases import Database
+from tests.support.stores import migrate, running_exporter, settings, store
+from tests.support.telemetry import gauge
+
+
+def test_auto_chooses_what_the_server_offers(database: Database) -> None:
+    assert migrate(database).name == database.server.layout
+
+
+def test_a_store_describes_its_layout_and_server(database: Database) -> None:
+    said = migrate(database).describe()
+    assert f"layout {database.server.layout}" in said
+    assert database.value("SHOW server_version").split()[0] in said
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    objects = "SELECT array_agg((oid, relname) ORDER BY oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+    first = migrate(database)
+    before = database.value(objects)
+    assert migrate(database) == first
+    assert database.value(objects) == before
+
+
+def test_many_threads_may_migrate_one_empty_database_at_once(database: Database) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        layouts = list(threads.map(lambda _: migrate(database), range(6)))
+    assert {layout.name for layout in layouts} == {database.server.layout}
+    assert database.run("SELECT version_num FROM schema_version") == [("0001",)]
+
+
+def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
+    program = (
+        "import sys; from exporters.timescale import schema; from exporters.timescale.connections import Connections;"
+        "print(schema.migrate(Connections(sys.argv[1])).name)"
+    )
+    command = [sys.executable, "-c", program, database.dsn]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert said == [database.server.layout] * 3
+    assert [process.returncode for process in processes] == [0, 0, 0]
+
+
+def test_status_lists_what_is_pending_and_changes_nothing(database: Database) -> None:
+    status = schema.status(Connections(database.dsn))
+    assert status.applied == []
+    assert [name.split()[0] for name in status.pending] == ["0001"]
+    assert status.layout is None
+    assert database.value("SELECT to_regclass('schema_version')") is None
+
+
+def test_status_lists_what_is_applied(database: Database) -> None:
+    present = migrate(database)
+    status = schema.status(Connections(database.dsn))
+    assert [name.split()[0] for name in status.applied] == ["0001"]
+    assert status.pending == []
+    assert status.layout == present
+
+
+def test_a_store_of_a_newer_version_is_refused(database: Database) -> None:
+    migrate(database)
+    database.run("UPDATE schema_version SET version_num = '9999'")
+    with pytest.raises(schema.SchemaError, match=r"9999.*made by a newer one; upgrade this gateway"):
+        migrate(database)
+    assert database.value("SELECT version_num FROM schema_version") == "9999"
+
+
+async def test_an_exporter_does_not_start_on_a_store_of_a_newer_version(database: Database) -> None:
+    migrate(database)
+    database.run("UPDATE schema_version SET version_num = '9999'")
+    with pytest.raises(schema.SchemaError, match="upgrade this gateway"):
+        async with running_exporter(database):
+            pass
+
+
+def test_the_timescale_layout_needs_the_extension(native_database: Database) -> None:
+    with pytest.raises(LayoutError, match=r"layout timescale is not possible: .*layout: native"):
+        migrate(native_database, "timescale")
+    assert native_database.value("SELECT to_regclass('sample')") is None
+
+
+def test_after_a_failed_migration_the_next_succeeds(native_database: Database) -> None:
+    with pytest.raises(LayoutError):
+        migrate(native_database, "timescale")
+    assert migrate(native_database, "native").name == "native"
+
+
+def test_the_native_layout_works_on_a_server_with_the_extension(timescale_database: Database) -> None:
+    assert migrate(timescale_database, "native").native
+    assert migrate(timescale_database, "auto").native
+
+
+def test_a_store_keeps_its_layout(timescale_database: Database) -> None:
+    migrate(timescale_database, "native")
+    with pytest.raises(
+        LayoutError, match="layout: timescale is configured, but this store was made with layout native"
+    ):
+        migrate(timescale_database, "timescale")
+
+
+def test_a_store_keeps_its_layout_the_other_way_round(timescale_database: Database) -> None:
+    migrate(timescale_database, "timescale")
+    with pytest.raises(
+        LayoutError, match="layout: native is configured, but this store was made with layout timescale"
+    ):
+        migrate(timescale_database, "native")
+
+
+async def test_a_store_is_refused_as_unavailable_when_its_schema_goes_wrong_under_way(database: Database) -> None:
+    """A database that comes back as another one must not lose what clients send meanwhile."""
+    database.allow_connections(False)
+    try:
+        async with running_exporter(database) as exporter:
+            database.allow_connections(True)
+            migrate(database)
+            database.run("UPDATE schema_version SET version_num = '9999'")
+            with pytest.raises(UnavailableError, match="upgrade this gateway"):
+                await store(exporter, gauge())
+    finally:
+        database.allow_connections(True)
+
+
+def test_the_default_layout_is_auto() -> None:
+    assert settings().layout == "auto"

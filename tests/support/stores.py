@@ -1,0 +1,81 @@
+"""The Timescale exporter at work on a test's database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from opentelemetry.metrics import NoOpMeter
+from opentelemetry.trace import NoOpTracer
+
+from exporters.timescale import schema
+from exporters.timescale.config import TimescaleConfig
+from exporters.timescale.connections import Connections
+from exporters.timescale.exporter import TimescaleExporter
+from exporters.timescale.layout import FACTS, Layout
+from exporters.timescale.maintenance import Maintenance
+from gateway.pipeline import Batch, Delivery, Instruments, Outcome, Pipeline, Signal
+from tests.support.databases import Database
+
+
+def settings(**changes: Any) -> TimescaleConfig:
+    """The default settings with these changes, and maintenance left to the test."""
+    return TimescaleConfig.model_validate({"maintenance_interval": "1h", **changes})
+
+
+@asynccontextmanager
+async def running_exporter(database: Database, **changes: Any) -> AsyncIterator[TimescaleExporter]:
+    """An exporter that was started, and is stopped at the end of the block."""
+    exporter = TimescaleExporter("timescale", settings(**changes), database.dsn)
+    await exporter.start()
+    try:
+        yield exporter
+    finally:
+        await exporter.stop()
+
+
+@asynccontextmanager
+async def running_pipeline(database: Database, **changes: Any) -> AsyncIterator[Pipeline]:
+    """A pipeline of all signals into one exporter, with natural batching between."""
+    instruments = Instruments(NoOpMeter("tests"))
+    exporter = TimescaleExporter("timescale", settings(**changes), database.dsn)
+    delivery = Delivery(exporter, instruments, NoOpTracer())
+    await delivery.start()
+    try:
+        yield Pipeline({signal: [delivery] for signal in Signal}, 2**30, instruments)
+    finally:
+        await delivery.stop()
+
+
+async def store(exporter: TimescaleExporter, *batches: Batch) -> list[bool]:
+    """Store batches in one commit; return, for each, whether it was new."""
+    return await exporter.commit([exporter.prepare(batch) for batch in batches])
+
+
+def outcome(exporter: TimescaleExporter, batch: Batch) -> Outcome:
+    """What the sender of a batch is told about it."""
+    return exporter.prepare(batch).outcome
+
+
+def migrate(database: Database, layout: str = "auto") -> Layout:
+    return schema.migrate(Connections(database.dsn), layout)
+
+
+def maintain(database: Database, **changes: Any) -> None:
+    """Do one round of maintenance, now. Another one may just be under way: the exporter's, which begins with one."""
+    maintenance = Maintenance(settings(**changes), migrate(database))
+    with database.connect() as connection:
+        while not maintenance.run(connection):
+            time.sleep(0.01)
+
+
+ORPHANS = "\nUNION ALL\n".join(
+    [f"SELECT '{table}' FROM {table} f WHERE NOT EXISTS (SELECT FROM series d WHERE d.id = f.series_id)"
+     for table in FACTS[:5]]
+    + [f"SELECT '{table}' FROM {table} f WHERE NOT EXISTS (SELECT FROM {dimension} d WHERE d.id = f.{dimension}_id)"
+       for table in ("log", "span", "series") for dimension in ("resource", "scope")]
+    + ["SELECT 'series' FROM series f WHERE NOT EXISTS (SELECT FROM metric d WHERE d.id = f.metric_id)"]
+)  # fmt: skip
+"""Finds the rows that refer to a dimension that is not there."""

@@ -1,0 +1,86 @@
+"""Small OTLP requests for tests that are about what becomes of them, not about what they say."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from gateway.pipeline import Batch, Signal
+
+SECOND = 10**9
+DAY = 86_400 * SECOND
+
+_span_ids = itertools.count(1)
+
+
+def now() -> int:
+    """The present, in nanoseconds since the Unix epoch."""
+    return time.time_ns()
+
+
+def set_attributes(target: Any, attributes: Mapping[str, str]) -> None:
+    for key, value in attributes.items():
+        target.add(key=key).value.string_value = value
+
+
+def gauge(
+    values: Sequence[float] | Mapping[int, float] = (1.0,),
+    *,
+    name: str = "system.cpu.utilization",
+    at: int | None = None,
+    attributes: Mapping[str, str] | None = None,
+    resource: Mapping[str, str] | None = None,
+) -> Batch:
+    """A gauge with one data point for each value; a mapping gives the time of each."""
+    request = ExportMetricsServiceRequest()
+    owner = request.resource_metrics.add()
+    set_attributes(owner.resource.attributes, resource or {"host.name": "nas", "service.name": "test"})
+    scope = owner.scope_metrics.add()
+    scope.scope.name = "tests"
+    metric = scope.metrics.add(name=name, unit="1")
+    first = now() if at is None else at
+    points = values if isinstance(values, Mapping) else {first + n: value for n, value in enumerate(values)}
+    for unix_nano, value in points.items():
+        point = metric.gauge.data_points.add(time_unix_nano=unix_nano, as_double=value)
+        set_attributes(point.attributes, attributes or {})
+    return Batch.of(Signal.METRICS, request.SerializeToString())
+
+
+def logs(
+    *bodies: str, at: int | None = None, observed: int = 0, resource: Mapping[str, str] | None = None, event: str = ""
+) -> Batch:
+    """Log records with these bodies."""
+    request = ExportLogsServiceRequest()
+    owner = request.resource_logs.add()
+    set_attributes(owner.resource.attributes, resource or {"host.name": "nas"})
+    scope = owner.scope_logs.add()
+    for body in bodies:
+        record = scope.log_records.add(
+            time_unix_nano=now() if at is None else at, observed_time_unix_nano=observed, event_name=event
+        )
+        record.body.string_value = body
+    return Batch.of(Signal.LOGS, request.SerializeToString())
+
+
+def spans(*names: str, at: int | None = None, resource: Mapping[str, str] | None = None, **fields: Any) -> Batch:
+    """Spans with these names."""
+    request = ExportTraceServiceRequest()
+    owner = request.resource_spans.add()
+    set_attributes(owner.resource.attributes, resource or {"host.name": "nas"})
+    scope = owner.scope_spans.add()
+    for name in names:
+        start = now() if at is None else at
+        own = {
+            "trace_id": bytes(15) + b"\1",
+            "span_id": next(_span_ids).to_bytes(8, "big"),
+            "start_time_unix_nano": start,
+            "end_time_unix_nano": start + 1_500_000,
+        }
+        scope.spans.add(name=name, **own | fields)
+    return Batch.of(Signal.TRACES, request.SerializeToString())

@@ -1,0 +1,189 @@
+"""From this machine to an OTLP server: once, as a receiver, and when nobody answers."""
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+
+from receivers.hostmetrics.config import HostMetricsConfig
+from receivers.hostmetrics.emitter import Emitter
+from receivers.hostmetrics.factory import create
+from receivers.hostmetrics.run import run_forever, run_once
+
+
+def config(endpoint: str, **settings: Any) -> HostMetricsConfig:
+    return HostMetricsConfig.model_validate({"endpoint": endpoint, "collection_interval": "1h", **settings})
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An endpoint that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def closed() -> str:
+    """An endpoint where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_once(sink: Any) -> None:
+    before = time.time_ns()
+    assert run_once(config(sink.endpoint))
+    assert len(sink.requests) == 1
+
+    attributes = sink.resource()
+    assert attributes["host.name"] == socket.gethostname()
+    assert attributes["os.type"] == platform.system().lower()
+    assert attributes["service.name"] == "obs-hub-hostmetrics"
+
+    metrics = sink.metrics()
+    time_points = metrics["system.cpu.time"].sum
+    assert time_points.is_monotonic
+    assert time_points.aggregation_temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    assert not metrics["system.memory.usage"].sum.is_monotonic
+    boot_time = round(psutil.boot_time() * 10**9)
+    for metric in metrics.values():
+        for point in metric.sum.data_points:
+            assert point.start_time_unix_nano == boot_time, metric.name
+        for point in (*metric.sum.data_points, *metric.gauge.data_points):
+            assert before <= point.time_unix_nano <= time.time_ns()
+
+    # Utilisation is there although this is the first and only export.
+    shares = metrics["system.cpu.utilization"].gauge.data_points
+    assert all(0 <= point.as_double <= 1 for point in shares)
+    cores = {each.value.int_value for point in shares for each in point.attributes if each.key == "cpu.logical_number"}
+    total = sum(point.as_double for point in shares)
+    assert total == pytest.approx(len(cores))
+    assert cores
+    (memory,) = metrics["system.memory.limit"].sum.data_points
+    assert memory.as_int == psutil.virtual_memory().total
+
+
+def test_once_only_what_is_enabled(sink: Any) -> None:
+    off = {group: {"enabled": False} for group in type(HostMetricsConfig().scrapers).model_fields if group != "system"}
+    assert run_once(config(sink.endpoint, scrapers=off))
+    assert sink.metrics().keys() == {"system.uptime"}
+
+
+def test_once_with_everything_from_the_environment(sink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=cellar")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "host.name=nas")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "cellar-metrics")
+    assert run_once(HostMetricsConfig())
+    assert sink.metadata[0]["x-tenant"] == "cellar"
+    assert (sink.resource()["host.name"], sink.resource()["service.name"]) == ("nas", "cellar-metrics")
+
+
+def test_once_with_sensors_that_fail(
+    sink: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "/proc/diskstats")
+
+    monkeypatch.setattr(psutil, "disk_io_counters", denied)
+    monkeypatch.setattr(psutil, "sensors_temperatures", denied, raising=False)
+    assert run_once(config(sink.endpoint))
+    assert "system.disk.io" not in sink.metrics()
+    assert "system.network.io" in sink.metrics()
+    warnings = [message.split(" (")[0] for message in caplog.messages]
+    reason = "PermissionError: [Errno 13] Permission denied: '/proc/diskstats'"
+    assert sorted(warnings) == [f"cannot read disk: {reason}", f"cannot read temperatures: {reason}"]
+
+
+def test_once_when_nobody_answers(closed: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert run_once(config(closed, timeout="100ms")) is False
+    (message,) = caplog.messages
+    assert message.startswith(f"host metrics cannot be sent to {closed}: ")
+
+
+async def test_the_receiver_emits_while_it_is_started(sink: Any) -> None:
+    receiver = create("hostmetrics/fast", config(sink.endpoint, collection_interval="1s"))
+    assert (receiver.name, receiver.endpoints) == ("hostmetrics/fast", {})
+    await receiver.stop(0)  # harmless when not started
+    await receiver.start()
+    await asyncio.to_thread(sink.wait_for, 2)
+    await receiver.stop(60)
+    assert "system.cpu.utilization" not in sink.metrics(0), "it takes two collections"
+    assert "system.cpu.utilization" in sink.metrics(1)
+    assert "hostmetrics/fast" not in {thread.name for thread in threading.enumerate()}
+    await receiver.stop(0)  # harmless when stopped
+
+
+async def test_the_receiver_sends_a_last_collection_when_it_is_stopped(sink: Any) -> None:
+    receiver = create("hostmetrics", config(sink.endpoint))
+    await receiver.start()
+    await asyncio.to_thread(sink.wait_for, 1)
+    await receiver.stop(60)
+    assert len(sink.requests) == 2
+
+
+async def test_stopping_does_not_wait_for_an_endpoint_that_is_silent(silent: str) -> None:
+    """The export under way would take an hour; that this test ends in time is what it is about."""
+    receiver = create("hostmetrics", config(silent, timeout="1h"))
+    await receiver.start()
+    await receiver.stop(0.1)
+
+
+def test_an_export_under_way_is_given_up_once_the_time_to_stop_is_over(silent: str) -> None:
+    emitter = Emitter(config(silent, timeout="1h"))
+    emitter.start()
+    emitter.stop(0.1)
+    emitter._thread.join(60)
+    assert not emitter._thread.is_alive()
+
+
+def test_collecting_goes_on_during_an_outage(sink: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "receivers.hostmetrics.sender")
+    sink.refusing = True
+    emitter = Emitter(config(sink.endpoint))
+    # Shorter than one may configure; the exporter keeps the timeout it was made with.
+    emitter._config = emitter._config.model_copy(update={"collection_interval": timedelta(milliseconds=10)})
+    emitter.start()
+    while not emitter._sender.failing:
+        time.sleep(0.01)
+    sink.refusing = False
+    sink.wait_for(2)
+    emitter.stop(60)
+    assert sum("cannot be sent" in message for message in caplog.messages) == 1
+    assert sum("again; " in message for message in caplog.messages) == 1
+
+
+async def test_nobody_listening_is_no_reason_not_to_start(closed: str) -> None:
+    receiver = create("hostmetrics", config(closed, timeout="100ms"))
+    await receiver.start()
+    await receiver.stop(60)
+
+
+async def test_a_destination_that_cannot_be_used_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
+    with pytest.raises(ValueError, match="carrier-pigeon"):
+        await create("hostmetrics", HostMetricsConfig()).start()
+
+
+def test_running_until_a_signal(sink: Any) -> None:
+    stop = threading.Event()
+    previous = signal.signal(signal.SIGUSR1, lambda *_: stop.set())
+    try:
+        # Sent from another thread, as the main one waits.
+        sender = threading.Thread(target=lambda: (sink.wait_for(1), os.kill(os.getpid(), signal.SIGUSR1)))
+        sender.start()
+        run_forever(config(sink.endpoint), stop)
+        sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert len(sink.requests) == 2
