@@ -12,10 +12,10 @@ import enum
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from opentelemetry.trace import Tracer
 from pydantic import SecretStr
@@ -27,7 +27,7 @@ from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.listeners import ListenerSettings, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
-from gateway.pipeline.spool import Spool
+from gateway.pipeline.spool import Spool, adopt, segments
 from gateway.telemetry import Destination, SelfTelemetry
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.otlp.config import OtlpReceiverConfig
@@ -59,7 +59,7 @@ def configured_dsn(config: Config) -> str | None:
 
 
 def needs_own_access(config: Config) -> bool:
-    """Tell whether the hub cannot reach its own listeners like a stranger: each asks for something, or speaks no gRPC."""
+    """Tell whether no listener is a way to the hub for itself: each asks for a token, speaks TLS, or is not gRPC."""
     names = [name for name in config.used_receivers if components.listens(name)]
     return bool(names) and not any(_open_grpc(config.receivers[name]) for name in names)
 
@@ -79,6 +79,7 @@ class Hub:
         own_access: OwnAccess | None = None,
     ) -> None:
         self._config = config
+        self._listens = self._stopped = False
         service = config.service
         self._own_access = own_access or (OwnAccess() if needs_own_access(config) else None)
         self._grace: timedelta = service.delivery.shutdown_grace
@@ -125,6 +126,8 @@ class Hub:
 
     def _own_destination(self) -> Destination | None:
         """Where this hub sends what it says of itself: through its own door, or through one that is open to all."""
+        if not self._listens:  # somebody else may, on that address
+            return None
         if self._own_access is not None:
             return Destination(f"http://{self._own_access.endpoint}", self._own_access.headers)
         for name, receiver in self._receivers.items():
@@ -166,6 +169,7 @@ class Hub:
             # Listeners first: emitters send to them.
             for receiver in sorted(self._receivers.values(), key=lambda each: not components.listens(each.name)):
                 await receiver.start()
+                self._listens = self._listens or components.listens(receiver.name)
         except BaseException:
             await self.stop()
             raise
@@ -173,8 +177,12 @@ class Hub:
     async def stop(self) -> None:
         """Stop everything within the configured grace.
 
-        Emitters flush, listeners take nothing new, what is in flight is stored and answered for, exporters end.
+        Emitters flush, listeners take nothing new, what is in flight is stored and answered for, exporters end. A
+        second call does nothing.
         """
+        if self._stopped:
+            return
+        self._stopped = True
         deadline = time.monotonic() + self._grace.total_seconds()
 
         def left(share: float = 1.0) -> float:
@@ -237,6 +245,20 @@ def make_delivery(
 def spool_directory(data_dir: Path, exporter: str) -> Path:
     """Return where an exporter's spools are: one directory in it for each worker."""
     return data_dir / "spool" / quote(exporter, safe="")
+
+
+def spools(data_dir: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the exporter's name and the directory of each spool there is."""
+    for exporter in sorted(spool_directory(data_dir, "").glob("*")):
+        for directory in sorted(path for path in exporter.glob("*") if path.name.isdecimal()):
+            yield unquote(exporter.name), directory
+
+
+def adopt_spools(data_dir: Path, workers: int) -> None:
+    """Give what the spools of former workers hold to the first one, when there are fewer workers than before."""
+    for name, directory in list(spools(data_dir)):
+        if int(directory.name) >= workers and segments(directory):
+            adopt(directory, spool_directory(data_dir, name) / "0")
 
 
 def dead_letter_directory(data_dir: Path, exporter: str) -> Path:

@@ -1,4 +1,4 @@
-"""THE registry: every receiver and exporter there is.
+"""THE registry: every receiver, exporter and extension there is.
 
 A new exporter is one new module plus one line here. Settings classes and factories are named rather than imported, so
 that checking a configuration loads nothing that it does not mention.
@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from gateway.pipeline import Consumer, Exporter, Receiver, Signal
+from gateway.pipeline.access import Authenticator, Authenticators
 from gateway.pipeline.settings import Settings
 
 Kind = TypeVar("Kind")
 
 ALL = frozenset(Signal)
 METRICS = frozenset({Signal.METRICS})
+NO_SIGNAL: frozenset[Signal] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Component(Generic[Kind]):
-    """A type of receiver or exporter.
+    """A type of receiver, exporter or extension.
 
     ``settings_path`` and ``factory_path`` are written ``package.module:name``; ``signals`` are those it can give or
     take; a receiver that ``listens`` is one that others send to.
@@ -50,6 +53,7 @@ class Registry:
 
     receivers: Mapping[str, Component[Receiver]] = field(default_factory=dict)
     exporters: Mapping[str, Component[Exporter]] = field(default_factory=dict)
+    extensions: Mapping[str, Component[Authenticator]] = field(default_factory=dict)
 
 
 COMPONENTS = Registry(
@@ -61,6 +65,9 @@ COMPONENTS = Registry(
     },
     exporters={
         "timescale": Component("exporters.timescale.config:TimescaleConfig", "exporters.timescale.factory:create"),
+    },
+    extensions={
+        "tokens": Component("gateway.auth.config:TokensConfig", "gateway.auth.factory:create", NO_SIGNAL),
     },
 )
 
@@ -75,17 +82,33 @@ def listens(name: str) -> bool:
     return COMPONENTS.receivers[type_of(name)].listens
 
 
-def create_receiver(name: str, settings: Settings, consumer: Consumer, *, reuse_port: bool = False) -> Receiver:
-    """Make the receiver of that name. With ``reuse_port`` several processes may listen on its addresses."""
+def create_receiver(
+    name: str,
+    settings: Settings,
+    consumer: Consumer,
+    *,
+    authenticators: Authenticators | None = None,
+    reuse_port: bool = False,
+) -> Receiver:
+    """Make the receiver of that name.
+
+    ``authenticators`` are those that its listeners may ask for. With ``reuse_port`` several processes may listen on its
+    addresses.
+    """
     component = COMPONENTS.receivers[type_of(name)]
     if component.listens:
-        return component.factory(name, settings, consumer, reuse_port=reuse_port)
+        return component.factory(name, settings, consumer, authenticators=authenticators, reuse_port=reuse_port)
     return component.factory(name, settings, consumer)
 
 
 def create_exporter(name: str, settings: Settings, embedded_dsn: str | None = None) -> Exporter:
     """Make the exporter of that name. ``embedded_dsn`` is the embedded PostgreSQL's, where it runs."""
     return COMPONENTS.exporters[type_of(name)].factory(name, settings, embedded_dsn)
+
+
+def create_extension(name: str, settings: Settings, data_dir: Path | None) -> Authenticator:
+    """Make the extension of that name. ``data_dir`` is where it keeps what it is not told to keep elsewhere."""
+    return COMPONENTS.extensions[type_of(name)].factory(settings, data_dir)
 
 
 def _imported(path: str) -> Any:

@@ -12,6 +12,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -29,32 +30,41 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import NoOpTracer, Tracer
+from opentelemetry.util.re import parse_env_headers
 
 from gateway import __version__
 from gateway.config import TelemetrySettings
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
-_HEADERS = ((OWN_TELEMETRY_HEADER, "true"),)
 _SCOPE = "obs_hub"
 
-Endpoint = Callable[[], str | None]
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to send, and the headers to send along, which may hold secrets."""
+
+    endpoint: str
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+Where = Callable[[], Destination | None]
 """Returns where to send, or None as long as that is not known: the gateway's receiver may still be starting."""
 
 
 class _Metrics(MetricExporter):
     """Sends metrics once it is known where to."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, where: Where) -> None:
         super().__init__()
-        self._endpoint = endpoint
+        self._where = where
         self._exporter: OTLPMetricExporter | None = None
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: object) -> MetricExportResult:
         if self._exporter is None:
-            endpoint = self._endpoint()
-            if endpoint is None:
+            to = self._where()
+            if to is None:
                 return MetricExportResult.SUCCESS
-            self._exporter = OTLPMetricExporter(endpoint, headers=_HEADERS)
+            self._exporter = OTLPMetricExporter(to.endpoint, headers=to.headers)
         return self._exporter.export(metrics_data, timeout_millis)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -68,16 +78,16 @@ class _Metrics(MetricExporter):
 class _Spans(SpanExporter):
     """Sends spans once it is known where to."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, where: Where) -> None:
+        self._where = where
         self._exporter: OTLPSpanExporter | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self._exporter is None:
-            endpoint = self._endpoint()
-            if endpoint is None:
+            to = self._where()
+            if to is None:
                 return SpanExportResult.SUCCESS
-            self._exporter = OTLPSpanExporter(endpoint, headers=_HEADERS)
+            self._exporter = OTLPSpanExporter(to.endpoint, headers=to.headers)
         return self._exporter.export(spans)
 
     def shutdown(self) -> None:
@@ -88,13 +98,13 @@ class _Spans(SpanExporter):
 class SelfTelemetry:
     """Owns the providers behind the gateway's meter and tracer.
 
-    ``own_endpoint`` is this gateway's own gRPC receiver, used unless the settings or the standard variable
+    ``own`` is this gateway's own gRPC receiver, used unless the settings or the standard variable
     ``OTEL_EXPORTER_OTLP_ENDPOINT`` name another.
     """
 
-    def __init__(self, settings: TelemetrySettings, own_endpoint: Endpoint) -> None:
-        def endpoint() -> str | None:
-            return settings.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or own_endpoint()
+    def __init__(self, settings: TelemetrySettings, own: Where) -> None:
+        def where() -> Destination | None:
+            return _marked(_elsewhere(settings) or own())
 
         resource = Resource.create(
             {
@@ -111,13 +121,13 @@ class SelfTelemetry:
         self.tracer: Tracer = NoOpTracer()
         if settings.metrics.enabled:
             milliseconds = settings.metrics.interval / timedelta(milliseconds=1)
-            reader = PeriodicExportingMetricReader(_Metrics(endpoint), milliseconds, min(milliseconds, 10_000))
+            reader = PeriodicExportingMetricReader(_Metrics(where), milliseconds, min(milliseconds, 10_000))
             self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
             self.meter = self._meters.get_meter(_SCOPE, __version__)
         if settings.traces.enabled:
             sampler = ParentBasedTraceIdRatio(settings.traces.sampling_ratio)
             self._tracers = TracerProvider(sampler, resource, shutdown_on_exit=False)
-            self._tracers.add_span_processor(BatchSpanProcessor(_Spans(endpoint)))
+            self._tracers.add_span_processor(BatchSpanProcessor(_Spans(where)))
             self.tracer = self._tracers.get_tracer(_SCOPE, __version__)
 
     def flush_and_stop(self, seconds: float) -> None:
@@ -134,3 +144,17 @@ class SelfTelemetry:
             self._tracers.shutdown()
         if self._meters is not None:
             self._meters.shutdown(round(seconds * 500))
+
+
+def _elsewhere(settings: TelemetrySettings) -> Destination | None:
+    """Return the endpoint that the settings or the standard variables name, with the headers meant for it."""
+    endpoint = settings.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint:
+        return None
+    headers = dict(parse_env_headers(os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", ""), liberal=True))
+    headers |= {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
+    return Destination(endpoint, headers)
+
+
+def _marked(to: Destination | None) -> Destination | None:
+    return to and replace(to, headers=to.headers | {OWN_TELEMETRY_HEADER: "true"})

@@ -28,6 +28,7 @@ _float8 = struct.Struct(">id").pack
 _length = struct.Struct(">i").pack
 _OID_INT8 = 20
 _OID_FLOAT8 = 701
+_FEW = 64
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "sample": (
@@ -115,12 +116,25 @@ def time_and_ns(unix_nano: int) -> tuple[bytes, bytes]:
 
 
 def _array(oid: int, kind: str, size: int, values: Sequence[float]) -> bytes:
-    if not values:
+    count = len(values)
+    if not count:
         content = struct.pack(">iii", 0, 0, oid)
     else:
-        items = [part for value in values for part in (size, value)]
-        content = struct.pack(f">iiiii{f'i{kind}' * len(values)}", 1, 0, oid, len(values), 1, *items)
+        content = struct.pack(">iiiii", 1, 0, oid, count, 1) + _items(kind, size, values)
     return _length(len(content)) + content
+
+
+def _items(kind: str, size: int, values: Sequence[float]) -> bytes:
+    if len(values) <= _FEW:
+        return struct.pack(f">{f'i{kind}' * len(values)}", *[part for value in values for part in (size, value)])
+    # `struct` keeps the last hundred formats, 64 bytes for each value: hundreds of MiB for arrays as long as a request.
+    items = np.empty(len(values), [("size", ">i4"), ("value", f">{kind}")])
+    items["size"] = size
+    try:
+        items["value"] = np.fromiter(values, kind, len(values))
+    except OverflowError as error:
+        raise struct.error(str(error)) from error
+    return items.tobytes()
 
 
 def int8_array(values: Sequence[int]) -> bytes:

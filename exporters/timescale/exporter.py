@@ -132,6 +132,8 @@ class TimescaleExporter:
                 _log.warning("%s: maintenance is put off: %s", self.name, _first_line(error))
             except (schema.SchemaError, layout.LayoutError) as error:
                 _log.error("%s: %s", self.name, error)
+            except Exception:  # a bug must not end maintenance for good: partitions would run out
+                _log.exception("%s: maintenance failed unexpectedly; it is tried again", self.name)
             await asyncio.sleep(pause)
 
     def _maintain_once(self, maintenance: Maintenance) -> limits.StoredSeries | None:

@@ -35,7 +35,9 @@ class Partition(NamedTuple):
 
 def existing(connection: Connection, table: str) -> list[Partition]:
     """Return the partitions of a table, oldest first."""
-    return [Partition(*row) for row in connection.execute(_BOUNDS.encode(), (table,))]
+    rows = connection.execute(_BOUNDS.encode(), (table,))
+    # One that is being dropped at this moment is still listed, without bounds.
+    return [Partition(name, lower, upper) for name, lower, upper in rows if lower is not None]
 
 
 def interval_of(at: datetime, interval: timedelta) -> int:

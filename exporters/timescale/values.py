@@ -48,8 +48,13 @@ def double_json(value: float) -> bytes:
     if value == 0 and math.copysign(1, value) < 0:
         return b'{"$double":"-0"}'
     text = repr(value)
-    # 1e+22 would come out of jsonb as 10000000000000000000000, an integer.
-    return (f"{value:.1f}" if "e+" in text else text).encode()
+    if "e+" in text:
+        # 1e+22 would come out of jsonb as 10000000000000000000000, an integer. The shortest digits that mean the same
+        # double, filled up with zeros, which jsonb does not store; all digits of 1e+308 would be 309.
+        mantissa, _, exponent = text.partition("e+")
+        whole, _, fraction = mantissa.partition(".")
+        text = f"{whole}{fraction:0<{int(exponent)}}.0"
+    return text.encode()
 
 
 def _array_json(value: common_pb2.ArrayValue) -> bytes:

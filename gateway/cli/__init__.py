@@ -19,13 +19,16 @@ _COMMANDS = {
     "query": "gateway.cli.query:query",
     "doctor": "gateway.cli.doctor:doctor",
     "config": "gateway.cli.config:config",
+    "token": "gateway.cli.token:token",
     "db": "gateway.cli.db:db",
+    "spool": "gateway.cli.spool:spool",
+    "dead-letter": "gateway.cli.dead_letter:dead_letter",
     "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
 }
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is needed: ``obs-hub --help`` need not load a database driver."""
+    """Imports a command when it is needed: none loads what only the others use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,9 +18,10 @@ from exporters.timescale import schema
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
 from gateway.assembly import configured_dsn
-from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
+from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
+from gateway.pipeline.listeners import listeners_in, split_endpoint
 
 _LOW_DISK = 2 * 2**30
 
@@ -36,11 +39,12 @@ class Finding:
 @click.command()
 @config_option
 @data_dir_option
-def doctor(config_path: Path | None, data_dir: Path | None) -> None:
+@token_option
+def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -> None:
     """Look at everything the hub needs and say what is wrong and what to do. Exits with 1 when something is."""
     config = load_config(config_path)
     failed = False
-    for finding in examine(config, DataDir.resolve(data_dir)):
+    for finding in examine(config, DataDir.resolve(data_dir), token):
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("--", "yellow")}[finding.ok]
         click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {finding.subject}: {finding.detail}")
         if finding.advice:
@@ -50,7 +54,7 @@ def doctor(config_path: Path | None, data_dir: Path | None) -> None:
         raise click.exceptions.Exit(1)
 
 
-def examine(config: Config, data_dir: DataDir) -> Iterator[Finding]:
+def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iterator[Finding]:
     """Look at configuration, data directory, listeners and store, in this order."""
     yield Finding(True, "configuration", f"{config.source or 'embedded defaults'}")
     for warning in config.warnings:
@@ -62,7 +66,7 @@ def examine(config: Config, data_dir: DataDir) -> Iterator[Finding]:
         yield from _examine_addresses(config)
     else:
         yield Finding(True, "hub", f"runs as process {running.pid}")
-        yield from _examine_listeners(running)
+        yield from _examine_listeners(config, running, token)
     yield from _examine_store(config, running)
 
 
@@ -92,12 +96,20 @@ def _examine_addresses(config: Config) -> Iterator[Finding]:
             yield Finding(True, f"address {address}", "free")
 
 
-def _examine_listeners(running: Running) -> Iterator[Finding]:
-    checks: dict[str, Callable[[str], str]] = {"grpc": _grpc_health, "http": _http_answer}
+def _examine_listeners(config: Config, running: Running, token: str | None) -> Iterator[Finding]:
+    certificates = {
+        f"{name} {place[-1]}": listener.tls.cert_file
+        for name, settings in config.receivers.items()
+        for place, listener in listeners_in(settings)
+        if listener.tls is not None
+    }
+    checks: dict[str, Callable[[str], str]] = {"grpc": _grpc_health, "http": partial(_http_answer, token=token)}
     for name, address in running.endpoints.items():
         check = checks.get(name.split()[-1])
         if check is None:
             continue
+        if (certificate := certificates.get(name)) is not None:
+            check = partial(_tls_answer, certificate=certificate)
         try:
             yield Finding(True, f"{name} on {address}", check(address))
         except Exception as error:
@@ -123,16 +135,42 @@ def _grpc_health(address: str) -> str:
     return "serving"
 
 
-def _http_answer(address: str) -> str:
+def _tls_answer(address: str, certificate: Path) -> str:
+    """Look whether the certificate presented is the one of the file; a client certificate may be asked for later."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3  # presents its certificate before it looks at the client's
+    host, port = split_endpoint(address)
+    with (
+        socket.create_connection((host or "127.0.0.1", port), timeout=5) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        presented = connection.getpeercert(binary_form=True)
+    text = certificate.read_text(encoding="utf-8")
+    end = "-----END CERTIFICATE-----"
+    expected = ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)])
+    if presented != expected:
+        raise OSError(f"presents another certificate than that of {certificate}")
+    return "serving by TLS"
+
+
+def _http_answer(address: str, token: str | None = None) -> str:
     """An empty export is valid, and stores nothing."""
     import http.client
 
     connection = http.client.HTTPConnection(address, timeout=5)
     try:
-        connection.request("POST", "/v1/logs", body=b"", headers={"Content-Type": "application/x-protobuf"})
+        headers = {"Content-Type": "application/x-protobuf"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        connection.request("POST", "/v1/logs", body=b"", headers=headers)
         status = connection.getresponse().status
     finally:
         connection.close()
+    if status == 401 and not token:
+        return "serving, and asks for a token (give one by OBSHUB_TOKEN to try it)"
     if status != 200:
         raise OSError(f"answers {status}")
     return "serving"

@@ -43,6 +43,25 @@ def dsn_option(function: _F) -> _F:
     )(function)
 
 
+def token_option(function: _F) -> _F:
+    """Add ``--token``."""
+    return click.option(
+        "--token",
+        envvar="OBSHUB_TOKEN",
+        help="Token for the gateway. Better in $OBSHUB_TOKEN: other users of this machine can see the options given.",
+    )(function)
+
+
+def ca_file_option(function: _F) -> _F:
+    """Add ``--ca-file``."""
+    return click.option(
+        "--ca-file",
+        envvar="OTEL_EXPORTER_OTLP_CERTIFICATE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="CA of the gateway's certificate, in PEM, for https:// endpoints. Default: the system's CAs.",
+    )(function)
+
+
 def load_config(config_path: Path | None) -> Config:
     """Load the configuration, or end with its errors, one a line."""
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import psycopg
@@ -37,8 +39,10 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
     obs-hub query --csv "SELECT * FROM spans WHERE duration_ms > 500" > slow.csv
     """
     try:
-        with psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection:
-            columns, rows = run_read_only(connection, sql.encode())
+        with (
+            psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection,
+            reading(connection, sql.encode()) as (columns, rows),
+        ):
             _PRINTERS[output or "table"](columns, rows)
     except BrokenPipeError:  # the reader has seen enough
         sys.stderr.close()
@@ -46,12 +50,13 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
         raise click.ClickException(_explain(error)) from error
 
 
-def run_read_only(
+@contextlib.contextmanager
+def reading(
     connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed
-) -> tuple[list[str], Iterator[Sequence[Any]]]:
+) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
     """Run one statement in a read-only transaction, as the reader role where it exists.
 
-    Returns the column names and the rows, which arrive as they are asked for.
+    Yields the column names and the rows, which arrive as they are asked for.
     """
     connection.execute("SET TRANSACTION READ ONLY")
     if connection.execute(
@@ -59,16 +64,19 @@ def run_read_only(
     ).fetchone():
         connection.execute(f"SET LOCAL ROLE {READER_ROLE}")
     cursor = connection.cursor()
-    rows = cursor.stream(statement)
-    first = next(rows, None)
-    columns = [column.name for column in cursor.description or ()]
+    # Until the stream is closed, the connection can do nothing else: not even end its transaction.
+    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
+        first = list(itertools.islice(rows, 1))
+        columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
+        yield columns, itertools.chain(first, rows)
 
-    def all_rows() -> Iterator[Sequence[Any]]:
-        if first is not None:
-            yield first
-            yield from rows
 
-    return columns, all_rows()
+def _columns(connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed) -> list[str]:
+    """Return the column names of a statement: a result without rows is streamed without them."""
+    server = connection.pgconn
+    server.prepare(b"", statement if isinstance(statement, bytes) else statement.as_bytes(connection))
+    described = server.describe_prepared(b"")
+    return [(described.fname(column) or b"").decode() for column in range(described.nfields)]
 
 
 def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
@@ -79,17 +87,18 @@ def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
     table = Table(header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    shown = 0
+    shown, more = 0, ""
     for row in rows:
         if shown == _MOST_ROWS:
-            table.caption = f"the first {_MOST_ROWS} rows; --csv and --json print all"
+            more = "the first "
             break
         table.add_row(*(Text(_short(value), justify=_side(value)) for value in row))
         shown += 1
     # A pipe has no width to fit into.
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     console.print(table)
-    console.print(f"({shown} row{'' if shown == 1 else 's'})", style="dim")
+    hint = "; --csv and --json print all" if more else ""
+    console.print(f"({more}{shown} row{'' if shown == 1 else 's'}{hint})", style="dim")
 
 
 def _print_csv(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:

@@ -20,8 +20,16 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from psycopg import sql
 
 from gateway import __version__
-from gateway.cli.options import config_option, data_dir_option, dsn_option, running_hub, store_dsn
-from gateway.cli.query import run_read_only
+from gateway.cli.options import (
+    ca_file_option,
+    config_option,
+    data_dir_option,
+    dsn_option,
+    running_hub,
+    store_dsn,
+    token_option,
+)
+from gateway.cli.query import reading
 
 _MARK = "obs_hub.synthetic.id"
 _F = Callable[..., None]
@@ -46,9 +54,13 @@ def _options(function: _F) -> _F:
         dsn_option,
         data_dir_option,
         config_option,
+        ca_file_option,
+        token_option,
         click.option("--no-confirm", is_flag=True, help="Do not look for the record in the store."),
         click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the store."),
-        click.option("--endpoint", help="OTLP/gRPC address. Default: the running hub's, or 127.0.0.1:4317."),
+        click.option(
+            "--endpoint", help="OTLP/gRPC address; with https:// by TLS. Default: the running hub's, or 127.0.0.1:4317."
+        ),
         click.option("--service", default="obs-hub-send", show_default=True, help="service.name of the sender."),
         click.option("-a", "--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="May be repeated."),
     ):
@@ -56,7 +68,7 @@ def _options(function: _F) -> _F:
     return function
 
 
-@send.command()
+@send.command(context_settings={"ignore_unknown_options": True})  # a negative value looks like an option
 @click.argument("name")
 @click.argument("value", type=float)
 @click.option("--unit", default="1", show_default=True, help="Unit in UCUM notation.")
@@ -177,14 +189,17 @@ def _deliver(service: str, request: Message, view: str, mark: str, options: dict
     endpoint = options["endpoint"] or _own_endpoint(options["data_dir"]) or "127.0.0.1:4317"
     began = time.perf_counter()
     try:
-        with grpc.insecure_channel(endpoint.removeprefix("http://")) as channel:
+        with _channel(endpoint, options["ca_file"]) as channel:
             export: Any = channel.unary_unary(f"/opentelemetry.proto.collector.{service}/Export")
-            export(request.SerializeToString(), timeout=options["timeout"])
+            metadata = _metadata(options["token"])
+            answer = export(request.SerializeToString(), timeout=options["timeout"], metadata=metadata)
     except grpc.RpcError as error:
         code = error.code().name
-        advice = " Start a gateway with `obs-hub up`, or name another --endpoint." if code == "UNAVAILABLE" else ""
+        advice = _ADVICE.get(code, "")
         raise click.ClickException(f"{endpoint} answers {code}: {error.details()}.{advice}") from error
     acknowledged = time.perf_counter()
+    if rejected := _rejected(answer):
+        raise click.ClickException(f"{endpoint} rejects the record: {rejected}")
     click.echo(f"acknowledged by {endpoint} after {(acknowledged - began) * 1000:.1f} ms")
     if options["no_confirm"]:
         return
@@ -193,6 +208,29 @@ def _deliver(service: str, request: Message, view: str, mark: str, options: dict
         raise click.ClickException(f"{_MARK} {mark} did not appear in {view} within {options['timeout']:g} s")
     click.echo(f"read back from {view} after {(time.perf_counter() - began) * 1000:.1f} ms")
     click.echo(f"its mark, among the attributes: {_MARK} = {mark}")
+
+
+_ADVICE = {
+    "UNAVAILABLE": " Start a gateway with `obs-hub up`, or name another --endpoint; with https:// when it speaks TLS.",
+    "UNAUTHENTICATED": " Give a token by OBSHUB_TOKEN or --token.",
+}
+
+
+def _channel(endpoint: str, ca_file: Path | None) -> grpc.Channel:
+    if endpoint.startswith("https://"):
+        roots = None if ca_file is None else ca_file.read_bytes()
+        return grpc.secure_channel(endpoint.removeprefix("https://"), grpc.ssl_channel_credentials(roots))
+    return grpc.insecure_channel(endpoint.removeprefix("http://"))
+
+
+def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def _rejected(answer: bytes) -> str:
+    """Return why a record was rejected. The answers of all three services are alike on the wire."""
+    partial = logs_service_pb2.ExportLogsServiceResponse.FromString(answer).partial_success
+    return partial.error_message if partial.rejected_log_records else ""
 
 
 def _own_endpoint(data_dir: Path | None) -> str | None:
@@ -208,8 +246,9 @@ def _found(dsn: str, view: str, mark: str, deadline: float) -> bool:
     try:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
             while True:
-                if list(run_read_only(connection, look)[1]):
-                    return True
+                with reading(connection, look) as (_, rows):
+                    if list(rows):
+                        return True
                 connection.rollback()
                 if time.perf_counter() >= deadline:
                     return False

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from exporters.timescale.layout import LayoutError
+from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.assembly import make_delivery, needs_embedded, spools
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
@@ -15,6 +17,7 @@ from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Record, scan, segments, status
 
 
@@ -49,7 +52,11 @@ def list_batches(data_dir: Path | None) -> None:
     """List the batches in each spool, oldest first. Some may have been delivered already."""
     for name, directory in spools(DataDir.resolve(data_dir).path):
         for path in segments(directory):
-            for item in scan(path.read_bytes()):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                continue  # delivered meanwhile
+            for item in scan(content):
                 if isinstance(item, Record):
                     batch = item.batch
                     at = datetime.fromtimestamp(batch.received_at / 1e9, UTC).isoformat(timespec="milliseconds")
@@ -80,7 +87,7 @@ def drain(config_path: Path | None, data_dir: Path | None) -> None:
             finally:
                 if postgres:
                     postgres.stop()
-    except (AlreadyRunningError, DataDirError, EmbeddedPostgresError) as error:
+    except (AlreadyRunningError, DataDirError, EmbeddedPostgresError, SchemaError, LayoutError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -89,12 +96,16 @@ async def _drain(config: Config, data_dir: Path, dsn: str | None) -> None:
     from opentelemetry.trace import NoOpTracer
 
     for name, directory in list(spools(data_dir)):
-        if name not in config.exporters:
-            raise click.ClickException(f"no exporter {name} is configured, but {directory} holds batches for it")
         if not status(directory).size:
             continue
+        if name not in config.exporters:
+            raise click.ClickException(f"no exporter {name} is configured, but {directory} holds batches for it")
+        settings = config.exporters[name]
+        assert isinstance(settings, ExporterSettings)
+        if not settings.spool.enabled:  # any more, that is
+            settings = settings.model_copy(update={"spool": settings.spool.model_copy(update={"enabled": True})})
         delivery = make_delivery(
-            name, config.exporters[name], dsn, data_dir, int(directory.name), Instruments(NoOpMeter("")), NoOpTracer()
+            name, settings, dsn, data_dir, int(directory.name), Instruments(NoOpMeter("")), NoOpTracer()
         )
         assert delivery.spool is not None
         await delivery.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.pipeline import Signal
+from gateway.pipeline.listeners import listeners_in
 from gateway.pipeline.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -36,9 +37,9 @@ _NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
 class Config:
     """A valid configuration, every default filled in.
 
-    ``receivers`` and ``exporters`` hold the settings of all that are defined, by name (``otlp`` or ``otlp/internal``);
-    `used_receivers` and `used_exporters` are those that a pipeline names. ``source`` is ``None`` for the embedded
-    default. ``secret_places`` are the values that came from a secret source.
+    ``receivers``, ``exporters`` and ``extensions`` hold the settings of all that are defined, by name (``otlp`` or
+    ``otlp/internal``); `used_receivers` and `used_exporters` are those that a pipeline names. ``source`` is ``None``
+    for the embedded default. ``secret_places`` are the values that came from a secret source.
     """
 
     receivers: dict[str, Settings]
@@ -47,6 +48,7 @@ class Config:
     source: Path | None = None
     warnings: tuple[Problem, ...] = ()
     secret_places: frozenset[Place] = frozenset()
+    extensions: dict[str, Settings] = field(default_factory=dict)
 
     @property
     def used_receivers(self) -> dict[str, frozenset[Signal]]:
@@ -83,12 +85,13 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
     _check_sections(document)
     receivers = _components(document, "receivers", registry.receivers)
     exporters = _components(document, "exporters", registry.exporters)
-    _components(document, "extensions", {})
+    extensions = _components(document, "extensions", registry.extensions)
     service = _service(document)
     _check_pipelines(document, "receivers", registry.receivers)
     _check_pipelines(document, "exporters", registry.exporters)
     if service is not None:
         _check_extensions(document, service)
+        _check_authenticators(document, "receivers", receivers, service)
     if document.problems or service is None:
         raise ConfigError(document.problems)
     config = Config(
@@ -97,6 +100,7 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
         service,
         source=path,
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
+        extensions=extensions,
     )
     return _with_warnings(config, document)
 
@@ -179,8 +183,29 @@ def _check_pipelines(document: Document, section: str, known: Mapping[str, Compo
 def _check_extensions(document: Document, service: ServiceSettings) -> None:
     defined = _section(document, "extensions")
     for index, name in enumerate(service.extensions):
-        if name not in defined:  # a defined one is a problem of its definition
-            document.complain(("service", "extensions", index), "there are no extensions yet")
+        place = ("service", "extensions", index)
+        if name not in defined:
+            shown = MASK if document.source_of(place) else name
+            hint = suggestion(name, defined) if defined else "; 'extensions' defines none"
+            document.complain(place, f"the extension '{shown}' is not defined under 'extensions'{hint}")
+        elif name in service.extensions[:index]:
+            document.complain(place, f"the extension '{name}' is named twice")
+
+
+def _check_authenticators(
+    document: Document, section: str, components: Mapping[str, Settings], service: ServiceSettings
+) -> None:
+    """Check that a listener asks for authentication by an extension that runs."""
+    for name, settings in components.items():
+        for inner, listener in listeners_in(settings):
+            if listener.auth is not None and (wanted := listener.auth.authenticator) not in service.extensions:
+                place = (section, name, *inner, "auth", "authenticator")
+                shown = MASK if document.source_of(place) else wanted
+                document.complain(
+                    place,
+                    f"the authenticator '{shown}' is not named in service.extensions"
+                    f"{suggestion(wanted, service.extensions)}",
+                )
 
 
 def _with_warnings(config: Config, document: Document) -> Config:
@@ -194,5 +219,10 @@ def _with_warnings(config: Config, document: Document) -> Config:
         )
         for name in defined
         if name not in used
+    ]
+    warnings += [
+        document.problem(("extensions", name), f"the extension '{name}' is not in service.extensions and will not run")
+        for name in config.extensions
+        if name not in config.service.extensions
     ]
     return replace(config, warnings=tuple(warnings))

@@ -18,7 +18,11 @@ _SUBSTITUTION = "Substitution"
 
 def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file, the settings of every component included."""
-    components: list[Component[Any]] = [*registry.receivers.values(), *registry.exporters.values()]
+    components: list[Component[Any]] = [
+        *registry.receivers.values(),
+        *registry.exporters.values(),
+        *registry.extensions.values(),
+    ]
     models: list[type[Settings]] = [ServiceSettings, *dict.fromkeys(one.settings for one in components)]
     references, definitions = models_json_schema(
         [(model, "validation") for model in models], schema_generator=_Generator
@@ -37,7 +41,9 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
         "properties": {
             "receivers": _section(registry.receivers, refs, "Where telemetry comes from."),
             "exporters": _section(registry.exporters, refs, "Where telemetry goes."),
-            "extensions": _section({}, refs, "There are none yet."),
+            "extensions": _section(
+                registry.extensions, refs, "What components need besides, such as who may use them."
+            ),
             "service": refs[ServiceSettings],
         },
         "required": ["service"],

@@ -28,6 +28,7 @@ def show(config: Config) -> str:
     effective = {
         "receivers": {name: _dump(settings) for name, settings in config.receivers.items()},
         "exporters": {name: _dump(settings) for name, settings in config.exporters.items()},
+        "extensions": {name: _dump(settings) for name, settings in config.extensions.items()},
         "service": _dump(config.service),
     }
     return yaml.safe_dump(_masked(effective, (), config), sort_keys=False, allow_unicode=True)

@@ -31,6 +31,7 @@ def reference(registry: Registry = COMPONENTS) -> str:
     parts = [
         *(_part(f"Receiver `{name}`", one.settings, one.signals) for name, one in registry.receivers.items()),
         *(_part(f"Exporter `{name}`", one.settings, one.signals) for name, one in registry.exporters.items()),
+        *(_part(f"Extension `{name}`", one.settings, one.signals) for name, one in registry.extensions.items()),
         _part("`service`", ServiceSettings, frozenset()),
     ]
     return "\n".join(parts)

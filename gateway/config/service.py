@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from gateway.pipeline import Signal
 from gateway.pipeline.settings import ByteSize, Duration, Settings
@@ -64,6 +64,8 @@ class TelemetrySettings(Settings):
     logs: OwnLogs = OwnLogs()
     endpoint: str | None = None
     """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: the gateway itself."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """What to send along to that endpoint, such as ``authorization``; never sent to the gateway itself."""
 
 
 class ServiceSettings(Settings):
@@ -72,6 +74,6 @@ class ServiceSettings(Settings):
     pipelines: dict[Signal, PipelineSettings] = Field(min_length=1)
     """The pipeline of each signal: ``metrics``, ``logs``, ``traces``. A signal without one is refused."""
     extensions: list[str] = Field(default_factory=list)
-    """Names of extensions that are defined under ``extensions``. There are none yet."""
+    """Names of extensions that are defined under ``extensions``. Only those run."""
     delivery: DeliverySettings = DeliverySettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -59,7 +59,7 @@ class DeadLetters:
         for path in sorted(self.directory.glob("*" + _ABOUT)):
             try:
                 yield _letter(path.stem, json.loads(path.read_text("utf-8")))
-            except (FileNotFoundError, ValueError, KeyError):
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
                 continue  # dropped meanwhile, or no letter of ours
 
     def find(self, name: str) -> DeadLetter | None:

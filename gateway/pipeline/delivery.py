@@ -122,8 +122,15 @@ class Delivery:
             return prepared
         crashpoint("after receive")
         if self.spool is not None and (self._circuit.open or not self.spool.empty):
-            await self._to_spool(self.spool, prepared)
-            return prepared
+            try:
+                await self._to_spool(self.spool, prepared)
+            except UnavailableError:
+                # A disk that takes nothing must not keep batches from a destination that answers again: with an empty
+                # spool there is no replay that would find out.
+                if self._circuit.pause or not self.spool.empty:
+                    raise
+            else:
+                return prepared
         if self._circuit.open and self._circuit.pause:
             raise UnavailableError(f"{self.exporter.name} does not take batches at the moment", self._circuit.pause)
         waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())

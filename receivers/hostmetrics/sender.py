@@ -112,7 +112,7 @@ class Sender:
         self._dropped += 1
         if self._dropped == 1:
             _log.warning(
-                "host metrics cannot be sent to %s: %s (collecting goes on; what is collected meanwhile is dropped)",
+                "host metrics cannot be sent to %s: %s (what is collected until that works again is dropped)",
                 self.destination.endpoint,
                 said[-1] if said else "no reason given",
             )

@@ -7,8 +7,9 @@
         protocols:
           grpc:
             endpoint: 0.0.0.0:4317
+            auth: {authenticator: tokens}
+            tls: {cert_file: /etc/obs-hub/tls.crt, key_file: /etc/obs-hub/tls.key}
           http:
-            endpoint: 0.0.0.0:4318
             cors: {allowed_origins: ["https://*.example.com"]}
 """
 
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from gateway.pipeline.listeners import Endpoint, ListenerSettings, TlsSettings
 from gateway.pipeline.settings import ByteSize, Settings
 
 OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
@@ -27,44 +29,11 @@ _MIB = 2**20
 _MAX_SIZE = 2**31 - 1
 """gRPC keeps message sizes in 32 signed bits; HTTP is bounded alike, so that one payload fits through either."""
 
-
-def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """Split ``host:port`` into its parts; ``[::1]:4317`` for IPv6, ``:4317`` (host ``""``) for every interface.
-
-    Raises `ValueError` with an example when it cannot.
-    """
-    host, colon, port = endpoint.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not (port.isascii() and port.isdigit() and int(port) <= 65535) or (":" in host and not bracketed):
-        raise ValueError("expected host:port such as 127.0.0.1:4317, [::1]:4317 or 0.0.0.0:4317")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def join_endpoint(host: str, port: int) -> str:
-    """Write a host and a port the way `split_endpoint` reads them."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _check_endpoint(endpoint: str) -> str:
-    split_endpoint(endpoint)
-    return endpoint
-
-
-Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
-"""An address to listen on, written ``host:port``. Port 0 takes any free port."""
-
 RequestSize = Annotated[ByteSize, Field(gt=0, le=_MAX_SIZE)]
 """The largest request taken, in bytes; written ``16MiB``."""
 
 
-class ListenerConfig(Settings):
-    """What every protocol's listener has."""
-
-    endpoint: Endpoint
-    """Where to listen: ``host:port``."""
-
-
-class GrpcConfig(ListenerConfig):
+class GrpcConfig(ListenerSettings):
     """OTLP over gRPC."""
 
     endpoint: Endpoint = "127.0.0.1:4317"
@@ -80,6 +49,15 @@ class GrpcConfig(ListenerConfig):
     refuses one beyond the limit (``UNAVAILABLE``, which clients retry).
     """
 
+    @field_validator("tls")
+    @classmethod
+    def _what_grpc_can(cls, tls: TlsSettings | None) -> TlsSettings | None:
+        if tls is not None and tls.min_version != "1.2":
+            raise ValueError(
+                "gRPC's library takes TLS 1.2 and 1.3 and cannot be told to take less; leave min_version at '1.2'"
+            )
+        return tls
+
 
 class CorsConfig(Settings):
     """Which web pages may send telemetry from a browser (cross-origin resource sharing)."""
@@ -94,7 +72,7 @@ class CorsConfig(Settings):
     """Seconds for which a browser remembers the answer to its preflight request."""
 
 
-class HttpConfig(ListenerConfig):
+class HttpConfig(ListenerSettings):
     """OTLP over HTTP: ``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``, as protobuf or JSON."""
 
     endpoint: Endpoint = "127.0.0.1:4318"

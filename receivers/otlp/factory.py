@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.pipeline import Consumer, Receiver
+from gateway.pipeline.access import Authenticator
+from gateway.pipeline.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.grpc_server import GrpcServer
 from receivers.otlp.http_server import HttpServer
 from receivers.otlp.receiver import OtlpReceiver, Server
 
 
-def create(name: str, config: OtlpReceiverConfig, consumer: Consumer, *, reuse_port: bool = False) -> Receiver:
+def create(
+    name: str,
+    config: OtlpReceiverConfig,
+    consumer: Consumer,
+    *,
+    authenticators: Mapping[str, Authenticator] | None = None,
+    reuse_port: bool = False,
+) -> Receiver:
     """Make the receiver ``name`` (such as ``otlp`` or ``otlp/internal``); nothing listens before its ``start``.
 
-    ``reuse_port`` lets several processes listen on the same ports (``SO_REUSEPORT``), the kernel spreading the
-    connections over them. Every one of them must ask for it.
+    ``authenticators`` holds those that the listeners may ask for, by name. ``reuse_port`` lets several processes listen
+    on the same ports (``SO_REUSEPORT``), the kernel spreading the connections over them. Every one of them must ask for
+    it.
     """
+
+    def wanted_by(listener: ListenerSettings) -> Authenticator | None:
+        # One that is missing must stop the start, not open the door.
+        return None if listener.auth is None else (authenticators or {})[listener.auth.authenticator]
+
     protocols = config.protocols
     setting = f"receivers.{name}.protocols"
     servers: list[Server] = []
-    if protocols.grpc is not None:
-        servers.append(GrpcServer(f"{setting}.grpc", protocols.grpc, consumer, reuse_port=reuse_port))
-    if protocols.http is not None:
-        servers.append(HttpServer(f"{setting}.http", protocols.http, consumer, reuse_port=reuse_port))
+    if (grpc := protocols.grpc) is not None:
+        servers.append(GrpcServer(f"{setting}.grpc", grpc, consumer, wanted_by(grpc), reuse_port=reuse_port))
+    if (http := protocols.http) is not None:
+        servers.append(HttpServer(f"{setting}.http", http, consumer, wanted_by(http), reuse_port=reuse_port))
     return OtlpReceiver(name, servers)

@@ -7,15 +7,20 @@ request is never parsed here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn, cast
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from gateway.pipeline import Batch, Consumer
-from receivers.otlp.config import OWN_TELEMETRY_HEADER, GrpcConfig, join_endpoint, split_endpoint
+from gateway.pipeline import Batch, Consumer, MalformedPayloadError
+from gateway.pipeline.access import Authenticator, Scope, UnauthenticatedError, reason_of
+from gateway.pipeline.certificates import Certificates, Loaded
+from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from receivers.otlp.config import OWN_TELEMETRY_HEADER, GrpcConfig
 from receivers.otlp.listen import bind, cannot_listen
 from receivers.otlp.refusal import Refusal, refusal_of
 from receivers.otlp.services import SERVICES, Service
@@ -44,10 +49,19 @@ class GrpcServer:
 
     protocol = "grpc"
 
-    def __init__(self, setting: str, config: GrpcConfig, consumer: Consumer, *, reuse_port: bool) -> None:
+    def __init__(
+        self,
+        setting: str,
+        config: GrpcConfig,
+        consumer: Consumer,
+        authenticator: Authenticator | None = None,
+        *,
+        reuse_port: bool,
+    ) -> None:
         self._setting = setting
         self._config = config
         self._consumer = consumer
+        self._authenticator = authenticator
         self._reuse_port = reuse_port
         self._health = _Health()
         self._server: grpc.aio.Server | None = None
@@ -55,8 +69,10 @@ class GrpcServer:
         self.endpoint: str = config.endpoint
 
     async def bind(self) -> None:
-        """Take the address. Raises `OSError` when it cannot be had."""
+        """Take the address. Raises `OSError` when it cannot be had, or the certificates cannot be used."""
         host, port = split_endpoint(self._config.endpoint)
+        tls = self._config.tls
+        credentials = None if tls is None else _credentials(Certificates(f"{self._setting}.tls", tls))
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", int(self._reuse_port)),
@@ -67,7 +83,12 @@ class GrpcServer:
         )
         server.add_generic_rpc_handlers((*map(self._export_handler, SERVICES.values()), self._health.handler()))
         try:
-            bound = server.add_insecure_port(join_endpoint(host or "::", port))
+            address = join_endpoint(host or "::", port)
+            bound = (
+                server.add_insecure_port(address)
+                if credentials is None
+                else server.add_secure_port(address, credentials)
+            )
         except RuntimeError as error:
             raise cannot_listen(await self._why_not_bound(), self._config.endpoint, self._setting) from error
         self._server = server
@@ -93,7 +114,9 @@ class GrpcServer:
         await server.stop(grace)
 
     def _export_handler(self, service: Service) -> grpc.GenericRpcHandler:
-        async def export(payload: bytes, context: _Context) -> bytes:
+        authenticator = self._authenticator
+
+        async def answer(payload: bytes, context: _Context) -> bytes:
             own_telemetry = any(key == OWN_TELEMETRY_HEADER for key, _ in context.invocation_metadata() or ())
             try:
                 outcome = await self._consumer.accept(Batch.of(service.signal, payload, own_telemetry=own_telemetry))
@@ -101,9 +124,29 @@ class GrpcServer:
                 await _abort(context, refusal_of(error, service.signal))
             return service.answer(outcome).SerializeToString()
 
-        return grpc.method_handlers_generic_handler(
-            service.grpc_name, {"Export": grpc.unary_unary_rpc_method_handler(export)}
+        async def authenticate_and_answer(_: object, context: _Context) -> bytes:
+            assert authenticator is not None
+            with contextlib.ExitStack() as held:
+                try:
+                    authorization = _authorization(context)
+                    grant = authenticator.authenticate(authorization, _host(context.peer()), Scope.INGEST)
+                    payload = await context.read()
+                    if payload is grpc.aio.EOF:
+                        raise MalformedPayloadError("the call carries no request")
+                    held.enter_context(grant.hold(len(payload)))
+                except Exception as error:  # an authenticator that fails lets nobody in
+                    self._consumer.refuse(service.signal, reason_of(error))
+                    await _abort(context, refusal_of(error, service.signal))
+                return await answer(payload, context)
+
+        # A unary handler is called once the request has been received whole; a stream handler reads it when it wants
+        # to. On the wire both are one request and one response.
+        handler: grpc.RpcMethodHandler[Any, Any] = (
+            grpc.unary_unary_rpc_method_handler(answer)
+            if authenticator is None
+            else grpc.stream_unary_rpc_method_handler(authenticate_and_answer)
         )
+        return grpc.method_handlers_generic_handler(service.grpc_name, {"Export": handler})
 
     async def _why_not_bound(self) -> OSError:
         # gRPC does not say why; taking the address ourselves does.
@@ -123,6 +166,40 @@ async def _abort(context: _Context, refusal: Refusal) -> NoReturn:
         refusal.message,
         trailing_metadata=((_STATUS_DETAILS, refusal.status().SerializeToString()),),
     )
+
+
+def _authorization(context: _Context) -> str | None:
+    values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    if len(values) > 1:
+        raise UnauthenticatedError("the request has several authorization headers; send one", presented=True)
+    return str(values[0]) if values else None
+
+
+def _host(peer: str) -> str:
+    """Return the address in gRPC's word for a peer, such as ``ipv4:127.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000``."""
+    return unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Make credentials that follow the certificates: gRPC asks for them at every handshake."""
+    in_use = certificates.current()
+    require_client = in_use.client_ca is not None
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal in_use
+        current = certificates.current()
+        if current is in_use:
+            return None
+        in_use = current
+        return _configuration(current)
+
+    # The types do not say that None stands for "as before".
+    fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", changed)
+    return grpc.dynamic_ssl_server_credentials(_configuration(in_use), fetch, require_client)
+
+
+def _configuration(loaded: Loaded) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(loaded.key, loaded.certificate)], loaded.client_ca)
 
 
 class _Health:

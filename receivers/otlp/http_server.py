@@ -25,8 +25,11 @@ from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.pipeline import Batch, Consumer, MalformedPayloadError
+from gateway.pipeline.access import Authenticator, PermissionDeniedError, Scope, UnauthenticatedError, reason_of
+from gateway.pipeline.certificates import Certificates
+from gateway.pipeline.listeners import join_endpoint, split_endpoint
 from receivers.otlp import compression
-from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig, join_endpoint, split_endpoint
+from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
 from receivers.otlp.listen import bind, cannot_listen
 from receivers.otlp.otlp_json import to_protobuf
 from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
@@ -73,10 +76,19 @@ class HttpServer:
 
     protocol = "http"
 
-    def __init__(self, setting: str, config: HttpConfig, consumer: Consumer, *, reuse_port: bool) -> None:
+    def __init__(
+        self,
+        setting: str,
+        config: HttpConfig,
+        consumer: Consumer,
+        authenticator: Authenticator | None = None,
+        *,
+        reuse_port: bool,
+    ) -> None:
         self._setting = setting
         self._config = config
-        self._app = create_app(setting, config, consumer)
+        self._app = create_app(setting, config, consumer, authenticator)
+        self._certificates: Certificates | None = None
         self._reuse_port = reuse_port
         self._sockets: list[socket.socket] = []
         self._server: _EmbeddedServer | None = None
@@ -84,7 +96,9 @@ class HttpServer:
         self.endpoint: str = config.endpoint
 
     async def bind(self) -> None:
-        """Take the address. Raises `OSError` when it cannot be had."""
+        """Take the address. Raises `OSError` when it cannot be had, or the certificates cannot be used."""
+        if self._config.tls is not None:
+            self._certificates = Certificates(f"{self._setting}.tls", self._config.tls)
         try:
             self._sockets = await bind(self._config.endpoint, reuse_port=self._reuse_port)
         except OSError as error:
@@ -94,19 +108,21 @@ class HttpServer:
 
     async def serve(self) -> None:
         """Begin to answer requests."""
-        self._server = _EmbeddedServer(
-            uvicorn.Config(
-                self._app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            )
+        config = uvicorn.Config(
+            self._app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
+        if self._certificates is not None:
+            config.load()  # would make a context of files, which it never reads again
+            config.ssl = self._certificates.server_context()
+        self._server = _EmbeddedServer(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets), name=f"{self._setting} server")
         started = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
@@ -161,12 +177,14 @@ class _EmbeddedServer(uvicorn.Server):
         self.ready.set()
 
 
-def create_app(setting: str, config: HttpConfig, consumer: Consumer) -> Litestar:
+def create_app(
+    setting: str, config: HttpConfig, consumer: Consumer, authenticator: Authenticator | None = None
+) -> Litestar:
     """Make the application: one POST route for each signal, and every error as a ``google.rpc.Status``."""
+    limit_setting, limit = f"{setting}.max_request_body_size", config.max_request_body_size
     return Litestar(
         route_handlers=[
-            _Export(service, f"{setting}.max_request_body_size", config.max_request_body_size, consumer).route()
-            for service in SERVICES.values()
+            _Export(service, limit_setting, limit, consumer, authenticator).route() for service in SERVICES.values()
         ],
         exception_handlers={HTTPException: _answer_http_exception},
         cors_config=_cors(config.cors),
@@ -200,22 +218,44 @@ class _RequestError(Exception):
 class _Export:
     """Answers one signal's export requests."""
 
-    def __init__(self, service: Service, limit_setting: str, limit: int, consumer: Consumer) -> None:
+    def __init__(
+        self,
+        service: Service,
+        limit_setting: str,
+        limit: int,
+        consumer: Consumer,
+        authenticator: Authenticator | None,
+    ) -> None:
         self._service = service
         self._limit_setting = limit_setting
         self._limit = limit
         self._consumer = consumer
+        self._authenticator = authenticator
 
     def route(self) -> HTTPRouteHandler:
         @post(self._service.http_path, status_code=HTTPStatus.OK, name=f"export {self._service.signal}")
         async def export(request: _Request) -> Response[bytes]:
             try:
-                return await self._answer(request)
+                if self._authenticator is None:
+                    return await self._answer(request)
+                return await self._authenticate_and_answer(request, self._authenticator)
             except asyncio.CancelledError:
                 # Only the server's `stop` cancels a request, after the grace period.
                 return _refuse(request, unavailable("the gateway is shutting down; please retry"))
 
         return export
+
+    async def _authenticate_and_answer(self, request: _Request, authenticator: Authenticator) -> Response[bytes]:
+        signal = self._service.signal
+        try:
+            peer = request.client.host if request.client else ""
+            grant = authenticator.authenticate(_authorization(request), peer, Scope.INGEST)
+            # A body of unknown length is counted as the longest there may be.
+            with grant.hold(_announced(request, self._limit)):
+                return await self._answer(request)
+        except Exception as error:  # an authenticator that fails lets nobody in
+            self._consumer.refuse(signal, reason_of(error))
+            return _refuse(request, refusal_of(error, signal), _challenge(error))
 
     async def _answer(self, request: _Request) -> Response[bytes]:
         signal = self._service.signal
@@ -260,8 +300,7 @@ class _Export:
             raise _RequestError("malformed", malformed(str(error))) from error
 
     async def _read(self, request: _Request) -> bytes:
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._limit:
+        if _announced(request, 0) > self._limit:
             raise self._too_large()
         chunks: list[bytes] = []
         size = 0
@@ -287,6 +326,33 @@ class _Export:
         )
         refusal = Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         return _RequestError("too_large", refusal)
+
+
+def _announced(request: _Request, otherwise: int) -> int:
+    """Return the length that the body is said to have."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else otherwise
+
+
+def _authorization(request: _Request) -> str | None:
+    values = request.headers.getall("authorization", [])
+    if len(values) > 1:
+        raise UnauthenticatedError("the request has several authorization headers; send one", presented=True)
+    return values[0] if values else None
+
+
+def _challenge(error: Exception) -> dict[str, str]:
+    """Return the headers by which HTTP clients are asked for a token (RFC 6750, 3)."""
+    match error:
+        case UnauthenticatedError(presented=False):
+            return {"www-authenticate": 'Bearer realm="obs-hub"'}
+        case UnauthenticatedError():
+            return {"www-authenticate": 'Bearer realm="obs-hub", error="invalid_token"'}
+        case PermissionDeniedError():
+            challenge = f'Bearer realm="obs-hub", error="insufficient_scope", scope="{Scope.INGEST}"'
+            return {"www-authenticate": challenge}
+        case _:
+            return {}
 
 
 def _unsupported(reason: str, message: str, headers: Mapping[str, str] | None = None) -> _RequestError:

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 
-from receivers.otlp.config import split_endpoint
+from gateway.pipeline.listeners import split_endpoint
 
 _BACKLOG = 2048
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)

@@ -16,6 +16,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline import MalformedPayloadError, OverloadedError, RefusedError, Signal, UnavailableError
+from gateway.pipeline.access import PermissionDeniedError, UnauthenticatedError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class Refusal:
 
 
 def refusal_of(error: Exception, signal: Signal) -> Refusal:
-    """Translate what `Consumer.accept` raised.
+    """Translate what `Consumer.accept` or an authenticator raised.
 
     An error nobody foresaw is a bug of the gateway. It is logged with its traceback and answered like an outage:
     clients retry that, and a bug must not make them drop telemetry. Its text stays here, for it may hold secrets.
@@ -57,6 +58,10 @@ def refusal_of(error: Exception, signal: Signal) -> Refusal:
     match error:
         case MalformedPayloadError() | RefusedError():
             return malformed(str(error))
+        case UnauthenticatedError():
+            return Refusal(HTTPStatus.UNAUTHORIZED, grpc.StatusCode.UNAUTHENTICATED, _clip(str(error)))
+        case PermissionDeniedError():
+            return Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, _clip(str(error)))
         case OverloadedError():
             return Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,

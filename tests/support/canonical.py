@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -26,7 +26,7 @@ def canonical(request: Request) -> Request:
     """
     resource_field = request.DESCRIPTOR.fields[0].name
     scope_field, record_field = _CONTAINERS[resource_field]
-    result = type(request)()
+    result: Any = type(request)()
     resources: dict[bytes, Any] = {}
     scopes: dict[tuple[bytes, bytes], Any] = {}
     metrics: dict[tuple[bytes, bytes, bytes], Any] = {}
@@ -62,7 +62,7 @@ def canonical(request: Request) -> Request:
             _sort(getattr(scope, record_field))
         _sort(getattr(owner, scope_field))
     _sort(getattr(result, resource_field))
-    return result
+    return cast("Request", result)
 
 
 def content(message: Any) -> bytes:

@@ -20,7 +20,7 @@ from gateway.config import Config, PipelineSettings, ServiceSettings, TelemetryS
 from gateway.pipeline import Signal
 from receivers.otlp.config import OtlpReceiverConfig
 
-_METHODS = {
+_METHODS: dict[str, tuple[str, Any]] = {
     "metrics": (
         "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         ExportMetricsServiceResponse,
@@ -39,7 +39,7 @@ class Client:
     def send(self, signal: str, payload: bytes) -> Any:
         """Send a serialized request; return what the hub rejected of it. Raises `grpc.RpcError`."""
         path, response = _METHODS[signal]
-        call = self._channel.unary_unary(path, response_deserializer=response.FromString)
+        call: Any = self._channel.unary_unary(path, response_deserializer=response.FromString)
         return call(payload, timeout=60).partial_success
 
 

@@ -166,7 +166,7 @@ exemplars = _with_value(
     span_id=ids,
     trace_id=ids,
 )
-_some_exemplars = st.just([]) | st.lists(exemplars, max_size=2)
+_some_exemplars: Strategy[list[Exemplar]] = st.just([]) | st.lists(exemplars, max_size=2)
 _point: dict[str, Strategy[Any]] = {
     "attributes": attributes,
     "start_time_unix_nano": any_times,
@@ -243,7 +243,7 @@ def points_of(request: ExportMetricsServiceRequest) -> Iterable[tuple[Metric, An
     for resource_metrics in request.resource_metrics:
         for scope_metrics in resource_metrics.scope_metrics:
             for metric in scope_metrics.metrics:
-                for point in getattr(metric, metric.WhichOneof("data")).data_points:
+                for point in getattr(metric, metric.WhichOneof("data") or "").data_points:
                     yield metric, point
 
 

@@ -52,7 +52,8 @@ class Record:
 class Damage:
     """Bytes of a segment, from ``start`` to ``end``, that are no record.
 
-    ``torn`` is true when nothing intact follows: what a crash in the middle of a write leaves.
+    ``torn`` is true for an incomplete record with nothing intact behind it: what a crash in the middle of a write
+    leaves.
     """
 
     start: int
@@ -81,10 +82,9 @@ def scan(data: bytes, start: int = 0) -> Iterator[Record | Damage]:
             yield record
             offset = record.end
             continue
-        following = _next_record(data, offset + 1)
-        end = len(data) if following is None else following
-        yield Damage(offset, end, torn=following is None)
-        offset = end
+        damage = _damage_at(data, offset)
+        yield damage
+        offset = damage.end
 
 
 def _record_at(data: bytes, offset: int) -> Record | None:
@@ -102,17 +102,30 @@ def _record_at(data: bytes, offset: int) -> Record | None:
     return Record(Batch(signal, data[offset + HEADER_SIZE : end], digest, bool(own_telemetry), received_at), end)
 
 
-def _next_record(data: bytes, offset: int) -> int | None:
-    """Return the offset of the first intact record from an offset on.
+def _damage_at(data: bytes, offset: int) -> Damage:
+    """Return how far damage reaches: to the first intact record behind it.
 
-    A payload may be full of marks, each followed by a length to check; there is a bound to what is tried.
+    Where the damaged record's own length leads to an intact one, that is it. Otherwise it is searched for. A payload
+    may be full of marks, each followed by a length to check, so there is a bound to what is tried.
     """
-    budget = _SEARCH_BYTES
-    while budget > 0 and (offset := data.find(MARK, offset)) >= 0:
-        if _record_at(data, offset) is not None:
-            return offset
-        if len(data) - offset >= HEADER_SIZE:
-            length: int = _HEADER.unpack_from(data, offset)[1]
-            budget -= HEADER_SIZE + (length if offset + HEADER_SIZE + length <= len(data) else 0)
-        offset += 1
-    return None
+    own_end = _end_at(data, offset)
+    if own_end is not None and _record_at(data, own_end) is not None:
+        return Damage(offset, own_end, torn=False)
+    budget, at = _SEARCH_BYTES, offset
+    while (at := data.find(MARK, at + 1)) >= 0:
+        if budget < 0:
+            return Damage(offset, len(data), torn=False)
+        end = _end_at(data, at)
+        budget -= HEADER_SIZE + (end - at if end is not None else 0)
+        if end is not None and _record_at(data, at) is not None:
+            return Damage(offset, at, torn=False)
+    return Damage(offset, len(data), torn=own_end is None)
+
+
+def _end_at(data: bytes, offset: int) -> int | None:
+    """Return where a record ends by its own account, or None when there is no mark or too little data."""
+    if len(data) - offset < HEADER_SIZE:
+        return None
+    mark, length, _ = _HEADER.unpack_from(data, offset)
+    end: int = offset + HEADER_SIZE + length
+    return end if mark == MARK and end <= len(data) else None

@@ -76,6 +76,9 @@ class Spool:
         self._claimed = 0  # bytes of appends that are not on disk yet
         self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
         self._appending: asyncio.Task[None] | None = None
+        self._reported: set[str] = set()
+        self._found = False
+        self._thread_ended = False
         self.damaged = 0
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -102,20 +105,28 @@ class Spool:
         """Finish the appends under way and close the files."""
         if self._appending is not None:
             await self._appending
-        await self._in_thread(self._close_file)
-        self._thread.shutdown()
+        if not self._thread_ended:
+            await self._in_thread(self._finish)
+            self._thread_ended = True
+            self._thread.shutdown()
+
+    def _finish(self) -> None:
+        if self._segments:
+            self._trim()
+        self._close_file()
 
     def _find(self) -> None:
         try:
             paths = segments(self.directory)
             self._segments = [_Segment(path, path.stat().st_size) for path in paths]
-            cursor = self._read_cursor()
+            cursor = _read_cursor(self.directory)
         except OSError as error:
             _log.error("the spool %s cannot be read: %s", self.directory, error)
             return
+        self._found = True
         if self._segments and cursor is not None and cursor[0] == self._segments[0].path.name:
-            self._offset = min(cursor[1], self._segments[0].end)
-        self._number = int(paths[-1].stem) if paths else 0
+            self._offset = _boundary(self._segments[0], cursor[1])
+        self._number = _last_number(self.directory)
         self._size = sum(segment.end for segment in self._segments)
         if self._size:
             _log.info("the spool %s holds %d bytes from an earlier run", self.directory, self._size)
@@ -150,8 +161,12 @@ class Spool:
             sizes = sum(record_size(batch) for batch, _ in taken)
             try:
                 await self._in_thread(lambda: self._write([batch for batch, _ in taken]))  # noqa: B023 - awaited here
-            except OSError as error:
-                refusal = UnavailableError(f"the spool cannot be written: {error.strerror or error}", retry_after=5)
+            except Exception as error:
+                # Whatever it is, those who wait must hear of it.
+                if not isinstance(error, OSError):
+                    _log.exception("the spool %s cannot be written", self.directory)
+                why = getattr(error, "strerror", None) or error
+                refusal = UnavailableError(f"the spool cannot be written: {why}", retry_after=5)
                 for _, done in taken:
                     done.set_exception(refusal)
             else:
@@ -162,6 +177,8 @@ class Spool:
 
     def _write(self, batches: Sequence[Batch]) -> None:
         """Write records and make them durable, or leave the segment as it was."""
+        if not self._found:
+            self._find()  # a directory that could not be read at the start
         data = b"".join(map(encode, batches))
         try:
             file = self._open_for(len(data))
@@ -219,7 +236,8 @@ class Spool:
     async def read(self, most_bytes: int) -> tuple[list[Batch], Callable[[], None]]:
         """Return the oldest batches, about as many bytes as asked for, at least one; and what to call once taken.
 
-        What is damaged is set aside, logged and counted in ``damaged``. An empty list: there is nothing to read.
+        What is damaged is set aside, logged and counted in ``damaged``. An empty list: there is nothing to read. Raises
+        `UnavailableError` when the disk cannot be read at the moment.
         """
         while not self.empty:
             chunk = await self._in_thread(lambda: self._read(most_bytes))
@@ -248,8 +266,15 @@ class Spool:
         try:
             data = _read_file(segment.path, self._offset, end)
         except OSError as error:
+            if error.errno not in (errno.EIO, errno.ENOENT):
+                # Too many open files, say: that passes, and what passes must not cost a segment.
+                raise UnavailableError(f"the spool cannot be read: {error.strerror}", retry_after=1) from error
             self.damaged += 1
-            _log.error("the spool segment %s cannot be read and is skipped: %s", segment.path, error)
+            _log.error("the spool segment %s cannot be read and is set aside: %s", segment.path, error)
+            with contextlib.suppress(OSError):
+                folder = self.directory / _DAMAGED
+                folder.mkdir(exist_ok=True)
+                segment.path.rename(folder / segment.path.name)
             chunk.offset = end
             return chunk
         size = 0
@@ -267,12 +292,18 @@ class Spool:
             size += len(item.batch.payload)
             chunk.offset = self._offset + item.end
         if len(data) < end - self._offset and not chunk.batches:
-            chunk.offset = end  # the file is shorter than what was written to it
+            chunk.offset = end
+            if not data:
+                self.damaged += 1
+                _log.error("the spool segment %s is shorter than what was written to it", segment.path)
         return chunk
 
     def _set_aside(self, segment: _Segment, data: bytes, damage: Damage) -> None:
         """Keep damaged bytes for a person to look at. A torn end is what a crash leaves, and was not acknowledged."""
         where = f"{segment.path} at {self._offset + damage.start}"
+        if where in self._reported:
+            return  # read again, because what was read with it was not taken
+        self._reported.add(where)
         appended_to = self._file is not None and segment is self._segments[-1]
         if damage.torn and not appended_to:
             _log.warning("cut off %d bytes that a crash left at the end of %s", damage.end - damage.start, where)
@@ -293,9 +324,10 @@ class Spool:
             crashpoint("before spool truncate")
             with contextlib.suppress(OSError):
                 segment.path.unlink(missing_ok=True)
+            # In this order, because `empty` is asked from another thread.
+            self._offset = 0
             self._segments.pop(0)
             self._size -= segment.end
-            self._offset = 0
         self._write_cursor()
 
     def _write_cursor(self) -> None:
@@ -308,27 +340,47 @@ class Spool:
             fresh.write_text(f"{self._segments[0].path.name} {self._offset}\n", "ascii")
             fresh.replace(path)
 
-    def _read_cursor(self) -> tuple[str, int] | None:
-        try:
-            name, offset = (self.directory / _CURSOR).read_text("ascii").split()
-            return name, int(offset)
-        except (OSError, ValueError):
-            return None
-
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
 def segments(directory: Path) -> list[Path]:
     """Return the segment files of a spool directory, oldest first."""
-    return sorted(directory.glob(f"*{_SUFFIX}"))
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX and path.stem.isdecimal())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read_cursor(directory: Path) -> tuple[str, int] | None:
+    try:
+        name, offset = (directory / _CURSOR).read_text("ascii").split()
+        return name, int(offset)
+    except (OSError, ValueError):
+        return None
+
+
+def _last_number(directory: Path) -> int:
+    """Return the highest number in use. A cursor that outlived its segment must not be taken for a newer one's."""
+    cursor = _read_cursor(directory)
+    stems = [path.stem for path in segments(directory)] + ([cursor[0].removesuffix(_SUFFIX)] if cursor else [])
+    return max((int(stem) for stem in stems if stem.isdecimal()), default=0)
+
+
+def _boundary(segment: _Segment, offset: int) -> int:
+    """Return where to read on: at the offset if a record ends there, else at the start; twice is better than never."""
+    try:
+        data = _read_file(segment.path, 0, segment.end)
+    except OSError:
+        return 0
+    ends = (item.end for item in scan(data))
+    return offset if offset in ends else 0
 
 
 def adopt(source: Path, target: Path) -> None:
     """Move the segments of a spool that nobody will open behind those of another. Neither may be open."""
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    there = segments(target)
-    number = int(there[-1].stem) if there else 0
+    number = _last_number(target)
     for path in segments(source):
         number += 1
         path.rename(target / f"{number:016d}{_SUFFIX}")

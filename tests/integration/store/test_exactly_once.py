@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, running_pipeline, store
 from tests.support.telemetry import gauge, logs, now, spans
 
-BATCHES = {"metrics": gauge, "logs": lambda: logs("a"), "traces": lambda: spans("a")}
+BATCHES: dict[str, Callable[[], Batch]] = {"metrics": gauge, "logs": lambda: logs("a"), "traces": lambda: spans("a")}
 TABLES = {"metrics": "sample", "logs": "log", "traces": "span"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from exporters.timescale.layout import FACTS, ROLLUPS
+from exporters.timescale.partitions import existing
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans
@@ -83,6 +84,18 @@ async def test_a_partition_that_was_dropped_is_made_again_when_rows_need_it(nati
         native_database.run(f"DROP TABLE log_p{day(-5):%Y%m%d}_0000")
         assert await store(exporter, logs("second", at=at)) == [True]
     assert native_database.run("SELECT body FROM log") == [("second",)]
+
+
+async def test_a_partition_that_is_being_dropped_is_not_counted(native_database: Database) -> None:
+    """Another gateway may drop one between the look into the catalogue and the question for its bounds."""
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, logs("old", at=now() - 5 * DAY))
+    old = f"log_p{day(-5):%Y%m%d}_0000"
+    with native_database.connect() as reader, reader.transaction():
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1")
+        native_database.run(f"DROP TABLE {old}")
+        assert [partition.lower for partition in existing(reader, "log")] == [day(n) for n in range(3)]
 
 
 async def test_a_changed_interval_applies_to_the_partitions_made_from_then_on(native_database: Database) -> None:

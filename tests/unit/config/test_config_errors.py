@@ -93,9 +93,12 @@ def test_a_pipeline_must_exist(problems_of: Problems) -> None:
     assert "the section 'service' is required" in problems_of(GOOD, "")[0]
 
 
-def test_naming_an_extension_is_a_mistake_while_there_are_none(problems_of: Problems) -> None:
+def test_an_extension_that_is_named_must_be_defined(problems_of: Problems) -> None:
     service = "service:\n  extensions: [zpages]\n  pipelines: {logs: {receivers: [otlp], exporters: [store]}}\n"
-    assert problems_of(GOOD, service) == ["hub.yaml:4: service.extensions[0]: there are no extensions yet"]
+    assert problems_of(GOOD, service) == [
+        "hub.yaml:4: service.extensions[0]: "
+        "the extension 'zpages' is not defined under 'extensions'; 'extensions' defines none"
+    ]
 
 
 @pytest.mark.parametrize(

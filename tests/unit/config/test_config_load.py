@@ -155,7 +155,11 @@ def test_a_component_is_made_by_the_factory_of_its_type() -> None:
 
 def test_every_setting_is_in_the_reference() -> None:
     text = DOCUMENT.read_text()
-    components: list[Component[Any]] = [*COMPONENTS.receivers.values(), *COMPONENTS.exporters.values()]
+    components: list[Component[Any]] = [
+        *COMPONENTS.receivers.values(),
+        *COMPONENTS.exporters.values(),
+        *COMPONENTS.extensions.values(),
+    ]
     for component in components:
         for path, _ in settings_of(component.settings):
             assert f"`{path}`" in text, "run python -m gateway.config.reference docs/configuration.md"

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from receivers.otlp.config import OtlpReceiverConfig, join_endpoint, split_endpoint
+from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from receivers.otlp.config import OtlpReceiverConfig
 
 
 def read(**settings: Any) -> OtlpReceiverConfig:
@@ -36,7 +37,11 @@ def test_serving_nothing_is_an_error() -> None:
 
 
 def test_settings_survive_being_written_and_read() -> None:
-    for config in (read(), read(protocols={"grpc": {"endpoint": "[::]:1"}}), read(protocols={"http": None})):
+    for config in (
+        read(),
+        read(protocols={"grpc": {"endpoint": "[::]:1", "insecure": True}}),
+        read(protocols={"http": None}),
+    ):
         assert OtlpReceiverConfig.model_validate_json(config.model_dump_json()) == config
 
 

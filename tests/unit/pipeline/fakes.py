@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader
@@ -23,6 +24,7 @@ from gateway.pipeline import (
     RefusedError,
     Signal,
 )
+from gateway.pipeline.settings import ExporterSettings, RetrySettings
 
 
 def batch(text: str, signal: Signal = Signal.LOGS, *, own_telemetry: bool = False) -> Batch:
@@ -96,7 +98,9 @@ class Telemetry:
         self.instruments = Instruments(MeterProvider([self._reader]).get_meter("test"))
 
     def delivery(self, exporter: FakeExporter) -> Delivery:
-        return Delivery(exporter, self.instruments, self.tracer)
+        """The delivery to an exporter, which is tried again at once when it failed. There is no spool."""
+        at_once = RetrySettings(initial_interval=timedelta(), max_interval=timedelta())
+        return Delivery(exporter, self.instruments, self.tracer, settings=ExporterSettings(retry_on_failure=at_once))
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -116,9 +120,7 @@ class Telemetry:
     def is_histogram(self, name: str) -> bool:
         return any(isinstance(metric.data, Histogram) for metric in self._metrics(name))
 
-    def _points(
-        self, name: str, read: Callable[[object], float]
-    ) -> list[tuple[Mapping[str, object], float]]:
+    def _points(self, name: str, read: Callable[[object], float]) -> list[tuple[Mapping[str, object], float]]:
         return [
             (dict(point.attributes or {}), read(point))
             for metric in self._metrics(name)
@@ -139,7 +141,7 @@ class Telemetry:
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks run until something holds."""
     async with asyncio.timeout(30):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - every turn of the loop must be looked at
             await asyncio.sleep(0)
 
 

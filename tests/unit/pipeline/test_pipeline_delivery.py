@@ -41,7 +41,7 @@ async def test_a_batch_is_acknowledged_after_its_commit_and_not_before(start: St
     await settle()
     assert not sent.done()
     exporter.gate.set()
-    assert (await sent).batch == batch("a")
+    assert (await sent).batch.payload == b"a"
     assert exporter.stored == ["a"]
 
 
@@ -109,9 +109,7 @@ async def test_the_bad_one_is_found_by_halves(start: Start) -> None:
 
 async def test_several_bad_batches_are_refused_each_with_its_own_error(start: Start) -> None:
     exporter = FakeExporter()
-    results = await asyncio.gather(
-        *send(await start(exporter), "bad 1", "a", "b", "bad 2"), return_exceptions=True
-    )
+    results = await asyncio.gather(*send(await start(exporter), "bad 1", "a", "b", "bad 2"), return_exceptions=True)
     assert [isinstance(one, RefusedError) for one in results] == [True, False, False, True]
     assert {str(one) for one in results if isinstance(one, RefusedError)} == {"1 batches with a bad record among them"}
     assert exporter.stored == ["a", "b"]
@@ -134,14 +132,28 @@ async def test_when_the_destination_fails_in_the_middle_of_splitting_what_is_sto
 
 async def test_while_the_destination_is_unavailable_all_keep_their_batches_and_nothing_is_split(start: Start) -> None:
     exporter = FakeExporter()
-    exporter.error = UnavailableError("PostgreSQL is restarting", retry_after=7)
+    exporter.error = UnavailableError("PostgreSQL is restarting", retry_after=0)
     delivery = await start(exporter)
     results = await asyncio.gather(*send(delivery, "a", "b"), return_exceptions=True)
     assert [str(one) for one in results] == ["PostgreSQL is restarting"] * 2
-    assert [one.retry_after for one in results if isinstance(one, UnavailableError)] == [7, 7]
+    assert all(isinstance(one, UnavailableError) for one in results)
     assert exporter.commits == [["a", "b"]]
     exporter.error = None
     assert await answers(send(delivery, "a", "b")) == ["ok", "ok"]
+
+
+async def test_until_the_destination_is_due_again_it_is_left_alone_and_senders_hear_how_long(start: Start) -> None:
+    exporter = FakeExporter()
+    exporter.error = UnavailableError("PostgreSQL is restarting", retry_after=3600)
+    delivery = await start(exporter)
+    with pytest.raises(UnavailableError, match="restarting") as caught:
+        await delivery.deliver(batch("a"))
+    assert caught.value.retry_after == 3600
+    with pytest.raises(UnavailableError, match="fake does not take batches at the moment") as caught:
+        await delivery.deliver(batch("a"))
+    assert caught.value.retry_after > 60
+    assert exporter.commits == [["a"]]
+    assert delivery.circuit_open
 
 
 class _WrongCount(FakeExporter):

@@ -56,9 +56,7 @@ async def test_what_the_destination_already_had_is_a_duplicate_and_accepted_all_
     assert telemetry.values("obs_hub.records.accepted") == {("logs",): 6}
 
 
-async def test_rejected_records_are_counted_apart_from_those_that_were_kept(
-    start: Start, telemetry: Telemetry
-) -> None:
+async def test_rejected_records_are_counted_apart_from_those_that_were_kept(start: Start, telemetry: Telemetry) -> None:
     exporter = FakeExporter()
     exporter.outcomes["1 2"] = Outcome(5, "5 log records rejected")
     await (await pipeline_to(start, telemetry, exporter)).accept(batch("1 2"))

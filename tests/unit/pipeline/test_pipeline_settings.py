@@ -35,7 +35,8 @@ def test_durations_are_written_as_the_collector_writes_them(text: str, expected:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "15", 15, 1.5, "s", "15 s", "1h 30m", "-5s", "5S", "5y", "1h30", "ten seconds", "9" * 30 + "d", None, True]
+    "value",
+    ["", "15", 15, 1.5, "s", "15 s", "1h 30m", "-5s", "5S", "5y", "1h30", "ten seconds", "9" * 30 + "d", None, True],
 )
 def test_what_is_no_duration_is_answered_with_an_example(value: object) -> None:
     with pytest.raises(ValueError, match="expected a duration such as 15s, 1h30m or 30d"):

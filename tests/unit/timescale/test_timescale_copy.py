@@ -47,7 +47,7 @@ def copied(connection: psycopg.Connection[Any], fields: list[bytes]) -> tuple[An
     connection.execute("TRUNCATE copied")
     with connection.cursor().copy("COPY copied FROM STDIN (FORMAT binary)") as stream:
         stream.write(HEADER + struct.pack(">h", len(fields)) + b"".join(fields) + TRAILER)
-    row = connection.cursor(binary=True).execute("SELECT * FROM copied").fetchone()
+    row: tuple[Any, ...] | None = connection.cursor(binary=True).execute("SELECT * FROM copied").fetchone()
     assert row is not None
     return row
 

@@ -1,0 +1,17 @@
+"""How the assembly makes the extension ``tokens``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.auth.authenticator import TokenAuthenticator
+from gateway.auth.config import TokensConfig
+from gateway.auth.limits import Failures
+from gateway.auth.token_file import TokenFile, WatchedTokens
+from gateway.pipeline.access import Authenticator
+
+
+def create(config: TokensConfig, data_dir: Path | None) -> Authenticator:
+    """Make the authenticator. The file is first read when somebody asks to be let in."""
+    failures = Failures(config.failures.limit, config.failures.window.total_seconds())
+    return TokenAuthenticator(WatchedTokens(TokenFile(config.path(data_dir))), failures)

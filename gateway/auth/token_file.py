@@ -1,0 +1,189 @@
+"""The file that the tokens are kept in, hashed.
+
+It is written by ``obs-hub token`` and read by the gateway, which looks now and then whether it has changed. It is
+replaced as a whole: whoever reads sees it before or after a change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+from pydantic import Field, ValidationError, field_validator
+
+from gateway.auth.token import Token
+from gateway.pipeline.settings import Settings
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks whether the file has changed: so long at most a revoked token still works."""
+
+_MAX_BYTES = 16 * 2**20
+
+
+class TokenFileError(Exception):
+    """The file cannot be used. The message says which, why, and what to do."""
+
+
+class UnknownTokenError(TokenFileError):
+    """There is no token of that id."""
+
+
+class _Content(Settings):
+    version: int = Field(default=1, ge=1, le=1)
+    tokens: tuple[Token, ...] = ()
+
+    @field_validator("tokens")
+    @classmethod
+    def _told_apart(cls, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+        if len({token.id for token in tokens}) < len(tokens):
+            raise ValueError("two tokens have the same id")
+        return tokens
+
+
+class TokenFile:
+    """The tokens in one file, to list and to change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> tuple[Token, ...]:
+        """Return the tokens; none when there is no file. Raises `TokenFileError` when it cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                # The gateway lets in whom the file names, so whoever may write it decides that.
+                if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
+                    raise TokenFileError(f"{self.path} can be written by everybody; `chmod o-w` it, and look into it")
+                text = file.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise TokenFileError(f"{self.path} cannot be read: {error.strerror}") from None
+        if len(text) > _MAX_BYTES:
+            raise TokenFileError(f"{self.path} is larger than {_MAX_BYTES >> 20} MiB; it is no file of tokens")
+        try:
+            return _Content.model_validate_json(text).tokens
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise TokenFileError(
+                f"{self.path} is damaged ({where}: {first['msg']}); restore it, or remove it and make new tokens"
+            ) from None
+
+    def add(self, token: Token) -> None:
+        """Add a token. Raises `TokenFileError`."""
+        with self._locked():
+            self._write((*self.read(), token))
+
+    def revoke(self, identity: str) -> Token:
+        """Remove a token and return it. Raises `UnknownTokenError` when there is none of that id."""
+        with self._locked():
+            tokens = self.read()
+            for token in tokens:
+                if token.id == identity:
+                    self._write(tuple(one for one in tokens if one is not token))
+                    return token
+        raise UnknownTokenError(f"{self.path} has no token of the id {identity!r}; `obs-hub token list` shows them")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the file against other changes. The lock is a file of its own, for this one is replaced."""
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, tokens: tuple[Token, ...]) -> None:
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        try:
+            fresh.unlink(missing_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(_Content(tokens=tokens).model_dump_json(indent=2, exclude_none=True) + "\n")
+                _give_to_owner(file.fileno(), self.path)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> TokenFileError:
+        return TokenFileError(f"{self.path} cannot be written: {error.strerror}; run as the user that runs the hub")
+
+
+class WatchedTokens:
+    """The tokens as the gateway sees them, by id: read again when the file has changed.
+
+    A file that cannot be read changes nothing and is logged, once for each change; one that is gone holds no tokens.
+    """
+
+    def __init__(self, file: TokenFile, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = file
+        self._clock = clock
+        self._looked = -_LOOK_EVERY
+        self._seen: tuple[int, ...] | None = ()
+        self._tokens: dict[str, Token] = {}
+
+    def get(self, identity: str) -> Token | None:
+        """Return the token of that id."""
+        now = self._clock()
+        if now - self._looked >= _LOOK_EVERY:
+            self._looked = now
+            self._refresh()
+        return self._tokens.get(identity)
+
+    def _refresh(self) -> None:
+        signature = self._signature()
+        if signature == self._seen:
+            return
+        self._seen = signature
+        try:
+            tokens = self._file.read()
+        except TokenFileError as error:
+            _log.error("the tokens are not read again; those before stay valid", reason=str(error))
+            return
+        self._tokens = {token.id: token for token in tokens}
+        if signature is None:
+            _log.warning("there is no file of tokens: nobody is let in", file=str(self._file.path))
+        else:
+            _log.info("tokens read", file=str(self._file.path), tokens=len(tokens))
+
+    def _signature(self) -> tuple[int, ...] | None:
+        try:
+            found = self._file.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return (0,)
+        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+
+
+def _give_to_owner(descriptor: int, path: Path) -> None:
+    """Give a file that root makes to the user whose file it replaces, or whose folder it lies in.
+
+    Otherwise a token made by root would lock out the hub, which runs as another user.
+    """
+    if os.geteuid() != 0:
+        return
+    model = path if path.exists() else path.parent
+    owner = model.stat()
+    os.fchown(descriptor, owner.st_uid, owner.st_gid)

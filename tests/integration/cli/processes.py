@@ -1,0 +1,250 @@
+"""The hub as its users run it: processes of their own, started and ended with signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import yaml
+
+from gateway.datadir import DataDir, Running, read_running
+
+ROOT = Path(__file__).parents[3]
+PATIENCE = 120.0
+"""Seconds after which a test gives up on what should have happened long ago."""
+
+_T = TypeVar("_T")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without anything that a hub listens to, and with the given variables."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OBSHUB_", "OTEL_"))}
+    return kept | {"NO_COLOR": "1", "COLUMNS": "200"} | variables
+
+
+def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment(**variables),
+        timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that the kernel gives to no outgoing connection meanwhile."""
+    while True:
+        port = random.randint(20_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def config_text(
+    *,
+    grpc: int = 0,
+    http: int = 0,
+    timescale: dict[str, object] | None = None,
+    service: dict[str, object] | None = None,
+    receivers: dict[str, object] | None = None,
+) -> str:
+    """A configuration file: OTLP on loopback, all signals into the store, no telemetry of its own unless asked for."""
+    silent = {"metrics": {"enabled": False}, "traces": {"enabled": False}}
+    more = receivers or {}
+    return yaml.safe_dump(
+        {
+            "receivers": {
+                "otlp": {
+                    "protocols": {
+                        "grpc": {"endpoint": f"127.0.0.1:{grpc}"},
+                        "http": {"endpoint": f"127.0.0.1:{http}"},
+                    }
+                },
+                **more,
+            },
+            "exporters": {"timescale": timescale},
+            "service": {
+                "pipelines": {
+                    "metrics": {"receivers": ["otlp", *more], "exporters": ["timescale"]},
+                    "logs": {"receivers": ["otlp"], "exporters": ["timescale"]},
+                    "traces": {"receivers": ["otlp"], "exporters": ["timescale"]},
+                },
+                "telemetry": silent,
+                **(service or {}),
+            },
+        }
+    )
+
+
+class HubProcess:
+    """``obs-hub serve`` (or ``up``) in a process of its own.
+
+    What it writes is kept in files in its folder, so that nothing blocks and all can be read at any time.
+    """
+
+    def __init__(
+        self, folder: Path, config: str | None, *options: str, command: str = "serve", **variables: str
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.config_file = folder / "hub.yaml"
+        arguments = [command, "--data-dir", str(self.data_dir), *options]
+        if config is not None:
+            self.config_file.write_text(config)
+            arguments += ["--config", str(self.config_file)]
+        with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=ROOT,
+                env=environment(**variables),
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text()
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The structured log so far."""
+        return [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    @property
+    def postgres(self) -> psutil.Process | None:
+        """The embedded PostgreSQL of this hub, while it runs."""
+        with suppress(OSError, ValueError, IndexError, psutil.Error):
+            pid = int((self.data_dir / "postgres/data/postmaster.pid").read_text().splitlines()[0])
+            process = psutil.Process(pid)
+            if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+    @property
+    def running(self) -> Running:
+        """What the hub says of itself."""
+        found = read_running(DataDir(self.data_dir))
+        assert found is not None, self.stderr
+        return found
+
+    @property
+    def dsn(self) -> str:
+        assert self.running.dsn is not None
+        return self.running.dsn
+
+    @property
+    def grpc(self) -> str:
+        return self.running.endpoints["otlp grpc"]
+
+    def until_ready(self) -> HubProcess:
+        """Wait until the hub says that it is ready."""
+        self.until(lambda: "ready: " in self.stderr or "Ctrl-C stops the hub" in self.stdout)
+        return self
+
+    def until(self, condition: Callable[[], _T]) -> _T:
+        """Wait until something holds that needs this hub to run."""
+        deadline = time.monotonic() + PATIENCE
+        while not (result := condition()):
+            assert self.process.poll() is None, f"the hub ended with {self.process.returncode}:\n{self.stderr}"
+            assert time.monotonic() < deadline, f"it did not come true:\n{self.stderr}"
+            time.sleep(0.02)
+        return result
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit code."""
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def end(self) -> None:
+        """End whatever this hub has left running, for the end of a test."""
+        children = []
+        if self.process.poll() is None:
+            with suppress(psutil.Error):
+                children = psutil.Process(self.pid).children()
+            self.signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        postgres = self.postgres
+        for left in (*children, *([postgres] if postgres else ())):
+            with suppress(psutil.Error):
+                left.send_signal(signal.SIGQUIT)
+                left.wait(PATIENCE)
+
+
+def until(condition: Callable[[], _T]) -> _T:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+    return result
+
+
+class Hubs:
+    """Starts hubs, each on a folder of its own or on that of an earlier one, and ends them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[HubProcess] = []
+
+    def start(
+        self, config: str | None, *options: str, name: str = "hub", command: str = "serve", **variables: str
+    ) -> HubProcess:
+        """Start a hub, and do not wait for it."""
+        hub = HubProcess(self.folder / name, config, *options, command=command, **variables)
+        self._started.append(hub)
+        return hub
+
+    def end(self) -> None:
+        for hub in self._started:
+            hub.end()
+
+
+@contextmanager
+def hubs() -> Iterator[Hubs]:
+    """Hubs, for the length of a block."""
+    # Not under pytest's own directory: nobody else may enter that, and PostgreSQL may run as another user.
+    folder = Path(tempfile.mkdtemp(prefix="obs-hub-cli-"))
+    started = Hubs(folder)
+    try:
+        yield started
+    finally:
+        started.end()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""Dead letters: kept whole, with the reason, once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.pipeline import Batch, Signal
+from gateway.pipeline.dead_letters import DeadLetters
+from tests.unit.spool.conftest import batch
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> DeadLetters:
+    return DeadLetters(tmp_path / "dead-letter" / "timescale")
+
+
+def test_a_letter_holds_the_batch_as_it_came_and_why_it_was_refused(letters: DeadLetters) -> None:
+    refused = Batch.of(Signal.TRACES, os.urandom(1000))
+    letter = letters.keep(refused, "it breaks a constraint")
+    (found,) = letters
+    assert found == letter
+    assert (found.signal, found.reason, found.size) == (Signal.TRACES, "it breaks a constraint", 1000)
+    assert letters.batch(found) == refused
+
+
+def test_the_same_batch_twice_is_one_letter_with_the_latest_reason(letters: DeadLetters) -> None:
+    refused = batch(1)
+    letters.keep(refused, "first")
+    letters.keep(refused, "second")
+    assert [letter.reason for letter in letters] == ["second"]
+
+
+def test_letters_are_listed_oldest_first_and_found_by_the_beginning_of_the_name(letters: DeadLetters) -> None:
+    kept = [letters.keep(batch(number), "no") for number in range(3)]
+    assert list(letters) == sorted(kept, key=lambda letter: letter.received_at)
+    assert letters.find(kept[1].name) == kept[1]
+    assert letters.find("0") is None, "more than one begins so"
+    assert letters.find("x") is None
+
+
+def test_a_dropped_letter_leaves_nothing(letters: DeadLetters) -> None:
+    letters.drop(letters.keep(batch(1), "no"))
+    assert list(letters) == []
+    assert list(letters.directory.iterdir()) == []
+
+
+def test_no_folder_is_no_letters(letters: DeadLetters) -> None:
+    assert list(letters) == []
+    assert letters.find("a") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b'{"signal": "smells"}', b"\xff"])
+def test_what_is_no_letter_is_passed_over(letters: DeadLetters, content: bytes) -> None:
+    kept = letters.keep(batch(1), "no")
+    (letters.directory / "stray.json").write_bytes(content)
+    assert list(letters) == [kept]
+
+
+def test_a_payload_that_a_crash_left_without_its_reason_is_no_letter_and_is_completed_by_the_next_try(
+    letters: DeadLetters,
+) -> None:
+    refused = batch(1)
+    letter = letters.keep(refused, "no")
+    (letters.directory / f"{letter.name}.json").unlink()
+    assert list(letters) == []
+    letters.keep(refused, "no")
+    assert len(list(letters)) == 1
