@@ -146,14 +146,16 @@ class Hub:
         )
 
     def _directed(self, settings: Settings) -> Settings:
-        """Return an emitter's settings, sending to this hub by its own door where nothing names another endpoint."""
+        """Return an emitter's settings, sending to this hub where nothing names another endpoint."""
         if (
-            self._own_access is None
-            or not isinstance(settings, HostMetricsConfig)
+            not isinstance(settings, HostMetricsConfig)
             or settings.endpoint
             or any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "METRICS_"))
         ):
             return settings
+        if self._own_access is None:
+            endpoint = _open_grpc_endpoint(self._config)
+            return settings.model_copy(update={"endpoint": endpoint, "protocol": "grpc"}) if endpoint else settings
         headers = {name: SecretStr(value) for name, value in self._own_access.headers.items()}
         return settings.model_copy(
             update={"endpoint": f"http://{self._own_access.endpoint}", "protocol": "grpc", "headers": headers}
@@ -213,13 +215,22 @@ class Hub:
             _log.exception("%s failed", what)
 
 
-def _open_grpc(settings: Settings) -> bool:
-    """Tell whether a receiver has a gRPC listener that takes telemetry from everybody who reaches it."""
+def _open_grpc(settings: Settings) -> ListenerSettings | None:
+    """Return the gRPC listener of a receiver that takes telemetry from everybody who reaches it, if it has one."""
+    for place, listener in listeners_in(settings):
+        if place[-1:] == ("grpc",) and listener.auth is None and listener.tls is None:
+            return listener
+    return None
 
-    def is_open(listener: ListenerSettings) -> bool:
-        return listener.auth is None and listener.tls is None
 
-    return any(place[-1:] == ("grpc",) and is_open(listener) for place, listener in listeners_in(settings))
+def _open_grpc_endpoint(config: Config) -> str | None:
+    """Return where such a listener of this configuration is reached from this machine, if there is one."""
+    for name in config.used_receivers:
+        listener = _open_grpc(config.receivers[name])
+        if listener is not None:
+            host, _, port = listener.endpoint.rpartition(":")
+            return f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}"  # noqa: S104 - not to listen
+    return None
 
 
 def make_delivery(

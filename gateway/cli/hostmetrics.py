@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 
 from gateway import logs
 from gateway.cli.options import config_option, load_config
@@ -31,7 +32,10 @@ def hostmetrics(once: bool, endpoint: str | None, config_path: Path | None) -> N
         (each for each in config.receivers.values() if isinstance(each, HostMetricsConfig)), HostMetricsConfig()
     )
     if endpoint:
-        settings = settings.model_copy(update={"endpoint": endpoint})
+        try:
+            settings = HostMetricsConfig.model_validate(settings.model_dump() | {"endpoint": endpoint})
+        except ValidationError as error:
+            raise click.BadParameter(error.errors()[0]["msg"], param_hint="--endpoint") from error
     if once:
         if not run_once(settings):
             raise click.ClickException("the metrics were not accepted; the log above says why")

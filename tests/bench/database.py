@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,18 @@ from exporters.timescale import layout, schema
 from exporters.timescale.connections import Connections
 from gateway.pipeline import Signal
 
+_SPOOL_TIMEOUT = 30.0
+_POLL = 0.2
+
 TABLES = {Signal.METRICS: "sample", Signal.TRACES: "span", Signal.LOGS: "log"}
 
 _OWN = "SELECT id FROM resource WHERE service_name = 'obs-hub'"
-"""The gateway's telemetry about itself is stored beside the load, and not counted."""
-_OWN_ROWS = {
-    Signal.METRICS: f"SELECT count(*) FROM sample WHERE series_id IN (SELECT id FROM series WHERE resource_id IN ({_OWN}))",
-    Signal.TRACES: f"SELECT count(*) FROM span WHERE resource_id IN ({_OWN})",
-    Signal.LOGS: f"SELECT count(*) FROM log WHERE resource_id IN ({_OWN})",
+_IS_OWN = {
+    Signal.METRICS: f"series_id IN (SELECT id FROM series WHERE resource_id IN ({_OWN}))",
+    Signal.TRACES: f"resource_id IN ({_OWN})",
+    Signal.LOGS: f"resource_id IN ({_OWN})",
 }
+"""Tells the gateway's telemetry about itself, which is stored beside the load."""
 
 
 @contextlib.contextmanager
@@ -65,7 +69,7 @@ class Commits:
     @property
     def batches_per_transaction(self) -> float:
         """How many batches one transaction had on average."""
-        return self.batches / self.transactions
+        return self.batches / max(self.transactions, 1)
 
 
 class Store:
@@ -82,17 +86,27 @@ class Store:
 
     def rows(self, signal: Signal) -> int:
         """Count the rows of a signal, the gateway's telemetry about itself left out."""
-        return int(self._one(f"SELECT count(*) FROM {TABLES[signal]}")) - int(self._one(_OWN_ROWS[signal]))
+        # One statement, one snapshot: the gateway's own telemetry may come in at any moment.
+        return self._number(f"SELECT count(*) FILTER (WHERE NOT {_IS_OWN[signal]}) FROM {TABLES[signal]}")
 
     def size(self) -> int:
         """Return the size of the whole database in bytes, indexes and dimensions included."""
-        return int(self._one("SELECT pg_database_size(current_database())"))
+        return self._number("SELECT pg_database_size(current_database())")
 
     def commits(self, digests: Sequence[bytes]) -> Commits:
-        """Return how the gateway has committed the batches with these digests, from its receipts."""
+        """Return how the gateway has committed the batches with these digests, from its receipts.
+
+        Waits a while for batches that are acknowledged and not committed yet, because a spool holds them.
+        """
         query = "SELECT received_at, count(*) FROM receipt WHERE digest = ANY(%s) GROUP BY 1 ORDER BY 1"
-        found = self._connection.execute(query, ([uuid.UUID(bytes=each) for each in digests],)).fetchall()
-        batches = sum(count for _, count in found)
+        parameters = ([uuid.UUID(bytes=each) for each in digests],)
+        deadline = time.monotonic() + _SPOOL_TIMEOUT
+        while True:
+            found = self._connection.execute(query, parameters).fetchall()
+            batches = sum(count for _, count in found)
+            if batches >= len(digests) or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL)
         if len(found) < 2:
             return Commits(len(found), batches, 0.0)
         seconds = (found[-1][0] - found[0][0]).total_seconds()
@@ -103,7 +117,7 @@ class Store:
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             self._connection.execute("CHECKPOINT")
 
-    def _one(self, query: str) -> object:
+    def _number(self, query: str) -> int:
         row = self._connection.execute(query.encode()).fetchone()
         assert row is not None
-        return row[0]
+        return int(row[0])

@@ -1,4 +1,4 @@
-"""The load generator: a process of its own, ``python -m tests.bench.loader``, that sends requests as fast as they are answered.
+"""The load generator, a process of its own (``python -m tests.bench.loader``): sends as fast as it is answered.
 
 It is told what to send by one line of JSON on its standard input, a `Job`; warms up, says so, waits for a line, and
 sends until the time or the requests are over; its last line of output is a `Sent`. `Loader` is the other end.
@@ -141,7 +141,9 @@ def _grpc_sender(job: Job) -> Iterator[Callable[[], Send]]:
             stack.enter_context(grpc.insecure_channel(job.endpoint, options, compression))
             for _ in range(job.connections)
         ]
-        stubs = itertools.cycle([channel.unary_unary(f"/{service.grpc_name}/Export") for channel in channels])
+        stubs: Iterator[grpc.UnaryUnaryMultiCallable[bytes, bytes]] = itertools.cycle(
+            [channel.unary_unary(f"/{service.grpc_name}/Export") for channel in channels]
+        )
 
         def sender() -> Send:
             stub = next(stubs)

@@ -39,7 +39,7 @@ class Options:
     loads: list[Load]
     small: Load | None
     rounds: int = 2
-    seconds: float = 4.0
+    seconds: float = 3.0
     requests: int | None = None
     idle_seconds: float = 20.0
     dsn: str | None = field(default=None, repr=False)

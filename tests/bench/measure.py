@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from tests.bench.subject import Subject
 
 _WARM_UP = 8
 _SETTLE_SECONDS = 5.0
+_CPU_RESOLUTION = 0.01
+"""The kernel counts CPU time in ticks of this many seconds; a tiny run may use less than one."""
 
 Say = Callable[[str], None]
 """Is told what is being done."""
@@ -45,6 +48,7 @@ class Result:
     """What came of a load: medians over its rounds, latencies of all of them together."""
 
     load: Load
+    server: str
     rounds: list[Round] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list, repr=False)
     requests: int = 0
@@ -105,21 +109,26 @@ class Idle:
 class Report:
     """All that was measured."""
 
-    server: str
     options: Options
+    load_average: float
+    """Of the minute before: what else the machine was doing."""
     results: list[Result]
     small: Result | None
     idle: Idle | None
 
+    @property
+    def server(self) -> str:
+        """What the store was, the same for all loads."""
+        return self.results[0].server
+
 
 def run(options: Options, say: Say) -> Report:
     """Measure all loads. Raises `RowsLostError`, and whatever breaks."""
+    load_average = os.getloadavg()[0]
     idle = measure_idle(options, say) if options.idle_seconds else None
     results = [measure(load, options, say) for load in options.loads]
     small = measure(options.small, options, say) if options.small else None
-    with store_of(options) as subject:
-        server = describe_server(subject.dsn)
-    return Report(server, options, results, small, idle)
+    return Report(options, load_average, results, small, idle)
 
 
 @contextlib.contextmanager
@@ -142,7 +151,6 @@ def measure_idle(options: Options, say: Say) -> Idle:
 
 def measure(load: Load, options: Options, say: Say) -> Result:
     """Measure one load: rounds of gateway and limit, then a look whether all rows are there."""
-    result = Result(load)
     first_time_ns = first_time()
     payloads = Payloads(load.signal, load.records, load.series, first_time_ns)
     with contextlib.ExitStack() as stack:
@@ -150,6 +158,7 @@ def measure(load: Load, options: Options, say: Say) -> Result:
         limit_dsn = stack.enter_context(fresh_database(subject.dsn))
         limit = stack.enter_context(Limit(limit_dsn, make_store(limit_dsn), payloads))
         store = stack.enter_context(Store(subject.dsn))
+        result = Result(load, describe_server(subject.dsn))
         empty = store.size()
         next_request = 0
         # Every series is known after the warm-up, as it is in a gateway that runs for more than a minute.
@@ -178,7 +187,7 @@ def measure(load: Load, options: Options, say: Say) -> Result:
             commits = store.commits([batch.batch.digest for batch in batches[warm_up:]])
             say(f"{load.title}: round {number + 1} of {options.rounds}, the limit")
             store.checkpoint()
-            limit_rate = limit.copy(batches, commits.batches_per_transaction)
+            limit_rate = limit.copy(batches, max(commits.batches_per_transaction, 1.0))
             next_request = first + sent.requests
             records = sent.requests * payloads.records
             _add(result, sent)
@@ -188,7 +197,7 @@ def measure(load: Load, options: Options, say: Say) -> Result:
                     seconds=sent.seconds,
                     committed_per_second=commits.batches_per_second * payloads.records or records / sent.seconds,
                     limit_per_second=limit_rate,
-                    cpu_seconds=after.since(before),
+                    cpu_seconds=max(after.since(before), _CPU_RESOLUTION),
                     loader_cpu_seconds=sent.cpu_seconds,
                     batches_per_commit=commits.batches_per_transaction,
                 )

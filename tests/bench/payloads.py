@@ -206,7 +206,9 @@ def _metrics(records: int, series: int, first_time_ns: int) -> list[_Template]:
 
 def _metrics_template(series: range, templates: int, collections: int, first_time_ns: int) -> _Template:
     request = ExportMetricsServiceRequest()
-    for host, its_series in itertools.groupby(series, lambda number: number // (_METRICS_PER_HOST * _SERIES_PER_METRIC)):
+    for host, its_series in itertools.groupby(
+        series, lambda number: number // (_METRICS_PER_HOST * _SERIES_PER_METRIC)
+    ):
         metrics = request.resource_metrics.add(resource=_resource(host)).scope_metrics.add(scope=_SCOPE).metrics
         for which, numbers in itertools.groupby(its_series, lambda number: number // _SERIES_PER_METRIC):
             metric = _metric(metrics.add(), which % _METRICS_PER_HOST)

@@ -85,16 +85,15 @@ class Load:
         """Do what a client does with what it was not told to be stored."""
         with channel_to(endpoint) as channel:
             for body in list(self.refused):
-                channel.unary_unary(EXPORT)(request(body), timeout=60)
+                export(channel, body)
                 del self.refused[body]
                 self.acknowledged.add(body)
 
     def _send(self, endpoint: str, bodies: list[str]) -> None:
         with channel_to(endpoint) as channel:
-            export: Any = channel.unary_unary(EXPORT)
             for body in bodies:
                 try:
-                    export(request(body), timeout=60)
+                    export(channel, body)
                 except grpc.RpcError as error:
                     self.refused[body] = error.code()
                     return
@@ -106,6 +105,12 @@ def channel_to(endpoint: str) -> Iterator[grpc.Channel]:
     """A connection of its own: gRPC shares one among all channels to an address, unless told otherwise."""
     with grpc.insecure_channel(endpoint, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         yield channel
+
+
+def export(channel: grpc.Channel, body: str) -> None:
+    """Send one record. Raises `grpc.RpcError`."""
+    call: Any = channel.unary_unary(EXPORT)
+    call(request(body), timeout=60)
 
 
 def stored(dsn: str) -> Counter[str]:
@@ -164,7 +169,7 @@ def test_stopped_under_load_it_keeps_what_it_acknowledged_and_leaves_nothing_beh
     start: Hubs, number: signal.Signals
 ) -> None:
     ports = {"grpc": free_port(), "http": free_port()}
-    hub = start.start(config_text(**ports)).until_ready()
+    hub = start.start(config_text(grpc=ports["grpc"], http=ports["http"])).until_ready()
     postgres = hub.postgres
     assert postgres is not None
     load = Load().begin(hub.grpc)
@@ -180,7 +185,7 @@ def test_stopped_under_load_it_keeps_what_it_acknowledged_and_leaves_nothing_beh
     assert not (hub.data_dir / "postgres/data/postmaster.pid").exists()
     assert all(map(is_free, ports.values()))
 
-    again = start.start(config_text(**ports)).until_ready()
+    again = start.start(config_text(grpc=ports["grpc"], http=ports["http"])).until_ready()
     assert_stored_once(again, load.acknowledged)
     load.send_refused_again(again.grpc)
     assert_stored_once(again, load.sent)
@@ -343,9 +348,10 @@ def test_without_a_spool_a_database_that_is_down_at_the_start_means_try_again(st
     dead: dict[str, object] = {"dsn": f"postgresql://127.0.0.1:{free_port()}/none"}
     hub = start.start(config_text(timescale=dead | NO_SPOOL)).until_ready()
     with channel_to(hub.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(EXPORT)(request("a"), timeout=60)
+        export(channel, "a")
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    trailers: dict[str, Any] = dict(caught.value.trailing_metadata() or ())
+    metadata: Any = caught.value.trailing_metadata()
+    trailers = dict(metadata)
     (detail,) = Status.FromString(trailers["grpc-status-details-bin"]).details
     retry = RetryInfo()
     assert detail.Unpack(retry)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,13 +61,13 @@ def config_text(
     *,
     grpc: int = 0,
     http: int = 0,
-    timescale: dict[str, object] | None = None,
-    service: dict[str, object] | None = None,
-    receivers: dict[str, object] | None = None,
+    timescale: Mapping[str, object] | None = None,
+    service: Mapping[str, object] | None = None,
+    receivers: Mapping[str, object] | None = None,
 ) -> str:
     """A configuration file: OTLP on loopback, all signals into the store, no telemetry of its own unless asked for."""
     silent = {"metrics": {"enabled": False}, "traces": {"enabled": False}}
-    more = receivers or {}
+    more = dict(receivers or {})
     return yaml.safe_dump(
         {
             "receivers": {
@@ -79,7 +79,7 @@ def config_text(
                 },
                 **more,
             },
-            "exporters": {"timescale": timescale},
+            "exporters": {"timescale": dict(timescale or {})},
             "service": {
                 "pipelines": {
                     "metrics": {"receivers": ["otlp", *more], "exporters": ["timescale"]},

@@ -138,6 +138,26 @@ async def test_a_collection_waits_for_the_commits_under_way(database: Database) 
     assert database.value("SELECT epoch FROM dimension_epoch") == 1
 
 
+async def test_a_collection_and_a_writer_do_not_deadlock(database: Database) -> None:
+    """Both lock rows in the order of their keys, however the rows lie in the table."""
+    migrate(database)
+    insert = "INSERT INTO resource (id, attributes, epoch) VALUES (%s, '{}', 0)"
+    declare = "UPDATE resource SET epoch = 1 WHERE id = %s"
+    with database.connect() as writer:
+        for key in (2, 1):
+            writer.execute(insert.encode(), [key])
+        with writer.transaction():
+            writer.execute(declare.encode(), [1])
+            collection = asyncio.create_task(asyncio.to_thread(collect, database))
+            await database.until(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            await asyncio.to_thread(writer.execute, declare.encode(), [2])
+        removed = await collection
+    assert removed["resource"] == 0
+    assert database.run("SELECT id FROM resource ORDER BY 1") == [(1,), (2,)]
+
+
 async def test_two_collections_at_once_do_no_harm(database: Database) -> None:
     async with running_exporter(database, **WITHOUT_ROLLUPS) as exporter:
         await store(exporter, *(gauge(name=f"metric {n}") for n in range(20)))
@@ -178,13 +198,12 @@ async def test_no_fact_is_without_its_dimensions_whatever_runs_at_once(database:
                 except UnavailableError:  # collected over and over: the sender sends it again
                     continue
 
-    remover = threading.Thread(target=remove)
-    remover.start()
+    remover = asyncio.create_task(asyncio.to_thread(remove))
     try:
         await asyncio.gather(*(write(exporter, lane) for exporter in exporters for lane in range(2)))
     finally:
         done.set()
-        await asyncio.to_thread(remover.join)
+        await remover
         for exporter in exporters:
             await exporter.stop()
     assert len(collections) > 1

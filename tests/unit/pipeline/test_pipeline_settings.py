@@ -108,4 +108,4 @@ def test_a_setting_that_does_not_exist_is_an_error_and_so_is_changing_one() -> N
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         Example.model_validate({"intervall": "15s"})
     with pytest.raises(ValidationError, match="frozen"):
-        Example().limit = 5  # type: ignore[misc]
+        Example().limit = 5

@@ -1,0 +1,16 @@
+"""One gateway for the attacks of a module: whatever one of them breaks, the next will find broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hostile.gateway import Gateway, running_gateway
+from tests.support.databases import Database
+
+
+@pytest.fixture(scope="module")
+def gateway(module_database: Database) -> Iterator[Gateway]:
+    with running_gateway(module_database) as gateway:
+        yield gateway

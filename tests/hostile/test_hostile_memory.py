@@ -1,0 +1,99 @@
+"""What a hostile request may cost in memory, measured in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_LIMIT_MIB = 400
+
+_PRELUDE = """
+import contextlib, gzip, resource, zlib, zstandard
+from exporters.timescale.exporter import TimescaleExporter
+from gateway.pipeline import Batch, MalformedPayloadError, Signal
+from receivers.otlp.compression import DecompressedTooLargeError, decompress
+from receivers.otlp.otlp_json import to_protobuf
+from tests.hostile.wire_format import fixed64, message, tag, varint
+from tests.support.stores import settings
+from tests.support.telemetry import now
+MIB = 2**20
+exporter = TimescaleExporter("timescale", settings(), "")
+
+def log(*rest):
+    return message(1, message(2, message(2, fixed64(1, now()), *rest)))
+
+def prepare(signal, payload):
+    with contextlib.suppress(MalformedPayloadError):
+        exporter.prepare(Batch.of(signal, payload))
+
+def bomb(body, encoding):
+    with contextlib.suppress(DecompressedTooLargeError, MalformedPayloadError):
+        decompress(body, encoding, 16 * MIB)
+"""
+_EPILOGUE = """
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def peak_mib(code: str) -> int:
+    """Run code in a child; return the most memory it ever had, in MiB."""
+    # Another process's peak would count as the child's own if it were forked while large: `exec` starts from nothing.
+    script = _PRELUDE + textwrap.dedent(code) + _EPILOGUE
+    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "c = zlib.compressobj(9, wbits=31)\n"
+        "bomb(b''.join([c.compress(bytes(MIB)) for _ in range(1024)]) + c.flush(), 'gzip')",
+        "bomb(zlib.compress(bytes(64 * MIB)), 'deflate')",
+        "c = zstandard.ZstdCompressor().compressobj()\n"
+        "bomb(b''.join([c.compress(bytes(MIB)) for _ in range(1024)]) + c.flush(), 'zstd')",
+        "bomb(gzip.compress(b'') * 200_000, 'gzip')",
+    ],
+    ids=["gzip", "deflate", "zstd", "members of nothing"],
+)
+def test_a_bomb_costs_little(code: str) -> None:
+    assert peak_mib(code) < _LIMIT_MIB
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "prepare(Signal.LOGS, log(message(5, message(1, bytes(15 * MIB)))))",
+        """
+        for n in range(4):
+            buckets = tag(6) + varint(8 * (MIB - n)) + bytes(8 * (MIB - n))
+            point = message(1, fixed64(3, now()), buckets)
+            prepare(Signal.METRICS, message(1, message(2, message(2, message(9, point)))))
+        """,
+        "prepare(Signal.LOGS, message(1, message(2, message(2) * 200_000)))",
+        "with contextlib.suppress(MalformedPayloadError): to_protobuf(Signal.LOGS, b'[' * (8 * MIB))",
+    ],
+    ids=["a body of NUL", "long arrays of other lengths", "200,000 empty records", "JSON that only opens"],
+)
+def test_a_request_costs_little(code: str) -> None:
+    assert peak_mib(code) < _LIMIT_MIB
+
+
+@pytest.mark.xfail(strict=True, reason="records of no size cost hundreds of bytes each: no limit on their number")
+def test_a_request_of_nothing_but_empty_records_costs_little() -> None:
+    assert peak_mib("prepare(Signal.LOGS, message(1, message(2, message(2) * (2 * MIB))))") < _LIMIT_MIB
+
+
+@pytest.mark.xfail(strict=True, reason="the caches of dimensions are bounded in number, not in bytes")
+def test_large_resources_are_not_all_remembered() -> None:
+    code = """
+    for n in range(60):
+        pair = message(1, b"%d" % n) + message(2, message(1, b"x" * (8 * MIB)))
+        prepare(Signal.LOGS, message(1, message(1, message(1, pair))))
+    """
+    assert peak_mib(code) < _LIMIT_MIB
