@@ -46,7 +46,11 @@ def _collect(connection: layout.Connection, table: str, epoch: int) -> int:
     )
     dimension = sql.Identifier(table)
     find = sql.SQL("SELECT d.id FROM {} d WHERE d.epoch < %s AND {} ORDER BY d.id").format(dimension, unused)
-    delete = sql.SQL("DELETE FROM {} WHERE id = ANY(%s) AND epoch < %s").format(dimension)
+    # Rows are locked in the order of their keys, as writers do, so that nobody deadlocks.
+    delete = sql.SQL(
+        "WITH unused AS MATERIALIZED (SELECT id FROM {0} WHERE id = ANY(%s) AND epoch < %s ORDER BY id FOR UPDATE)"
+        " DELETE FROM {0} d USING unused WHERE d.id = unused.id"
+    ).format(dimension)
     found = [row[0] for row in connection.execute(find, (epoch,))]
     return sum(
         connection.execute(delete, (found[first : first + _AT_ONCE], epoch)).rowcount

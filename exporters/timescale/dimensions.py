@@ -11,16 +11,15 @@ to a dimension that is not there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
 
+from exporters.timescale import wire
 from exporters.timescale.limits import OVERFLOW, SeriesLimits
 from exporters.timescale.values import Fragments, string_json, without_nul
-from gateway.pipeline import UnavailableError
 
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "resource": (
@@ -99,10 +98,13 @@ class Dimensions:
     """Computes keys, remembers them, and collects the rows that the database may not have yet.
 
     ``limit`` bounds the series remembered. The cache has two generations: when the younger is full it becomes the
-    older and the older is forgotten, so that series in use survive and those that ended do not.
+    older and the older is forgotten, so that series in use survive and those that ended do not. What has a long
+    serialized form is not remembered at all: it is likely unique, and a few of them would fill the memory.
     """
 
-    _PENDING_LIMIT = 250_000
+    _PENDING_LIMIT = 64 * 2**20
+    _ROW = 300  # bytes of a row beside its strings
+    _LONGEST_KEY = 8 * 2**10
 
     def __init__(self, limit: int, limits: SeriesLimits | None = None) -> None:
         self.limits = limits
@@ -116,6 +118,7 @@ class Dimensions:
         self._metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
         self._known: set[int] = set()
         self._pending: Rows = {table: {} for table in TABLES}
+        self._pending_size = 0
 
     @property
     def series_cached(self) -> int:
@@ -135,6 +138,15 @@ class Dimensions:
         self._metrics.clear()
         self._known.clear()
         self._pending = {table: {} for table in TABLES}
+        self._pending_size = 0
+
+    def relieve(self) -> None:
+        """Forget everything when the rows that wait for the database take too much memory, as while it is down.
+
+        The batches that need them are encoded again when it is back. To be called between two batches.
+        """
+        if self._pending_size > self._PENDING_LIMIT:
+            self.forget(self.epoch)
 
     def pending(self) -> Rows:
         """Return the rows that every commit must insert now, sorted by key so that no two writers deadlock."""
@@ -145,7 +157,9 @@ class Dimensions:
         for table, stored in rows.items():
             pending = self._pending[table]
             for key in stored:
-                pending.pop(key, None)
+                row = pending.pop(key, None)
+                if row is not None:
+                    self._pending_size -= self._ROW + _size(row)
 
     def resource(self, raw: bytes | None, schema_url: str) -> int:
         """Return the key of a serialized ``Resource``; None when the request carried none."""
@@ -169,18 +183,20 @@ class Dimensions:
         if context is None:
             self._count_one()
             context = MetricContext(self._new_metric(key), resource_id, scope_id, key.name)
-            self._metrics[resource_id, scope_id, key] = context
+            if _size((*key[:4], *key.metadata)) <= self._LONGEST_KEY:
+                self._metrics[resource_id, scope_id, key] = context
         return context
 
-    def series(self, context: MetricContext, key: Any, attributes: Iterable[bytes]) -> int:
+    def series(self, context: MetricContext, key: Any, attributes: Sequence[bytes]) -> int:
         """Return the key of the series with these attributes, and know it by ``key`` from now on."""
         found = context.series.get(key)
         if found is None:
             found = context.previous.get(key)
             if found is None:
                 found = self._new_series(context, attributes)
-            context.series[key] = found
-            self._count_one()
+            if (len(key) if isinstance(key, bytes) else _size(key)) <= self._LONGEST_KEY:
+                context.series[key] = found
+                self._count_one()
         return found
 
     def _count_one(self) -> None:
@@ -200,27 +216,27 @@ class Dimensions:
         self._known.clear()
 
     def _remember(self, cache: dict[tuple[bytes | None, str], int], key: tuple[bytes | None, str], value: int) -> int:
-        if len(cache) >= self._limit:
-            cache.clear()
-            self._known.clear()
-        cache[key] = value
+        if _size(key) <= self._LONGEST_KEY:
+            if len(cache) >= self._limit:
+                cache.clear()
+                self._known.clear()
+            cache[key] = value
         return value
 
     def _add(self, table: str, key: int, row: tuple[Any, ...]) -> int:
         if key not in self._known:
-            if len(self._pending[table]) >= self._PENDING_LIMIT:
-                raise UnavailableError(
-                    f"{self._PENDING_LIMIT} new {table} rows already wait for the database; send this batch again later"
-                )
             self._known.add(key)
-            self._pending[table][key] = (key, *row)
+            if key not in self._pending[table]:
+                self._pending[table][key] = (key, *row)
+                self._pending_size += self._ROW + _size(row)
         return key
 
     def _new_resource(self, raw: bytes | None, schema_url: str) -> int:
-        resource = resource_pb2.Resource.FromString(raw or b"")
+        resource = wire.Resource.FromString(raw or b"")
         schema_url = without_nul(schema_url)
-        attributes = None if raw is None else self._canonical(resource.attributes)
-        entity_refs = b"[" + b",".join(map(_entity_ref_json, resource.entity_refs)) + b"]"
+        attributes = None if raw is None else self.fragments.canonical(resource.attributes)
+        entity_refs = wire.counted(resource.entity_refs, "entity references")
+        entity_refs = b"[" + b",".join(map(_entity_ref_json, entity_refs)) + b"]"
         key = dimension_id(
             b'"resource"',
             attributes or b"null",
@@ -232,11 +248,11 @@ class Dimensions:
         return self._add("resource", key, (attributes, resource.dropped_attributes_count, refs, schema_url))
 
     def _new_scope(self, raw: bytes | None, schema_url: str) -> int:
-        scope = common_pb2.InstrumentationScope.FromString(raw or b"")
+        scope = wire.Scope.FromString(raw or b"")
         schema_url = without_nul(schema_url)
         name = None if raw is None else without_nul(scope.name)
         version = without_nul(scope.version)
-        attributes = self._canonical(scope.attributes)
+        attributes = self.fragments.canonical(scope.attributes)
         key = dimension_id(
             b'"scope"',
             b"null" if name is None else string_json(name),
@@ -259,14 +275,14 @@ class Dimensions:
         )
         return self._add("metric", key, (*texts, metric.temporality, metric.is_monotonic, metadata))
 
-    def _new_series(self, context: MetricContext, raw: Iterable[bytes]) -> int:
+    def _new_series(self, context: MetricContext, raw: Sequence[bytes]) -> int:
         key, attributes = self._series_key(context, raw)
         if self.limits is not None and not self.limits.admit(key, context.metric_id, context.name):
             key, attributes = self._series_key(context, OVERFLOW)
         row = (context.metric_id, context.resource_id, context.scope_id, attributes)
         return self._add("series", key, row)
 
-    def _series_key(self, context: MetricContext, raw: Iterable[bytes]) -> tuple[int, bytes]:
+    def _series_key(self, context: MetricContext, raw: Sequence[bytes]) -> tuple[int, bytes]:
         attributes = self.fragments.canonical(raw)
         key = dimension_id(
             b'"series"',
@@ -277,11 +293,15 @@ class Dimensions:
         )
         return key, attributes
 
-    def _canonical(self, attributes: Iterable[common_pb2.KeyValue]) -> bytes:
-        return self.fragments.canonical([pair.SerializeToString() for pair in attributes])
+
+def _size(row: Iterable[Any]) -> int:
+    """Return about how many bytes the strings of a row or key have."""
+    return sum(len(value) for value in row if isinstance(value, bytes | str))
 
 
-def _entity_ref_json(ref: common_pb2.EntityRef) -> bytes:
+def _entity_ref_json(raw: bytes) -> bytes:
+    ref = common_pb2.EntityRef.FromString(raw)
+
     def strings(values: Iterable[str]) -> bytes:
         return b"[" + b",".join(map(string_json, values)) + b"]"
 

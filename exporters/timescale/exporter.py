@@ -149,6 +149,10 @@ class TimescaleExporter:
 
     def prepare(self, batch: Batch) -> PreparedRows:
         """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
+        self._dimensions.relieve()
+        return self._encode(batch)
+
+    def _encode(self, batch: Batch) -> PreparedRows:
         rows = Rows(self._interval)
         rejections = Rejections(batch.signal)
         window = self._acceptance.window(batch.signal, batch.received_at)
@@ -165,7 +169,7 @@ class TimescaleExporter:
                     encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
         except DecodeError as error:
             raise MalformedPayloadError(
-                f"the body is not a valid {_REQUESTS[batch.signal]} protobuf message: {error}"
+                f"the body is not a valid {_REQUESTS[batch.signal]} protobuf message: {str(error).rpartition(': ')[2]}"
             ) from error
         return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped)
 
@@ -202,7 +206,7 @@ class TimescaleExporter:
         dimensions = self._dimensions
         for _ in range(_ATTEMPTS):
             prepared = [
-                batch if batch.generation == dimensions.generation else self.prepare(batch.batch) for batch in prepared
+                batch if batch.generation == dimensions.generation else self._encode(batch.batch) for batch in prepared
             ]
             pending, epoch, generation = dimensions.pending(), dimensions.epoch, dimensions.generation
             try:

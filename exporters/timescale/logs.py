@@ -41,13 +41,14 @@ def encode_logs(
     interval_ns = rows.interval * 1000
     timestamped = False
     attributes_json = dimensions.fragments.object
-    for resource_logs in request.resource_logs:
+    for resource_logs in wire.counted(request.resource_logs, "resources"):
         resource = resource_logs.resource if resource_logs.HasField("resource") else None
         resource_field = int8(dimensions.resource(resource, resource_logs.schema_url))
-        for scope_logs in resource_logs.scope_logs:
+        for scope_logs in wire.counted(resource_logs.scope_logs, "scopes"):
             scope = scope_logs.scope if scope_logs.HasField("scope") else None
             owner = resource_field + int8(dimensions.scope(scope, scope_logs.schema_url))
-            for record in scope_logs.log_records:
+            for raw in wire.counted(scope_logs.log_records, "log records"):
+                record = wire.LogRecord.FromString(raw)
                 own = record.time_unix_nano
                 observed = record.observed_time_unix_nano
                 unix_nano = own or observed

@@ -23,12 +23,14 @@ _log = logging.getLogger(__name__)
 _AHEAD = 2  # partitions beyond the present one
 _RECEIPTS_AT_ONCE = 20_000
 
+# Values above 1e290 are left out of the sum: PostgreSQL raises an error for one that has no double.
 _ROLL_UP = {
     "sample_1m": sql.SQL("""
         INSERT INTO sample_1m (time, series_id, count, sum, min, max, last)
         SELECT
             date_bin('1 minute', time, 'epoch'), series_id,
-            count(*), sum(value), min(value), max(value), (array_agg(value ORDER BY time DESC, time_ns DESC))[1]
+            count(*), sum(value) FILTER (WHERE abs(value) <= 1e290 OR abs(value) = 'Infinity'), min(value), max(value),
+            (array_agg(value ORDER BY time DESC, time_ns DESC))[1]
         FROM sample
         WHERE time >= %(lower)s AND time < %(upper)s AND value <> 'NaN'
         GROUP BY 1, 2

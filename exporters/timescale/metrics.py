@@ -114,13 +114,13 @@ class MetricsEncoder:
     def encode(self, payload: bytes) -> None:
         """Encode a request. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
-        for resource_metrics in request.resource_metrics:
+        for resource_metrics in wire.counted(request.resource_metrics, "resources"):
             resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
             resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
-            for scope_metrics in resource_metrics.scope_metrics:
+            for scope_metrics in wire.counted(resource_metrics.scope_metrics, "scopes"):
                 scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
-                for metric in scope_metrics.metrics:
+                for metric in wire.counted(scope_metrics.metrics, "metrics"):
                     self._metric(resource_id, scope_id, metric)
         for tag, gathered in self._gathered.items():
             if gathered.heads:
@@ -133,7 +133,7 @@ class MetricsEncoder:
         if kind is None:
             return
         data = getattr(metric, kind)
-        points = list(data.data_points)
+        points = list(wire.counted(data.data_points, "data points"))
         if not points:
             return
         key = MetricKey(
@@ -298,7 +298,8 @@ class MetricsEncoder:
         self._exemplars(point, time, series, time_ns)
 
     def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> None:
-        for exemplar in point.exemplars:
+        for raw in wire.counted(point.exemplars, "exemplars"):
+            exemplar = wire.Exemplar.FromString(raw)
             at, at_ns = time_and_ns(exemplar.time_unix_nano)
             row = (
                 b"\0\x0a",
@@ -341,8 +342,8 @@ class MetricsEncoder:
                 (
                     int8(point.count),
                     *(_optional_float8(point, name) for name in ("sum", "min", "max")),
-                    float8_array(point.explicit_bounds),
-                    int8_array(point.bucket_counts),
+                    float8_array(wire.counted(point.explicit_bounds, "bounds")),
+                    int8_array(wire.counted(point.bucket_counts, "buckets")),
                 )
             )
 
@@ -355,7 +356,7 @@ class MetricsEncoder:
             if not point.HasField(name):
                 return NULL + NULL
             its = getattr(point, name)
-            return int4(its.offset) + int8_array(its.bucket_counts)
+            return int4(its.offset) + int8_array(wire.counted(its.bucket_counts, "buckets"))
 
         def fields() -> bytes:
             return b"".join(
@@ -374,14 +375,17 @@ class MetricsEncoder:
 
     def _summary(self, context: MetricContext, raw: bytes) -> None:
         point = wire.SummaryPoint.FromString(raw)
+        quantiles = [
+            wire.ValueAtQuantile.FromString(value) for value in wire.counted(point.quantile_values, "quantiles")
+        ]
 
         def fields() -> bytes:
             return b"".join(
                 (
                     int8(point.count),
                     float8(point.sum),
-                    float8_array([value.quantile for value in point.quantile_values]),
-                    float8_array([value.value for value in point.quantile_values]),
+                    float8_array([value.quantile for value in quantiles]),
+                    float8_array([value.value for value in quantiles]),
                 )
             )
 

@@ -25,13 +25,14 @@ def encode_traces(
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
     attributes_json = dimensions.fragments.object
-    for resource_spans in request.resource_spans:
+    for resource_spans in wire.counted(request.resource_spans, "resources"):
         resource = resource_spans.resource if resource_spans.HasField("resource") else None
         resource_field = int8(dimensions.resource(resource, resource_spans.schema_url))
-        for scope_spans in resource_spans.scope_spans:
+        for scope_spans in wire.counted(resource_spans.scope_spans, "scopes"):
             scope = scope_spans.scope if scope_spans.HasField("scope") else None
             owner = resource_field + int8(dimensions.scope(scope, scope_spans.schema_url))
-            for span in scope_spans.spans:
+            for raw in wire.counted(scope_spans.spans, "spans"):
+                span = wire.Span.FromString(raw)
                 start = span.start_time_unix_nano
                 trace_id = span.trace_id
                 span_id = span.span_id
@@ -62,9 +63,11 @@ def encode_traces(
                             else NULL + NULL,
                             jsonb(attributes_json(span.attributes)),
                             int8_or_null(span.dropped_attributes_count),
-                            jsonb(_list(_event, span.events, dimensions)) if span.events else NULL,
+                            jsonb(_list(_event, wire.counted(span.events, "events"), dimensions))
+                            if span.events
+                            else NULL,
                             int8_or_null(span.dropped_events_count),
-                            jsonb(_list(_link, span.links, dimensions)) if span.links else NULL,
+                            jsonb(_list(_link, wire.counted(span.links, "links"), dimensions)) if span.links else NULL,
                             int8_or_null(span.dropped_links_count),
                         )
                     )
@@ -88,7 +91,8 @@ def _list(encode: Any, items: Any, dimensions: Dimensions) -> bytes:
     return b"[" + b",".join([encode(item, dimensions) for item in items]) + b"]"
 
 
-def _event(event: Any, dimensions: Dimensions) -> bytes:
+def _event(raw: bytes, dimensions: Dimensions) -> bytes:
+    event = wire.Event.FromString(raw)
     return b'{"time_unix_nano":%d,"name":%b,"attributes":%b,"dropped_attributes_count":%d}' % (
         event.time_unix_nano,
         string_json(event.name),
@@ -97,7 +101,8 @@ def _event(event: Any, dimensions: Dimensions) -> bytes:
     )
 
 
-def _link(link: Any, dimensions: Dimensions) -> bytes:
+def _link(raw: bytes, dimensions: Dimensions) -> bytes:
+    link = wire.Link.FromString(raw)
     return (
         b'{"trace_id":"%b","span_id":"%b","trace_state":%b,"attributes":%b,"dropped_attributes_count":%d,"flags":%d}'
         % (

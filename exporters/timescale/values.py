@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from opentelemetry.proto.common.v1 import common_pb2
+
+from exporters.timescale import wire
 
 _json_string = msgspec.json.encode
 
@@ -109,10 +111,10 @@ class Fragments(dict[bytes, bytes]):
             self[raw] = member
         return member
 
-    def object(self, attributes: Iterable[bytes]) -> bytes:
+    def object(self, attributes: Sequence[bytes]) -> bytes:
         """Return serialized attributes as a JSON object, in the order they came."""
-        return b"{" + b",".join([self[raw] for raw in attributes]) + b"}"
+        return b"{" + b",".join([self[raw] for raw in wire.counted(attributes, "attributes")]) + b"}"
 
-    def canonical(self, attributes: Iterable[bytes]) -> bytes:
+    def canonical(self, attributes: Sequence[bytes]) -> bytes:
         """Return serialized attributes as a JSON object in an order that does not depend on theirs."""
-        return b"{" + b",".join(sorted([self[raw] for raw in attributes])) + b"}"
+        return b"{" + b",".join(sorted([self[raw] for raw in wire.counted(attributes, "attributes")])) + b"}"

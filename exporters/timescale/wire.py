@@ -4,8 +4,9 @@ It is wire-compatible with the published ``opentelemetry-proto`` messages, with 
 
 * ``resource``, ``scope`` and every ``attributes`` entry are declared ``bytes``. What they serialize to is the key under
   which what they mean is remembered, so a known one costs a dictionary look-up instead of a decoding.
-* A metric's data points are declared ``bytes`` too. Number points all start alike, and `metrics` reads thousands of
-  them at once with numpy.
+* Records are declared ``bytes`` too: data points, log records, spans and what repeats inside them. So they are counted
+  before they are decoded (two bytes of payload can stand for a record of hundreds), and number points, which all start
+  alike, are read thousands at a time (see `metrics`).
 
 Strings stay ``string``, so that the parser refuses invalid UTF-8. A singular sub-message that a sender wrote in several
 pieces (legal, and done by no known encoder) counts with its last piece only.
@@ -18,8 +19,19 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from gateway.pipeline import MalformedPayloadError
+
 # One line a field: name = number type, with * for repeated, ? for explicit presence, |group for membership in a oneof.
 _SCHEMA = """
+Resource
+  attributes = 1 bytes*
+  dropped_attributes_count = 2 uint32
+  entity_refs = 3 bytes*
+Scope
+  name = 1 string
+  version = 2 string
+  attributes = 3 bytes*
+  dropped_attributes_count = 4 uint32
 MetricsRequest
   resource_metrics = 1 ResourceMetrics*
 ResourceMetrics
@@ -50,7 +62,7 @@ NumberPoint
   time_unix_nano = 3 fixed64
   as_double = 4 double|value
   as_int = 6 sfixed64|value
-  exemplars = 5 Exemplar*
+  exemplars = 5 bytes*
   flags = 8 uint32
 HistogramPoint
   attributes = 9 bytes*
@@ -60,7 +72,7 @@ HistogramPoint
   sum = 5 double?
   bucket_counts = 6 fixed64*
   explicit_bounds = 7 double*
-  exemplars = 8 Exemplar*
+  exemplars = 8 bytes*
   flags = 10 uint32
   min = 11 double?
   max = 12 double?
@@ -75,7 +87,7 @@ ExponentialHistogramPoint
   positive = 8 Buckets
   negative = 9 Buckets
   flags = 10 uint32
-  exemplars = 11 Exemplar*
+  exemplars = 11 bytes*
   min = 12 double?
   max = 13 double?
   zero_threshold = 14 double
@@ -88,7 +100,7 @@ SummaryPoint
   time_unix_nano = 3 fixed64
   count = 4 fixed64
   sum = 5 double
-  quantile_values = 6 ValueAtQuantile*
+  quantile_values = 6 bytes*
   flags = 8 uint32
 ValueAtQuantile
   quantile = 1 double
@@ -108,7 +120,7 @@ ResourceLogs
   schema_url = 3 string
 ScopeLogs
   scope = 1 bytes?
-  log_records = 2 LogRecord*
+  log_records = 2 bytes*
   schema_url = 3 string
 LogRecord
   time_unix_nano = 1 fixed64
@@ -130,7 +142,7 @@ ResourceSpans
   schema_url = 3 string
 ScopeSpans
   scope = 1 bytes?
-  spans = 2 Span*
+  spans = 2 bytes*
   schema_url = 3 string
 Span
   trace_id = 1 bytes
@@ -144,9 +156,9 @@ Span
   end_time_unix_nano = 8 fixed64
   attributes = 9 bytes*
   dropped_attributes_count = 10 uint32
-  events = 11 Event*
+  events = 11 bytes*
   dropped_events_count = 12 uint32
-  links = 13 Link*
+  links = 13 bytes*
   dropped_links_count = 14 uint32
   status = 15 Status
 Event
@@ -207,10 +219,30 @@ def _compile(schema: str) -> dict[str, Any]:
 
 _MESSAGES = _compile(_SCHEMA)
 
+Resource: Any = _MESSAGES["Resource"]
+Scope: Any = _MESSAGES["Scope"]
 MetricsRequest: Any = _MESSAGES["MetricsRequest"]
 NumberPoint: Any = _MESSAGES["NumberPoint"]
 HistogramPoint: Any = _MESSAGES["HistogramPoint"]
 ExponentialHistogramPoint: Any = _MESSAGES["ExponentialHistogramPoint"]
 SummaryPoint: Any = _MESSAGES["SummaryPoint"]
+ValueAtQuantile: Any = _MESSAGES["ValueAtQuantile"]
+Exemplar: Any = _MESSAGES["Exemplar"]
 LogsRequest: Any = _MESSAGES["LogsRequest"]
+LogRecord: Any = _MESSAGES["LogRecord"]
 TraceRequest: Any = _MESSAGES["TraceRequest"]
+Span: Any = _MESSAGES["Span"]
+Event: Any = _MESSAGES["Event"]
+Link: Any = _MESSAGES["Link"]
+
+MOST_REPEATED = 250_000
+"""How often anything may repeat in its parent: records in a scope, attributes of a record. Beyond, it is refused."""
+
+
+def counted(repeated: Any, what: str) -> Any:
+    """Return a repeated field as it is. Raises `MalformedPayloadError` when it repeats too often to be meant well."""
+    if len(repeated) > MOST_REPEATED:
+        raise MalformedPayloadError(
+            f"the request has {len(repeated)} {what} in one place, of at most {MOST_REPEATED}; send smaller batches"
+        )
+    return repeated

@@ -59,9 +59,8 @@ def reading(
     Yields the column names and the rows, which arrive as they are asked for.
     """
     connection.execute("SET TRANSACTION READ ONLY")
-    if connection.execute(
-        "SELECT 1 FROM pg_roles WHERE rolname = %s AND pg_has_role(current_user, oid, 'SET')", (READER_ROLE,)
-    ).fetchone():
+    no_such_role = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
+    with contextlib.suppress(*no_such_role), connection.transaction():
         connection.execute(f"SET LOCAL ROLE {READER_ROLE}")
     cursor = connection.cursor()
     # Until the stream is closed, the connection can do nothing else: not even end its transaction.

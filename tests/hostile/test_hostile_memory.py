@@ -84,12 +84,10 @@ def test_a_request_costs_little(code: str) -> None:
     assert peak_mib(code) < _LIMIT_MIB
 
 
-@pytest.mark.xfail(strict=True, reason="records of no size cost hundreds of bytes each: no limit on their number")
 def test_a_request_of_nothing_but_empty_records_costs_little() -> None:
     assert peak_mib("prepare(Signal.LOGS, message(1, message(2, message(2) * (2 * MIB))))") < _LIMIT_MIB
 
 
-@pytest.mark.xfail(strict=True, reason="the caches of dimensions are bounded in number, not in bytes")
 def test_large_resources_are_not_all_remembered() -> None:
     code = """
     for n in range(60):

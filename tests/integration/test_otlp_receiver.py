@@ -635,7 +635,9 @@ async def test_processes_may_share_a_port_when_all_ask_for_it(
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 async def test_a_host_that_does_not_exist_is_named(pipeline: FakePipeline, protocol: str) -> None:
-    receiver = create("otlp", settings(**{protocol: {"endpoint": "no-such-host.invalid:4317", "insecure": True}}), pipeline)
+    receiver = create(
+        "otlp", settings(**{protocol: {"endpoint": "no-such-host.invalid:4317", "insecure": True}}), pipeline
+    )
     with pytest.raises(OSError, match=r"cannot listen on no-such-host\.invalid:4317 \(.+\); free that address or set"):
         await receiver.start()
 

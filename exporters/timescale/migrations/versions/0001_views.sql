@@ -5,6 +5,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (extract(epoch FROM at) * 1000000000)::numeric(20, 0) + coalesce(ns, 0);
 COMMENT ON FUNCTION unix_nano IS 'Exact nanoseconds since the Unix epoch, from a timestamp and its nanosecond remainder.';
 
+CREATE FUNCTION mean_of(sum double precision, count bigint) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN count = 0 THEN NULL WHEN abs(sum) < 1e-300 THEN 0 ELSE sum / count END;
+COMMENT ON FUNCTION mean_of IS
+    'Sum divided by count. PostgreSQL raises an error where the quotient of a tiny sum has no double; here it is 0.';
+
 CREATE VIEW metrics AS
 SELECT
     s.time,
@@ -36,7 +42,7 @@ CREATE VIEW metrics_1m AS
 SELECT
     s.time,
     m.name,
-    s.sum / nullif(s.count, 0) AS value,
+    mean_of(s.sum, s.count) AS value,
     m.unit,
     r.host_name,
     r.service_name,
@@ -64,7 +70,7 @@ CREATE VIEW metrics_1h AS
 SELECT
     s.time,
     m.name,
-    s.sum / nullif(s.count, 0) AS value,
+    mean_of(s.sum, s.count) AS value,
     m.unit,
     r.host_name,
     r.service_name,
@@ -94,7 +100,7 @@ SELECT
     m.name,
     s.count,
     s.sum,
-    s.sum / nullif(s.count, 0) AS mean,
+    mean_of(s.sum, s.count) AS mean,
     s.min,
     s.max,
     m.unit,

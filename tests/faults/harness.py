@@ -1,0 +1,291 @@
+"""What every fault test is made of: a gateway that can be killed, clients that keep count, and the proof from SQL.
+
+Clients behave as OTLP clients do: they send again the identical bytes when they get an answer that allows it, or none.
+Each data point carries a number of its own in its value, so the store can be asked for each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from gateway.assembly import spools
+from gateway.pipeline.spool import status
+from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
+
+ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))
+"""How many times as many rounds as by default."""
+SUMMARY = os.environ.get("OBSHUB_TEST_FAULT_SUMMARY")
+"""A file to which each proof adds a line of JSON."""
+
+POINTS = 20
+METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+_RETRYABLE = {
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+}
+_QUICK: dict[str, object] = {
+    "timeout": "1s",
+    "slow_after": "200ms",
+    "retry_on_failure": {"initial_interval": "50ms", "max_interval": "300ms"},
+}
+_CHANNEL = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def until(condition: Callable[[], Any], what: str = "it", patience: float = PATIENCE) -> Any:
+    """Wait until something holds."""
+    deadline = time.monotonic() + patience
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come true"
+        time.sleep(0.02)
+    return result
+
+
+class Gateway:
+    """A gateway on one data directory and one port, through all its lives; without a dsn with a database of its own."""
+
+    def __init__(
+        self,
+        hubs: Hubs,
+        dsn: str | None = None,
+        *,
+        name: str = "hub",
+        delivery: dict[str, object] | None = None,
+        **timescale: object,
+    ) -> None:
+        self._hubs = hubs
+        self._dsn = dsn
+        self._name = name
+        self.port, self.http_port = free_port(), free_port()
+        settings = _QUICK | ({"dsn": dsn} if dsn else {}) | timescale
+        service = {"delivery": delivery} if delivery else None
+        self._config = config_text(grpc=self.port, http=self.http_port, timescale=settings, service=service)
+        self.process: HubProcess | None = None
+        self._own_dsn: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def hub(self) -> HubProcess:
+        assert self.process is not None
+        return self.process
+
+    @property
+    def dsn(self) -> str:
+        dsn = self._dsn or self._own_dsn
+        assert dsn is not None
+        return dsn
+
+    @property
+    def dead(self) -> bool:
+        return self.hub.process.poll() is not None
+
+    @property
+    def spooled(self) -> int:
+        """Bytes in the spools."""
+        return sum(status(directory).size for _, directory in spools(self.hub.data_dir))
+
+    def start(self, *options: str, wait: bool = True, **variables: str) -> Gateway:
+        self.process = self._hubs.start(self._config, *options, name=self._name, **variables)
+        if wait:
+            self.process.until_ready()
+            self._own_dsn = self.process.dsn
+        return self
+
+    def kill(self) -> None:
+        """End it without a chance to do anything about it."""
+        self.hub.process.kill()
+        self.hub.process.wait(PATIENCE)
+
+    def until_dead(self) -> None:
+        until(lambda: self.dead, "the end of the gateway")
+
+    def log(self) -> str:
+        return self.hub.stderr
+
+
+class Load:
+    """Clients that send without pause, and know what was acknowledged.
+
+    ``timeout`` is after how many seconds a client takes a request for unanswered.
+    """
+
+    _numbers = itertools.count(1_000_000)
+    _lock = threading.Lock()
+
+    def __init__(self, endpoints: Sequence[str], clients: int, timeout: float, points: int = POINTS) -> None:
+        self._timeout = timeout
+        self._points = points
+        self._stop = threading.Event()
+        self._finish = threading.Event()
+        self.sent: list[int] = []
+        self.acknowledged: list[int] = []
+        self.answers: Counter[str] = Counter()
+        self.without_retry_info = 0
+        self.final: list[str] = []
+        self._requests = 0
+        self._threads = [
+            threading.Thread(target=self._client, args=(endpoints[number % len(endpoints)], number), daemon=True)
+            for number in range(clients)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def requests(self) -> int:
+        """How many requests were acknowledged."""
+        return self._requests
+
+    def until_acknowledged(self, more: int, unless: Callable[[], bool] = lambda: False) -> None:
+        """Wait until so many more requests are acknowledged."""
+        goal = self._requests + more
+        until(lambda: self._requests >= goal or unless(), f"{more} more acknowledgements ({self.answers})")
+
+    def stop(self) -> None:
+        """Stop at once. What is not acknowledged now never will be."""
+        self._stop.set()
+        self._join()
+
+    def finish(self) -> None:
+        """Send nothing new, and send again what has not been acknowledged until it is."""
+        self._finish.set()
+        self._join()
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), f"a client still tries: {self.answers}"
+
+    def _client(self, endpoint: str, number: int) -> None:
+        with grpc.insecure_channel(endpoint, _CHANNEL) as channel:
+            call = channel.unary_unary(METHOD)
+            while not (self._stop.is_set() or self._finish.is_set()):
+                with self._lock:
+                    ids = [next(self._numbers) for _ in range(self._points)]
+                    self.sent += ids
+                if self._send(call, request(ids, f"client-{number}")):
+                    with self._lock:
+                        self.acknowledged += ids
+                        self._requests += 1
+
+    def _send(self, call: Any, payload: bytes) -> bool:
+        while not self._stop.is_set():
+            try:
+                call(payload, timeout=self._timeout)
+            except grpc.RpcError as error:
+                code, has_retry_info = error.code(), retry_info(error) is not None
+                with self._lock:
+                    self.answers[code.name] += 1
+                if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not has_retry_info:
+                    self.without_retry_info += 1
+                elif code not in _RETRYABLE and code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    self.final.append(f"{code.name}: {error.details()}")
+                    return False
+                time.sleep(0.03)
+            else:
+                with self._lock:
+                    self.answers["OK"] += 1
+                return True
+        return False
+
+
+def request(ids: Sequence[int], series: str = "test", at: int | None = None) -> bytes:
+    """Serialize data points whose values are the given numbers."""
+    message = ExportMetricsServiceRequest()
+    resource = message.resource_metrics.add()
+    pair = resource.resource.attributes.add()
+    pair.key, pair.value.string_value = "service.name", series
+    metric = resource.scope_metrics.add().metrics.add()
+    metric.name = "faults.record"
+    now = time.time_ns() if at is None else at
+    for number in ids:
+        metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+    payload: bytes = message.SerializeToString()
+    return payload
+
+
+def retry_info(error: Any) -> RetryInfo | None:
+    """Return the ``RetryInfo`` that came with a gRPC error."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in Status.FromString(value).details:
+                info = RetryInfo()
+                if detail.Unpack(info):
+                    return info
+    return None
+
+
+@contextmanager
+def load(*gateways: Gateway, clients: int = 4, timeout: float = 3.0, points: int = POINTS) -> Iterator[Load]:
+    """Run clients for the length of a block; they stop at its end, if not before."""
+    running = Load([each.endpoint for each in gateways], clients, timeout, points)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def stored(dsn: str) -> Counter[int]:
+    """How often the store has each number."""
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        rows = connection.execute("SELECT int_value, count(*) FROM sample WHERE int_value IS NOT NULL GROUP BY 1")
+        return Counter(dict(rows))
+
+
+def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> None:
+    """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once."""
+    until(lambda: not sum(each.spooled for each in gateways), "the spools being empty")
+    found: Counter[int] = Counter()
+    acknowledged, sent = set(running.acknowledged), set(running.sent)
+
+    def all_there() -> bool:
+        nonlocal found
+        with suppress(psycopg.Error):
+            found = Counter({number: count for number, count in stored(gateways[0].dsn).items() if number in sent})
+        return all(number in found for number in acknowledged)
+
+    with suppress(AssertionError):
+        until(all_there, "every acknowledged record being stored", 15)
+    lost = [number for number in acknowledged if number not in found]
+    twice = [number for number, count in found.items() if count > 1]
+    line = {
+        "fault": fault,
+        "rounds": rounds,
+        "sent": len(sent),
+        "acknowledged": len(acknowledged),
+        "found": len(found),
+        "lost": len(lost),
+        "duplicated": len(twice),
+    }
+    if SUMMARY:
+        with Path(SUMMARY).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    assert not lost, f"{line}; first lost {sorted(lost)[:5]}\n{gateways[0].log()[-6000:]}"
+    assert not twice, f"{line}; {sorted(twice)[:5]}\n{gateways[0].log()[-6000:]}"
+    assert not running.final, running.final[:3]
+    assert acknowledged, "nothing was acknowledged, so nothing is proved"

@@ -1,0 +1,120 @@
+"""Clients that are slow, many, rude, or more than the gateway can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import grpc.aio
+import psutil
+import psycopg
+import pytest
+
+from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, stored, until
+from tests.integration.cli.processes import Hubs
+from tests.support.databases import Database
+
+HEAD = b"POST /v1/metrics HTTP/1.1\r\nhost: hub\r\ncontent-type: application/x-protobuf\r\n"
+
+
+@pytest.fixture
+def gateway(hubs_to_start: Hubs, native_database: Database) -> Gateway:
+    return Gateway(hubs_to_start, native_database.dsn).start()
+
+
+@contextmanager
+def rude(gateway: Gateway, count: int, say: bytes) -> Iterator[list[socket.socket]]:
+    """Connections to both ports that say something, and then nothing more."""
+    with ExitStack() as stack:
+        connections = []
+        for number in range(count):
+            port = gateway.http_port if number % 2 else gateway.port
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            if say:
+                connection.sendall(say)
+            connections.append(connection)
+        yield connections
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        pytest.param(b"", id="say nothing"),
+        pytest.param(b"POST /v1/met", id="half a request line"),
+        pytest.param(HEAD + b"content-length: 100000\r\n\r\n" + b"x" * 500, id="half a body"),
+        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab", id="half a chunk"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\4\1", id="half a frame"),
+    ],
+)
+def test_a_hundred_stalled_connections_keep_nobody_out(gateway: Gateway, say: bytes) -> None:
+    with rude(gateway, 100, say), load(gateway) as clients:
+        clients.until_acknowledged(20)
+        clients.finish()
+    prove("100 stalled connections", clients, gateway)
+
+
+def test_a_thousand_idle_connections(gateway: Gateway) -> None:
+    limit = psutil.Process(gateway.hub.pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+    count = min(1000, limit - 200)
+    with rude(gateway, count, b""), load(gateway) as clients:
+        clients.until_acknowledged(20)
+        clients.finish()
+    prove(f"{count} idle connections", clients, gateway)
+
+
+def test_connections_reset_in_the_middle_of_requests(gateway: Gateway) -> None:
+    with load(gateway) as clients:
+        for _ in range(5):
+            with rude(gateway, 40, HEAD + b"content-length: 5000\r\n\r\nabc") as connections:
+                for connection in connections:  # linger 0: a reset instead of an end
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            clients.until_acknowledged(5)
+        clients.finish()
+    prove("connections reset in the middle of requests", clients, gateway, rounds=200)
+
+
+def test_more_than_fits_is_refused_with_a_time_to_come_back_and_what_is_accepted_is_stored(
+    hubs_to_start: Hubs, native_database: Database
+) -> None:
+    gateway = Gateway(
+        hubs_to_start,
+        native_database.dsn,
+        delivery={"max_in_flight": "1MiB"},
+        spool={"enabled": False},
+        timeout="30s",
+    ).start()
+    with psycopg.connect(native_database.dsn) as blocker:
+        blocker.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
+        with load(gateway, clients=24, timeout=60, points=4000) as clients:
+            until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 30, "refusals")
+            assert not clients.requests
+            connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=30)
+            headers = {"content-type": "application/x-protobuf"}
+            connection.request("POST", "/v1/metrics", request(range(20_000)), headers)
+            answer = connection.getresponse()
+            assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (429, True)
+            connection.close()
+            with grpc.insecure_channel(gateway.endpoint) as channel, pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(METHOD)(request(range(20_000)), timeout=30)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert (info := retry_info(caught.value)) is not None
+            assert info.retry_delay.ToNanoseconds() > 0
+            blocker.rollback()
+            clients.until_acknowledged(24)
+            clients.finish()
+    assert not clients.without_retry_info
+    prove("more than fits in flight", clients, gateway)
+
+
+async def test_many_requests_at_once_on_one_connection(gateway: Gateway) -> None:
+    async with grpc.aio.insecure_channel(gateway.endpoint) as channel:
+        call = channel.unary_unary(METHOD)
+        payloads = [request([number]) for number in range(800)]
+        await asyncio.gather(*(call(payload, timeout=60) for payload in payloads))
+    assert await asyncio.to_thread(until, lambda: not gateway.spooled, "the spool being empty")
+    assert set(stored(gateway.dsn).items()) == {(number, 1) for number in range(800)}
