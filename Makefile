@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test lint bench clean help
+.PHONY: up test lint bench soak clean help
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,10 @@ lint: $(VENV)/installed-dev  ## Check style and types
 
 bench: $(VENV)/installed-dev  ## Measure the gateway against bare COPY
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an hour
+	OBSHUB_TEST_FAULT_ROUNDS=20 HYPOTHESIS_PROFILE=soak $(BIN)/pytest --timeout 3600 \
+		tests/faults tests/unit/spool tests/integration/store/test_lossless.py
 
 clean:  ## Remove what the commands above installed
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -181,10 +181,10 @@ def measure(load: Load, options: Options, say: Say) -> Result:
             with Loader(job) as loader:
                 before = subject.usage()
                 sent = loader.run()
-                after = subject.usage()
             first = next_request + warm_up
             batches = limit.encode(range(next_request, first + sent.requests))
             commits = store.commits([batch.batch.digest for batch in batches[warm_up:]])
+            after = subject.usage()  # by now what went through a spool is committed, too
             say(f"{load.title}: round {number + 1} of {options.rounds}, the limit")
             store.checkpoint()
             limit_rate = limit.copy(batches, max(commits.batches_per_transaction, 1.0))
