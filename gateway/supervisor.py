@@ -148,6 +148,8 @@ async def _keep_running(postgres: EmbeddedPostgres) -> None:
             await asyncio.shield(starting)
         except EmbeddedPostgresError as error:
             _log.error("%s", error)
+        except Exception:
+            _log.exception("the embedded PostgreSQL could not be started again")
         except asyncio.CancelledError:
             await asyncio.wait({starting})  # it must not be stopped in the middle of its start
             raise

@@ -12,6 +12,8 @@ import hypothesis
 import psycopg
 import pytest
 
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
+
 from gateway.embedded import EmbeddedPostgres
 from tests.support.databases import Database, Server, fresh
 

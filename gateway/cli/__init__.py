@@ -12,6 +12,10 @@ from gateway import __version__
 # What gRPC's core would print (such as an address in use) is said by the gateway itself. Read when grpc is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+# gRPC's own handling of fork() can end a child before it becomes the program it was made for, such as an embedded
+# PostgreSQL that is started again. Nothing here goes on in a forked child.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 _COMMANDS = {
     "up": "gateway.cli.run:up",
     "serve": "gateway.cli.run:serve",

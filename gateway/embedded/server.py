@@ -105,7 +105,7 @@ class EmbeddedPostgres:
                 with contextlib.suppress(EmbeddedPostgresError):
                     self.stop()
             self._process = None
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | subprocess.SubprocessError):
                 raise EmbeddedPostgresError(
                     f"the embedded PostgreSQL in {self.directory} cannot be prepared: {error}"
                 ) from error
