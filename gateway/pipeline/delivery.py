@@ -9,7 +9,7 @@ The layers, from the outside in; the exporter knows none of them:
   next attempt is due.
 * **Retry.** Attempts to replay the spool follow each other at growing, varied pauses.
 * **Timeout.** An attempt that does not end in time is broken off.
-* **Natural batching.** While one commit is under way, batches gather; the next commit takes them all. There is no
+* **Natural batching.** While one commit is under way, batches gather; the next commit takes them. There is no
   timer: at low load a batch waits for nothing, at high load commits grow by themselves.
 
 A commit that is refused for good is split by halves until the bad batch stands alone; that one becomes a dead letter.
@@ -38,6 +38,9 @@ from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Spool
 
 _log = logging.getLogger(__name__)
+
+_COMMIT_BYTES = 16 * 2**20
+"""Payload in one commit, unless a single batch is larger. At full load it is reached, and costs nothing any more."""
 
 _REPLAY_BYTES = 8 * 2**20
 
@@ -151,8 +154,7 @@ class Delivery:
             while not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
-            gathered = list(self._waiting)
-            self._waiting.clear()
+            gathered = self._gather()
             try:
                 await self._deliver_directly(gathered)
             except asyncio.CancelledError:
@@ -162,6 +164,14 @@ class Delivery:
                 # A bug must not lose data: the clients keep these batches.
                 _refuse(gathered, UnavailableError("the gateway failed to store this batch; see its log"))
                 _report(error)
+
+    def _gather(self) -> list[_Waiting]:
+        """Take what waits, up to what commits well before it would count as slow."""
+        gathered = [self._waiting.popleft()]
+        size = len(gathered[0].prepared.batch.payload)
+        while self._waiting and (size := size + len(self._waiting[0].prepared.batch.payload)) <= _COMMIT_BYTES:
+            gathered.append(self._waiting.popleft())
+        return gathered
 
     async def _deliver_directly(self, gathered: Sequence[_Waiting]) -> None:
         """Commit what has gathered, and answer for it: committed, spooled, kept as dead letter, or refused."""
