@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.gateway import Gateway, running_gateway
+from tests.hostile.harness import Gateway, running_gateway
 from tests.support.databases import Database
 
 

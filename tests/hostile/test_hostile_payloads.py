@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.pipeline import Batch, DeliveryError, MalformedPayloadError, RefusedError, Signal
-from tests.hostile.gateway import Gateway
+from tests.hostile.harness import Gateway
 from tests.hostile.payloads import ATTRIBUTES, REQUESTS, attribute_everywhere
 from tests.support.databases import Database
 from tests.support.otlp_strategies import REQUESTS as REQUEST_STRATEGIES

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gateway.pipeline import Signal
-from tests.hostile.gateway import Gateway, assert_conform, assert_no_leak
+from tests.hostile.harness import Gateway, assert_conform, assert_no_leak
 from tests.support.telemetry import logs
 
 _LIMIT = 16 * 2**20
