@@ -81,6 +81,7 @@ class Delivery:
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._spooled = asyncio.Event()
+        self._drained = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
 
@@ -124,6 +125,13 @@ class Delivery:
         if not prepared.records:
             return prepared
         crashpoint("after receive")
+        if self.spool is not None and not self._circuit.open and not self.spool.empty:
+            # The disk takes batches quicker than the destination. Without this wait a busy gateway whose destination
+            # answers again would spool for ever; with it, replay catches up and clients feel how fast that is.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), self._settings.slow_after.total_seconds())
+            if self._stopped:
+                raise _shutting_down()
         if self.spool is not None and (self._circuit.open or not self.spool.empty):
             try:
                 await self._to_spool(self.spool, prepared)
@@ -144,6 +152,7 @@ class Delivery:
         return prepared
 
     async def _to_spool(self, spool: Spool, prepared: Prepared) -> None:
+        self._drained.clear()
         await spool.append(prepared.batch)
         self._spooled.set()
         attributes = {"signal": prepared.batch.signal.value, "exporter": self.exporter.name}
@@ -272,6 +281,7 @@ class Delivery:
                 if not batches:
                     if spool.empty:
                         self._spooled.clear()
+                        self._drained.set()
                     continue
                 await self._replay_batches(batches)
                 crashpoint("after replay commit")
