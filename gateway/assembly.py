@@ -25,11 +25,11 @@ from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.destination import EmitterSettings
 from gateway.pipeline.listeners import ListenerSettings, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
 from gateway.pipeline.spool import Spool, adopt, segments
 from gateway.telemetry import Destination, SelfTelemetry
-from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.otlp.config import OtlpReceiverConfig
 
 _log = logging.getLogger(__name__)
@@ -105,10 +105,11 @@ class Hub:
         self._receivers: dict[str, Receiver] = {
             name: components.create_receiver(
                 name,
-                self._directed(config.receivers[name]),
+                self._directed(name, config.receivers[name]),
                 self._pipeline,
                 authenticators=authenticators,
                 reuse_port=reuse_port,
+                state_dir=None if data_dir is None else receiver_directory(data_dir, name),
             )
             for name in config.used_receivers
             if role is Role.ALL or components.listens(name) == (role is Role.LISTENERS)
@@ -145,12 +146,13 @@ class Hub:
             "otlp/own", settings, self._pipeline, authenticators={"own": self._own_access}, reuse_port=True
         )
 
-    def _directed(self, settings: Settings) -> Settings:
+    def _directed(self, name: str, settings: Settings) -> Settings:
         """Return an emitter's settings, sending to this hub where nothing names another endpoint."""
+        signals = [f"{signal.value.upper()}_" for signal in components.signals_of(name)]
         if (
-            not isinstance(settings, HostMetricsConfig)
+            not isinstance(settings, EmitterSettings)
             or settings.endpoint
-            or any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "METRICS_"))
+            or any(os.environ.get(f"OTEL_EXPORTER_OTLP_{each}ENDPOINT") for each in ("", *signals))
         ):
             return settings
         if self._own_access is None:
@@ -270,6 +272,11 @@ def adopt_spools(data_dir: Path, workers: int) -> None:
     for name, directory in list(spools(data_dir)):
         if int(directory.name) >= workers and segments(directory):
             adopt(directory, spool_directory(data_dir, name) / "0")
+
+
+def receiver_directory(data_dir: Path, receiver: str) -> Path:
+    """Return where a receiver keeps how far it has come."""
+    return data_dir / "receiver" / quote(receiver, safe="")
 
 
 def dead_letter_directory(data_dir: Path, exporter: str) -> Path:

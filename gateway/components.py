@@ -82,6 +82,11 @@ def listens(name: str) -> bool:
     return COMPONENTS.receivers[type_of(name)].listens
 
 
+def signals_of(receiver: str) -> frozenset[Signal]:
+    """Return the signals that a receiver of that name can give."""
+    return COMPONENTS.receivers[type_of(receiver)].signals
+
+
 def create_receiver(
     name: str,
     settings: Settings,
@@ -89,16 +94,17 @@ def create_receiver(
     *,
     authenticators: Authenticators | None = None,
     reuse_port: bool = False,
+    state_dir: Path | None = None,
 ) -> Receiver:
     """Make the receiver of that name.
 
     ``authenticators`` are those that its listeners may ask for. With ``reuse_port`` several processes may listen on its
-    addresses.
+    addresses. ``state_dir`` is where an emitter keeps how far it has come; it makes the directory when it needs it.
     """
     component = COMPONENTS.receivers[type_of(name)]
     if component.listens:
         return component.factory(name, settings, consumer, authenticators=authenticators, reuse_port=reuse_port)
-    return component.factory(name, settings, consumer)
+    return component.factory(name, settings, state_dir)
 
 
 def create_exporter(name: str, settings: Settings, embedded_dsn: str | None = None) -> Exporter:

@@ -20,31 +20,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
+from gateway.pipeline.destination import EmitterSettings
 from gateway.pipeline.settings import Duration, Settings
-
-Protocol = Literal["grpc", "http/protobuf"]
-
-
-def check_endpoint(endpoint: str) -> str:
-    """Return the endpoint if it is a URL with a host. Raises `ValueError` with an example when it is not."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected a URL such as http://127.0.0.1:4317 or https://hub.example.com:4317")
-    return endpoint
 
 
 def selected(name: str, include: Iterable[str], exclude: Iterable[str]) -> bool:
     """Tell whether a name matches one of the patterns to include and none of those to exclude."""
     return any(fnmatchcase(name, each) for each in include) and not any(fnmatchcase(name, each) for each in exclude)
 
-
-Endpoint = Annotated[str, AfterValidator(check_endpoint)]
-"""Where to send: a URL. ``http`` is plain text, ``https`` is TLS."""
 
 Patterns = tuple[str, ...]
 """Shell patterns for names, such as ``eth*``."""
@@ -142,31 +129,14 @@ class Scrapers(Settings):
         return data
 
 
-class HostMetricsConfig(Settings):
-    """Settings of the ``hostmetrics`` receiver. Without any it collects everything, every 15 seconds."""
+class HostMetricsConfig(EmitterSettings):
+    """Settings of the ``hostmetrics`` receiver. Without any it collects everything, every 15 seconds.
+
+    ``timeout`` is never longer than ``collection_interval``.
+    """
 
     collection_interval: Annotated[Duration, Field(ge=_SHORTEST)] = timedelta(seconds=15)
     """How often to collect and send; at least ``1s``."""
 
     scrapers: Scrapers = Scrapers()
     """What to collect."""
-
-    endpoint: Endpoint | None = None
-    """Where to send OTLP, such as ``http://127.0.0.1:4317``.
-
-    Absent: as ``OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, and else this machine's
-    standard port. For ``http/protobuf`` it is the base URL, to which ``/v1/metrics`` is added.
-    """
-
-    protocol: Protocol | None = None
-    """Absent: as ``OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`` or ``OTEL_EXPORTER_OTLP_PROTOCOL`` says, and else grpc."""
-
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-    """Headers (gRPC metadata) of each request. They replace those of ``OTEL_EXPORTER_OTLP_HEADERS``."""
-
-    timeout: Annotated[Duration, Field(gt=timedelta(0))] | None = None
-    """How long one export may take, retries included; never longer than ``collection_interval``.
-
-    Absent: as ``OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`` or ``OTEL_EXPORTER_OTLP_TIMEOUT`` says (in seconds, as the Python
-    SDK reads them), and else ``10s``.
-    """

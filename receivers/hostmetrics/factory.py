@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.pipeline import Consumer, Receiver
+from pathlib import Path
+
+from gateway.pipeline import Receiver
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.receiver import HostMetricsReceiver
 
 
-def create(name: str, config: HostMetricsConfig, consumer: Consumer | None = None) -> Receiver:
+def create(name: str, config: HostMetricsConfig, state_dir: Path | None = None) -> Receiver:
     """Make the receiver ``name`` (such as ``hostmetrics``); nothing is collected before its ``start``.
 
-    ``consumer`` is what every receiver is given and goes unused: like all emitters this one sends OTLP to an endpoint.
+    ``state_dir`` is what every emitter is given and goes unused: this one has nothing to remember.
     """
     return HostMetricsReceiver(name, config)

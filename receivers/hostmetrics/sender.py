@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
-from typing import cast, get_args
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
-from receivers.hostmetrics.config import HostMetricsConfig, Protocol, check_endpoint
+from gateway.pipeline import Signal
+from gateway.pipeline.destination import Destination, Protocol
+from gateway.pipeline.destination import destination as resolve
+from receivers.hostmetrics.config import HostMetricsConfig
 
 _log = logging.getLogger(__name__)
-
-_DEFAULT_ENDPOINTS: dict[Protocol, str] = {"grpc": "http://127.0.0.1:4317", "http/protobuf": "http://127.0.0.1:4318"}
-_DEFAULT_TIMEOUT = "10"
-_HTTP_PATH = "/v1/metrics"
 
 # Where the SDK's exporters say why an export failed; `export` itself only returns that it did.
 _SDK_LOGGERS: dict[Protocol, str] = {
@@ -28,50 +25,13 @@ _SDK_LOGGERS: dict[Protocol, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where to send. ``timeout`` is in seconds; ``insecure`` None leaves it to the SDK's environment variables."""
+def destination(config: HostMetricsConfig, environ: Mapping[str, str] | None = None) -> Destination:
+    """Work out where to send, with a timeout such that an outage never holds up the next collection.
 
-    protocol: Protocol
-    endpoint: str
-    insecure: bool | None
-    headers: Mapping[str, str]
-    timeout: float
-
-
-def destination(config: HostMetricsConfig, environ: Mapping[str, str] = os.environ) -> Destination:
-    """Work out where to send: settings first, then the standard environment variables, then this machine.
-
-    Certificates and compression are left to the SDK, which reads ``OTEL_EXPORTER_OTLP_CERTIFICATE`` and the others of
-    its kind itself. Raises `ValueError` for a protocol or an endpoint that cannot be used.
+    Raises `ValueError` for a protocol or an endpoint that cannot be used.
     """
-
-    def variable(name: str) -> str | None:
-        return environ.get(f"OTEL_EXPORTER_OTLP_METRICS_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}")
-
-    protocol = config.protocol or variable("PROTOCOL") or "grpc"
-    if protocol not in get_args(Protocol):
-        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}; expected {' or '.join(get_args(Protocol))}")
-    protocol = cast("Protocol", protocol)
-    if config.endpoint:
-        endpoint, insecure = check_endpoint(config.endpoint), config.endpoint.startswith("http://")
-    else:
-        endpoint, insecure = variable("ENDPOINT") or _DEFAULT_ENDPOINTS[protocol], None
-    # The specification takes the variable of the one signal as it is, and the common one as a base.
-    as_it_is = not config.endpoint and environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    if protocol == "http/protobuf" and not as_it_is:
-        endpoint = endpoint.rstrip("/").removesuffix(_HTTP_PATH) + _HTTP_PATH
-    timeout = (
-        config.timeout / timedelta(seconds=1) if config.timeout else float(variable("TIMEOUT") or _DEFAULT_TIMEOUT)
-    )
-    return Destination(
-        protocol,
-        endpoint,
-        insecure,
-        {name.lower(): value.get_secret_value() for name, value in config.headers.items()},
-        # So that an outage never holds up the next collection.
-        min(timeout, config.collection_interval / timedelta(seconds=1)),
-    )
+    to = resolve(config, Signal.METRICS, environ)
+    return replace(to, timeout=min(to.timeout, config.collection_interval / timedelta(seconds=1)))
 
 
 class Sender:
@@ -132,7 +92,8 @@ def _exporter(to: Destination) -> MetricExporter:
     if to.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
-        return GrpcExporter(to.endpoint, to.insecure, headers=dict(to.headers), timeout=to.timeout)
+        insecure = to.endpoint.startswith("http://")
+        return GrpcExporter(to.endpoint, insecure, headers=dict(to.headers), timeout=to.timeout)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
     return HttpExporter(to.endpoint, headers=dict(to.headers), timeout=to.timeout)

@@ -28,12 +28,12 @@ from gateway.pipeline import Batch, Consumer, MalformedPayloadError
 from gateway.pipeline.access import Authenticator, PermissionDeniedError, Scope, UnauthenticatedError, reason_of
 from gateway.pipeline.certificates import Certificates
 from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
 from receivers.otlp.listen import bind, cannot_listen
 from receivers.otlp.otlp_json import to_protobuf
 from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
-from receivers.otlp.services import SERVICES, Service
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _Request = Request[Any, Any, Any]

@@ -23,7 +23,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.pipeline import MalformedPayloadError, Signal
-from receivers.otlp.services import SERVICES
+from gateway.pipeline.services import SERVICES
 
 MAX_DEPTH = 100
 """Messages nested inside a request. protobuf's parser (upb) takes no more, so a deeper request would be unreadable."""

@@ -23,7 +23,7 @@ from pathlib import Path
 import grpc
 
 from gateway.pipeline import Signal
-from receivers.otlp.services import SERVICES
+from gateway.pipeline.services import SERVICES
 from tests.bench.loads import Load, Protocol
 from tests.bench.payloads import Payloads
 

@@ -19,9 +19,9 @@ import httpx
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline import Signal
+from gateway.pipeline.services import SERVICES
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
-from receivers.otlp.services import SERVICES
 from tests.support.databases import Database
 from tests.support.stores import running_pipeline
 from tests.support.telemetry import gauge, logs, spans

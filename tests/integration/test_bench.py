@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.pipeline import Signal
-from receivers.otlp.services import SERVICES
+from gateway.pipeline.services import SERVICES
 from tests.bench import loader, measure, report
 from tests.bench.database import Store
 from tests.bench.loads import Load, Options

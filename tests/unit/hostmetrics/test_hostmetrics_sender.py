@@ -12,10 +12,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
+from gateway.pipeline.destination import Destination
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.conventions import UPTIME
-from receivers.hostmetrics.sender import Destination, Sender, destination
+from receivers.hostmetrics.sender import Sender, destination
 from receivers.hostmetrics.sensor import Observation, Sensor
 
 SDK_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
@@ -30,7 +31,7 @@ def some_metrics() -> MetricsData:
 
 
 def test_without_settings_and_variables_it_is_this_machine() -> None:
-    assert to() == Destination("grpc", "http://127.0.0.1:4317", None, {}, 10)
+    assert to() == Destination("grpc", "http://127.0.0.1:4317", {}, 10)
     assert to(protocol="http/protobuf").endpoint == "http://127.0.0.1:4318/v1/metrics"
 
 
@@ -61,7 +62,7 @@ def test_without_settings_and_variables_it_is_this_machine() -> None:
 )
 def test_the_standard_variables(environ: dict[str, str], protocol: str, endpoint: str) -> None:
     found = to(environ)
-    assert (found.protocol, found.endpoint, found.insecure) == (protocol, endpoint, None)
+    assert (found.protocol, found.endpoint) == (protocol, endpoint)
 
 
 def test_settings_win_over_variables() -> None:
@@ -71,14 +72,15 @@ def test_settings_win_over_variables() -> None:
         "OTEL_EXPORTER_OTLP_TIMEOUT": "3",
     }
     found = to(environ, endpoint="https://hub:4317", protocol="grpc", timeout="4s", headers={"X-A": "b"})
-    assert found == Destination("grpc", "https://hub:4317", False, {"x-a": "b"}, 4)
+    assert found == Destination("grpc", "https://hub:4317", {"x-a": "b"}, 4)
     assert to(environ, endpoint="http://hub:4318").endpoint == "http://hub:4318/v1/metrics"
     assert to(environ, endpoint="http://hub:4318/v1/metrics").endpoint == "http://hub:4318/v1/metrics"
 
 
-def test_the_scheme_says_whether_to_encrypt() -> None:
-    assert to(endpoint="http://hub:4317").insecure is True
-    assert to(endpoint="https://hub:4317").insecure is False
+def test_a_grpc_endpoint_may_have_no_scheme_and_is_then_encrypted_unless_told_otherwise() -> None:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "hub:4317"}
+    assert to(variables).endpoint == "https://hub:4317"
+    assert to(variables | {"OTEL_EXPORTER_OTLP_INSECURE": "true"}).endpoint == "http://hub:4317"
 
 
 def test_an_export_never_takes_longer_than_the_interval() -> None:

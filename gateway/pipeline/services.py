@@ -19,7 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from gateway.pipeline import Outcome, Signal
+from gateway.pipeline.batch import Signal
+from gateway.pipeline.interfaces import Outcome
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,228 @@
+"""A client of OTLP that sends what is serialized already, and says what the other end made of it.
+
+For exporters and for emitters that need the answer: the SDK's exporters build their requests themselves, and do not
+tell a batch that may be sent again from one that must not.
+
+Source of the rules: OTLP specification, "Failures", "OTLP/gRPC Throttling", "OTLP/HTTP Response".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import gzip
+import ssl
+import time
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+import httpx
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from gateway.pipeline.batch import Signal
+from gateway.pipeline.destination import Destination
+from gateway.pipeline.errors import DeliveryError, OverloadedError, RefusedError, UnavailableError
+from gateway.pipeline.interfaces import ACCEPTED, Outcome
+from gateway.pipeline.services import SERVICES
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_OFFLOAD_BYTES = 64 * 1024
+"""Payloads from this size on are compressed in a thread, so that they do not hold up everything else."""
+
+_MISCONFIGURED_SECONDS = 30.0
+"""After how long to look whether the destination was set right. It is not the batch that it refused, so that waits."""
+
+_RETRYABLE = {
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+}
+_MISCONFIGURED = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+_MISCONFIGURED_HTTP = {401, 403, 404, 405, 407}
+_RETRYABLE_HTTP = {429, 502, 503, 504}
+_MAX_ERROR = 500
+
+
+class OtlpClient(Protocol):
+    """Sends to one destination."""
+
+    async def send(self, signal: Signal, payload: bytes) -> Outcome:
+        """Send a serialized ``Export*ServiceRequest``; return what the other end rejected of it.
+
+        Raises `RefusedError` for what must not be sent again, and `UnavailableError` for what may be; the latter also
+        where the destination is wrong (credentials, path) rather than the request, for that can be mended.
+        """
+
+    async def close(self) -> None:
+        """Release the connection."""
+
+
+def connect(to: Destination) -> OtlpClient:
+    """Make the client of a destination. Nothing is sent yet.
+
+    Raises `OSError` when a certificate cannot be read and `ValueError` when one cannot be used.
+    """
+    return _GrpcClient(to) if to.protocol == "grpc" else _HttpClient(to)
+
+
+def ssl_context(to: Destination) -> ssl.SSLContext:
+    """Make the context by which a client checks the server, and presents its own certificate where it has one."""
+    context = ssl.create_default_context(cafile=None if to.ca_file is None else str(to.ca_file))
+    if to.cert_file is not None:
+        context.load_cert_chain(to.cert_file, to.key_file)
+    return context
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Tell whether a URL leads to this machine, where no proxy stands between."""
+    return urlsplit(endpoint).hostname in _LOOPBACK
+
+
+class _GrpcClient:
+    def __init__(self, to: Destination) -> None:
+        self._to = to
+        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", 4 * 2**20)]
+        if is_loopback(to.endpoint):
+            options.append(("grpc.enable_http_proxy", 0))
+        compression = grpc.Compression.Gzip if to.compression == "gzip" else grpc.Compression.NoCompression
+        target = urlsplit(to.endpoint).netloc
+        if to.endpoint.startswith("https://"):
+            files = (to.ca_file, to.key_file, to.cert_file)
+            credentials = grpc.ssl_channel_credentials(*(None if file is None else file.read_bytes() for file in files))
+            self._channel = grpc.aio.secure_channel(target, credentials, options, compression)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, options, compression)
+        self._metadata = tuple(to.headers.items())
+        self._calls: dict[Signal, Any] = {
+            signal: self._channel.unary_unary(f"/{service.grpc_name}/Export") for signal, service in SERVICES.items()
+        }
+
+    async def send(self, signal: Signal, payload: bytes) -> Outcome:
+        try:
+            answer = await self._calls[signal](payload, timeout=self._to.timeout, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _from_grpc(self._to.endpoint, error) from None
+        return _outcome(signal, answer)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+class _HttpClient:
+    def __init__(self, to: Destination) -> None:
+        self._to = to
+        self._client = httpx.AsyncClient(
+            verify=ssl_context(to) if to.endpoint.startswith("https://") else True,
+            timeout=to.timeout,
+            headers={**to.headers, "content-type": "application/x-protobuf"},
+            trust_env=not is_loopback(to.endpoint),
+        )
+
+    async def send(self, signal: Signal, payload: bytes) -> Outcome:
+        headers = {}
+        if self._to.compression == "gzip":
+            payload = await compressed(payload)
+            headers["content-encoding"] = "gzip"
+        try:
+            response = await self._client.post(self._to.endpoint, content=payload, headers=headers)
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"{self._to.endpoint}: {str(error) or type(error).__name__}") from None
+        if response.is_success:
+            return _outcome(signal, response.content)
+        raise _from_http(self._to.endpoint, response)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+async def compressed(payload: bytes) -> bytes:
+    """Return a payload as gzip, without holding up the event loop for long."""
+    if len(payload) < _OFFLOAD_BYTES:
+        return gzip.compress(payload, 6)
+    return await asyncio.to_thread(gzip.compress, payload, 6)
+
+
+def retry_after(response: httpx.Response, otherwise: float = 1.0) -> float:
+    """Return the seconds that an answer's ``Retry-After`` asks for: a number or a date (RFC 9110, 10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    date = email.utils.parsedate_tz(value)
+    return otherwise if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+def _from_grpc(endpoint: str, error: grpc.aio.AioRpcError) -> DeliveryError:
+    code = error.code()
+    message = f"{endpoint} answers {code.name}: {_clip(error.details() or 'without a reason')}"
+    pause = _retry_info(error)
+    if code in _RETRYABLE:
+        return UnavailableError(message, 1.0 if pause is None else pause)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and pause is not None:
+        return OverloadedError(message, pause)
+    if code in _MISCONFIGURED:
+        return UnavailableError(message, _MISCONFIGURED_SECONDS)
+    return RefusedError(message)
+
+
+def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
+    """Return the seconds that a ``RetryInfo`` among an error's details asks for."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            try:
+                details = Status.FromString(value).details
+            except DecodeError:
+                return None
+            for detail in details:
+                info = RetryInfo()
+                if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):
+                    return float(info.retry_delay.ToMicroseconds() / 1e6)
+    return None
+
+
+def _from_http(endpoint: str, response: httpx.Response) -> DeliveryError:
+    code = response.status_code
+    message = f"{endpoint} answers {code} {response.reason_phrase}: {_clip(_reason(response))}"
+    if code == 429:
+        return OverloadedError(message, retry_after(response))
+    if code in _RETRYABLE_HTTP:
+        return UnavailableError(message, retry_after(response))
+    if code in _MISCONFIGURED_HTTP or response.is_redirect:
+        return UnavailableError(message, _MISCONFIGURED_SECONDS)
+    return RefusedError(message)
+
+
+def _reason(response: httpx.Response) -> str:
+    """Return the message of a ``google.rpc.Status``, or the body as text."""
+    if response.headers.get("content-type", "").startswith("application/x-protobuf"):
+        try:
+            return str(Status.FromString(response.content).message)
+        except DecodeError:
+            return "an answer that is not OTLP"
+    return response.text.strip() or "without a reason"
+
+
+def _clip(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_ERROR else text[: _MAX_ERROR - 1] + "…"
+
+
+def _outcome(signal: Signal, answer: bytes) -> Outcome:
+    service = SERVICES[signal]
+    try:
+        response: Any = service.response.FromString(answer)
+    except DecodeError:  # some answer 200 with a body of their own; the status is what counts
+        return ACCEPTED
+    partial = response.partial_success
+    rejected = getattr(partial, service.rejected_field)
+    return Outcome(rejected, partial.error_message) if rejected or partial.error_message else ACCEPTED

@@ -1,0 +1,135 @@
+"""Where something sends OTLP to: its settings, and the standard environment variables behind them.
+
+Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", for the variables and their precedence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
+from urllib.parse import urlsplit
+
+from opentelemetry.util.re import parse_env_headers
+from pydantic import AfterValidator, Field, SecretStr
+
+from gateway.pipeline.batch import Signal
+from gateway.pipeline.settings import Duration, Settings
+
+Protocol = Literal["grpc", "http/protobuf"]
+Compression = Literal["gzip", "none"]
+
+_DEFAULT_ENDPOINTS: dict[Protocol, str] = {"grpc": "http://127.0.0.1:4317", "http/protobuf": "http://127.0.0.1:4318"}
+_DEFAULT_TIMEOUT = "10"
+_NAMES = {Signal.METRICS: "METRICS", Signal.LOGS: "LOGS", Signal.TRACES: "TRACES"}
+
+
+def check_endpoint(endpoint: str) -> str:
+    """Return the endpoint if it is a URL with a host. Raises `ValueError` with an example when it is not."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected a URL such as http://127.0.0.1:4317 or https://hub.example.com:4317")
+    return endpoint
+
+
+EndpointUrl = Annotated[str, AfterValidator(check_endpoint)]
+"""Where to send: a URL. ``http`` is plain text, ``https`` is TLS."""
+
+
+class EmitterSettings(Settings):
+    """Where an emitter sends. Without any of it: to the gateway that runs it, or to this machine's standard port."""
+
+    endpoint: EndpointUrl | None = None
+    """Where to send OTLP, such as ``http://127.0.0.1:4317``.
+
+    Absent: as ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, or the variable of the one signal such as
+    ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT``, and else this gateway. For ``http/protobuf`` it is the base URL, to which
+    ``/v1/logs`` and the like are added.
+    """
+
+    protocol: Protocol | None = None
+    """Absent: as ``OTEL_EXPORTER_OTLP_PROTOCOL`` or the variable of the one signal says, and else grpc."""
+
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Headers (gRPC metadata) of each request. They replace those of ``OTEL_EXPORTER_OTLP_HEADERS``."""
+
+    timeout: Annotated[Duration, Field(gt=timedelta(0))] | None = None
+    """How long one export may take.
+
+    Absent: as ``OTEL_EXPORTER_OTLP_TIMEOUT`` or the variable of the one signal says (in seconds, as the Python SDK
+    reads them), and else ``10s``.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to send, resolved. ``endpoint`` is a URL, for ``http/protobuf`` with the signal's path; ``timeout`` is in
+    seconds; ``headers`` may hold secrets.
+
+    The certificates are files in PEM: the CA of the server's certificate (None: the system's), and the client's own for
+    mTLS.
+    """
+
+    protocol: Protocol
+    endpoint: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float = 10.0
+    compression: Compression = "none"
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+def destination(settings: EmitterSettings, signal: Signal, environ: Mapping[str, str] | None = None) -> Destination:
+    """Work out where a signal goes: settings first, then the standard environment variables, then this machine.
+
+    Raises `ValueError` for a protocol or an endpoint that cannot be used.
+    """
+    variables = os.environ if environ is None else environ
+
+    def variable(name: str) -> str | None:
+        own = f"OTEL_EXPORTER_OTLP_{_NAMES[signal]}_{name}"
+        return variables.get(own) or variables.get(f"OTEL_EXPORTER_OTLP_{name}")
+
+    def path(name: str) -> Path | None:
+        value = variable(name)
+        return Path(value) if value else None
+
+    protocol = settings.protocol or variable("PROTOCOL") or "grpc"
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}; expected {' or '.join(get_args(Protocol))}")
+    protocol = cast("Protocol", protocol)
+    endpoint = settings.endpoint or variable("ENDPOINT") or _DEFAULT_ENDPOINTS[protocol]
+    if (
+        protocol == "grpc" and not settings.endpoint and "://" not in endpoint
+    ):  # the specification allows gRPC's own form, host:port
+        insecure = (variable("INSECURE") or "").lower() == "true"
+        endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
+    check_endpoint(endpoint)
+    # The specification takes the variable of the one signal as it is, and the common one as a base.
+    as_it_is = not settings.endpoint and variables.get(f"OTEL_EXPORTER_OTLP_{_NAMES[signal]}_ENDPOINT")
+    if protocol == "http/protobuf" and not as_it_is:
+        endpoint = with_path(endpoint, signal)
+    headers = {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
+    timeout = (
+        settings.timeout / timedelta(seconds=1) if settings.timeout else float(variable("TIMEOUT") or _DEFAULT_TIMEOUT)
+    )
+    return Destination(
+        protocol,
+        endpoint,
+        headers or dict(parse_env_headers(variable("HEADERS") or "", liberal=True)),
+        timeout,
+        "gzip" if variable("COMPRESSION") == "gzip" else "none",
+        path("CERTIFICATE"),
+        path("CLIENT_CERTIFICATE"),
+        path("CLIENT_KEY"),
+    )
+
+
+def with_path(endpoint: str, signal: Signal) -> str:
+    """Return the URL of a signal under a base URL of OTLP/HTTP."""
+    path = f"/v1/{signal.value}"
+    return endpoint.rstrip("/").removesuffix(path) + path

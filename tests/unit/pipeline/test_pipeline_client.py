@@ -1,0 +1,241 @@
+"""The client of OTLP: what it sends, and what it makes of each answer."""
+
+from __future__ import annotations
+
+import gzip
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+from gateway.pipeline import ACCEPTED, DeliveryError, Outcome, OverloadedError, RefusedError, Signal, UnavailableError
+from gateway.pipeline.client import connect
+from gateway.pipeline.destination import Destination, EmitterSettings, destination
+from tests.support.certificates import Authority
+
+PARTIAL = ExportLogsServiceResponse(partial_success={"rejected_log_records": 3, "error_message": "too old"})
+
+
+def retry_in(seconds: float) -> bytes:
+    status, delay = Status(code=8, message="full"), Duration()
+    delay.FromNanoseconds(round(seconds * 1e9))
+    status.details.add().Pack(RetryInfo(retry_delay=delay))
+    return bytes(status.SerializeToString())
+
+
+@contextmanager
+def grpc_server(answer: Callable[[bytes, Any], bytes], credentials: Any = None) -> Iterator[str]:
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> Any:
+            assert details.method == "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((Handler(),))
+    if credentials is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@contextmanager
+def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            answer(self, self.rfile.read(int(self.headers["content-length"])))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("content-length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+async def send(to: Destination, payload: bytes = b"payload") -> Outcome:
+    client = connect(to)
+    try:
+        return await client.send(Signal.LOGS, payload)
+    finally:
+        await client.close()
+
+
+def over_http(endpoint: str, **settings: Any) -> Destination:
+    return destination(EmitterSettings(endpoint=endpoint, protocol="http/protobuf", **settings), Signal.LOGS, {})
+
+
+async def test_grpc_carries_the_bytes_as_they_are_with_the_headers() -> None:
+    seen: list[tuple[bytes, dict[str, Any]]] = []
+
+    def answer(payload: bytes, context: Any) -> bytes:
+        seen.append((payload, dict(context.invocation_metadata())))
+        return bytes(PARTIAL.SerializeToString())
+
+    with grpc_server(answer) as address:
+        to = Destination("grpc", f"http://{address}", {"x-tenant": "cellar"}, compression="gzip")
+        assert await send(to, b"any bytes \0\xff") == Outcome(3, "too old")
+    ((payload, metadata),) = seen
+    assert payload == b"any bytes \0\xff"
+    assert metadata["x-tenant"] == "cellar"
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "error", "pause"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, None, UnavailableError, 1),
+        (grpc.StatusCode.UNAVAILABLE, retry_in(7.5), UnavailableError, 7.5),
+        (grpc.StatusCode.ABORTED, None, UnavailableError, 1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, retry_in(2), OverloadedError, 2),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, None, RefusedError, None),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, b"\xff\xff", RefusedError, None),
+        (grpc.StatusCode.INVALID_ARGUMENT, None, RefusedError, None),
+        (grpc.StatusCode.INTERNAL, None, RefusedError, None),
+        (grpc.StatusCode.UNAUTHENTICATED, None, UnavailableError, 30),
+        (grpc.StatusCode.PERMISSION_DENIED, None, UnavailableError, 30),
+        (grpc.StatusCode.UNIMPLEMENTED, None, UnavailableError, 30),
+    ],
+)
+async def test_what_grpc_codes_mean(
+    code: grpc.StatusCode, details: bytes | None, error: type[DeliveryError], pause: float | None
+) -> None:
+    def answer(_: bytes, context: Any) -> bytes:
+        if details is not None:
+            context.set_trailing_metadata((("grpc-status-details-bin", details),))
+        context.abort(code, "because")
+
+    with grpc_server(answer) as address, pytest.raises(DeliveryError, match=f"{code.name}: because") as raised:
+        await send(Destination("grpc", f"http://{address}"))
+    assert type(raised.value) is error
+    assert getattr(raised.value, "retry_after", None) == pause
+
+
+async def test_nobody_there_is_unavailable() -> None:
+    with pytest.raises(UnavailableError):
+        await send(Destination("grpc", "http://127.0.0.1:9", timeout=5))
+    with pytest.raises(UnavailableError):
+        await send(over_http("http://127.0.0.1:9"))
+
+
+async def test_http_compresses_and_reads_the_partial_success() -> None:
+    seen: list[Any] = []
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        seen.append((handler.path, handler.headers, body))
+        reply(handler, 200, PARTIAL.SerializeToString(), content_type="application/x-protobuf")
+
+    with http_server(answer) as url:
+        environment = {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=cellar"}
+        settings = EmitterSettings(endpoint=url, protocol="http/protobuf")
+        to = destination(settings, Signal.LOGS, environment)
+        assert await send(to, b"x" * 200_000) == Outcome(3, "too old")
+    ((path, headers, body),) = seen
+    assert path == "/v1/logs"
+    assert (headers["x-tenant"], headers["content-encoding"]) == ("cellar", "gzip")
+    assert headers["content-type"] == "application/x-protobuf"
+    assert gzip.decompress(body) == b"x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error", "pause"),
+    [
+        (429, {"retry_after": "4"}, OverloadedError, 4),
+        (503, {}, UnavailableError, 1),
+        (503, {"retry_after": "Fri, 01 Jan 2010 00:00:00 GMT"}, UnavailableError, 0),
+        (503, {"retry_after": "soon"}, UnavailableError, 1),
+        (502, {}, UnavailableError, 1),
+        (504, {}, UnavailableError, 1),
+        (500, {}, RefusedError, None),
+        (400, {}, RefusedError, None),
+        (413, {}, RefusedError, None),
+        (401, {}, UnavailableError, 30),
+        (403, {}, UnavailableError, 30),
+        (404, {}, UnavailableError, 30),
+        (301, {"location": "http://127.0.0.1:9/"}, UnavailableError, 30),
+    ],
+)
+async def test_what_http_statuses_mean(
+    status: int, headers: dict[str, str], error: type[DeliveryError], pause: float | None
+) -> None:
+    body = Status(message="because").SerializeToString()
+
+    def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        reply(handler, status, body, content_type="application/x-protobuf", **headers)
+
+    with http_server(answer) as url, pytest.raises(DeliveryError, match=f"{status} .*: because") as raised:
+        await send(over_http(url))
+    assert type(raised.value) is error
+    assert getattr(raised.value, "retry_after", None) == pause
+
+
+async def test_an_ok_with_a_body_of_its_own_is_an_ok() -> None:
+    with http_server(lambda handler, _: reply(handler, 200, b"<html>thanks</html>")) as url:
+        assert await send(over_http(url)) == ACCEPTED
+
+
+async def test_an_answer_that_does_not_come_is_unavailable() -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(_: bytes, context: Any) -> bytes:
+        asked.set()
+        go.wait(60)
+        return b""
+
+    with grpc_server(answer) as address:
+        try:
+            with pytest.raises(UnavailableError, match="DEADLINE_EXCEEDED"):
+                await send(Destination("grpc", f"http://{address}", timeout=0.3))
+        finally:
+            go.set()
+
+
+async def test_mutual_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    server, client = authority.issue("localhost"), authority.issue("client")
+    credentials = grpc.ssl_server_credentials(
+        [(server.key.read_bytes(), server.cert.read_bytes())], authority.pem, True
+    )
+    with grpc_server(lambda *_: b"", credentials) as address:
+        endpoint = f"https://localhost:{address.rpartition(':')[2]}"
+        to = Destination("grpc", endpoint, ca_file=authority.file, cert_file=client.cert, key_file=client.key)
+        assert await send(to) == ACCEPTED
+        with pytest.raises(UnavailableError):
+            await send(Destination("grpc", endpoint, timeout=5))
+
+
+def test_certificates_that_are_none_are_said_so_at_once(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with pytest.raises(ssl.SSLError):
+        connect(Destination("http/protobuf", "https://localhost:4318/v1/logs", ca_file=tmp_path / "ca.pem"))
+    with pytest.raises(FileNotFoundError):
+        connect(Destination("grpc", "https://localhost:4317", ca_file=tmp_path / "gone.pem"))
