@@ -22,13 +22,15 @@ from pydantic import SecretStr
 
 from gateway import components
 from gateway.auth.own import OwnAccess
-from gateway.config import Config
+from gateway.config import Config, load
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.destination import EmitterSettings
+from gateway.pipeline.interfaces import Reconfigurable
 from gateway.pipeline.listeners import ListenerSettings, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
 from gateway.pipeline.spool import Spool, adopt, segments
+from gateway.secrets.rotation import Rotation
 from gateway.telemetry import Destination, SelfTelemetry
 from receivers.otlp.config import OtlpReceiverConfig
 
@@ -115,6 +117,7 @@ class Hub:
             if role is Role.ALL or components.listens(name) == (role is Role.LISTENERS)
         }
         self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()
+        self._rotation: asyncio.Task[None] | None = None
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -174,9 +177,30 @@ class Hub:
             for receiver in sorted(self._receivers.values(), key=lambda each: not components.listens(each.name)):
                 await receiver.start()
                 self._listens = self._listens or components.listens(receiver.name)
+            self._follow_secrets()
         except BaseException:
             await self.stop()
             raise
+
+    def _follow_secrets(self) -> None:
+        """Begin to follow the secrets of the configuration, where it has any."""
+        if not self._config.secret_places:
+            return
+        from gateway.secrets.openbao import cache_seconds
+
+        def read() -> Config:
+            return load(self._config.source)
+
+        self._rotation = asyncio.create_task(Rotation(self._config, read, self._reconfigure, cache_seconds()).run())
+
+    def _reconfigure(self, section: str, name: str, settings: Settings) -> bool:
+        """Hand new settings to a component that can take them while it runs."""
+        component: object = None
+        if section == "exporters" and (delivery := self._deliveries.get(name)):
+            component = delivery.exporter
+        elif section == "receivers":
+            component, settings = self._receivers.get(name), self._directed(name, settings)
+        return isinstance(component, Reconfigurable) and component.reconfigure(settings)
 
     async def stop(self) -> None:
         """Stop everything within the configured grace.
@@ -187,6 +211,8 @@ class Hub:
         if self._stopped:
             return
         self._stopped = True
+        if self._rotation is not None:
+            self._rotation.cancel()
         deadline = time.monotonic() + self._grace.total_seconds()
 
         def left(share: float = 1.0) -> float:

@@ -16,11 +16,13 @@ _CONNECT_TIMEOUT = 5
 
 
 class Connections:
-    """Opens connections to one server, and breaks off all that are open."""
+    """Opens connections to one server, and breaks off all that are open.
+
+    ``dsn`` may be set anew: connections opened from then on use it.
+    """
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._parameters = conninfo_to_dict(dsn)
+        self.dsn = dsn
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._interrupted = False
@@ -32,12 +34,14 @@ class Connections:
         """
         if self._interrupted:
             raise psycopg.OperationalError("the gateway is shutting down")
+        dsn = self.dsn
+        parameters = conninfo_to_dict(dsn)
         connection: Connection = psycopg.connect(
-            self._dsn,
+            dsn,
             autocommit=autocommit,
-            options=" ".join(filter(None, (str(self._parameters.get("options") or ""), options))),
-            application_name=str(self._parameters.get("application_name") or "obs-hub"),
-            connect_timeout=int(self._parameters.get("connect_timeout") or _CONNECT_TIMEOUT),
+            options=" ".join(filter(None, (str(parameters.get("options") or ""), options))),
+            application_name=str(parameters.get("application_name") or "obs-hub"),
+            connect_timeout=int(parameters.get("connect_timeout") or _CONNECT_TIMEOUT),
         )
         with self._lock:
             self._open.add(connection)

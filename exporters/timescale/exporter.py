@@ -86,6 +86,12 @@ class TimescaleExporter:
         for writer in self._all_writers:
             writer.close()
 
+    def reconfigure(self, config: TimescaleConfig) -> bool:
+        """Use the connection string of these settings, for a password was rotated. Open connections stay."""
+        if config.dsn is not None:
+            self._connections.dsn = config.dsn.get_secret_value()
+        return True
+
     async def _ensure_ready(self) -> layout.Layout:
         """Migrate, apply the settings and open the connections, once. Raises `UnavailableError`."""
         async with self._preparing:

@@ -1,4 +1,5 @@
-"""Substitution inside the values of a configuration: ``${env:NAME}``, ``${env:NAME:-default}``, ``$$``.
+"""Substitution inside the values of a configuration: ``${env:NAME}``, ``${env:NAME:-default}``,
+``${bao:path#key}``, ``$$``.
 
 `SCHEMES` is open: a further source of values is one line there.
 """
@@ -24,8 +25,16 @@ class Scheme(NamedTuple):
     secret: bool = False
 
 
+def _from_openbao(reference: str) -> str:
+    # Loaded only for configurations that ask for it.
+    from gateway.secrets.openbao import resolve
+
+    return resolve(reference)
+
+
 SCHEMES: dict[str, Scheme] = {
     "env": Scheme(os.environ.get),
+    "bao": Scheme(_from_openbao, secret=True),
 }
 """Where values may come from, by the word before the colon."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.pipeline.batch import Batch, Signal
 
@@ -96,3 +96,11 @@ class Receiver(Protocol):
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, let what is in flight be answered for up to ``grace`` seconds, then end."""
+
+
+@runtime_checkable
+class Reconfigurable(Protocol):
+    """A receiver, exporter or extension that can take a rotated secret while it runs."""
+
+    def reconfigure(self, settings: Any) -> bool:
+        """Use the secrets of these settings, which are otherwise those it was made with. Returns whether it could."""

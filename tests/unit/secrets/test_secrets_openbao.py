@@ -1,0 +1,205 @@
+"""Secrets from OpenBao, by a stand-in that answers as OpenBao does; and by a real one, where one is named."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import hvac
+import pytest
+
+from gateway.secrets.access import Access, AccessError, from_environment
+from gateway.secrets.openbao import OpenBao
+from tests.support.openbao import StandIn, stand_in
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def bao() -> Iterator[StandIn]:
+    with stand_in() as running:
+        running.secrets["hub/database"] = {"password": "s3cret", "port": 5432, "more": {"a": 1}}
+        yield running
+
+
+@pytest.fixture
+def access(bao: StandIn) -> Access:
+    return Access(bao.address, bao.root_token)
+
+
+def message(client: OpenBao, reference: str = "hub/database#password") -> str:
+    with pytest.raises(LookupError) as raised:
+        client.get(reference)
+    assert "s3cret" not in str(raised.value)
+    return str(raised.value.args[0])
+
+
+def test_a_secret_is_read_and_kept_for_a_while(bao: StandIn, access: Access) -> None:
+    clock = Clock()
+    client = OpenBao(access, clock)
+    assert client.get("hub/database#password") == "s3cret"
+    assert client.get("/hub/database/#port") == "5432"
+    bao.secrets["hub/database"] = {"password": "rotated"}
+    assert client.get("hub/database#password") == "s3cret"
+    assert bao.reads == 1
+    clock.now += access.cache_seconds
+    assert client.get("hub/database#password") == "rotated"
+    bao.secrets["hub/database"] = {"password": "again"}
+    client.forget()
+    assert client.get("hub/database#password") == "again"
+
+
+@pytest.mark.parametrize("reference", ["hub/database", "#password", "hub/database#", "/#x"])
+def test_a_reference_names_a_path_and_a_key(access: Access, reference: str) -> None:
+    assert message(OpenBao(access), reference) == "expected a path and a key, as in ${bao:hub/database#password}"
+
+
+def test_what_is_not_there_is_said_with_what_is(access: Access) -> None:
+    client = OpenBao(access)
+    assert (
+        message(client, "hub/database#user")
+        == "'hub/database' in OpenBao has no key 'user'; it has more, password, port"
+    )
+    assert message(client, "hub/database#more") == "key 'more' of 'hub/database' in OpenBao is a dict; expected a text"
+    assert message(client, "hub/nothing#x").startswith(
+        "OpenBao has nothing at 'secret/hub/nothing'; write it by `bao kv"
+    )
+
+
+def test_a_policy_that_does_not_allow_it_is_named(bao: StandIn, access: Access) -> None:
+    bao.forbidden.add("hub/database")
+    assert "must allow 'read' on 'secret/data/hub/database'" in message(OpenBao(access))
+
+
+def test_sealed_and_unreachable(bao: StandIn, access: Access) -> None:
+    bao.sealed = True
+    assert message(OpenBao(access)) == f"OpenBao at {bao.address} is sealed; unseal it by `bao operator unseal`"
+    assert "cannot be reached" in message(OpenBao(replace(access, address="http://127.0.0.1:9")))
+
+
+def test_environment_variables_stand_in_only_while_openbao_cannot_answer(
+    bao: StandIn, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = OpenBao(replace(access, environment_fallback=True))
+    bao.sealed = True
+    assert "HUB_DATABASE_PASSWORD could stand in, but is not set" in message(client)
+    monkeypatch.setenv("HUB_DATABASE_PASSWORD", "first boot")
+    assert client.get("hub/database#password") == "first boot"
+    bao.sealed = False
+    assert client.get("hub/database#password") == "s3cret"
+    bao.forbidden.add("hub/database")
+    client.forget()
+    assert "does not let us read" in message(client)
+
+
+def test_an_approle_logs_in_once_renews_and_logs_in_again_when_its_token_ended(bao: StandIn) -> None:
+    bao.roles["gateway"] = "its secret id"
+    clock = Clock()
+    client = OpenBao(Access(bao.address, role_id="gateway", secret_id="its secret id", cache_seconds=1), clock)
+    for _ in range(3):
+        assert client.get("hub/database#password") == "s3cret"
+        clock.now += 10
+    assert (bao.logins, bao.renewals) == (1, 0)
+    clock.now += bao.lease / 2
+    assert client.get("hub/database#password") == "s3cret"
+    assert (bao.logins, bao.renewals) == (1, 1)
+    bao.tokens.clear()
+    clock.now += 10
+    assert client.get("hub/database#password") == "s3cret"
+    assert bao.logins == 2
+
+
+def test_an_approle_that_is_not_known(bao: StandIn) -> None:
+    client = OpenBao(Access(bao.address, role_id="gateway", secret_id="wrong"))
+    assert "invalid role or secret ID" in message(client)
+
+
+def test_a_kubernetes_service_account_logs_in_with_its_token_file(bao: StandIn, tmp_path: Path) -> None:
+    bao.kubernetes["obs-hub"] = "a.service.account"
+    token_file = tmp_path / "token"
+    access = Access(bao.address, kubernetes_role="obs-hub", kubernetes_token_file=token_file)
+    assert "service account's token cannot be read" in message(OpenBao(access))
+    token_file.write_text("a.service.account\n")
+    assert OpenBao(access).get("hub/database#password") == "s3cret"
+    assert bao.logins == 1
+
+
+def test_a_token_that_was_given_is_renewed(bao: StandIn, access: Access) -> None:
+    clock = Clock()
+    client = OpenBao(replace(access, cache_seconds=1), clock)
+    client.get("hub/database#password")
+    clock.now += bao.lease
+    client.get("hub/database#password")
+    assert bao.renewals == 1
+
+
+def test_the_environment_says_how_to_reach_it(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("from a file\n")
+    access = from_environment(
+        {
+            "VAULT_ADDR": "https://vault:8200",
+            "BAO_ADDR": "https://bao:8200",
+            "BAO_ROLE_ID": "gateway",
+            "BAO_SECRET_ID_FILE": str(tmp_path / "id"),
+            "OBSHUB_BAO_CACHE_TTL": "5m",
+            "OBSHUB_BAO_FALLBACK": "env",
+        }
+    )
+    assert (access.address, access.secret_id, access.method) == ("https://bao:8200", "from a file", "AppRole")
+    assert (access.cache_seconds, access.environment_fallback, access.mount) == (300, True, "secret")
+    assert "from a file" not in repr(access)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "BAO_ADDR is not set"),
+        ({"BAO_ADDR": "http://x"}, "nothing says how to log in"),
+        ({"BAO_ADDR": "http://x", "BAO_TOKEN_FILE": "/nowhere/token"}, "/nowhere/token, which cannot be read"),
+        ({"BAO_ADDR": "http://x", "BAO_TOKEN": "t", "OBSHUB_BAO_FALLBACK": "yes"}, "expected none or env"),
+        ({"BAO_ADDR": "http://x", "BAO_TOKEN": "t", "OBSHUB_BAO_CACHE_TTL": "5"}, "OBSHUB_BAO_CACHE_TTL: expected"),
+    ],
+)
+def test_an_environment_that_does_not_say_it(variables: dict[str, str], expected: str) -> None:
+    with pytest.raises(AccessError, match=expected):
+        from_environment(variables)
+
+
+@pytest.fixture
+def real() -> tuple[str, str]:
+    address, token = os.environ.get("OBSHUB_TEST_OPENBAO_ADDR"), os.environ.get("OBSHUB_TEST_OPENBAO_TOKEN")
+    if not address or not token:
+        pytest.skip("OBSHUB_TEST_OPENBAO_ADDR and OBSHUB_TEST_OPENBAO_TOKEN name no OpenBao")
+    return address, token
+
+
+def test_a_real_openbao_with_token_and_approle_and_the_policy_we_ship(real: tuple[str, str]) -> None:
+    address, token = real
+    root, name = hvac.Client(address, token=token), f"test-{uuid.uuid4().hex[:8]}"
+    root.secrets.kv.v2.create_or_update_secret("obs-hub/database", {"password": name})
+    root.secrets.kv.v2.create_or_update_secret("elsewhere", {"password": name})
+    policy = Path("otel-config/openbao/obs-hub-policy.hcl").read_text("utf-8")
+    root.sys.create_or_update_policy(name, policy)
+    if "approle/" not in root.sys.list_auth_methods()["data"]:
+        root.sys.enable_auth_method("approle")
+    root.auth.approle.create_or_update_approle(name, token_policies=[name], token_ttl="2m")
+    role_id = root.auth.approle.read_role_id(name)["data"]["role_id"]
+    secret_id = root.auth.approle.generate_secret_id(name)["data"]["secret_id"]
+
+    assert OpenBao(Access(address, token)).get("obs-hub/database#password") == name
+    clock = Clock()
+    client = OpenBao(Access(address, role_id=role_id, secret_id=secret_id, cache_seconds=1), clock)
+    assert client.get("obs-hub/database#password") == name
+    assert "does not let us read 'secret/elsewhere'" in message(client, "elsewhere#password")
+    clock.now += 90  # past half of the token's life
+    assert client.get("obs-hub/database#password") == name
+    assert "OpenBao has nothing at" in message(client, "obs-hub/nothing#x")
