@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale import layout, partitions, policies
+from exporters.timescale.clock import Clock
 from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.schema import MAINTENANCE_LOCK
@@ -55,6 +56,7 @@ class Maintenance:
         self._layout = present
         self._partitions = partitions.Partitions(config.chunk_interval)
         self._collected_at = time.monotonic()
+        self._clock = Clock()
 
     def run(self, connection: layout.Connection) -> bool:
         """Do what is due. Returns False when another gateway is at it. Raises `psycopg.Error`."""
@@ -86,7 +88,9 @@ class Maintenance:
 
     def apply_retention(self, connection: layout.Connection) -> None:
         """Drop what is older than it may be, where TimescaleDB does not do so itself."""
-        now = datetime.now(UTC)
+        now = self._clock.trusted(connection)
+        if now is None:
+            return
         for table, kept in policies.retention_of(self._config).items():
             if kept is None:
                 continue

@@ -21,9 +21,13 @@ import grpc
 import psycopg
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.assembly import spools
+from gateway.pipeline import Signal
+from gateway.pipeline.services import SERVICES
 from gateway.pipeline.spool import status
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
 
@@ -34,6 +38,7 @@ SUMMARY = os.environ.get("OBSHUB_TEST_FAULT_SUMMARY")
 
 POINTS = 20
 METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+"""Where data points go."""
 _RETRYABLE = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -132,13 +137,23 @@ class Gateway:
 class Load:
     """Clients that send without pause, and know what was acknowledged.
 
-    ``timeout`` is after how many seconds a client takes a request for unanswered.
+    ``timeout`` is after how many seconds a client takes a request for unanswered, ``clock`` what it stamps records by.
     """
 
     _numbers = itertools.count(1_000_000)
     _lock = threading.Lock()
 
-    def __init__(self, endpoints: Sequence[str], clients: int, timeout: float, points: int = POINTS) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        clients: int,
+        timeout: float,
+        points: int = POINTS,
+        signal: Signal = Signal.METRICS,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.signal = signal
+        self._clock = clock
         self._timeout = timeout
         self._points = points
         self._stop = threading.Event()
@@ -183,12 +198,12 @@ class Load:
 
     def _client(self, endpoint: str, number: int) -> None:
         with grpc.insecure_channel(endpoint, _CHANNEL) as channel:
-            call = channel.unary_unary(METHOD)
+            call = channel.unary_unary(f"/{SERVICES[self.signal].grpc_name}/Export")
             while not (self._stop.is_set() or self._finish.is_set()):
                 with self._lock:
                     ids = [next(self._numbers) for _ in range(self._points)]
                     self.sent += ids
-                if self._send(call, request(ids, f"client-{number}")):
+                if self._send(call, _REQUESTS[self.signal](ids, f"client-{number}", self._clock())):
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
@@ -229,6 +244,52 @@ def request(ids: Sequence[int], series: str = "test", at: int | None = None) -> 
     return payload
 
 
+def log_request(ids: Sequence[int], service: str, at: int) -> bytes:
+    """Serialize log records whose bodies are the given numbers."""
+    message = ExportLogsServiceRequest()
+    resource = message.resource_logs.add()
+    pair = resource.resource.attributes.add()
+    pair.key, pair.value.string_value = "service.name", service
+    records = resource.scope_logs.add().log_records
+    for number in ids:
+        records.add(time_unix_nano=at, severity_number=9).body.int_value = number
+    payload: bytes = message.SerializeToString()
+    return payload
+
+
+def span_request(ids: Sequence[int], service: str, at: int) -> bytes:
+    """Serialize spans whose names are the given numbers."""
+    message = ExportTraceServiceRequest()
+    resource = message.resource_spans.add()
+    pair = resource.resource.attributes.add()
+    pair.key, pair.value.string_value = "service.name", service
+    spans = resource.scope_spans.add().spans
+    for number in ids:
+        span_id = number.to_bytes(8)
+        spans.add(
+            trace_id=span_id * 2,
+            span_id=span_id,
+            name=str(number),
+            start_time_unix_nano=at,
+            end_time_unix_nano=at + 1000,
+        )
+    payload: bytes = message.SerializeToString()
+    return payload
+
+
+_REQUESTS: dict[Signal, Callable[[Sequence[int], str, int], bytes]] = {
+    Signal.METRICS: request,
+    Signal.LOGS: log_request,
+    Signal.TRACES: span_request,
+}
+
+_NUMBERS = {
+    Signal.METRICS: "SELECT int_value, count(*) FROM sample WHERE int_value IS NOT NULL GROUP BY 1",
+    Signal.LOGS: "SELECT (body_json #>> '{}')::bigint, count(*) FROM log GROUP BY 1",
+    Signal.TRACES: "SELECT name::bigint, count(*) FROM span GROUP BY 1",
+}
+
+
 def retry_info(error: Any) -> RetryInfo | None:
     """Return the ``RetryInfo`` that came with a gRPC error."""
     for key, value in error.trailing_metadata() or ():
@@ -241,20 +302,26 @@ def retry_info(error: Any) -> RetryInfo | None:
 
 
 @contextmanager
-def load(*gateways: Gateway, clients: int = 4, timeout: float = 3.0, points: int = POINTS) -> Iterator[Load]:
+def load(
+    *gateways: Gateway,
+    clients: int = 4,
+    timeout: float = 3.0,
+    points: int = POINTS,
+    signal: Signal = Signal.METRICS,
+    clock: Callable[[], int] = time.time_ns,
+) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before."""
-    running = Load([each.endpoint for each in gateways], clients, timeout, points)
+    running = Load([each.endpoint for each in gateways], clients, timeout, points, signal, clock)
     try:
         yield running
     finally:
         running.stop()
 
 
-def stored(dsn: str) -> Counter[int]:
+def stored(dsn: str, signal: Signal = Signal.METRICS) -> Counter[int]:
     """How often the store has each number."""
     with psycopg.connect(dsn, connect_timeout=10) as connection:
-        rows = connection.execute("SELECT int_value, count(*) FROM sample WHERE int_value IS NOT NULL GROUP BY 1")
-        return Counter(dict(rows))
+        return Counter(dict(connection.execute(_NUMBERS[signal].encode())))
 
 
 def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> None:
@@ -266,7 +333,9 @@ def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> Non
     def all_there() -> bool:
         nonlocal found
         with suppress(psycopg.Error):
-            found = Counter({number: count for number, count in stored(gateways[0].dsn).items() if number in sent})
+            found = Counter(
+                {number: count for number, count in stored(gateways[0].dsn, running.signal).items() if number in sent}
+            )
         return all(number in found for number in acknowledged)
 
     with suppress(AssertionError):

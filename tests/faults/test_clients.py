@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -109,6 +110,30 @@ def test_more_than_fits_is_refused_with_a_time_to_come_back_and_what_is_accepted
             clients.finish()
     assert not clients.without_retry_info
     prove("more than fits in flight", clients, gateway)
+
+
+def test_ten_times_as_much_as_fits_is_refused_quickly_and_what_is_accepted_is_not_held_up(
+    hubs_to_start: Hubs, native_database: Database
+) -> None:
+    """Clients send ten times what may be in flight. What is let in is answered within the time limits, memory stays
+    bounded, and the rest is told to come back."""
+    gateway = Gateway(
+        hubs_to_start, native_database.dsn, delivery={"max_in_flight": "1MiB"}, timeout="5s", slow_after="1s"
+    ).start()
+    before = psutil.Process(gateway.hub.pid).memory_info().rss
+    with load(gateway, clients=40, timeout=10, points=14_000) as clients:
+        assert 40 * len(request(range(1_000_000, 1_014_000))) > 10 * 2**20
+        most = before
+        while clients.requests < 150:
+            most = max(most, psutil.Process(gateway.hub.pid).memory_info().rss)
+            time.sleep(0.02)
+        clients.finish()
+    assert clients.answers["RESOURCE_EXHAUSTED"] > 50
+    assert not clients.without_retry_info
+    # Nobody waited for as long as a client waits, which is less than timeout and slow_after allow for.
+    assert set(clients.answers) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert most - before < 256 * 2**20
+    prove("ten times as much as fits in flight", clients, gateway)
 
 
 async def test_many_requests_at_once_on_one_connection(gateway: Gateway) -> None:

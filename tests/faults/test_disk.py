@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,24 +16,55 @@ from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 
 
-@pytest.fixture
-def small_disk(hubs_to_start: Hubs) -> Iterator[Path]:
-    """A file system of one megabyte, where the spool of the gateway ``hub`` will be."""
-    place = hubs_to_start.folder / "hub" / "data" / "spool"
+@contextmanager
+def mounted(hubs: Hubs, place: Path, size: str) -> Iterator[Path]:
+    """A file system of that size at a place of the gateway ``hub``, until the gateway has ended."""
     place.mkdir(parents=True)
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("only root can mount a small file system")
-    mounted = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, check=False
     )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    if done.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.decode().strip()}")
     try:
         yield place
     finally:
-        hubs_to_start.end()
+        hubs.end()
         subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+@pytest.fixture
+def small_disk(hubs_to_start: Hubs) -> Iterator[Path]:
+    """A file system of one megabyte, where the spool will be."""
+    with mounted(hubs_to_start, hubs_to_start.folder / "hub" / "data" / "spool", "1m") as place:
+        yield place
+
+
+@pytest.fixture
+def disk_of_postgresql(hubs_to_start: Hubs) -> Iterator[Path]:
+    """A file system of its own for the embedded PostgreSQL: enough for what it needs, and not for much more."""
+    with mounted(hubs_to_start, hubs_to_start.folder / "hub" / "data" / "postgres", "160m") as place:
+        yield place
+
+
+def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs, disk_of_postgresql: Path) -> None:
+    """PostgreSQL ends when it cannot write its log. The gateway spools, and starts it until there is room again."""
+    gateway = Gateway(hubs_to_start).start()
+    ballast = disk_of_postgresql / "ballast"
+    with load(gateway, clients=2, points=200) as clients:
+        clients.until_acknowledged(5)
+        free = os.statvfs(disk_of_postgresql)
+        with ballast.open("wb") as file, suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        until(lambda: gateway.spooled, "batches in the spool")
+        clients.until_acknowledged(20)
+        clients.finish()
+    assert gateway.spooled
+    ballast.unlink()
+    until(lambda: not gateway.spooled, "the spool being empty")
+    prove("the disk of PostgreSQL is full", clients, gateway)
 
 
 def test_the_disk_of_the_spool_is_full(hubs_to_start: Hubs, small_disk: Path, native_database: Database) -> None:
