@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.config import Config
+from gateway.pipeline.listeners import listeners_in
 
 
 def addresses(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield, for each listener that a pipeline uses, the setting that names its address, and the address."""
+    """Yield, for each listener that runs, the setting that names its address, and the address."""
     for name in sorted(config.used_receivers):
         protocols: Any = getattr(config.receivers[name], "protocols", None)
         for protocol in ("grpc", "http"):
             listener = getattr(protocols, protocol, None)
             if listener is not None:
                 yield f"receivers.{name}.protocols.{protocol}.endpoint", listener.endpoint
+    for name in config.service.extensions:
+        for _, listener in listeners_in(config.extensions[name]):
+            yield f"extensions.{name}.endpoint", listener.endpoint
 
 
 def take(address: str) -> socket.socket:

@@ -12,24 +12,27 @@ import enum
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from opentelemetry.trace import Tracer
 from pydantic import SecretStr
 
 from gateway import components
+from gateway.api.view import HubView
 from gateway.auth.own import OwnAccess
 from gateway.config import Config, load
+from gateway.datadir import DataDir, read_running
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.destination import Destination as To
 from gateway.pipeline.destination import EmitterSettings
-from gateway.pipeline.interfaces import Reconfigurable
+from gateway.pipeline.interfaces import Reconfigurable, Service
 from gateway.pipeline.listeners import ListenerSettings, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
 from gateway.pipeline.spool import Spool, adopt, segments
+from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
 from gateway.telemetry import Destination, SelfTelemetry
 from receivers.otlp.config import OtlpReceiverConfig
@@ -102,7 +105,9 @@ class Hub:
         }
         self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments)
         authenticators = {
-            name: components.create_extension(name, config.extensions[name], data_dir) for name in service.extensions
+            name: components.create_authenticator(name, config.extensions[name], data_dir)
+            for name in service.extensions
+            if not components.is_service(name)
         }
         self._receivers: dict[str, Receiver] = {
             name: components.create_receiver(
@@ -117,16 +122,32 @@ class Hub:
             if role is Role.ALL or components.listens(name) == (role is Role.LISTENERS)
         }
         self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()
+        view = HubView(
+            config,
+            data_dir,
+            embedded_dsn or configured_dsn(config),
+            self._telemetry.tracer,
+            self._deliveries,
+            lambda: _all_endpoints(self, data_dir),
+            self._front_door,
+            shared=role is Role.EMITTERS,
+        )
+        self._services: dict[str, Service] = {
+            name: components.create_service(name, config.extensions[name], view, authenticators)
+            for name in service.extensions
+            if components.is_service(name) and role is not Role.LISTENERS
+        }
         self._rotation: asyncio.Task[None] | None = None
 
     @property
     def endpoints(self) -> dict[str, str]:
-        """Where this hub listens: for each receiver and protocol (``otlp grpc``) the address."""
-        return {
+        """Where this hub listens: for each receiver and protocol (``otlp grpc``), and each service, the address."""
+        receivers = {
             f"{name} {protocol}": address
             for name, receiver in self._receivers.items()
             for protocol, address in receiver.endpoints.items()
         }
+        return receivers | {name: at for each in self._services.values() for name, at in each.endpoints.items()}
 
     def _own_destination(self) -> Destination | None:
         """Where this hub sends what it says of itself: through its own door, or through one that is open to all."""
@@ -139,6 +160,13 @@ class Hub:
                 host, _, port = address.rpartition(":")
                 return Destination(f"http://{host or '127.0.0.1'}:{port}")
         return None
+
+    def _front_door(self) -> To | None:
+        """How this hub is reached by itself, also where other processes of it listen."""
+        found = self._own_destination()
+        if found is None and (endpoint := _open_grpc_endpoint(self._config)):
+            found = Destination(endpoint)
+        return None if found is None else To("grpc", found.endpoint, found.headers)
 
     def _make_own_receiver(self) -> Receiver | None:
         if self._own_access is None:
@@ -177,6 +205,8 @@ class Hub:
             for receiver in sorted(self._receivers.values(), key=lambda each: not components.listens(each.name)):
                 await receiver.start()
                 self._listens = self._listens or components.listens(receiver.name)
+            for service in self._services.values():
+                await service.start()
             self._follow_secrets()
         except BaseException:
             await self.stop()
@@ -200,6 +230,8 @@ class Hub:
             component = delivery.exporter
         elif section == "receivers":
             component, settings = self._receivers.get(name), self._directed(name, settings)
+        elif section == "extensions":
+            component = self._services.get(name)
         return isinstance(component, Reconfigurable) and component.reconfigure(settings)
 
     async def stop(self) -> None:
@@ -222,6 +254,8 @@ class Hub:
         listeners = [each for each in self._receivers.values() if components.listens(each.name)]
         if self._own_receiver is not None:
             listeners.append(self._own_receiver)
+        for service in reversed(self._services.values()):
+            await self._bounded(service.stop(left(0.3)), f"stopping {service.name}")
         for receiver in emitters:
             await self._bounded(receiver.stop(left(0.3)), f"stopping {receiver.name}")
         await self._bounded(asyncio.to_thread(self._telemetry.flush_and_stop, left(0.3)), "flushing telemetry")
@@ -241,6 +275,12 @@ class Hub:
             await step
         except Exception:
             _log.exception("%s failed", what)
+
+
+def _all_endpoints(hub: Hub, data_dir: Path | None) -> dict[str, str]:
+    """Return where a hub listens, in whichever of its processes."""
+    running = None if data_dir is None else read_running(DataDir(data_dir))
+    return (running.endpoints if running else {}) | hub.endpoints
 
 
 def _open_grpc(settings: Settings) -> ListenerSettings | None:
@@ -281,33 +321,11 @@ def make_delivery(
     return Delivery(exporter, instruments, tracer, settings=settings, spool=spool, dead_letters=dead_letters)
 
 
-def spool_directory(data_dir: Path, exporter: str) -> Path:
-    """Return where an exporter's spools are: one directory in it for each worker."""
-    return data_dir / "spool" / quote(exporter, safe="")
-
-
-def spools(data_dir: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the exporter's name and the directory of each spool there is."""
-    for exporter in sorted(spool_directory(data_dir, "").glob("*")):
-        for directory in sorted(path for path in exporter.glob("*") if path.name.isdecimal()):
-            yield unquote(exporter.name), directory
-
-
 def adopt_spools(data_dir: Path, workers: int) -> None:
     """Give what the spools of former workers hold to the first one, when there are fewer workers than before."""
     for name, directory in list(spools(data_dir)):
         if int(directory.name) >= workers and segments(directory):
             adopt(directory, spool_directory(data_dir, name) / "0")
-
-
-def receiver_directory(data_dir: Path, receiver: str) -> Path:
-    """Return where a receiver keeps how far it has come."""
-    return data_dir / "receiver" / quote(receiver, safe="")
-
-
-def dead_letter_directory(data_dir: Path, exporter: str) -> Path:
-    """Return where an exporter's dead letters are."""
-    return data_dir / "dead-letter" / quote(exporter, safe="")
 
 
 def _observe(delivery: Delivery, instruments: Instruments) -> None:

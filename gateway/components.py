@@ -10,11 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from gateway.pipeline import Consumer, Exporter, Receiver, Signal
 from gateway.pipeline.access import Authenticator, Authenticators
+from gateway.pipeline.interfaces import Service
 from gateway.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.api.view import HubView
 
 Kind = TypeVar("Kind")
 
@@ -28,13 +32,15 @@ class Component(Generic[Kind]):
     """A type of receiver, exporter or extension.
 
     ``settings_path`` and ``factory_path`` are written ``package.module:name``; ``signals`` are those it can give or
-    take; a receiver that ``listens`` is one that others send to.
+    take; a receiver that ``listens`` is one that others send to; an extension that is a ``service`` has a life of its
+    own, while the others are authenticators.
     """
 
     settings_path: str
     factory_path: str
     signals: frozenset[Signal] = ALL
     listens: bool = False
+    service: bool = False
 
     @property
     def settings(self) -> type[Settings]:
@@ -53,7 +59,7 @@ class Registry:
 
     receivers: Mapping[str, Component[Receiver]] = field(default_factory=dict)
     exporters: Mapping[str, Component[Exporter]] = field(default_factory=dict)
-    extensions: Mapping[str, Component[Authenticator]] = field(default_factory=dict)
+    extensions: Mapping[str, Component[Any]] = field(default_factory=dict)
 
 
 COMPONENTS = Registry(
@@ -68,6 +74,7 @@ COMPONENTS = Registry(
     },
     extensions={
         "tokens": Component("gateway.auth.config:TokensConfig", "gateway.auth.factory:create", NO_SIGNAL),
+        "api": Component("gateway.api.config:ApiConfig", "gateway.api.factory:create", NO_SIGNAL, service=True),
     },
 )
 
@@ -112,9 +119,21 @@ def create_exporter(name: str, settings: Settings, embedded_dsn: str | None = No
     return COMPONENTS.exporters[type_of(name)].factory(name, settings, embedded_dsn)
 
 
-def create_extension(name: str, settings: Settings, data_dir: Path | None) -> Authenticator:
-    """Make the extension of that name. ``data_dir`` is where it keeps what it is not told to keep elsewhere."""
-    return COMPONENTS.extensions[type_of(name)].factory(settings, data_dir)
+def is_service(extension: str) -> bool:
+    """Tell whether an extension has a life of its own, rather than being asked who a client is."""
+    return COMPONENTS.extensions[type_of(extension)].service
+
+
+def create_authenticator(name: str, settings: Settings, data_dir: Path | None) -> Authenticator:
+    """Make the authenticator of that name. ``data_dir`` is where it keeps what it is not told to keep elsewhere."""
+    authenticator: Authenticator = COMPONENTS.extensions[type_of(name)].factory(settings, data_dir)
+    return authenticator
+
+
+def create_service(name: str, settings: Settings, view: HubView, authenticators: Authenticators) -> Service:
+    """Make the extension of that name that has a life of its own. ``view`` is the hub as it may see it."""
+    service: Service = COMPONENTS.extensions[type_of(name)].factory(name, settings, view, authenticators)
+    return service
 
 
 def _imported(path: str) -> Any:

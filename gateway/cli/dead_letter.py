@@ -16,11 +16,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway import components
-from gateway.assembly import dead_letter_directory
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
 from gateway.datadir import DataDir
 from gateway.pipeline import DeliveryError, Signal
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
+from gateway.places import dead_letter_directory
 
 _REQUESTS: dict[Signal, Any] = {
     Signal.METRICS: ExportMetricsServiceRequest,

@@ -98,12 +98,16 @@ def _examine_addresses(config: Config) -> Iterator[Finding]:
 
 def _examine_listeners(config: Config, running: Running, token: str | None) -> Iterator[Finding]:
     certificates = {
-        f"{name} {place[-1]}": listener.tls.cert_file
-        for name, settings in config.receivers.items()
+        f"{name} {place[-1]}" if place else name: listener.tls.cert_file
+        for name, settings in (config.receivers | config.extensions).items()
         for place, listener in listeners_in(settings)
         if listener.tls is not None
     }
-    checks: dict[str, Callable[[str], str]] = {"grpc": _grpc_health, "http": partial(_http_answer, token=token)}
+    checks: dict[str, Callable[[str], str]] = {
+        "grpc": _grpc_health,
+        "http": partial(_http_answer, token=token),
+        "api": _api_health,
+    }
     for name, address in running.endpoints.items():
         check = checks.get(name.split()[-1])
         if check is None:
@@ -174,6 +178,20 @@ def _http_answer(address: str, token: str | None = None) -> str:
     if status != 200:
         raise OSError(f"answers {status}")
     return "serving"
+
+
+def _api_health(address: str) -> str:
+    import http.client
+
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", "/api/v1/health")
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 200:
+        raise OSError(f"answers {status}")
+    return "serving the page"
 
 
 def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]:

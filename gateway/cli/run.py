@@ -33,15 +33,15 @@ _FIRST_QUERY = (
 def up(config_path: Path | None, data_dir: Path | None) -> None:
     """Run the whole hub: embedded PostgreSQL, gateway and this machine's metrics.
 
-    It listens on loopback for OTLP, gRPC on 4317 and HTTP on 4318, and keeps everything in the data directory. Ctrl-C
-    stops it; nothing that was acknowledged is lost.
+    It listens on loopback for OTLP, gRPC on 4317 and HTTP on 4318, shows its page on 8085, and keeps everything in the
+    data directory. Ctrl-C stops it; nothing that was acknowledged is lost.
     """
 
     def welcome(endpoints: dict[str, str], dsn: str | None) -> None:
         click.echo("\nThe hub is up.\n")
         for name, address in endpoints.items():
-            scheme = "http://" if name.endswith((" http", " grpc")) else ""
-            click.echo(f"  {'OTLP/' + name.split()[-1]:<12}{scheme}{address}")
+            what = "page" if name == "api" else f"OTLP/{name.split()[-1]}"
+            click.echo(f"  {what:<12}http://{address}{'/' if name == 'api' else ''}")
         click.echo(f"  {'store':<12}{without_password(dsn) if dsn else 'none'}")
         click.echo("\nThe first metrics of this machine arrive within seconds. In another terminal:\n")
         click.echo(f'  {_first_command(data_dir)} "{_FIRST_QUERY}"\n')

@@ -11,7 +11,7 @@ import click
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
-from gateway.assembly import make_delivery, needs_embedded, spools
+from gateway.assembly import make_delivery, needs_embedded
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
 from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
@@ -19,6 +19,7 @@ from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Record, scan, segments, status
+from gateway.places import spools
 
 
 @click.group()

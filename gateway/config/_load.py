@@ -92,6 +92,7 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
     if service is not None:
         _check_extensions(document, service)
         _check_authenticators(document, "receivers", receivers, service)
+        _check_authenticators(document, "extensions", extensions, service)
     if document.problems or service is None:
         raise ConfigError(document.problems)
     config = Config(

@@ -98,6 +98,24 @@ class Receiver(Protocol):
         """Take nothing new, let what is in flight be answered for up to ``grace`` seconds, then end."""
 
 
+class Service(Protocol):
+    """An extension that runs beside the pipelines, once in a hub however many workers that has."""
+
+    @property
+    def name(self) -> str:
+        """The component's name in the configuration."""
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Where it listens, for people: its name to the address. Empty when it does not listen."""
+
+    async def start(self) -> None:
+        """Begin. Raises `OSError` when an address is taken."""
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing new, finish what is under way within ``grace`` seconds, then end. Harmless when not started."""
+
+
 @runtime_checkable
 class Reconfigurable(Protocol):
     """A receiver, exporter or extension that can take a rotated secret while it runs."""

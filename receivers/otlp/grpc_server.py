@@ -18,11 +18,11 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from gateway.pipeline import Batch, Consumer, MalformedPayloadError
 from gateway.pipeline.access import Authenticator, Scope, UnauthenticatedError, reason_of
+from gateway.pipeline.binding import bind, cannot_listen
 from gateway.pipeline.certificates import Certificates, Loaded
 from gateway.pipeline.listeners import join_endpoint, split_endpoint
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, GrpcConfig
-from receivers.otlp.listen import bind, cannot_listen
 from receivers.otlp.refusal import Refusal, refusal_of
 
 _Context = grpc.aio.ServicerContext[Any, Any]

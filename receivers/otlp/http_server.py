@@ -6,17 +6,13 @@ Source of the rules: OTLP specification, "OTLP/HTTP".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import grpc
 import msgspec
-import structlog
-import uvicorn
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from litestar import Litestar, Request, Response, post
@@ -26,27 +22,17 @@ from litestar.handlers import HTTPRouteHandler
 
 from gateway.pipeline import Batch, Consumer, MalformedPayloadError
 from gateway.pipeline.access import Authenticator, PermissionDeniedError, Scope, UnauthenticatedError, reason_of
-from gateway.pipeline.certificates import Certificates
-from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from gateway.pipeline.http_serving import AppServer
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
-from receivers.otlp.listen import bind, cannot_listen
 from receivers.otlp.otlp_json import to_protobuf
 from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _Request = Request[Any, Any, Any]
-
-_KEEP_ALIVE_SECONDS = 120
-"""How long an idle connection stays open: longer than the 60 seconds between two exports of the SDKs' metric reader, so
-that clients seldom write into a connection that is just being closed."""
 
 _OFFLOAD_BYTES = 64 * 1024
 """Bodies from this size on are decompressed and transcoded in a thread, so that they do not hold up other requests."""
-
-_LAST_WORDS_SECONDS = 1.0
-"""How long clients whose request outlived the grace period have to take their 503."""
 
 
 class MediaType(enum.StrEnum):
@@ -71,7 +57,7 @@ def media_type_of(request: _Request) -> MediaType | None:
     return _MEDIA_TYPES.get(name)
 
 
-class HttpServer:
+class HttpServer(AppServer):
     """The HTTP server of one receiver. ``setting`` is where its settings stand, for error messages."""
 
     protocol = "http"
@@ -85,96 +71,7 @@ class HttpServer:
         *,
         reuse_port: bool,
     ) -> None:
-        self._setting = setting
-        self._config = config
-        self._app = create_app(setting, config, consumer, authenticator)
-        self._certificates: Certificates | None = None
-        self._reuse_port = reuse_port
-        self._sockets: list[socket.socket] = []
-        self._server: _EmbeddedServer | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self.endpoint: str = config.endpoint
-
-    async def bind(self) -> None:
-        """Take the address. Raises `OSError` when it cannot be had, or the certificates cannot be used."""
-        if self._config.tls is not None:
-            self._certificates = Certificates(f"{self._setting}.tls", self._config.tls)
-        try:
-            self._sockets = await bind(self._config.endpoint, reuse_port=self._reuse_port)
-        except OSError as error:
-            raise cannot_listen(error, self._config.endpoint, self._setting) from error
-        host, _ = split_endpoint(self._config.endpoint)
-        self.endpoint = join_endpoint(host, self._sockets[0].getsockname()[1])
-
-    async def serve(self) -> None:
-        """Begin to answer requests."""
-        config = uvicorn.Config(
-            self._app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        )
-        if self._certificates is not None:
-            config.load()  # would make a context of files, which it never reads again
-            config.ssl = self._certificates.server_context()
-        self._server = _EmbeddedServer(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets), name=f"{self._setting} server")
-        started = asyncio.create_task(self._server.ready.wait())
-        await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
-        if not started.done():
-            started.cancel()
-            await self._serving  # raises what went wrong
-
-    async def stop(self, grace: float) -> None:
-        """Close the listeners and idle connections, finish requests in flight within ``grace`` seconds.
-
-        A request that is still in flight then, be it that its body never arrived, is answered with 503.
-        """
-        server, serving = self._server, self._serving
-        self._server = self._serving = None
-        if server is None or serving is None:
-            for taken in self._sockets:
-                taken.close()
-            return
-        server.should_exit = True
-        if await _is_done(serving, grace):
-            return
-        state = server.server_state
-        if state.tasks:
-            _log.warning("requests still in flight after the grace period get a 503", requests=len(state.tasks))
-        for task in tuple(state.tasks):
-            task.cancel()
-        if not await _is_done(serving, _LAST_WORDS_SECONDS):
-            server.force_exit = True
-            for connection in tuple(state.connections):
-                connection.transport.abort()
-            await serving
-
-
-async def _is_done(task: asyncio.Task[None], seconds: float) -> bool:
-    done, _ = await asyncio.wait((task,), timeout=seconds)
-    return bool(done)
-
-
-class _EmbeddedServer(uvicorn.Server):
-    """A uvicorn server that leaves the process's signals alone and says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
+        super().__init__(setting, config, create_app(setting, config, consumer, authenticator), reuse_port=reuse_port)
 
 
 def create_app(

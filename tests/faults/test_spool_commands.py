@@ -7,10 +7,10 @@ import json
 import grpc
 import pytest
 
-from gateway.assembly import dead_letter_directory, spool_directory
 from gateway.pipeline import Batch, Signal
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import segments
+from gateway.places import dead_letter_directory, spool_directory
 from tests.faults.harness import METHOD, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs, obs_hub
 from tests.support.databases import Database

@@ -1,0 +1,16 @@
+"""How the assembly makes the API front."""
+
+from __future__ import annotations
+
+from gateway.api.app import create_app
+from gateway.api.config import ApiConfig
+from gateway.api.service import ApiService
+from gateway.api.view import HubView
+from gateway.pipeline.access import Authenticators
+from gateway.pipeline.interfaces import Service
+
+
+def create(name: str, config: ApiConfig, view: HubView, authenticators: Authenticators) -> Service:
+    """Make the API front of a hub."""
+    authenticator = None if config.auth is None else authenticators[config.auth.authenticator]
+    return ApiService(name, config, create_app(config, view, authenticator))

@@ -1,0 +1,72 @@
+"""The page, its assets, and the page to try the API with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import MediaType, Request, Response, get
+from litestar.static_files import create_static_files_router
+
+import gateway
+from gateway import __version__
+from gateway.api.status import Probe
+from gateway.api.view import HubView
+
+_INSTALLED = Path(gateway.__file__).parent / "_page"
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(gateway.__file__).parents[1] / "page"
+"""Where templates and assets are: in the installed package, or in a checkout."""
+
+
+class Welcome(msgspec.Struct):
+    """What programs get where people get the page."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+_LINKS = {
+    "health": "/api/v1/health",
+    "ready": "/api/v1/ready",
+    "status": "/api/v1/status",
+    "openapi": "/api/v1/openapi.json",
+    "docs": "/api/v1/docs",
+}
+
+
+def page_routes(view: HubView) -> Sequence[Any]:
+    """Make the handlers of the page and a router for its assets."""
+    templates = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    probe = Probe(view)
+
+    def rendered(template: str, **values: object) -> Response[str]:
+        return Response(
+            templates.get_template(template).render(version=__version__, **values), media_type=MediaType.HTML
+        )
+
+    @get("/", include_in_schema=False)
+    async def index(request: Request[Any, Any, Any]) -> Response[Any]:
+        if request.accept.best_match([MediaType.JSON, MediaType.HTML]) != MediaType.HTML:
+            return Response(Welcome("Observability Hub", __version__, _LINKS), headers={"vary": "accept"})
+        page = rendered("index.html", status=await probe.status())
+        page.headers["vary"] = "accept"
+        return page
+
+    @get("/api/v1/docs", include_in_schema=False, sync_to_thread=False)
+    def docs() -> Response[str]:
+        return rendered("api.html")
+
+    @get("/api/v1/openapi.json", include_in_schema=False, sync_to_thread=False)
+    def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        return request.app.openapi_schema.to_schema()
+
+    static = create_static_files_router(
+        path="/static", directories=[FOLDER / "static"], include_in_schema=False, cache_control=None
+    )
+    return [index, docs, openapi, static]

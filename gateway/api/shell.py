@@ -1,0 +1,125 @@
+"""What stands around every request: its id, its span, the names it may be for, and the headers of its answer."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from opentelemetry import propagate
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
+
+from gateway.api.problems import REQUEST_ID, Problem
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Message, Receive, Send
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_HTML = (
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+
+
+class Shell:
+    """Wraps an application. ``hosts`` are the names it may be called by; empty: any. ``tls``: it is served by TLS."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer, hosts: Iterable[str] = (), *, tls: bool = False) -> None:
+        self._app = app
+        self._tracer = tracer
+        self._hosts = {host.lower() for host in hosts}
+        self._tls = tls
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        presented = _header(headers, b"x-request-id")
+        request_id = presented.decode() if presented and _SANE_ID.fullmatch(presented) else uuid.uuid4().hex
+        scope.setdefault("state", {})[REQUEST_ID] = request_id
+        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        with self._tracer.start_as_current_span(
+            scope["method"], propagate.extract(carrier), SpanKind.SERVER, attributes
+        ) as span:
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    _describe(span, scope, message["status"])
+                    message["headers"] = [*message["headers"], *self._more(message, request_id, span)]
+                await send(message)
+
+            if problem := self._refusal(scope["method"], headers):
+                await _send_problem(answer, problem, request_id)
+            else:
+                await self._app(scope, receive, answer)
+
+    def _refusal(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
+        if self._hosts and _name_of(host) not in self._hosts:
+            detail = f"{_name_of(host)!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"
+            return Problem("Misdirected Request", 421, detail)
+        if method in _SAFE_METHODS:
+            return None
+        site, origin = _header(headers, b"sec-fetch-site"), _header(headers, b"origin")
+        foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host
+        if foreign or site in (b"cross-site", b"same-site"):
+            return Problem("Forbidden", 403, "a page of another site may not call this")
+        return None
+
+    def _more(self, message: Message, request_id: str, span: Span) -> list[tuple[bytes, bytes]]:
+        present = {name.lower() for name, _ in message["headers"]}  # type: ignore[typeddict-item]
+        more = [*_ALWAYS, (b"x-request-id", request_id.encode())]
+        content_type = _header(message["headers"], b"content-type") or b""  # type: ignore[typeddict-item]
+        if content_type.startswith(b"text/html"):
+            more += [*_HTML, (b"content-security-policy", CSP.encode())]
+        if span.get_span_context().is_valid:
+            more.append((b"x-trace-id", format_trace_id(span.get_span_context().trace_id).encode()))
+        if self._tls:
+            more.append(_HSTS)
+        if b"cache-control" not in present:
+            more.append((b"cache-control", b"no-store"))
+        return [(name, value) for name, value in more if name not in present]
+
+
+def _describe(span: Span, scope: Any, status: int) -> None:
+    span.set_attribute("http.response.status_code", status)
+    if (template := scope.get("path_template")) is not None:
+        span.set_attribute("http.route", template)
+        span.update_name(f"{scope['method']} {template}")
+    if status >= 500:
+        span.set_status(Status(StatusCode.ERROR))
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    return next((value for key, value in headers if key.lower() == name), None)
+
+
+def _name_of(host: str) -> str:
+    """Return a ``Host`` header without its port."""
+    return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+
+
+async def _send_problem(send: Send, problem: Problem, request_id: str) -> None:
+    problem.request_id = request_id
+    body = msgspec.json.encode(problem)
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,160 @@
+"""How the hub is: each part with its state."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import psycopg
+
+from gateway import __version__
+from gateway.api.view import HubView
+from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.settings import ExporterSettings
+from gateway.pipeline.spool import status as spool_status
+from gateway.places import dead_letter_directory, spool_directory
+
+_STORE_SECONDS = 2.0
+
+
+class State(enum.StrEnum):
+    """``degraded``: it does its work, and something it needs does not; nothing is lost."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+class Dependency(msgspec.Struct):
+    """One part that has to work."""
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+class Readiness(msgspec.Struct):
+    """Whether telemetry is taken, and what stands in the way."""
+
+    status: State
+    dependencies: list[Dependency]
+
+
+class ExporterStatus(msgspec.Struct):
+    """An exporter: what waits for it. ``circuit_open`` is null where another process would have to be asked."""
+
+    signals: list[str]
+    state: State
+    spool_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    spool_max_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    dead_letters: Annotated[int, msgspec.Meta(ge=0)]
+    circuit_open: bool | None = None
+
+
+class PipelineStatus(msgspec.Struct):
+    """The way of one signal."""
+
+    receivers: list[str]
+    exporters: list[str]
+
+
+class HubStatus(msgspec.Struct):
+    """The hub at a glance. ``uptime_seconds`` is of the process that answers."""
+
+    version: str
+    status: State
+    uptime_seconds: Annotated[float, msgspec.Meta(ge=0)]
+    endpoints: dict[str, str]
+    pipelines: dict[str, PipelineStatus]
+    exporters: dict[str, ExporterStatus]
+    store: Dependency
+
+
+class Probe:
+    """Looks at a hub."""
+
+    def __init__(self, view: HubView) -> None:
+        self._view = view
+
+    async def readiness(self) -> Readiness:
+        """Ask each part. Takes as long as the store takes to answer, two seconds at most."""
+        endpoints = self._view.endpoints()
+        listening = any(name.endswith((" grpc", " http")) for name in endpoints)
+        dependencies = [
+            Dependency(
+                "receivers",
+                State.OK if listening else State.DOWN,
+                ", ".join(f"{name} on {address}" for name, address in endpoints.items()) or "nothing listens",
+            ),
+            await self.store(),
+        ]
+        for name, exporter in (await self.exporters()).items():
+            detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
+            dependencies.append(Dependency(f"exporter {name}", exporter.state, detail))
+        # Without its store the hub still takes telemetry, as long as the spools have room.
+        essential = [each.state for each in dependencies if each.name != "store"]
+        worst = State.DEGRADED if any(each.state is not State.OK for each in dependencies) else State.OK
+        return Readiness(State.DOWN if State.DOWN in essential else worst, dependencies)
+
+    async def status(self) -> HubStatus:
+        """Return everything at a glance."""
+        config, readiness = self._view.config, await self.readiness()
+        return HubStatus(
+            __version__,
+            readiness.status,
+            round(time.monotonic() - self._view.started_at, 1),
+            dict(self._view.endpoints()),
+            {
+                signal.value: PipelineStatus(pipeline.receivers, pipeline.exporters)
+                for signal, pipeline in config.service.pipelines.items()
+            },
+            await self.exporters(),
+            next(each for each in readiness.dependencies if each.name == "store"),
+        )
+
+    async def store(self) -> Dependency:
+        """Ask the store for an answer."""
+        if self._view.dsn is None:
+            return Dependency("store", State.OK, "none is configured")
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                connection = await psycopg.AsyncConnection.connect(self._view.dsn, connect_timeout=2)
+                async with connection:
+                    cursor = await connection.execute("SELECT current_setting('server_version')")
+                    row = await cursor.fetchone()
+        except TimeoutError:
+            return Dependency("store", State.DOWN, "it does not answer")
+        except psycopg.Error as error:
+            return Dependency("store", State.DOWN, type(error).__name__)  # the message may hold the connection string
+        return Dependency("store", State.OK, f"PostgreSQL {row[0] if row else ''}")
+
+    async def exporters(self) -> dict[str, ExporterStatus]:
+        """Return what waits for each exporter, as the disk tells."""
+        found = {}
+        for name, signals in self._view.config.used_exporters.items():
+            settings = self._view.config.exporters[name]
+            assert isinstance(settings, ExporterSettings)
+            size, letters = await asyncio.to_thread(_on_disk, self._view.data_dir, name)
+            delivery = self._view.deliveries.get(name)
+            circuit_open = None if delivery is None else delivery.circuit_open
+            limit = settings.spool.max_size if settings.spool.enabled else 0
+            state = State.OK
+            if size or circuit_open:
+                state = State.DOWN if size >= limit else State.DEGRADED
+            found[name] = ExporterStatus(
+                sorted(signal.value for signal in signals), state, size, limit, letters, circuit_open
+            )
+        return found
+
+
+def _on_disk(data_dir: Path | None, exporter: str) -> tuple[int, int]:
+    """Return the bytes in an exporter's spools, and how many dead letters it has."""
+    if data_dir is None:
+        return 0, 0
+    spools = [each for each in spool_directory(data_dir, exporter).glob("*") if each.is_dir()]
+    letters = DeadLetters(dead_letter_directory(data_dir, exporter))
+    return sum(spool_status(each).size for each in spools), sum(1 for _ in letters)
