@@ -28,7 +28,9 @@ class Emitter:
     """Sends the journal, from where it ended the last time.
 
     With ``follow`` until told to stop; without, to the end of the journal, and with ``patience`` seconds for a
-    destination that is away. Raises `JournalError` when ``journalctl`` or the directory for the position cannot be used,
+    destination that is away.
+
+    Raises `JournalError` when ``journalctl`` or the directory for the position cannot be used,
     `ValueError` when the environment names an unusable destination, `OSError` when a certificate cannot be read.
     """
 
