@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from tests.integration.cli.processes import PATIENCE, ROOT, Hubs, config_text, e
 from tests.support.databases import Database
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry, real_is_here
 
+_SIZES = itertools.cycle([25, 7, 40, 13])
 STEPS = ["before position fsync", "before sending", "after acknowledgement", "after position"]
 
 
@@ -34,15 +36,19 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
     return RealJournal(tmp_path / "journal")
 
 
-def receiver(journal: Journal) -> dict[str, object]:
-    return {
+def configuration(journal: Journal, grpc: int = 0, dsn: str | None = None, **settings: object) -> str:
+    config = yaml.safe_load(config_text(grpc=grpc, timescale={"dsn": dsn} if dsn else None))
+    config["service"]["pipelines"]["logs"]["receivers"].append("journald")
+    config["receivers"]["journald"] = settings | {
         "directory": str(journal.directory),
         "journalctl_path": journal.journalctl,
         "start_at": "beginning",
-        "batch": {"max_records": 25, "timeout": "50ms"},
+        # Another size at each start: entries read again do not make the same requests by chance.
+        "batch": {"max_records": next(_SIZES), "timeout": "50ms"},
         "retry_on_failure": {"initial_interval": "20ms", "max_interval": "200ms"},
         "timeout": "2s",
     }
+    return yaml.safe_dump(config)
 
 
 class JournalProcess:
@@ -50,14 +56,13 @@ class JournalProcess:
 
     def __init__(self, folder: Path, journal: Journal, endpoint: str) -> None:
         self._folder = folder
-        settings = receiver(journal) | {"endpoint": f"http://{endpoint}"}
-        config = yaml.safe_load(config_text())
-        config["receivers"]["journald"] = settings
-        config["service"]["pipelines"]["logs"]["receivers"].append("journald")
-        (folder / "journal.yaml").write_text(yaml.safe_dump(config))
+        self._journal = journal
+        self._endpoint = endpoint
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, **variables: str) -> None:
+        config = configuration(self._journal, endpoint=f"http://{self._endpoint}")
+        (self._folder / "journal.yaml").write_text(config)
         arguments = ["--config", str(self._folder / "journal.yaml"), "--data-dir", str(self._folder / "state")]
         with (self._folder / "journal.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -190,16 +195,14 @@ def test_receiver_killed_at_each_step(process: tuple[JournalProcess, Gateway], j
 def test_a_hub_that_reads_the_journal_itself_is_killed(
     hubs_to_start: Hubs, native_database: Database, journal: Journal
 ) -> None:
-    config = yaml.safe_load(config_text(grpc=free_port(), timescale={"dsn": native_database.dsn}))
-    config["receivers"]["journald"] = receiver(journal)
-    config["service"]["pipelines"]["logs"]["receivers"].append("journald")
+    port = free_port()
     with writing(journal) as writer:
-        for _ in range(2 * ROUNDS):
-            hub = hubs_to_start.start(yaml.safe_dump(config)).until_ready()
+        for _ in range(ROUNDS):
+            hub = hubs_to_start.start(configuration(journal, port, native_database.dsn)).until_ready()
             grown(native_database.dsn, 50)
             hub.process.kill()
             hub.wait()
-        hub = hubs_to_start.start(yaml.safe_dump(config)).until_ready()
+        hub = hubs_to_start.start(configuration(journal, port, native_database.dsn)).until_ready()
         grown(native_database.dsn, 50)
         prove(native_database.dsn, writer)
         assert hub.stop() == 0, hub.stderr

@@ -36,7 +36,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(JournalError, match="cannot be kept in .*file/state"):
+    with pytest.raises(JournalError, match="cannot be kept in"):
         State(tmp_path / "file" / "state")
 
 
