@@ -24,6 +24,7 @@ Kind = TypeVar("Kind")
 
 ALL = frozenset(Signal)
 METRICS = frozenset({Signal.METRICS})
+LOGS = frozenset({Signal.LOGS})
 NO_SIGNAL: frozenset[Signal] = frozenset()
 
 
@@ -68,6 +69,7 @@ COMPONENTS = Registry(
         "hostmetrics": Component(
             "receivers.hostmetrics.config:HostMetricsConfig", "receivers.hostmetrics.factory:create", METRICS
         ),
+        "journald": Component("receivers.journald.config:JournaldConfig", "receivers.journald.factory:create", LOGS),
     },
     exporters={
         "timescale": Component("exporters.timescale.config:TimescaleConfig", "exporters.timescale.factory:create"),

@@ -28,6 +28,7 @@ _COMMANDS = {
     "spool": "gateway.cli.spool:spool",
     "dead-letter": "gateway.cli.dead_letter:dead_letter",
     "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
+    "journal": "gateway.cli.journal:journal",
 }
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "db migrate": "Safe to run while gateways run",
     "db status": "Exits with 1 when some are pending",
     "hostmetrics": "for a systemd timer",
+    "journal": "Send what is new since the last time",
     "spool": "batches that wait on disk",
     "spool status": "how much waits",
     "spool list": "oldest first",

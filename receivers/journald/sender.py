@@ -1,0 +1,143 @@
+"""Sending a request until it is acknowledged, or known to be refused for good."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from gateway.pipeline import RefusedError, Signal, UnavailableError
+from gateway.pipeline.client import OtlpClient
+from gateway.pipeline.retry import Backoff
+from gateway.pipeline.settings import RetrySettings
+from receivers.journald.occasional import Occasional
+
+_log = logging.getLogger(__name__)
+
+_MAX_REFUSALS = 40
+"""Refusals of one batch after which what is left of it is given up: enough to find one bad record among 100,000."""
+
+AWAY_SECONDS = 30.0
+"""After how long without the destination `Sender.send` calls ``away``."""
+
+
+class Sender:
+    """Sends requests to one destination, one at a time. ``endpoint`` is for people."""
+
+    def __init__(
+        self,
+        client: OtlpClient,
+        endpoint: str,
+        retry: RetrySettings,
+        stopping: asyncio.Event,
+        *,
+        patience: float | None = None,
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._backoff = Backoff(retry)
+        self._stopping = stopping
+        self._patience = patience
+        self._say = Occasional(_log)
+        self._refusals = 0
+        self.failing = False
+        """Whether the latest attempt did not reach the destination."""
+        self.accepted = 0
+        """Log records that the destination took."""
+        self.refused = 0
+        """Log records that it refused for good, and that are not sent again."""
+
+    async def send(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
+        """Return True when every record was taken or refused for good; ``away`` is called when that takes long.
+
+        Returns False when told to stop first, or when patience ended: nothing may be forgotten then. A request that is
+        refused is halved again and again until the bad records stand alone. The halves are the same each time, so
+        that a gateway recognizes those it has.
+        """
+        self._refusals = 0
+        return await self._deliver(payload, records, away)
+
+    async def _deliver(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            return await self._attempt(payload, records, away)
+        except RefusedError as error:
+            self._refusals += 1
+            if records <= 1 or self._refusals >= _MAX_REFUSALS:
+                self.refused += records
+                self._say(
+                    logging.ERROR,
+                    "refused",
+                    "%d log records are refused for good and left out: %s",
+                    records,
+                    error,
+                )
+                return True
+        for half, count in halves(payload):
+            if not await self._deliver(half, count, away):
+                return False
+        return True
+
+    async def _attempt(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
+        """Send until there is an answer. Raises `RefusedError`."""
+        began = time.monotonic()
+        told = False
+        while not self._stopping.is_set() or not self.failing:
+            try:
+                outcome = await self._client.send(Signal.LOGS, payload)
+            except UnavailableError as error:
+                pause = self._backoff.next(error.retry_after)
+                self.failing = True
+                self._say(logging.WARNING, "away", "logs cannot be sent, and wait in the journal: %s", error)
+                waited = time.monotonic() - began
+                if self._patience is not None and waited + pause > self._patience:
+                    return False
+                if waited + pause > AWAY_SECONDS and not told:
+                    told = True
+                    await away()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
+                continue
+            self._answered()
+            self.accepted += records - outcome.rejected
+            if outcome.rejected or outcome.message:
+                self._say(logging.WARNING, "partial", "%s: %s", self._endpoint, outcome.message or "records rejected")
+            return True
+        return False
+
+    def _answered(self) -> None:
+        self._backoff.reset()
+        if self.failing:
+            self.failing = False
+            self._say.over("away")
+            self._say(logging.INFO, "back", "logs can be sent again to %s", self._endpoint)
+
+
+def halves(payload: bytes) -> list[tuple[bytes, int]]:
+    """Split a request into two with half of the records each, in the same order; with the number of each."""
+    whole = ExportLogsServiceRequest.FromString(payload)
+    total = sum(len(scope.log_records) for resource in whole.resource_logs for scope in resource.scope_logs)
+    parts = [(ExportLogsServiceRequest(), total // 2), (ExportLogsServiceRequest(), total - total // 2)]
+    start = 0
+    result = []
+    for part, count in parts:
+        part.CopyFrom(whole)
+        seen = 0
+        for resource in part.resource_logs:
+            for scope in resource.scope_logs:
+                here = len(scope.log_records)
+                first, last = max(start - seen, 0), max(start + count - seen, 0)
+                kept = list(scope.log_records)[first:last]
+                del scope.log_records[:]
+                scope.log_records.extend(kept)
+                seen += here
+        for index in reversed(range(len(part.resource_logs))):
+            if not any(scope.log_records for scope in part.resource_logs[index].scope_logs):
+                del part.resource_logs[index]
+        start += count
+        result.append((bytes(part.SerializeToString()), count))
+    return result

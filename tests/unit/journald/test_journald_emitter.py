@@ -1,0 +1,497 @@
+"""From the journal to a destination: what is sent, from where on, and what happens when something is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from receivers.journald import sender as sender_module
+from receivers.journald.config import JournaldConfig
+from receivers.journald.emitter import Emitter
+from receivers.journald.errors import JournalError
+from receivers.journald.factory import create
+from receivers.journald.state import State
+from tests.support.journals import Journal, RealJournal, StandInJournal, entry
+
+Config = Callable[..., JournaldConfig]
+PATIENCE = 60.0
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.01)
+    return result
+
+
+async def once(config: JournaldConfig, state: Path | None = None, patience: float = 30.0) -> Emitter:
+    emitter = Emitter(config, state, follow=False, patience=patience)
+    await emitter.run()
+    return emitter
+
+
+@asynccontextmanager
+async def following(config: JournaldConfig, state: Path | None = None) -> AsyncIterator[Emitter]:
+    emitter = Emitter(config, state)
+    task = asyncio.create_task(emitter.run())
+    try:
+        yield emitter
+    finally:
+        await emitter.stop()
+        async with asyncio.timeout(PATIENCE):
+            await task
+
+
+def programs(journal: Journal) -> list[psutil.Process]:
+    """The journalctl processes that read a journal."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if f"--directory={journal.directory}" in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def refusing(code: grpc.StatusCode, pause: float | None = None) -> Any:
+    def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        if pause is not None:
+            delay = Duration()
+            delay.FromNanoseconds(round(pause * 1e9))
+            status = Status(code=8)
+            status.details.add().Pack(RetryInfo(retry_delay=delay))
+            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        context.abort(code, "because")
+
+    return answer
+
+
+async def test_once_sends_what_is_there_and_then_only_what_is_new(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    journal.write(entry("one"), entry("two"))
+    assert (await once(config(journal), tmp_path / "state")).sender.accepted == 2
+    assert (await once(config(journal), tmp_path / "state")).sender.accepted == 0
+    journal.write(entry("three"))
+    await once(config(journal), tmp_path / "state")
+    assert destination.bodies == ["one", "two", "three"]
+
+
+async def test_it_follows(journal: Journal, destination: Any, config: Config, tmp_path: Path) -> None:
+    journal.write(entry("before"))
+    async with following(config(journal), tmp_path / "state"):
+        await until(lambda: destination.bodies == ["before"])
+        journal.write(entry("after"))
+        await until(lambda: destination.bodies == ["before", "after"])
+    assert not programs(journal)
+
+
+async def test_it_begins_at_the_end_unless_told_otherwise(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    settings = config(journal, start_at="end")
+    journal.write(entry("old"), entry("older", PRIORITY="7"))
+    assert (await once(settings, tmp_path / "state")).sender.accepted == 0
+    journal.write(entry("new"))
+    await once(settings, tmp_path / "state")
+    assert destination.bodies == ["new"]
+
+
+async def test_an_empty_journal_is_followed_from_its_first_entry(
+    journal: Journal, destination: Any, config: Config
+) -> None:
+    async with following(config(journal, start_at="end")):
+        await until(lambda: [each for each in programs(journal) if "--follow" in each.cmdline()])
+        journal.write(entry("first"))
+        await until(lambda: destination.bodies == ["first"])
+
+
+async def test_requests_are_as_large_as_the_settings_allow(journal: Journal, destination: Any, config: Config) -> None:
+    journal.write(*(entry(f"{number}") for number in range(25)), entry("x" * 5000), entry("y" * 5000))
+    await once(config(journal, batch={"max_records": 10, "max_size": "5000B"}))
+    sizes = [len(payload) for payload in destination.accepted]
+    assert [record.body.string_value[:2] for record in destination.records] == [
+        *map(str, range(25)),
+        "xx",
+        "yy",
+    ]
+    assert len(sizes) >= 4
+    assert max(sizes) < 12_000
+
+
+UNITS = [
+    entry("a", _SYSTEMD_UNIT="nginx.service"),
+    entry("b", _SYSTEMD_UNIT="docker-1.scope"),
+    entry("c", _SYSTEMD_UNIT="docker-2.scope", PRIORITY="3"),
+    entry("d", _SYSTEMD_UNIT="sshd.service", PRIORITY="4"),
+    entry("e", _SYSTEMD_UNIT="init.scope", UNIT="nginx.service", _PID="1", SYSLOG_IDENTIFIER="systemd"),
+    entry("f", _SYSTEMD_UNIT="liar.service", UNIT="nginx.service", _PID="666"),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({"units": ["nginx"]}, "ae"),
+        ({"units": ["nginx.service", "docker-*"]}, "abce"),
+        ({"exclude_units": ["docker-*"]}, "adef"),
+        ({"units": ["docker-*"], "exclude_units": ["docker-2.scope"]}, "b"),
+        ({"priority": "warning"}, "cd"),
+        ({"matches": ["SYSLOG_IDENTIFIER=systemd"]}, "e"),
+        ({"matches": ["PRIORITY=3", "PRIORITY=4", "_HOSTNAME=nas"]}, "cd"),
+    ],
+    ids=str,
+)
+async def test_what_is_sent_can_be_chosen(
+    journal: Journal, destination: Any, config: Config, settings: dict[str, Any], sent: str
+) -> None:
+    journal.write(*UNITS)
+    await once(config(journal, **settings))
+    assert "".join(destination.bodies) == sent
+
+
+async def test_what_is_not_sent_moves_the_position_too(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    journal.write(*UNITS)
+    await once(config(journal, units=["nothing-*"]), tmp_path)
+    assert destination.attempts == 0
+    await once(config(journal), tmp_path)
+    assert destination.attempts == 0
+
+
+async def test_the_position_is_where_the_destination_acknowledged(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    journal.write(entry("one"))
+    destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
+    emitter = Emitter(config(journal), tmp_path, follow=False, patience=0.3)
+    assert await emitter.run() is False
+    state = State(tmp_path)
+    assert state.cursor is None
+    assert state.pending is not None
+    state.close()
+
+    destination.answer = lambda *_: b""
+    await once(config(journal), tmp_path)
+    assert destination.bodies == ["one"]
+    state = State(tmp_path)
+    assert (state.cursor is not None, state.pending) == (True, None)
+    state.close()
+
+
+async def test_what_was_pending_is_sent_byte_by_byte_whatever_the_settings_are_now(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    seen: list[bytes] = []
+
+    def lose_the_answer(payload: bytes, context: grpc.ServicerContext) -> bytes:
+        seen.append(payload)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "stored, but the answer is lost")
+
+    journal.write(*(entry(f"{number}") for number in range(5)))
+    destination.answer = lose_the_answer
+    await once(config(journal), tmp_path, patience=0.1)
+    journal.write(entry("5"))
+    destination.answer = lambda *_: b""
+    await once(config(journal, batch={"max_records": 2}, units=["web.service"]), tmp_path)
+    assert destination.accepted[0] == seen[0]
+    assert destination.bodies == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_destination_that_asks_for_time_gets_it(
+    stand_in: StandInJournal, destination: Any, config: Config
+) -> None:
+    stand_in.write(entry("one"))
+    destination.answer = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, pause=0.5)
+    begin = time.monotonic()
+    async with following(config(stand_in)):
+        await until(lambda: destination.attempts)
+        destination.answer = lambda *_: b""
+        await until(lambda: destination.bodies == ["one"])
+        assert time.monotonic() - begin >= 0.5
+
+
+async def test_nothing_runs_and_little_is_held_while_the_destination_is_away(
+    journal: Journal,
+    destination: Any,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sender_module, "AWAY_SECONDS", 0.2)
+    destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
+    journal.write(*(entry(f"{number} " + "x" * 1000) for number in range(2000)))
+    async with following(config(journal, batch={"max_records": 100, "timeout": "50ms"})) as emitter:
+        await until(lambda: destination.attempts > 3 and not programs(journal))
+        assert not emitter._reader._lines
+        assert emitter._state.pending is not None
+        assert len(emitter._state.pending.payload) < 300_000
+        journal.write(entry("meanwhile"))
+        destination.answer = lambda *_: b""
+        await until(lambda: len(destination.bodies) == 2001)
+    assert [body.split()[0] for body in destination.bodies] == [*map(str, range(2000)), "meanwhile"]
+    said = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len([message for message in said if "wait in the journal" in message]) == 1
+
+
+async def test_a_slow_destination_leaves_the_rest_in_the_journal(
+    stand_in: StandInJournal, destination: Any, config: Config
+) -> None:
+    stand_in.write(*(entry("x" * 1000) for _ in range(5000)))
+
+    def slow(*_: Any) -> bytes:
+        time.sleep(0.02)
+        return b""
+
+    destination.answer = slow
+    held = 0
+    async with following(config(stand_in, batch={"max_records": 100})) as emitter:
+        while len(destination.accepted) < 50:
+            held = max(held, sum(map(len, emitter._reader._lines)))
+            await asyncio.sleep(0.005)
+    assert len(destination.records) == 5000
+    assert 0 < held < 400_000
+
+
+async def test_one_bad_record_is_left_out_and_its_neighbours_are_sent(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def picky(payload: bytes, context: grpc.ServicerContext) -> bytes:
+        if b"poison" in payload:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no poison")
+        return b""
+
+    destination.answer = picky
+    journal.write(*(entry("poison" if number == 37 else f"{number}") for number in range(100)))
+    emitter = await once(config(journal), tmp_path)
+    assert destination.bodies == [str(number) for number in range(100) if number != 37]
+    assert (emitter.sender.accepted, emitter.sender.refused) == (99, 1)
+    assert "1 log records are refused for good and left out" in caplog.text
+    assert (await once(config(journal), tmp_path)).sender.refused == 0
+
+
+async def test_a_destination_that_refuses_everything_holds_up_nothing(
+    stand_in: StandInJournal, destination: Any, config: Config
+) -> None:
+    destination.answer = refusing(grpc.StatusCode.INVALID_ARGUMENT)
+    stand_in.write(*(entry(f"{number}") for number in range(1000)))
+    emitter = await once(config(stand_in))
+    assert emitter.sender.refused == 1000
+    assert destination.attempts < 60
+
+
+async def test_a_message_about_the_receiver_itself_does_not_make_another_each_time(
+    stand_in: StandInJournal, destination: Any, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it logs gets into the journal, and is refused like everything else."""
+    destination.answer = refusing(grpc.StatusCode.INVALID_ARGUMENT)
+
+    class IntoTheJournal(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            stand_in.write(entry(record.getMessage()))
+
+    handler = IntoTheJournal()
+    logging.getLogger("receivers.journald").addHandler(handler)
+    try:
+        async with following(config(stand_in, batch={"timeout": "10ms"})) as emitter:
+            stand_in.write(entry("the first"))
+            await until(lambda: emitter.sender.refused >= 2)
+            attempts = destination.attempts
+            await asyncio.sleep(1)
+            assert destination.attempts <= attempts + 1
+    finally:
+        logging.getLogger("receivers.journald").removeHandler(handler)
+    assert len([record for record in caplog.records if "refused for good" in record.message]) == 1
+
+
+async def test_a_program_that_is_killed_is_started_again(
+    journal: Journal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    async with following(config(journal), tmp_path):
+        for number in range(3):
+            journal.write(entry(f"{number}"))
+            await until(lambda: len(destination.bodies) == number + 1)  # noqa: B023 - used at once
+            (program,) = await until(lambda: [each for each in programs(journal) if "--follow" in each.cmdline()])
+            os.kill(program.pid, signal.SIGKILL)
+        journal.write(entry("last"))
+        await until(lambda: "last" in destination.bodies)
+    assert destination.bodies == ["0", "1", "2", "last"]
+
+
+async def test_a_journal_that_lost_the_position_is_read_from_the_next_entry(
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in.write(entry("one"), entry("two"))
+    await once(config(stand_in), tmp_path)
+    stand_in.write(*(entry(f"lost {number}") for number in range(7)))
+    stand_in.vacuum()
+    stand_in.write(entry("three"), entry("four"))
+    await once(config(stand_in), tmp_path)
+    assert destination.bodies == ["one", "two", "three", "four"]
+    assert "up to 8 entries are missing" in caplog.text
+
+
+async def test_a_real_journal_that_was_replaced_is_read_from_its_first_later_entry(
+    real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real.write(entry("one"), entry("two"))
+    await once(config(real), tmp_path)
+    real.vacuum()
+    real.write(entry("three"), entry("four"))
+    await once(config(real), tmp_path)
+    assert destination.bodies == ["one", "two", "three", "four"]
+    assert "how many are missing is not known" in caplog.text
+
+
+async def test_a_real_journal_rotated_between_two_reads_loses_nothing(
+    real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real.write(entry("one"), entry("two"))
+    async with following(config(real), tmp_path):
+        await until(lambda: destination.bodies == ["one", "two"])
+        real.file.rename(real.directory / "archived@1.journal")
+        real.write(entry("three"))
+        await until(lambda: len(destination.bodies) == 3)
+    await once(config(real), tmp_path)
+    assert destination.bodies == ["one", "two", "three"]
+    assert "missing" not in caplog.text
+
+
+async def test_a_damaged_real_journal_does_not_stop_the_others(
+    real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real.write(*(entry(f"{number}") for number in range(50)))
+    (real.directory / "noise.journal").write_bytes(os.urandom(100_000))
+    content = bytearray(real.file.read_bytes())
+    at = content.find(b"MESSAGE=20")
+    content[at - 64 : at + 40] = b"\xff" * 104
+    (real.directory / "bitten.journal").write_bytes(content)
+    async with following(config(real), tmp_path):
+        await until(lambda: "49" in destination.bodies)
+        real.write(entry("later"))
+        await until(lambda: "later" in destination.bodies)
+    assert {str(number) for number in range(50)} <= set(destination.bodies)
+    assert "noise.journal corrupted, ignoring file" in caplog.text
+
+
+async def test_entries_of_an_earlier_boot_are_sent(real: RealJournal, destination: Any, config: Config) -> None:
+    """``journalctl --follow`` by itself shows the current boot only."""
+    real.write(entry("before the reboot"))
+    real.write(entry("after the reboot", _BOOT_ID="f" * 32))
+    async with following(config(real)):
+        await until(lambda: len(destination.bodies) == 2)
+    assert destination.bodies == ["before the reboot", "after the reboot"]
+
+
+async def test_bytes_lines_and_long_messages(journal: Journal, destination: Any, config: Config) -> None:
+    long = "long " * 4000
+    journal.write(
+        entry("two\nlines"), entry(b"\x1b[31mred\x1b[0m"), entry(b"bad \xff\xfe byte\x01"), entry(long), entry("ünï")
+    )
+    await once(config(journal))
+    assert destination.bodies == [
+        "two\nlines",
+        "\x1b[31mred\x1b[0m",
+        "bad \\xff\\xfe byte\x01",
+        long,
+        "ünï",
+    ]
+
+
+async def test_an_entry_larger_than_memory_allows_is_left_out(
+    stand_in: StandInJournal,
+    destination: Any,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("receivers.journald.journalctl.MAX_LINE", 200_000)
+    stand_in.write(entry("small"), entry("x" * 3_000_000), entry("y" * 150_000), entry("small too"))
+    emitter = await once(config(stand_in))
+    assert [body[:5] for body in destination.bodies] == ["small", "yyyyy", "small"]
+    assert emitter.unreadable == 1
+    assert "larger than this receiver holds" in caplog.text
+
+
+async def test_what_journalctl_complains_about_is_said_and_tried_again(
+    stand_in: StandInJournal, destination: Any, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = stand_in.directory / "broken"
+    broken.write_text("No journal files were opened due to insufficient permissions.")
+    stand_in.write(entry("one"))
+    with pytest.raises(JournalError, match="insufficient permissions"):
+        await once(config(stand_in))
+    async with following(config(stand_in)):
+        await until(lambda: "the group systemd-journal" in caplog.text)
+        broken.unlink()
+        await until(lambda: destination.bodies == ["one"])
+
+
+async def test_a_full_disk_keeps_no_log_from_being_sent(
+    stand_in: StandInJournal,
+    destination: Any,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    stand_in.write(entry("the disk is full"))
+    await once(config(stand_in), tmp_path)
+    assert destination.bodies == ["the disk is full"]
+    assert "cannot be written down: [Errno 28] No space left on device" in caplog.text
+
+
+def test_without_journalctl_it_says_what_to_install(config: Config, stand_in: StandInJournal, tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="Install systemd's journalctl"):
+        Emitter(config(stand_in, journalctl_path="no-such-journalctl"), tmp_path)
+
+
+async def test_the_receiver_sends_what_it_read_before_it_ends(
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    receiver = create("journald/web", config(stand_in, batch={"timeout": "1h"}), tmp_path)
+    assert (receiver.name, receiver.endpoints) == ("journald/web", {})
+    await receiver.stop(0)  # harmless when not started
+    stand_in.write(entry("one"))
+    await receiver.start()
+    await until(lambda: [each for each in programs(stand_in) if "--follow" in each.cmdline()])
+    stand_in.write(entry("two"))
+    await asyncio.sleep(0.5)
+    await receiver.stop(30)
+    await once(config(stand_in), tmp_path)
+    assert destination.bodies == ["one", "two"]
+
+
+async def test_the_receiver_ends_in_time_when_nobody_answers(
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path
+) -> None:
+    destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
+    stand_in.write(entry("one"))
+    receiver = create("journald", config(stand_in), tmp_path)
+    await receiver.start()
+    await until(lambda: destination.attempts)
+    await receiver.stop(30)
+    destination.answer = lambda *_: b""
+    await once(config(stand_in), tmp_path)
+    assert destination.bodies == ["one"]
