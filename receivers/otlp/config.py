@@ -34,7 +34,11 @@ RequestSize = Annotated[ByteSize, Field(gt=0, le=_MAX_SIZE)]
 
 
 class GrpcConfig(ListenerSettings):
-    """OTLP over gRPC. Requests may be compressed with gzip or deflate, not with zstd or snappy."""
+    """OTLP over gRPC. Requests may be compressed with gzip or deflate.
+
+    Not with zstd or snappy: gRPC's library refuses what it does not know (``INTERNAL``), which the Collector and Alloy
+    take as final. Have them use gzip, their default, or send over HTTP.
+    """
 
     endpoint: Endpoint = "127.0.0.1:4317"
     """Where to listen: ``host:port``."""

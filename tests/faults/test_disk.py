@@ -8,9 +8,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
-from tests.faults.harness import Gateway, load, prove, until
+from gateway.assembly import dead_letter_directory
+from gateway.pipeline.dead_letters import DeadLetters
+from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 
@@ -92,3 +95,29 @@ def test_the_spool_s_directory_is_removed_at_run_time(hubs_to_start: Hubs, nativ
         clients.finish()
     assert "was removed" in gateway.log()
     prove("spool directory removed at run time", clients, gateway)
+
+
+def test_there_is_no_room_for_dead_letters(hubs_to_start: Hubs, native_database: Database) -> None:
+    """What is refused for good stays with its client; its neighbours are stored; room lets it become a letter."""
+    gateway = Gateway(hubs_to_start, native_database.dsn, dead_letters={"max_size": "1MiB"}).start()
+    letters = dead_letter_directory(gateway.hub.data_dir, "timescale")
+    letters.mkdir(parents=True)
+    ballast = letters / "ballast"
+    ballast.write_bytes(bytes(2**20))
+    native_database.run("ALTER TABLE sample ADD CONSTRAINT no_nine CHECK (int_value <> 9)")
+    with load(gateway) as clients, grpc.insecure_channel(gateway.endpoint) as channel:
+        send = channel.unary_unary(METHOD)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as caught:
+                send(request([9]), timeout=30)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert retry_info(caught.value) is not None
+            assert "dead_letters.max_size" in caught.value.details()
+            assert "no_nine" in caught.value.details()
+            clients.until_acknowledged(10)
+        ballast.unlink()
+        send(request([9]), timeout=30)
+        clients.finish()
+    (letter,) = DeadLetters(letters)
+    assert "no_nine" in letter.reason
+    prove("no room for dead letters", clients, gateway)
