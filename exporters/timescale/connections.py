@@ -13,6 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from exporters.timescale.layout import Connection
 
 _CONNECT_TIMEOUT = 5
+_OPTIONS = "-c lock_timeout=10s"
+"""What a connection string's own options go before: nobody waits for ever for a lock that somebody else holds. Whoever
+waits for one to change a table keeps all that come after waiting too."""
 
 
 class Connections:
@@ -26,7 +29,7 @@ class Connections:
         self._interrupted = False
 
     def open(self, options: str = "", *, autocommit: bool = True) -> Connection:
-        """Open a connection. ``options`` (``-c name=value``) are added to those of the connection string.
+        """Open a connection. ``options`` (``-c name=value``) are added to those of the connection string, and win.
 
         Raises `psycopg.OperationalError` when the server does not answer, or after `interrupt`.
         """
@@ -35,7 +38,7 @@ class Connections:
         connection: Connection = psycopg.connect(
             self._dsn,
             autocommit=autocommit,
-            options=" ".join(filter(None, (str(self._parameters.get("options") or ""), options))),
+            options=" ".join(filter(None, (_OPTIONS, str(self._parameters.get("options") or ""), options))),
             application_name=str(self._parameters.get("application_name") or "obs-hub"),
             connect_timeout=int(self._parameters.get("connect_timeout") or _CONNECT_TIMEOUT),
         )
