@@ -1,7 +1,8 @@
 """What every fault test is made of: a gateway that can be killed, clients that keep count, and the proof from SQL.
 
 Clients behave as OTLP clients do: they send again the identical bytes when they get an answer that allows it, or none.
-Each data point carries a number of its own in its value, so the store can be asked for each.
+Each record carries a number of its own: a data point in its value, a log record in its body, a span in its name. So the
+store can be asked for each.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ import grpc
 import psycopg
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.assembly import spools
+from gateway.pipeline import Signal
 from gateway.pipeline.spool import status
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
 
@@ -32,8 +36,13 @@ ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))
 SUMMARY = os.environ.get("OBSHUB_TEST_FAULT_SUMMARY")
 """A file to which each proof adds a line of JSON."""
 
-POINTS = 20
-METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+RECORDS = 20
+METHODS = {
+    Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    Signal.LOGS: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+}
+METHOD = METHODS[Signal.METRICS]
 _RETRYABLE = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -53,6 +62,18 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+_STORED = """
+SELECT number, count(*) FROM (
+    SELECT int_value FROM sample WHERE int_value IS NOT NULL
+    UNION ALL
+    SELECT body::bigint FROM log WHERE body ~ '^[0-9]+$'
+    UNION ALL
+    SELECT name::bigint FROM span WHERE name ~ '^[0-9]+$'
+) AS records (number)
+GROUP BY number
+"""
 
 
 def until(condition: Callable[[], Any], what: str = "it", patience: float = PATIENCE) -> Any:
@@ -130,17 +151,21 @@ class Gateway:
 
 
 class Load:
-    """Clients that send without pause, and know what was acknowledged.
+    """Clients that send without pause, and know what was acknowledged. Each sends one signal, all signals in turn.
 
-    ``timeout`` is after how many seconds a client takes a request for unanswered.
+    ``timeout`` is after how many seconds a client takes a request for unanswered. ``slowest`` is the longest that a
+    request took that was acknowledged, in seconds from its being sent for the last time.
     """
 
     _numbers = itertools.count(1_000_000)
     _lock = threading.Lock()
 
-    def __init__(self, endpoints: Sequence[str], clients: int, timeout: float, points: int = POINTS) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], clients: int, timeout: float, records: int, signals: Sequence[Signal]
+    ) -> None:
         self._timeout = timeout
-        self._points = points
+        self._records = records
+        self._signals = signals
         self._stop = threading.Event()
         self._finish = threading.Event()
         self.sent: list[int] = []
@@ -148,6 +173,7 @@ class Load:
         self.answers: Counter[str] = Counter()
         self.without_retry_info = 0
         self.final: list[str] = []
+        self.slowest = 0.0
         self._requests = 0
         self._threads = [
             threading.Thread(target=self._client, args=(endpoints[number % len(endpoints)], number), daemon=True)
@@ -183,18 +209,20 @@ class Load:
 
     def _client(self, endpoint: str, number: int) -> None:
         with grpc.insecure_channel(endpoint, _CHANNEL) as channel:
-            call = channel.unary_unary(METHOD)
+            signal = self._signals[number % len(self._signals)]
+            call = channel.unary_unary(METHODS[signal])
             while not (self._stop.is_set() or self._finish.is_set()):
                 with self._lock:
-                    ids = [next(self._numbers) for _ in range(self._points)]
+                    ids = [next(self._numbers) for _ in range(self._records)]
                     self.sent += ids
-                if self._send(call, request(ids, f"client-{number}")):
+                if self._send(call, request(ids, f"client-{number}", signal=signal)):
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
 
     def _send(self, call: Any, payload: bytes) -> bool:
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 call(payload, timeout=self._timeout)
             except grpc.RpcError as error:
@@ -210,21 +238,40 @@ class Load:
             else:
                 with self._lock:
                     self.answers["OK"] += 1
+                    self.slowest = max(self.slowest, time.monotonic() - began)
                 return True
         return False
 
 
-def request(ids: Sequence[int], series: str = "test", at: int | None = None) -> bytes:
-    """Serialize data points whose values are the given numbers."""
-    message = ExportMetricsServiceRequest()
-    resource = message.resource_metrics.add()
-    pair = resource.resource.attributes.add()
-    pair.key, pair.value.string_value = "service.name", series
-    metric = resource.scope_metrics.add().metrics.add()
-    metric.name = "faults.record"
+def request(
+    ids: Sequence[int], sender: str = "test", at: int | None = None, *, signal: Signal = Signal.METRICS
+) -> bytes:
+    """Serialize records with the given numbers."""
     now = time.time_ns() if at is None else at
-    for number in ids:
-        metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+    message: Any
+    match signal:
+        case Signal.METRICS:
+            message = ExportMetricsServiceRequest()
+            owner = message.resource_metrics.add()
+            metric = owner.scope_metrics.add().metrics.add(name="faults.record")
+            for number in ids:
+                metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+        case Signal.LOGS:
+            message = ExportLogsServiceRequest()
+            owner = message.resource_logs.add()
+            scope_logs = owner.scope_logs.add()
+            for number in ids:
+                scope_logs.log_records.add(time_unix_nano=now).body.string_value = str(number)
+        case Signal.TRACES:
+            message = ExportTraceServiceRequest()
+            owner = message.resource_spans.add()
+            scope_spans = owner.scope_spans.add()
+            for number in ids:
+                own = number.to_bytes(8, "big")
+                scope_spans.spans.add(
+                    trace_id=own * 2, span_id=own, name=str(number), start_time_unix_nano=now, end_time_unix_nano=now
+                )
+    owner.resource.attributes.add(key="service.name").value.string_value = sender
     payload: bytes = message.SerializeToString()
     return payload
 
@@ -241,9 +288,15 @@ def retry_info(error: Any) -> RetryInfo | None:
 
 
 @contextmanager
-def load(*gateways: Gateway, clients: int = 4, timeout: float = 3.0, points: int = POINTS) -> Iterator[Load]:
+def load(
+    *gateways: Gateway,
+    clients: int = 4,
+    timeout: float = 3.0,
+    records: int = RECORDS,
+    signals: Sequence[Signal] = tuple(Signal),
+) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before."""
-    running = Load([each.endpoint for each in gateways], clients, timeout, points)
+    running = Load([each.endpoint for each in gateways], clients, timeout, records, signals)
     try:
         yield running
     finally:
@@ -251,10 +304,9 @@ def load(*gateways: Gateway, clients: int = 4, timeout: float = 3.0, points: int
 
 
 def stored(dsn: str) -> Counter[int]:
-    """How often the store has each number."""
+    """How often the store has each number, as a record of whatever signal."""
     with psycopg.connect(dsn, connect_timeout=10) as connection:
-        rows = connection.execute("SELECT int_value, count(*) FROM sample WHERE int_value IS NOT NULL GROUP BY 1")
-        return Counter(dict(rows))
+        return Counter(dict(connection.execute(_STORED)))
 
 
 def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -18,29 +20,64 @@ from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 
 
-@pytest.fixture
-def small_disk(hubs_to_start: Hubs) -> Iterator[Path]:
-    """A file system of one megabyte, where the spool of the gateway ``hub`` will be."""
-    place = hubs_to_start.folder / "hub" / "data" / "spool"
+@contextmanager
+def disk(hubs: Hubs, folder: str, size: str) -> Iterator[Path]:
+    """A file system of that size in the data directory of the gateway ``hub``."""
+    place = hubs.folder / "hub" / "data" / folder
     place.mkdir(parents=True)
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("only root can mount a small file system")
     mounted = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
         yield place
     finally:
-        hubs_to_start.end()
+        hubs.end()
         subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+@pytest.fixture
+def small_disk(hubs_to_start: Hubs) -> Iterator[Path]:
+    """A file system of one megabyte, where the spool of the gateway ``hub`` will be."""
+    with disk(hubs_to_start, "spool", "1m") as place:
+        yield place
+
+
+def fill(place: Path) -> Path:
+    """Take all the space that is left; return the file that does."""
+    ballast = place / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
+    """It refuses rows, or ends itself when not even its log can be written; both are over when there is space again."""
+    with disk(hubs_to_start, "postgres", "256m") as place:
+        gateway = Gateway(hubs_to_start).start()
+        with load(gateway, records=2000) as clients:
+            clients.until_acknowledged(5)
+            ballast = fill(place)
+            until(lambda: gateway.spooled, "something being spooled")
+            clients.until_acknowledged(20)
+            time.sleep(2)
+            fill(place)
+            clients.until_acknowledged(5)
+            ballast.unlink()
+            clients.finish()
+            until(lambda: not gateway.spooled, "the spool being empty")
+        assert "No space left on device" in gateway.log()
+        prove("the disk of PostgreSQL is full", clients, gateway)
 
 
 def test_the_disk_of_the_spool_is_full(hubs_to_start: Hubs, small_disk: Path, native_database: Database) -> None:
     gateway = Gateway(hubs_to_start, native_database.dsn, spool={"segment_size": "256KiB"}).start()
-    with load(gateway, points=2000) as clients:
+    with load(gateway, records=2000) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["UNAVAILABLE"] > 10, "refusals")
@@ -56,7 +93,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_keep_batches_from_a_databas
 ) -> None:
     gateway = Gateway(hubs_to_start, native_database.dsn).start()
     (small_disk / "ballast").write_bytes(b"\0" * (2**20 - 16 * 2**10))
-    with load(gateway, points=2000) as clients:
+    with load(gateway, records=2000) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["UNAVAILABLE"] > 10, "refusals")
@@ -69,7 +106,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_keep_batches_from_a_databas
 def test_the_spool_is_full(hubs_to_start: Hubs, native_database: Database) -> None:
     spool = {"max_size": "1MiB", "segment_size": "128KiB"}
     gateway = Gateway(hubs_to_start, native_database.dsn, spool=spool).start()
-    with load(gateway, points=2000) as clients:
+    with load(gateway, records=2000) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 10, "refusals")

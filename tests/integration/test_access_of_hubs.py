@@ -281,7 +281,8 @@ def test_a_proxy_for_the_outside_is_not_between_a_hub_and_itself(to_start: Hubs)
     service = {"telemetry": {"metrics": {"interval": "1s"}, "traces": {"enabled": False}}}
     nobody = f"http://127.0.0.1:{free_port()}"
     proxies = {"http_proxy": nobody, "https_proxy": nobody, "grpc_proxy": nobody, "no_proxy": ""}
-    hub = to_start.start(config_text(receivers=HOST_METRICS, service=service), **proxies).until_ready()
+    config = config_text(grpc=free_port(), receivers=HOST_METRICS, service=service)
+    hub = to_start.start(config, **proxies).until_ready()
     hub.until(lambda: has_metric(hub, "system.cpu.%") and has_metric(hub, "obs_hub.%"))
     sent = obs_hub("send", "log", "hello", "--data-dir", hub.data_dir, **proxies)
     assert sent.returncode == 0, sent.stderr
