@@ -315,7 +315,7 @@ def make_delivery(
     assert isinstance(settings, ExporterSettings)
     spool = dead_letters = None
     if data_dir is not None:
-        dead_letters = DeadLetters(dead_letter_directory(data_dir, name))
+        dead_letters = DeadLetters(dead_letter_directory(data_dir, name), settings.dead_letters.max_size)
         if settings.spool.enabled:
             spool = Spool(spool_directory(data_dir, name) / str(worker), settings.spool)
     return Delivery(exporter, instruments, tracer, settings=settings, spool=spool, dead_letters=dead_letters)
@@ -330,7 +330,7 @@ def adopt_spools(data_dir: Path, workers: int) -> None:
 
 def _observe(delivery: Delivery, instruments: Instruments) -> None:
     """Report what an exporter and the layers around it say of themselves."""
-    exporter, spool = delivery.exporter, delivery.spool
+    exporter, spool, letters = delivery.exporter, delivery.spool, delivery.dead_letters
 
     def reader(name: str) -> Callable[[], float]:
         return lambda: exporter.gauges()[name]
@@ -349,6 +349,13 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
     if spool is not None:
         instruments.observe("obs_hub.spool.size", "By", "Bytes in the spool", lambda: spool.size, attributes)
         instruments.observe("obs_hub.spool.damaged", "1", "Damaged places found", lambda: spool.damaged, attributes)
+    if letters is not None:
+        instruments.observe(
+            "obs_hub.dead_letters.count", "{batch}", "Dead letters", lambda: letters.usage().count, attributes
+        )
+        instruments.observe(
+            "obs_hub.dead_letters.size", "By", "Bytes of dead letters on disk", lambda: letters.usage().size, attributes
+        )
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -34,6 +35,7 @@ from opentelemetry.util.re import parse_env_headers
 
 from gateway import __version__
 from gateway.config import TelemetrySettings
+from gateway.pipeline.proxies import DIRECTLY, channel_options
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
 _SCOPE = "obs_hub"
@@ -41,10 +43,11 @@ _SCOPE = "obs_hub"
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where to send, and the headers to send along, which may hold secrets."""
+    """Where to send, and the headers to send along, which may hold secrets. ``options`` are of the gRPC channel."""
 
     endpoint: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    options: tuple[tuple[str, int], ...] = DIRECTLY
 
 
 Where = Callable[[], Destination | None]
@@ -64,7 +67,7 @@ class _Metrics(MetricExporter):
             to = self._where()
             if to is None:
                 return MetricExportResult.SUCCESS
-            self._exporter = OTLPMetricExporter(to.endpoint, headers=to.headers)
+            self._exporter = OTLPMetricExporter(to.endpoint, headers=to.headers, channel_options=_typed(to.options))
         return self._exporter.export(metrics_data, timeout_millis)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -87,7 +90,7 @@ class _Spans(SpanExporter):
             to = self._where()
             if to is None:
                 return SpanExportResult.SUCCESS
-            self._exporter = OTLPSpanExporter(to.endpoint, headers=to.headers)
+            self._exporter = OTLPSpanExporter(to.endpoint, headers=to.headers, channel_options=_typed(to.options))
         return self._exporter.export(spans)
 
     def shutdown(self) -> None:
@@ -153,7 +156,11 @@ def _elsewhere(settings: TelemetrySettings) -> Destination | None:
         return None
     headers = dict(parse_env_headers(os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", ""), liberal=True))
     headers |= {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
-    return Destination(endpoint, headers)
+    return Destination(endpoint, headers, channel_options(endpoint))
+
+
+def _typed(options: tuple[tuple[str, int], ...]) -> Any:
+    return options  # the SDK's type allows for text only, gRPC wants a number here
 
 
 def _marked(to: Destination | None) -> Destination | None:

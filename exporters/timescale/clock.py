@@ -1,59 +1,72 @@
-"""Whether the clock can be trusted with throwing data away.
+"""Whether the database's clock can be believed where age decides what is removed.
 
-A clock that is a year ahead for a minute (no battery, a bad time server) makes everything look expired. What is stored
-too long is dropped the next time; what was dropped is gone.
+A clock that is set forward by mistake makes everything look old: partitions would be dropped, and receipts forgotten
+that still keep batches from being stored twice. So after a jump nothing is removed for a while, in which somebody may
+notice and set the clock right.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from exporters.timescale.layout import Connection
 
 _log = logging.getLogger(__name__)
 
-TOLERANCE = timedelta(hours=1)
-"""By how much the clock may be set, or differ from the database's, without giving cause for doubt."""
-DOUBT = timedelta(hours=1)
-"""How long nothing is thrown away after that. A time server needs minutes to set a clock right."""
-LONGEST_PAUSE = timedelta(days=1)
-"""Since the store last took something, when a gateway starts. After more, the clock is given time to be set."""
+_JUMP = timedelta(minutes=10)
 
 
-def _wall() -> datetime:
-    return datetime.now(UTC)
+# Receipts tell when something was stored. After a gap, time is believed again from when it has passed without one.
+_SINCE_GAP = """
+SELECT max(at) FROM (
+    SELECT at, at - lag(at) OVER (ORDER BY at) AS gap
+    FROM (SELECT received_at FROM receipt WHERE received_at <= %(now)s UNION ALL SELECT %(now)s) AS moments (at)
+) AS gaps
+WHERE gap > %(patience)s
+"""
 
 
 class Clock:
-    """Watches the clock from one round of maintenance to the next."""
+    """Watches the database's clock, compared with the time that really passes.
 
-    def __init__(self, wall: Callable[[], datetime] = _wall, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._wall = wall
-        self._monotonic = monotonic
-        self._offset: datetime | None = None
-        self._doubted_until = float("-inf")
+    ``patience`` is for how long nothing is removed after a jump. A new process cannot know of earlier jumps, but the
+    receipts show when nothing was stored for longer than ``patience``: the gateway was off, or the clock jumped.
+    """
 
-    def trusted(self, connection: Connection) -> datetime | None:
-        """Return the time, or None while it is not to be trusted. Raises `psycopg.Error`."""
-        now, monotonic = self._wall(), self._monotonic()
-        row = connection.execute("SELECT now(), (SELECT max(received_at) FROM receipt)").fetchone()
+    def __init__(self, patience: timedelta) -> None:
+        self._patience = patience
+        self._last: tuple[datetime, float] | None = None
+        self._believed_from = 0.0
+
+    def now(self, connection: Connection) -> datetime | None:
+        """Return the database's time, or None as long as it is not to be believed."""
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
-        of_database, last_stored = row
-        offset = now - timedelta(seconds=monotonic)
-        reason = ""
-        if self._offset is None:
-            if last_stored is None or abs(now - last_stored) > LONGEST_PAUSE:
-                reason = "the store has taken nothing for long"
-        elif abs(offset - self._offset) > TOLERANCE:
-            reason = "the clock of this machine was set"
-        if abs(now - of_database) > TOLERANCE:
-            reason = f"the clock of this machine says {now:%Y-%m-%d %H:%M}, the database's {of_database:%Y-%m-%d %H:%M}"
-        self._offset = offset
-        if reason:
-            if monotonic >= self._doubted_until:
-                _log.warning("%s; for an hour nothing is dropped as expired", reason)
-            self._doubted_until = monotonic + DOUBT.total_seconds()
-        return None if monotonic < self._doubted_until else now
+        now: datetime = row[0]
+        ticks = time.monotonic()
+        if self._last is None:
+            self._begin(connection, now, ticks)
+        else:
+            then, its_ticks = self._last
+            ahead = now - then - timedelta(seconds=ticks - its_ticks)
+            if ahead > _JUMP:
+                self._doubt(f"the database's clock went forward by {ahead}", self._patience, ticks)
+        self._last = (now, ticks)
+        return now if ticks >= self._believed_from else None
+
+    def _begin(self, connection: Connection, now: datetime, ticks: float) -> None:
+        row = connection.execute(_SINCE_GAP, {"now": now, "patience": self._patience}).fetchone()
+        since = row[0] if row else None
+        if since is not None and now - since < self._patience:
+            self._doubt(
+                f"nothing was stored in the {self._patience} before {since:%Y-%m-%d %H:%M}, "
+                "unless the database's clock went forward then",
+                self._patience - (now - since),
+                ticks,
+            )
+
+    def _doubt(self, why: str, pause: timedelta, ticks: float) -> None:
+        _log.warning("%s; nothing is removed because of its age for the next %s", why, pause)
+        self._believed_from = ticks + pause.total_seconds()

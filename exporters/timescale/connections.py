@@ -13,6 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from exporters.timescale.layout import Connection
 
 _CONNECT_TIMEOUT = 5
+_OPTIONS = "-c lock_timeout=10s"
+"""What a connection string's own options go before: nobody waits for ever for a lock that somebody else holds. Whoever
+waits for one to change a table keeps all that come after waiting too."""
 
 
 class Connections:
@@ -28,7 +31,7 @@ class Connections:
         self._interrupted = False
 
     def open(self, options: str = "", *, autocommit: bool = True) -> Connection:
-        """Open a connection. ``options`` (``-c name=value``) are added to those of the connection string.
+        """Open a connection. ``options`` (``-c name=value``) are added to those of the connection string, and win.
 
         Raises `psycopg.OperationalError` when the server does not answer, or after `interrupt`.
         """
@@ -39,7 +42,7 @@ class Connections:
         connection: Connection = psycopg.connect(
             dsn,
             autocommit=autocommit,
-            options=" ".join(filter(None, (str(parameters.get("options") or ""), options))),
+            options=" ".join(filter(None, (_OPTIONS, str(parameters.get("options") or ""), options))),
             application_name=str(parameters.get("application_name") or "obs-hub"),
             connect_timeout=int(parameters.get("connect_timeout") or _CONNECT_TIMEOUT),
         )

@@ -55,8 +55,8 @@ class Maintenance:
         self._config = config
         self._layout = present
         self._partitions = partitions.Partitions(config.chunk_interval)
+        self._clock = Clock(config.receipt_window)
         self._collected_at = time.monotonic()
-        self._clock = Clock()
 
     def run(self, connection: layout.Connection) -> bool:
         """Do what is due. Returns False when another gateway is at it. Raises `psycopg.Error`."""
@@ -65,12 +65,15 @@ class Maintenance:
             return False
         try:
             if self._layout.native:
+                self._partitions.forget()  # some of them may have been dropped, here or by another gateway
                 self.make_partitions(connection)
             if self._layout.gateway_rollups:
                 self.roll_up(connection)
-            if not self._layout.community:
-                self.apply_retention(connection)
-            self.remove_receipts(connection)
+            now = self._clock.now(connection)
+            if now is not None:
+                if not self._layout.community:
+                    self.apply_retention(connection, now)
+                self.remove_receipts(connection, now)
             if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
                 self._collected_at = time.monotonic()
                 removed = collect_dimensions(connection)
@@ -86,11 +89,8 @@ class Maintenance:
         for table in (*layout.FACTS, *layout.ROLLUPS):
             self._partitions.ensure(connection, table, range(now, now + _AHEAD + 1))
 
-    def apply_retention(self, connection: layout.Connection) -> None:
+    def apply_retention(self, connection: layout.Connection, now: datetime) -> None:
         """Drop what is older than it may be, where TimescaleDB does not do so itself."""
-        now = self._clock.trusted(connection)
-        if now is None:
-            return
         for table, kept in policies.retention_of(self._config).items():
             if kept is None:
                 continue
@@ -129,14 +129,13 @@ class Maintenance:
                     )
                     connection.execute(_ROLL_UP[table], bounds)
 
-    def remove_receipts(self, connection: layout.Connection) -> None:
+    def remove_receipts(self, connection: layout.Connection, now: datetime) -> None:
         """Remove the receipts of batches older than the window in which they are recognized."""
         removed = _RECEIPTS_AT_ONCE
         while removed == _RECEIPTS_AT_ONCE:
             removed = connection.execute(
-                "DELETE FROM receipt WHERE digest IN"
-                " (SELECT digest FROM receipt WHERE received_at < now() - %s::interval LIMIT %s)",
-                (self._config.receipt_window, _RECEIPTS_AT_ONCE),
+                "DELETE FROM receipt WHERE digest IN (SELECT digest FROM receipt WHERE received_at < %s LIMIT %s)",
+                (now - self._config.receipt_window, _RECEIPTS_AT_ONCE),
             ).rowcount
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from exporters.timescale import layout
 from exporters.timescale.connections import Connections
 
@@ -43,8 +45,10 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     """Bring the schema up to date and return the layout of the store.
 
     Raises `SchemaError` when the schema is newer than this gateway, `layout.LayoutError` when the layout is not to be
-    had, and `psycopg.Error` when the database is not reachable or refuses.
+    had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is not to be had in time. No
+    statement has a limit of its own: an index on much data takes its time.
     """
+    import sqlalchemy.exc
     from alembic import command
     from alembic.script import ScriptDirectory
 
@@ -57,7 +61,12 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
                 "it was made by a newer one; upgrade this gateway"
             )
         config.attributes["layout"] = wanted_layout
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except sqlalchemy.exc.DBAPIError as error:
+            if isinstance(error.orig, psycopg.Error):
+                raise error.orig from error
+            raise
         present = layout.current(connection)
         assert present is not None, "the first migration records the layout"
         if wanted_layout not in ("auto", present.name):

@@ -122,7 +122,8 @@ class Writer:
         if self._connection is None or self._connection.closed:
             milliseconds = self._timeout // timedelta(milliseconds=1)
             self._connection = self._connections.open(
-                f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
+                f"-c statement_timeout={milliseconds} -c lock_timeout=0"
+                f" -c idle_in_transaction_session_timeout={2 * milliseconds}",
             )
         return self._connection
 

@@ -41,16 +41,19 @@ def dead_letter() -> None:
 @dead_letter.command("list")
 @data_dir_option
 def list_letters(data_dir: Path | None) -> None:
-    """List the dead letters, oldest first."""
+    """List the dead letters, oldest first, and how much of the disk they take."""
     found = False
+    totals = []
     for exporter, letters in _all(data_dir):
+        usage = letters.usage()
+        if usage.count:
+            totals.append(f"{exporter}: {usage.count:,} dead letters, {usage.size:,} bytes on disk")
         for letter in letters:
             found = True
             at = letter.received_at.isoformat(timespec="seconds")
             click.echo(f"{letter.name}  {exporter}  {letter.signal}  {letter.size:,} B  received {at}")
             click.echo(f"  {letter.reason}")
-    if not found:
-        click.echo("There are no dead letters.")
+    click.echo("\n".join(totals) if found else "There are no dead letters.")
 
 
 @dead_letter.command()

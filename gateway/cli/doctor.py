@@ -22,6 +22,7 @@ from gateway.cli.options import config_option, data_dir_option, load_config, run
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.pipeline.listeners import listeners_in, split_endpoint
+from gateway.pipeline.proxies import DIRECTLY
 
 _LOW_DISK = 2 * 2**30
 
@@ -123,7 +124,7 @@ def _examine_listeners(config: Config, running: Running, token: str | None) -> I
 def _grpc_health(address: str) -> str:
     from grpc_health.v1 import health_pb2
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECTLY) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

@@ -62,6 +62,27 @@ def ca_file_option(function: _F) -> _F:
     )(function)
 
 
+def client_certificate_options(function: _F) -> _F:
+    """Add ``--client-cert`` and ``--client-key``."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in (
+        click.option(
+            "--client-key",
+            envvar="OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            type=file,
+            help="Private key of --client-cert, in PEM.",
+        ),
+        click.option(
+            "--client-cert",
+            envvar="OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            type=file,
+            help="Certificate to present, in PEM, to a gateway that asks clients for one (mTLS).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def load_config(config_path: Path | None) -> Config:
     """Load the configuration, or end with its errors, one a line."""
     try:

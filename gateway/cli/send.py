@@ -22,6 +22,7 @@ from psycopg import sql
 from gateway import __version__
 from gateway.cli.options import (
     ca_file_option,
+    client_certificate_options,
     config_option,
     data_dir_option,
     dsn_option,
@@ -30,6 +31,7 @@ from gateway.cli.options import (
     token_option,
 )
 from gateway.cli.query import reading
+from gateway.pipeline.proxies import channel_options
 
 _MARK = "obs_hub.synthetic.id"
 _F = Callable[..., None]
@@ -54,6 +56,7 @@ def _options(function: _F) -> _F:
         dsn_option,
         data_dir_option,
         config_option,
+        client_certificate_options,
         ca_file_option,
         token_option,
         click.option("--no-confirm", is_flag=True, help="Do not look for the record in the store."),
@@ -189,7 +192,7 @@ def _deliver(service: str, request: Message, view: str, mark: str, options: dict
     endpoint = options["endpoint"] or _own_endpoint(options["data_dir"]) or "127.0.0.1:4317"
     began = time.perf_counter()
     try:
-        with _channel(endpoint, options["ca_file"]) as channel:
+        with _channel(endpoint, options) as channel:
             export: Any = channel.unary_unary(f"/opentelemetry.proto.collector.{service}/Export")
             metadata = _metadata(options["token"])
             answer = export(request.SerializeToString(), timeout=options["timeout"], metadata=metadata)
@@ -216,11 +219,15 @@ _ADVICE = {
 }
 
 
-def _channel(endpoint: str, ca_file: Path | None) -> grpc.Channel:
-    if endpoint.startswith("https://"):
-        roots = None if ca_file is None else ca_file.read_bytes()
-        return grpc.secure_channel(endpoint.removeprefix("https://"), grpc.ssl_channel_credentials(roots))
-    return grpc.insecure_channel(endpoint.removeprefix("http://"))
+def _channel(endpoint: str, options: dict[str, Any]) -> grpc.Channel:
+    direct = channel_options(endpoint)
+    if not endpoint.startswith("https://"):
+        return grpc.insecure_channel(endpoint.removeprefix("http://"), direct)
+    ca_file, certificate, key = options["ca_file"], options["client_cert"], options["client_key"]
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--client-cert and --client-key belong together; give both")
+    credentials = grpc.ssl_channel_credentials(*(file and file.read_bytes() for file in (ca_file, key, certificate)))
+    return grpc.secure_channel(endpoint.removeprefix("https://"), credentials, direct)
 
 
 def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:

@@ -2,12 +2,19 @@
 
 Each is two files: the payload as it came (``.otlp``, a serialized ``Export*ServiceRequest``) and what is known of it
 (``.json``). A letter is named by arrival and digest, so the same batch refused twice is one letter.
+
+They are bounded in bytes on disk. Several processes may keep letters in one directory, and the command line drops
+them, so how much there is comes from looking at the directory, now and then.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +24,8 @@ from typing import Any
 from gateway.pipeline.batch import Batch, Signal
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
+_BLOCK = 4096
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,14 +40,40 @@ class DeadLetter:
     size: int
 
 
-class DeadLetters:
-    """The dead letters of one exporter, in a directory."""
+@dataclass(slots=True, frozen=True)
+class Usage:
+    """How many letters there are, and the bytes they occupy on disk."""
 
-    def __init__(self, directory: Path) -> None:
+    count: int
+    size: int
+
+
+class DeadLetters:
+    """The dead letters of one exporter, in a directory. ``max_size`` is in bytes on disk; None for no bound.
+
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, directory: Path, max_size: int | None = None) -> None:
         self.directory = directory
+        self._max_size = max_size
+        self._lock = threading.Lock()
+        self._seen = Usage(0, 0)
+        self._look_at = 0.0
+
+    def usage(self) -> Usage:
+        """Return how much there is, as of a few seconds ago at most."""
+        with self._lock:
+            self._look()
+            return self._seen
 
     def keep(self, batch: Batch, reason: str) -> DeadLetter:
-        """Keep a batch durably. Raises `OSError` when the disk does not take it."""
+        """Keep a batch durably. Raises `OSError` when the disk does not take it, or the bound would be exceeded."""
+        with self._lock:
+            return self._keep(batch, reason)
+
+    def _keep(self, batch: Batch, reason: str) -> DeadLetter:
+        self._make_room(_on_disk(len(batch.payload)) + _BLOCK)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{batch.received_at:020d}-{batch.digest.hex()}"
         about = {
@@ -53,6 +88,31 @@ class DeadLetters:
         # Written last: a letter is there when this file is.
         _write_durably(self.directory / (name + _ABOUT), json.dumps(about, indent=2).encode())
         return _letter(name, about)
+
+    def _make_room(self, size: int) -> None:
+        """Count a letter that is about to be written. Raises `OSError` when there is no room for it."""
+        self._look()
+        if self._max_size is not None and self._seen.size + size > self._max_size:
+            self._look(anew=True)
+            if self._seen.size + size > self._max_size:
+                raise OSError(
+                    errno.ENOSPC,
+                    f"there are {self._seen.count} already, of {self._seen.size} bytes, of at most {self._max_size} "
+                    "(setting dead_letters.max_size); replay or drop some",
+                )
+        self._seen = Usage(self._seen.count + 1, self._seen.size + size)
+
+    def _look(self, *, anew: bool = False) -> None:
+        now = time.monotonic()
+        if not anew and now < self._look_at:
+            return
+        count = size = 0
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # dropped at this moment
+                    size += _on_disk(entry.stat().st_size)
+                    count += entry.name.endswith(_ABOUT)
+        self._seen, self._look_at = Usage(count, size), now + _LOOK_SECONDS
 
     def __iter__(self) -> Iterator[DeadLetter]:
         """Yield the letters, oldest first."""
@@ -92,12 +152,22 @@ def _letter(name: str, about: dict[str, Any]) -> DeadLetter:
     )
 
 
+def _on_disk(size: int) -> int:
+    """Return the bytes that a file occupies: many small letters must not be mistaken for little."""
+    return max(-(-size // _BLOCK), 1) * _BLOCK
+
+
 def _write_durably(path: Path, content: bytes) -> None:
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()  # on a full disk half a letter would take the place of what could be whole
+        raise
     fresh.replace(path)
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:

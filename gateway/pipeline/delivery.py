@@ -73,7 +73,7 @@ class Delivery:
         self.exporter = exporter
         self.spool = spool
         self._settings = settings or ExporterSettings()
-        self._dead_letters = dead_letters
+        self.dead_letters = dead_letters
         self._instruments = instruments
         self._tracer = tracer
         self._circuit = Circuit(self._settings.retry_on_failure)
@@ -245,11 +245,11 @@ class Delivery:
         await asyncio.gather(*map(one, waiting))
 
     async def _answer_refused(self, waiting: _Waiting, refusal: RefusedError) -> None:
-        if self._dead_letters is None:
+        if self.dead_letters is None:
             _refuse([waiting], refusal)
             return
         try:
-            await self._bury(self._dead_letters, waiting.prepared.batch, waiting.prepared.records, str(refusal))
+            await self._bury(self.dead_letters, waiting.prepared.batch, waiting.prepared.records, str(refusal))
         except UnavailableError as error:
             _refuse([waiting], error)
             return
@@ -265,7 +265,11 @@ class Delivery:
         try:
             letter = await asyncio.to_thread(dead_letters.keep, batch, reason)
         except OSError as error:
-            raise UnavailableError(f"the dead letter cannot be written: {error.strerror or error}", 5) from error
+            raise UnavailableError(
+                f"{self.exporter.name} refused a batch, which cannot be kept as a dead letter: "
+                f"{error.strerror or error} ({reason})",
+                retry_after=5,
+            ) from error
         self._instruments.dead_lettered.add(records, {"signal": batch.signal.value, "exporter": self.exporter.name})
         _log.error("%s refused a batch, kept as dead letter %s: %s", self.exporter.name, letter.name, reason)
 
@@ -318,8 +322,8 @@ class Delivery:
         if to_commit:
             await self._attempt(to_commit, settle)
         for batch, records, reason in refused:
-            if self._dead_letters is not None:
-                await self._bury(self._dead_letters, batch, records, reason)
+            if self.dead_letters is not None:
+                await self._bury(self.dead_letters, batch, records, reason)
             else:
                 _log.error("%s refused a batch from the spool, which is dropped: %s", self.exporter.name, reason)
 

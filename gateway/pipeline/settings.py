@@ -89,6 +89,14 @@ class SpoolSettings(Settings):
     the process survives and a crash of the machine does not."""
 
 
+class DeadLetterSettings(Settings):
+    """Batches that the destination refused for good, kept on disk with the reason."""
+
+    max_size: ByteSize = Field(default=2**30, ge=2**20)
+    """Bytes on disk. When they are used up, a batch that is refused for good stays with its client, or in the spool:
+    replay then waits until there is room: replay the dead letters, or drop them."""
+
+
 class RetrySettings(Settings):
     """How a destination that is down is tried again: at growing intervals, each varied at random."""
 
@@ -111,3 +119,4 @@ class ExporterSettings(Settings):
     """How long batches wait for an attempt under way before they are spooled instead."""
     retry_on_failure: RetrySettings = RetrySettings()
     spool: SpoolSettings = SpoolSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
 from gateway.pipeline import Signal
 from gateway.pipeline.destination import Destination, Protocol
 from gateway.pipeline.destination import destination as resolve
+from gateway.pipeline.proxies import channel_options, is_local
 from receivers.hostmetrics.config import HostMetricsConfig
 
 _log = logging.getLogger(__name__)
@@ -93,10 +95,16 @@ def _exporter(to: Destination) -> MetricExporter:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
         insecure = to.endpoint.startswith("http://")
-        return GrpcExporter(to.endpoint, insecure, headers=dict(to.headers), timeout=to.timeout)
+        options: Any = channel_options(to.endpoint)  # the SDK's type allows for text only
+        return GrpcExporter(
+            to.endpoint, insecure, headers=dict(to.headers), timeout=to.timeout, channel_options=options
+        )
+    import requests
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-    return HttpExporter(to.endpoint, headers=dict(to.headers), timeout=to.timeout)
+    session = requests.Session()
+    session.trust_env = not is_local(to.endpoint)  # else it would ask the proxy that the environment names
+    return HttpExporter(to.endpoint, headers=dict(to.headers), timeout=to.timeout, session=session)
 
 
 class _Listener(logging.Filter):

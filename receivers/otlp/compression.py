@@ -1,7 +1,10 @@
 """Decompression of request bodies, bounded in memory.
 
 A body is fed to its decompressor in small slices, and what has come out is measured after each, so that a
-decompression bomb costs no more than the limit and what one slice can expand to (a few MiB).
+decompression bomb costs no more than the limit and what one slice can expand to (a few MiB). Snappy and lz4 are
+decompressed in one go, into a buffer that is no larger than the limit.
+
+The content codings are those of the OpenTelemetry Collector's HTTP client (``confighttp``), by its names for them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import cramjam
 import zstandard
 
 from gateway.pipeline import MalformedPayloadError
@@ -43,27 +47,39 @@ _ZSTD = zstandard.ZstdDecompressor(max_window_size=8 * 2**20)
 # The slice sizes keep the growth by one slice at 4 MiB (deflate expands up to 1032 times) and 8 MiB (four bytes of
 # zstd can stand for a block of 128 KiB).
 _GZIP = _Format(lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, 4096)
+_ZLIB = _Format(lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS), zlib.error, 4096)
 _FORMATS = {
     "gzip": _GZIP,
     "x-gzip": _GZIP,  # RFC 9110, 8.4.1.3: a recipient should consider it equivalent to gzip
-    "deflate": _Format(lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS), zlib.error, 4096),
+    "deflate": _ZLIB,
+    "zlib": _ZLIB,
     "zstd": _Format(_ZSTD.decompressobj, zstandard.ZstdError, 256),
 }
+
+# The stream identifier, the first chunk of the snappy framing format.
+_SNAPPY_FRAMED = b"\xff\x06\x00\x00sNaPpY"
+
+# An output buffer is cleared before it is used, so one for a small body should be small: lz4, which compresses better
+# than snappy, makes of one byte at most 255.
+_MOST_EXPANSION = 256
+
+_NO_ROOM = "failed to write whole buffer"
+"""What cramjam says when the output does not fit; it has no error of its own for that."""
 
 IDENTITY = "identity"
 """The content coding of a body that is not compressed."""
 
-SUPPORTED = "gzip, deflate, zstd"
+SUPPORTED = "gzip, deflate, zlib, zstd, snappy, x-snappy-framed, lz4"
 """The content codings taken, as the ``Accept-Encoding`` header lists them."""
 
 
 def is_supported(encoding: str) -> bool:
     """Tell whether `decompress` knows the content coding, given in lower case."""
-    return encoding == IDENTITY or encoding in _FORMATS
+    return encoding == IDENTITY or encoding in _FORMATS or encoding in _AT_ONCE
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return the decompressed body. Several gzip members or zstd frames in a row give their joined contents.
+    """Return the decompressed body. Several gzip members, zstd or lz4 frames in a row give their joined contents.
 
     ``limit`` is in bytes, of the result. Raises `DecompressedTooLargeError` beyond it and `MalformedPayloadError` for
     a body that is truncated or not of that encoding.
@@ -72,6 +88,15 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         if len(body) > limit:
             raise DecompressedTooLargeError
         return body
+    if encoding in _FORMATS:
+        return _decompress_in_slices(body, encoding, limit)
+    try:
+        return _AT_ONCE[encoding](body, limit)
+    except cramjam.DecompressionError as error:
+        raise MalformedPayloadError(f"the body is not valid {encoding}, or truncated: {error}") from error
+
+
+def _decompress_in_slices(body: bytes, encoding: str, limit: int) -> bytes:
     form = _FORMATS[encoding]
     member = form.member()
     chunks: list[bytes] = []
@@ -93,3 +118,38 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     if not member.eof:
         raise MalformedPayloadError(f"the {encoding} body is truncated: it ends after {len(body)} bytes, too early")
     return b"".join(chunks)
+
+
+def _snappy(body: bytes, limit: int) -> bytes:
+    """Decompress snappy's block format, or its framing format, which older Collectors send by the same name."""
+    if body.startswith(_SNAPPY_FRAMED):
+        return _snappy_framed(body, limit)
+    if cramjam.snappy.decompress_raw_len(body) > limit:  # a block begins with the length of its content
+        raise DecompressedTooLargeError
+    return bytes(cramjam.snappy.decompress_raw(body))
+
+
+def _snappy_framed(body: bytes, limit: int) -> bytes:
+    return _into_buffer(cramjam.snappy.decompress_into, body, limit)
+
+
+def _lz4(body: bytes, limit: int) -> bytes:
+    return _into_buffer(cramjam.lz4.decompress_into, body, limit)
+
+
+def _into_buffer(decompress_into: Callable[[bytes, bytearray], int], body: bytes, limit: int) -> bytes:
+    buffer = bytearray(min(limit, len(body) * _MOST_EXPANSION))
+    try:
+        size = decompress_into(body, buffer)
+    except cramjam.DecompressionError as error:
+        if _NO_ROOM in str(error):
+            raise DecompressedTooLargeError from error
+        raise
+    return bytes(memoryview(buffer)[:size])
+
+
+_AT_ONCE: dict[str, Callable[[bytes, int], bytes]] = {
+    "snappy": _snappy,
+    "x-snappy-framed": _snappy_framed,
+    "lz4": _lz4,
+}

@@ -34,7 +34,11 @@ RequestSize = Annotated[ByteSize, Field(gt=0, le=_MAX_SIZE)]
 
 
 class GrpcConfig(ListenerSettings):
-    """OTLP over gRPC."""
+    """OTLP over gRPC. Requests may be compressed with gzip or deflate.
+
+    Not with zstd or snappy: gRPC's library refuses what it does not know (``INTERNAL``), which the Collector and Alloy
+    take as final. Have them use gzip, their default, or send over HTTP.
+    """
 
     endpoint: Endpoint = "127.0.0.1:4317"
     """Where to listen: ``host:port``."""
@@ -73,7 +77,10 @@ class CorsConfig(Settings):
 
 
 class HttpConfig(ListenerSettings):
-    """OTLP over HTTP: ``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``, as protobuf or JSON."""
+    """OTLP over HTTP: ``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``, as protobuf or JSON.
+
+    Bodies may be compressed with gzip, deflate (zlib), zstd, snappy (blocks or framed) or lz4.
+    """
 
     endpoint: Endpoint = "127.0.0.1:4318"
     """Where to listen: ``host:port``."""

@@ -1,7 +1,8 @@
 """What every fault test is made of: a gateway that can be killed, clients that keep count, and the proof from SQL.
 
 Clients behave as OTLP clients do: they send again the identical bytes when they get an answer that allows it, or none.
-Each data point carries a number of its own in its value, so the store can be asked for each.
+Each record carries a number of its own: a data point in its value, a log record in its body, a span in its name. So the
+store can be asked for each.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.pipeline import Signal
-from gateway.pipeline.services import SERVICES
 from gateway.pipeline.spool import status
 from gateway.places import spools
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
@@ -36,9 +36,13 @@ ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))
 SUMMARY = os.environ.get("OBSHUB_TEST_FAULT_SUMMARY")
 """A file to which each proof adds a line of JSON."""
 
-POINTS = 20
-METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-"""Where data points go."""
+RECORDS = 20
+METHODS = {
+    Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    Signal.LOGS: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+}
+METHOD = METHODS[Signal.METRICS]
 _RETRYABLE = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -58,6 +62,18 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+_STORED = """
+SELECT number, count(*) FROM (
+    SELECT int_value FROM sample WHERE int_value IS NOT NULL
+    UNION ALL
+    SELECT body::bigint FROM log WHERE body ~ '^[0-9]+$'
+    UNION ALL
+    SELECT name::bigint FROM span WHERE name ~ '^[0-9]+$'
+) AS records (number)
+GROUP BY number
+"""
 
 
 def until(condition: Callable[[], Any], what: str = "it", patience: float = PATIENCE) -> Any:
@@ -135,27 +151,21 @@ class Gateway:
 
 
 class Load:
-    """Clients that send without pause, and know what was acknowledged.
+    """Clients that send without pause, and know what was acknowledged. Each sends one signal, all signals in turn.
 
-    ``timeout`` is after how many seconds a client takes a request for unanswered, ``clock`` what it stamps records by.
+    ``timeout`` is after how many seconds a client takes a request for unanswered. ``slowest`` is the longest that a
+    request took that was acknowledged, in seconds from its being sent for the last time.
     """
 
     _numbers = itertools.count(1_000_000)
     _lock = threading.Lock()
 
     def __init__(
-        self,
-        endpoints: Sequence[str],
-        clients: int,
-        timeout: float,
-        points: int = POINTS,
-        signal: Signal = Signal.METRICS,
-        clock: Callable[[], int] = time.time_ns,
+        self, endpoints: Sequence[str], clients: int, timeout: float, records: int, signals: Sequence[Signal]
     ) -> None:
-        self.signal = signal
-        self._clock = clock
         self._timeout = timeout
-        self._points = points
+        self._records = records
+        self._signals = signals
         self._stop = threading.Event()
         self._finish = threading.Event()
         self.sent: list[int] = []
@@ -163,6 +173,7 @@ class Load:
         self.answers: Counter[str] = Counter()
         self.without_retry_info = 0
         self.final: list[str] = []
+        self.slowest = 0.0
         self._requests = 0
         self._threads = [
             threading.Thread(target=self._client, args=(endpoints[number % len(endpoints)], number), daemon=True)
@@ -198,18 +209,20 @@ class Load:
 
     def _client(self, endpoint: str, number: int) -> None:
         with grpc.insecure_channel(endpoint, _CHANNEL) as channel:
-            call = channel.unary_unary(f"/{SERVICES[self.signal].grpc_name}/Export")
+            signal = self._signals[number % len(self._signals)]
+            call = channel.unary_unary(METHODS[signal])
             while not (self._stop.is_set() or self._finish.is_set()):
                 with self._lock:
-                    ids = [next(self._numbers) for _ in range(self._points)]
+                    ids = [next(self._numbers) for _ in range(self._records)]
                     self.sent += ids
-                if self._send(call, _REQUESTS[self.signal](ids, f"client-{number}", self._clock())):
+                if self._send(call, request(ids, f"client-{number}", signal=signal)):
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
 
     def _send(self, call: Any, payload: bytes) -> bool:
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 call(payload, timeout=self._timeout)
             except grpc.RpcError as error:
@@ -225,69 +238,42 @@ class Load:
             else:
                 with self._lock:
                     self.answers["OK"] += 1
+                    self.slowest = max(self.slowest, time.monotonic() - began)
                 return True
         return False
 
 
-def request(ids: Sequence[int], series: str = "test", at: int | None = None) -> bytes:
-    """Serialize data points whose values are the given numbers."""
-    message = ExportMetricsServiceRequest()
-    resource = message.resource_metrics.add()
-    pair = resource.resource.attributes.add()
-    pair.key, pair.value.string_value = "service.name", series
-    metric = resource.scope_metrics.add().metrics.add()
-    metric.name = "faults.record"
+def request(
+    ids: Sequence[int], sender: str = "test", at: int | None = None, *, signal: Signal = Signal.METRICS
+) -> bytes:
+    """Serialize records with the given numbers."""
     now = time.time_ns() if at is None else at
-    for number in ids:
-        metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+    message: Any
+    match signal:
+        case Signal.METRICS:
+            message = ExportMetricsServiceRequest()
+            owner = message.resource_metrics.add()
+            metric = owner.scope_metrics.add().metrics.add(name="faults.record")
+            for number in ids:
+                metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+        case Signal.LOGS:
+            message = ExportLogsServiceRequest()
+            owner = message.resource_logs.add()
+            scope_logs = owner.scope_logs.add()
+            for number in ids:
+                scope_logs.log_records.add(time_unix_nano=now).body.string_value = str(number)
+        case Signal.TRACES:
+            message = ExportTraceServiceRequest()
+            owner = message.resource_spans.add()
+            scope_spans = owner.scope_spans.add()
+            for number in ids:
+                own = number.to_bytes(8, "big")
+                scope_spans.spans.add(
+                    trace_id=own * 2, span_id=own, name=str(number), start_time_unix_nano=now, end_time_unix_nano=now
+                )
+    owner.resource.attributes.add(key="service.name").value.string_value = sender
     payload: bytes = message.SerializeToString()
     return payload
-
-
-def log_request(ids: Sequence[int], service: str, at: int) -> bytes:
-    """Serialize log records whose bodies are the given numbers."""
-    message = ExportLogsServiceRequest()
-    resource = message.resource_logs.add()
-    pair = resource.resource.attributes.add()
-    pair.key, pair.value.string_value = "service.name", service
-    records = resource.scope_logs.add().log_records
-    for number in ids:
-        records.add(time_unix_nano=at, severity_number=9).body.int_value = number
-    payload: bytes = message.SerializeToString()
-    return payload
-
-
-def span_request(ids: Sequence[int], service: str, at: int) -> bytes:
-    """Serialize spans whose names are the given numbers."""
-    message = ExportTraceServiceRequest()
-    resource = message.resource_spans.add()
-    pair = resource.resource.attributes.add()
-    pair.key, pair.value.string_value = "service.name", service
-    spans = resource.scope_spans.add().spans
-    for number in ids:
-        span_id = number.to_bytes(8)
-        spans.add(
-            trace_id=span_id * 2,
-            span_id=span_id,
-            name=str(number),
-            start_time_unix_nano=at,
-            end_time_unix_nano=at + 1000,
-        )
-    payload: bytes = message.SerializeToString()
-    return payload
-
-
-_REQUESTS: dict[Signal, Callable[[Sequence[int], str, int], bytes]] = {
-    Signal.METRICS: request,
-    Signal.LOGS: log_request,
-    Signal.TRACES: span_request,
-}
-
-_NUMBERS = {
-    Signal.METRICS: "SELECT int_value, count(*) FROM sample WHERE int_value IS NOT NULL GROUP BY 1",
-    Signal.LOGS: "SELECT (body_json #>> '{}')::bigint, count(*) FROM log GROUP BY 1",
-    Signal.TRACES: "SELECT name::bigint, count(*) FROM span GROUP BY 1",
-}
 
 
 def retry_info(error: Any) -> RetryInfo | None:
@@ -306,22 +292,21 @@ def load(
     *gateways: Gateway,
     clients: int = 4,
     timeout: float = 3.0,
-    points: int = POINTS,
-    signal: Signal = Signal.METRICS,
-    clock: Callable[[], int] = time.time_ns,
+    records: int = RECORDS,
+    signals: Sequence[Signal] = tuple(Signal),
 ) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before."""
-    running = Load([each.endpoint for each in gateways], clients, timeout, points, signal, clock)
+    running = Load([each.endpoint for each in gateways], clients, timeout, records, signals)
     try:
         yield running
     finally:
         running.stop()
 
 
-def stored(dsn: str, signal: Signal = Signal.METRICS) -> Counter[int]:
-    """How often the store has each number."""
+def stored(dsn: str) -> Counter[int]:
+    """How often the store has each number, as a record of whatever signal."""
     with psycopg.connect(dsn, connect_timeout=10) as connection:
-        return Counter(dict(connection.execute(_NUMBERS[signal].encode())))
+        return Counter(dict(connection.execute(_STORED)))
 
 
 def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> None:
@@ -333,9 +318,7 @@ def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> Non
     def all_there() -> bool:
         nonlocal found
         with suppress(psycopg.Error):
-            found = Counter(
-                {number: count for number, count in stored(gateways[0].dsn, running.signal).items() if number in sent}
-            )
+            found = Counter({number: count for number, count in stored(gateways[0].dsn).items() if number in sent})
         return all(number in found for number in acknowledged)
 
     with suppress(AssertionError):

@@ -5,29 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import grpc
 import pytest
 
-from tests.faults.harness import Gateway, load, prove, until
+from gateway.pipeline.dead_letters import DeadLetters
+from gateway.places import dead_letter_directory
+from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 
 
 @contextmanager
-def mounted(hubs: Hubs, place: Path, size: str) -> Iterator[Path]:
-    """A file system of that size at a place of the gateway ``hub``, until the gateway has ended."""
+def disk(hubs: Hubs, folder: str, size: str) -> Iterator[Path]:
+    """A file system of that size in the data directory of the gateway ``hub``."""
+    place = hubs.folder / "hub" / "data" / folder
     place.mkdir(parents=True)
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("only root can mount a small file system")
-    done = subprocess.run(
+    mounted = subprocess.run(
         [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, check=False
     )
-    if done.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.decode().strip()}")
+    if mounted.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
         yield place
     finally:
@@ -37,39 +42,42 @@ def mounted(hubs: Hubs, place: Path, size: str) -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(hubs_to_start: Hubs) -> Iterator[Path]:
-    """A file system of one megabyte, where the spool will be."""
-    with mounted(hubs_to_start, hubs_to_start.folder / "hub" / "data" / "spool", "1m") as place:
+    """A file system of one megabyte, where the spool of the gateway ``hub`` will be."""
+    with disk(hubs_to_start, "spool", "1m") as place:
         yield place
 
 
-@pytest.fixture
-def disk_of_postgresql(hubs_to_start: Hubs) -> Iterator[Path]:
-    """A file system of its own for the embedded PostgreSQL: enough for what it needs, and not for much more."""
-    with mounted(hubs_to_start, hubs_to_start.folder / "hub" / "data" / "postgres", "160m") as place:
-        yield place
+def fill(place: Path) -> Path:
+    """Take all the space that is left; return the file that does."""
+    ballast = place / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return ballast
 
 
-def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs, disk_of_postgresql: Path) -> None:
-    """PostgreSQL ends when it cannot write its log. The gateway spools, and starts it until there is room again."""
-    gateway = Gateway(hubs_to_start).start()
-    ballast = disk_of_postgresql / "ballast"
-    with load(gateway, clients=2, points=200) as clients:
-        clients.until_acknowledged(5)
-        free = os.statvfs(disk_of_postgresql)
-        with ballast.open("wb") as file, suppress(OSError):
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
-        until(lambda: gateway.spooled, "batches in the spool")
-        clients.until_acknowledged(20)
-        clients.finish()
-    assert gateway.spooled
-    ballast.unlink()
-    until(lambda: not gateway.spooled, "the spool being empty")
-    prove("the disk of PostgreSQL is full", clients, gateway)
+def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
+    """It refuses rows, or ends itself when not even its log can be written; both are over when there is space again."""
+    with disk(hubs_to_start, "postgres", "256m") as place:
+        gateway = Gateway(hubs_to_start).start()
+        with load(gateway, records=2000) as clients:
+            clients.until_acknowledged(5)
+            ballast = fill(place)
+            until(lambda: gateway.spooled, "something being spooled")
+            clients.until_acknowledged(20)
+            time.sleep(2)
+            fill(place)
+            clients.until_acknowledged(5)
+            ballast.unlink()
+            clients.finish()
+            until(lambda: not gateway.spooled, "the spool being empty")
+        assert "No space left on device" in gateway.log()
+        prove("the disk of PostgreSQL is full", clients, gateway)
 
 
 def test_the_disk_of_the_spool_is_full(hubs_to_start: Hubs, small_disk: Path, native_database: Database) -> None:
     gateway = Gateway(hubs_to_start, native_database.dsn, spool={"segment_size": "256KiB"}).start()
-    with load(gateway, points=2000) as clients:
+    with load(gateway, records=2000) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["UNAVAILABLE"] > 10, "refusals")
@@ -85,7 +93,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_keep_batches_from_a_databas
 ) -> None:
     gateway = Gateway(hubs_to_start, native_database.dsn).start()
     (small_disk / "ballast").write_bytes(b"\0" * (2**20 - 16 * 2**10))
-    with load(gateway, points=2000) as clients:
+    with load(gateway, records=2000) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["UNAVAILABLE"] > 10, "refusals")
@@ -98,7 +106,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_keep_batches_from_a_databas
 def test_the_spool_is_full(hubs_to_start: Hubs, native_database: Database) -> None:
     spool = {"max_size": "1MiB", "segment_size": "128KiB"}
     gateway = Gateway(hubs_to_start, native_database.dsn, spool=spool).start()
-    with load(gateway, points=2000) as clients:
+    with load(gateway, records=2000) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 10, "refusals")
@@ -124,3 +132,29 @@ def test_the_spool_s_directory_is_removed_at_run_time(hubs_to_start: Hubs, nativ
         clients.finish()
     assert "was removed" in gateway.log()
     prove("spool directory removed at run time", clients, gateway)
+
+
+def test_there_is_no_room_for_dead_letters(hubs_to_start: Hubs, native_database: Database) -> None:
+    """What is refused for good stays with its client; its neighbours are stored; room lets it become a letter."""
+    gateway = Gateway(hubs_to_start, native_database.dsn, dead_letters={"max_size": "1MiB"}).start()
+    letters = dead_letter_directory(gateway.hub.data_dir, "timescale")
+    letters.mkdir(parents=True)
+    ballast = letters / "ballast"
+    ballast.write_bytes(bytes(2**20))
+    native_database.run("ALTER TABLE sample ADD CONSTRAINT no_nine CHECK (int_value <> 9)")
+    with load(gateway) as clients, grpc.insecure_channel(gateway.endpoint) as channel:
+        send = channel.unary_unary(METHOD)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as caught:
+                send(request([9]), timeout=30)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert retry_info(caught.value) is not None
+            assert "dead_letters.max_size" in caught.value.details()
+            assert "no_nine" in caught.value.details()
+            clients.until_acknowledged(10)
+        ballast.unlink()
+        send(request([9]), timeout=30)
+        clients.finish()
+    (letter,) = DeadLetters(letters)
+    assert "no_nine" in letter.reason
+    prove("no room for dead letters", clients, gateway)

@@ -90,6 +90,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, na
     assert first.name in listed
     assert second.name in listed
     assert "no_nine" in listed
+    assert listed.endswith("timescale: 2 dead letters, 16,384 bytes on disk\n")
 
     shown = obs_hub("dead-letter", "show", first.name[:20], "--data-dir", gateway.hub.data_dir)
     points = json.loads(shown.stdout)["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["gauge"]["dataPoints"]

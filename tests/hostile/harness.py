@@ -88,15 +88,30 @@ class Gateway:
             return Answer(answer.status_code, Status.FromString(answer.content).message)
         return Answer(answer.status_code, answer.text)
 
+    @contextmanager
+    def connection(self, address: str, seconds: float = 10) -> Iterator[socket.socket]:
+        """A connection to one of the gateway's addresses, for what no client library says."""
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), seconds) as connection:
+            yield connection
+
     def raw_http(self, request: bytes, *, half_close: bool = True, seconds: float = 10) -> bytes:
         """Send bytes as they are; return all that comes until the gateway closes, or nothing more comes."""
-        host, _, port = self.http_address.rpartition(":")
         answer = b""
-        with socket.create_connection((host, int(port)), seconds) as connection, contextlib.suppress(OSError):
+        with self.connection(self.http_address, seconds) as connection, contextlib.suppress(OSError):
             connection.sendall(request)
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
+                answer += chunk
+        return answer
+
+    def raw_grpc(self, request: bytes, *enough: bytes, seconds: float = 10) -> bytes:
+        """Send bytes as they are to the gRPC port; return what comes until it holds one of those that are enough."""
+        answer = b""
+        with self.connection(self.grpc_address, seconds) as connection, contextlib.suppress(OSError):
+            connection.sendall(request)
+            while not any(each in answer for each in enough) and (chunk := connection.recv(65536)):
                 answer += chunk
         return answer
 

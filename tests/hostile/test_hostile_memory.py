@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[2]
 _LIMIT_MIB = 400
 
 _PRELUDE = """
-import contextlib, gzip, zlib, zstandard
+import contextlib, cramjam, gzip, zlib, zstandard
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.pipeline import Batch, MalformedPayloadError, Signal
 from receivers.otlp.compression import DecompressedTooLargeError, decompress
@@ -60,8 +60,12 @@ def peak_mib(code: str) -> int:
         "c = zstandard.ZstdCompressor().compressobj()\n"
         "bomb(b''.join([c.compress(bytes(MIB)) for _ in range(1024)]) + c.flush(), 'zstd')",
         "bomb(gzip.compress(b'') * 200_000, 'gzip')",
+        "bomb(bytes(cramjam.snappy.compress_raw(bytes(64 * MIB))), 'snappy')",
+        "bomb(bytes(cramjam.snappy.compress(bytes(MIB)))[10:].join([bytes(cramjam.snappy.compress(b''))] * 1024),"
+        " 'x-snappy-framed')",
+        "bomb(bytes(cramjam.lz4.compress(bytes(MIB))) * 1024, 'lz4')",
     ],
-    ids=["gzip", "deflate", "zstd", "members of nothing"],
+    ids=["gzip", "deflate", "zstd", "members of nothing", "snappy", "framed snappy", "lz4"],
 )
 def test_a_bomb_costs_little(code: str) -> None:
     assert peak_mib(code) < _LIMIT_MIB

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import zlib
 
+import cramjam
 import grpc
 import pytest
 import zstandard
@@ -29,6 +30,52 @@ def test_grpc_takes_no_bomb(gateway: Gateway) -> None:
     assert answer.status == "RESOURCE_EXHAUSTED"
     assert_conform(answer)
     gateway.assert_serves()
+
+
+def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+    """An HTTP/2 frame (RFC 9113, 4.1)."""
+    return len(content).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + content
+
+
+def grpc_call(encoding: str, message: bytes, length: int | None = None) -> bytes:
+    """What a client says that exports one message of logs, ``length`` being what it says of its length."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        ":authority": "hub",
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "grpc-encoding": encoding,
+    }
+    # Literal fields without indexing, not Huffman coded (RFC 7541, 6.2.2).
+    fields = b"".join(
+        b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
+        for name, value in headers.items()
+    )
+    content = b"\1" + (len(message) if length is None else length).to_bytes(4, "big") + message
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    return preface + frame(1, 4, 1, fields) + frame(0, length is None, 1, content)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "snappy", "identity", "\x7f"])
+@pytest.mark.parametrize(
+    "message", [b"\xff" * 1000, gzip.compress(bytes(1000))[:-5], b""], ids=["garbage", "cut", "empty"]
+)
+def test_grpc_refuses_what_it_cannot_decompress(gateway: Gateway, encoding: str, message: bytes) -> None:
+    reset = frame(3, 0, 1, bytes(4))[:9]
+    answer = gateway.raw_grpc(grpc_call(encoding, message), b"grpc-status", reset)
+    assert b"grpc-status" in answer or reset in answer
+    assert_no_leak(answer.decode("latin-1"))
+    gateway.assert_serves()
+
+
+def test_grpc_waits_for_a_slow_message_without_keeping_others_waiting(gateway: Gateway) -> None:
+    with gateway.connection(gateway.grpc_address) as slow:
+        slow.sendall(grpc_call("gzip", b"\x1f\x8b\x08", length=1000))
+        for _ in range(20):
+            slow.sendall(frame(0, 0, 1, b"\0"))
+            gateway.assert_serves()
 
 
 def test_grpc_takes_no_more_than_its_limit(gateway: Gateway) -> None:
@@ -81,11 +128,7 @@ def test_grpc_survives_a_health_check_of_a_long_name(gateway: Gateway) -> None:
     ],
 )
 def test_grpc_survives_what_is_not_grpc(gateway: Gateway, payload: bytes) -> None:
-    http_address, gateway.http_address = gateway.http_address, gateway.grpc_address
-    try:
-        assert_no_leak(gateway.raw_http(payload, seconds=2).decode("latin-1"))
-    finally:
-        gateway.http_address = http_address
+    assert_no_leak(gateway.raw_grpc(payload, seconds=1).decode("latin-1"))
     gateway.assert_serves()
 
 
@@ -95,6 +138,9 @@ _COMPRESS = {
     "gzip": lambda body: gzip.compress(body, 9),
     "deflate": lambda body: zlib.compress(body, 9),
     "zstd": lambda body: zstandard.ZstdCompressor(level=3).compress(body),
+    "snappy": lambda body: bytes(cramjam.snappy.compress_raw(body)),
+    "x-snappy-framed": lambda body: bytes(cramjam.snappy.compress(body)),
+    "lz4": lambda body: bytes(cramjam.lz4.compress(body)),
 }
 
 
@@ -107,6 +153,19 @@ def test_http_takes_no_bomb(gateway: Gateway, encoding: str) -> None:
     for body in (_COMPRESS[encoding](bomb), bomb[:1000], b"\xff" * 1000, bomb[4:], b"", bomb[:-5] + b"\0" * 5):
         assert_conform(gateway.http_send(Signal.LOGS, body, content_encoding=encoding))
     gateway.assert_serves()
+
+
+@pytest.mark.parametrize("encoding", ["identity", *_COMPRESS])
+def test_http_waits_for_a_slow_body_without_keeping_others_waiting(gateway: Gateway, encoding: str) -> None:
+    body = _COMPRESS.get(encoding, bytes)(logs("slow").payload)
+    with gateway.connection(gateway.http_address) as slow:
+        slow.sendall(_POST + b"Content-Encoding: %b\r\n" % encoding.encode())
+        slow.sendall(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for at in range(len(body)):
+            slow.sendall(body[at : at + 1])
+            if at % 10 == 0:
+                gateway.assert_serves()
+        assert assert_http(slow.recv(65536)) == [200]
 
 
 @pytest.mark.parametrize(

@@ -253,3 +253,37 @@ def store(dsn: str) -> str:
             texts += [text for (text,) in rows]
     assert any("system.cpu" in text for text in texts)
     return "\n".join(texts)
+
+
+def test_send_presents_a_client_certificate(to_start: Hubs, tmp_path: Path) -> None:
+    servers, clients = Authority(tmp_path, "servers"), Authority(tmp_path, "clients")
+    server, client = servers.issue("server"), clients.issue("client")
+    tls = {"cert_file": str(server.cert), "key_file": str(server.key), "client_ca_file": str(clients.file)}
+    config = yaml.safe_load(config_text())
+    config["receivers"]["otlp"]["protocols"]["grpc"]["tls"] = tls
+    hub = to_start.start(yaml.safe_dump(config)).until_ready()
+    send = ("send", "log", "hello", "--endpoint", f"https://{hub.grpc}", "--data-dir", hub.data_dir)
+    send += ("--ca-file", servers.file)
+    certificate, key = ("--client-cert", client.cert), ("--client-key", client.key)
+    sent = obs_hub(*send, *certificate, *key)
+    assert sent.returncode == 0, sent.stderr
+    assert "read back from logs" in sent.stdout
+    variables = {
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": str(client.cert),
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY": str(client.key),
+    }
+    assert obs_hub(*send, **variables).returncode == 0
+    assert "UNAVAILABLE" in obs_hub(*send).stderr
+    assert "give both" in obs_hub(*send, *certificate).stderr
+
+
+def test_a_proxy_for_the_outside_is_not_between_a_hub_and_itself(to_start: Hubs) -> None:
+    service = {"telemetry": {"metrics": {"interval": "1s"}, "traces": {"enabled": False}}}
+    nobody = f"http://127.0.0.1:{free_port()}"
+    proxies = {"http_proxy": nobody, "https_proxy": nobody, "grpc_proxy": nobody, "no_proxy": ""}
+    config = config_text(grpc=free_port(), receivers=HOST_METRICS, service=service)
+    hub = to_start.start(config, **proxies).until_ready()
+    hub.until(lambda: has_metric(hub, "system.cpu.%") and has_metric(hub, "obs_hub.%"))
+    sent = obs_hub("send", "log", "hello", "--data-dir", hub.data_dir, **proxies)
+    assert sent.returncode == 0, sent.stderr
+    assert "serving" in obs_hub("doctor", "--data-dir", hub.data_dir, "--config", hub.config_file, **proxies).stdout

@@ -90,13 +90,14 @@ async def test_equal_bytes_of_different_signals_are_different_batches(database: 
 
 
 async def test_receipts_are_removed_after_the_window(database: Database) -> None:
-    old, young = gauge(name="old"), gauge(name="young")
+    old, middle, young = gauge(name="old"), gauge(name="middle"), gauge(name="young")
     async with running_exporter(database) as exporter:
-        await store(exporter, old)
-        database.run("UPDATE receipt SET received_at = now() - interval '25 hours'")
+        for batch in (old, middle):
+            await store(exporter, batch)
+            database.run("UPDATE receipt SET received_at = received_at - interval '13 hours'")
         await store(exporter, young)
         maintain(database, receipt_window="24h")
-        assert database.count("receipt") == 1
+        assert database.count("receipt") == 2
         assert await store(exporter, young) == [False]
         assert await store(exporter, old) == [True]
 

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from exporters.timescale import schema
 from exporters.timescale.connections import Connections
+from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.layout import LayoutError
 from gateway.pipeline import UnavailableError
 from tests.support.databases import Database
@@ -135,3 +138,32 @@ async def test_a_store_is_refused_as_unavailable_when_its_schema_goes_wrong_unde
 
 def test_the_default_layout_is_auto() -> None:
     assert settings().layout == "auto"
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(database: Database) -> None:
+    """Neither for another gateway's migration, nor for somebody's table within one's own."""
+    impatient = Connections(make_conninfo(database.dsn, options="-c lock_timeout=200ms"))
+    with database.connect() as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            schema.migrate(impatient)
+    with psycopg.connect(database.dsn) as other:
+        other.execute("CREATE TABLE resource (id int)")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            schema.migrate(impatient)
+        other.rollback()
+    assert schema.migrate(impatient).name == database.server.layout
+
+
+async def test_an_exporter_that_cannot_have_the_lock_starts_and_migrates_later(database: Database) -> None:
+    dsn = make_conninfo(database.dsn, options="-c lock_timeout=200ms")
+    exporter = TimescaleExporter("timescale", settings(), dsn)
+    with database.connect() as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
+        await exporter.start()
+        with pytest.raises(UnavailableError, match="lock timeout"):
+            await store(exporter, gauge())
+    try:
+        assert await store(exporter, gauge()) == [True]
+    finally:
+        await exporter.stop()

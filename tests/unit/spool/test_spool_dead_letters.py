@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from gateway.pipeline import Batch, Signal
-from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.dead_letters import DeadLetters, Usage
 from tests.unit.spool.conftest import batch
 
 
@@ -68,3 +69,32 @@ def test_a_payload_that_a_crash_left_without_its_reason_is_no_letter_and_is_comp
     assert list(letters) == []
     letters.keep(refused, "no")
     assert len(list(letters)) == 1
+
+
+def test_there_is_room_for_so_much_and_no_more(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path / "letters", max_size=5 * 8192)
+    kept = [letters.keep(batch(number), "no") for number in range(5)]
+    with pytest.raises(OSError, match=r"5 already, of 40960 bytes.*dead_letters.max_size.*replay or drop") as caught:
+        letters.keep(batch(9), "no")
+    assert caught.value.errno == errno.ENOSPC
+    assert len(list(letters)) == 5
+    DeadLetters(letters.directory).drop(kept[0])  # as the command line does, in another process
+    letters.keep(batch(9), "no")
+    assert len(list(letters)) == 5
+
+
+def test_what_an_earlier_run_kept_counts(tmp_path: Path) -> None:
+    DeadLetters(tmp_path).keep(batch(1, size=10_000), "no")
+    assert DeadLetters(tmp_path).usage() == Usage(count=1, size=4 * 4096)
+    with pytest.raises(OSError, match="1 already"):
+        DeadLetters(tmp_path, max_size=20_000).keep(batch(2), "no")
+
+
+def test_half_a_letter_is_not_left_on_a_full_disk(letters: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        letters.keep(batch(1), "no")
+    assert list(letters.directory.iterdir()) == []
