@@ -47,6 +47,7 @@ class TimescaleExporter:
     def __init__(self, name: str, config: TimescaleConfig, dsn: str) -> None:
         self.name = name
         self.concurrency = config.connections
+        self.batches_per_commit = None
         self._config = config
         self._connections = Connections(dsn)
         self._acceptance = Acceptance(config)
