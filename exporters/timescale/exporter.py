@@ -165,7 +165,10 @@ class TimescaleExporter:
                     rollups = self._layout is None or self._layout.gateway_rollups
                     MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
                 case Signal.LOGS:
-                    timestamped = encode_logs(batch, self._dimensions, self._texts, window, rows, rejections)
+                    events_only = self._config.logs == "events"
+                    timestamped = encode_logs(
+                        batch, self._dimensions, self._texts, window, rows, rejections, events_only=events_only
+                    )
                 case Signal.TRACES:
                     encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
         except DecodeError as error:

@@ -130,6 +130,10 @@ LogRecord
   trace_id = 9 bytes
   span_id = 10 bytes
   event_name = 12 string
+LogRecordName
+  time_unix_nano = 1 fixed64
+  observed_time_unix_nano = 11 fixed64
+  event_name = 12 string
 TraceRequest
   resource_spans = 1 ResourceSpans*
 ResourceSpans
@@ -187,6 +191,7 @@ ValueAtQuantile: Any = _MESSAGES["ValueAtQuantile"]
 Exemplar: Any = _MESSAGES["Exemplar"]
 LogsRequest: Any = _MESSAGES["LogsRequest"]
 LogRecord: Any = _MESSAGES["LogRecord"]
+LogRecordName: Any = _MESSAGES["LogRecordName"]
 TraceRequest: Any = _MESSAGES["TraceRequest"]
 Span: Any = _MESSAGES["Span"]
 Event: Any = _MESSAGES["Event"]
