@@ -80,13 +80,13 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
     A letter that is refused again stays, and the command exits with 1.
     """
     config = load_config(config_path)
-    dsn = store_dsn(None, config_path, data_dir)
     refused = 0
     for exporter, letters, letter in _chosen(data_dir, names, everything):
         if exporter not in config.exporters:
             raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
         try:
             settings = exporter_settings(config, exporter)
+            dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
             asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), letters, letter))
         except DeliveryError as error:
             refused += 1
