@@ -19,6 +19,8 @@ _MOST_REFUSALS = 100
 _BUSY_BEFORE_HALVES = 3
 """How often in a row Loki may be too busy for a part before the part is suspected of being too large for it."""
 
+_REASONS_SHOWN = 3
+
 _SMALL = 64 * 1024
 """Bytes of a part that cannot be what is too large."""
 
@@ -117,8 +119,8 @@ class LokiExporter:
         payload = b"".join(sending.refused)
         refused = parts.count(payload)
         reasons = list(dict.fromkeys(sending.reasons))
-        more = f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 1 else ""
-        message = f"{refused} of {records} records: {reasons[0]}{more}"
+        shown = "; ".join(reasons[:_REASONS_SHOWN]) + ("; …" if len(reasons) > _REASONS_SHOWN else "")
+        message = f"{refused} of {records} records: {shown}"
         if refused == records:
             raise RefusedError(message)
         raise PartlyRefusedError(message, payload, refused)
