@@ -19,6 +19,7 @@ from pathlib import Path
 from opentelemetry.trace import Tracer
 from pydantic import SecretStr
 
+from exporters.timescale.config import TimescaleConfig
 from gateway import components
 from gateway.api.view import HubView
 from gateway.auth.own import OwnAccess
@@ -92,7 +93,13 @@ class Hub:
         instruments = Instruments(self._telemetry.meter)
         self._deliveries = {
             name: make_delivery(
-                name, config.exporters[name], embedded_dsn, data_dir, worker, instruments, self._telemetry.tracer
+                name,
+                exporter_settings(config, name),
+                embedded_dsn,
+                data_dir,
+                worker,
+                instruments,
+                self._telemetry.tracer,
             )
             for name in config.used_exporters
             if role is not Role.EMITTERS
@@ -301,6 +308,23 @@ def _open_grpc_endpoint(config: Config) -> str | None:
     return None
 
 
+def exporter_settings(config: Config, name: str) -> Settings:
+    """Return the settings by which an exporter is made.
+
+    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs.
+    """
+    settings = config.exporters[name]
+    if not isinstance(settings, TimescaleConfig) or settings.logs != "auto":
+        return settings
+    logs = config.service.pipelines.get(Signal.LOGS)
+    beside_loki = (
+        logs is not None
+        and name in logs.exporters
+        and any(components.type_of(each) == "loki" for each in logs.exporters)
+    )
+    return settings.model_copy(update={"logs": "events" if beside_loki else "all"})
+
+
 def make_delivery(
     name: str,
     settings: Settings,
@@ -332,13 +356,14 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
     """Report what an exporter and the layers around it say of themselves."""
     exporter, spool, letters = delivery.exporter, delivery.spool, delivery.dead_letters
 
+    attributes = {"exporter": exporter.name}
+
     def reader(name: str) -> Callable[[], float]:
         return lambda: exporter.gauges()[name]
 
     for name in exporter.gauges():
-        instruments.observe(name, "{entry}", f"Reported by exporter {exporter.name}", reader(name))
+        instruments.observe(name, "{entry}", f"Reported by exporter {exporter.name}", reader(name), attributes)
 
-    attributes = {"exporter": exporter.name}
     instruments.observe(
         "obs_hub.circuit.open",
         "1",

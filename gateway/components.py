@@ -73,6 +73,8 @@ COMPONENTS = Registry(
     },
     exporters={
         "timescale": Component("exporters.timescale.config:TimescaleConfig", "exporters.timescale.factory:create"),
+        "loki": Component("exporters.loki.config:LokiConfig", "exporters.loki.factory:create", LOGS),
+        "otlp": Component("exporters.otlp.config:OtlpExporterConfig", "exporters.otlp.factory:create"),
     },
     extensions={
         "tokens": Component("gateway.auth.config:TokensConfig", "gateway.auth.factory:create", NO_SIGNAL),

@@ -51,6 +51,9 @@ class TimescaleConfig(ExporterSettings):
 
     dsn: SecretStr | None = None
     """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
+    logs: Literal["auto", "all", "events"] = "auto"
+    """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
+    has a ``loki`` exporter, which keeps the others, and else all."""
     layout: Literal["auto", "timescale", "native"] = "auto"
     """``timescale``: hypertables. ``native``: declarative partitions. ``auto``: what the server offers.
 

@@ -47,6 +47,7 @@ class TimescaleExporter:
     def __init__(self, name: str, config: TimescaleConfig, dsn: str) -> None:
         self.name = name
         self.concurrency = config.connections
+        self.batches_per_commit = None
         self._config = config
         self._connections = Connections(dsn)
         self._acceptance = Acceptance(config)
@@ -170,7 +171,10 @@ class TimescaleExporter:
                     rollups = self._layout is None or self._layout.gateway_rollups
                     MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
                 case Signal.LOGS:
-                    timestamped = encode_logs(batch, self._dimensions, self._texts, window, rows, rejections)
+                    events_only = self._config.logs == "events"
+                    timestamped = encode_logs(
+                        batch, self._dimensions, self._texts, window, rows, rejections, events_only=events_only
+                    )
                 case Signal.TRACES:
                     encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
         except DecodeError as error:

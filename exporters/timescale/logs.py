@@ -25,12 +25,20 @@ from exporters.timescale.values import any_value_json
 from gateway.pipeline import Batch
 
 _FIELDS = b"\0\x10"
+_EVENT_NAME_TAG = b"\x62"
 
 
 def encode_logs(
-    batch: Batch, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
+    batch: Batch,
+    dimensions: Dimensions,
+    texts: Texts,
+    window: TimeWindow,
+    rows: Rows,
+    rejections: Rejections,
+    *,
+    events_only: bool = False,
 ) -> bool:
-    """Encode a request. Returns whether any record carries a timestamp.
+    """Encode a request, or only the events in it. Returns whether any record carries a timestamp.
 
     Raises `google.protobuf.message.DecodeError` when the request is malformed.
     """
@@ -39,12 +47,16 @@ def encode_logs(
     encoded: list[bytes] = []
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
-    timestamped = False
+    timestamped = _leave_events(request) if events_only else False
     attributes_json = dimensions.fragments.object
     for resource_logs in wire.counted(request.resource_logs, "resources"):
+        if events_only and not any(scope_logs.log_records for scope_logs in resource_logs.scope_logs):
+            continue
         resource = resource_logs.resource if resource_logs.HasField("resource") else None
         resource_field = int8(dimensions.resource(resource, resource_logs.schema_url))
         for scope_logs in wire.counted(resource_logs.scope_logs, "scopes"):
+            if events_only and not scope_logs.log_records:
+                continue
             scope = scope_logs.scope if scope_logs.HasField("scope") else None
             owner = resource_field + int8(dimensions.scope(scope, scope_logs.schema_url))
             for raw in wire.counted(scope_logs.log_records, "log records"):
@@ -83,6 +95,27 @@ def encode_logs(
                 intervals.add((unix_nano or arrived) // interval_ns)
     if encoded:
         rows.add("log", b"".join(encoded), len(encoded), intervals)
+    return timestamped
+
+
+def _leave_events(request: Any) -> bool:
+    """Take the records without an event name out of a request. Returns whether any of them carries a timestamp."""
+    timestamped = False
+    for resource_logs in wire.counted(request.resource_logs, "resources"):
+        for scope_logs in wire.counted(resource_logs.scope_logs, "scopes"):
+            records = wire.counted(scope_logs.log_records, "log records")
+            events = []
+            for raw in records:
+                if timestamped and _EVENT_NAME_TAG not in raw:
+                    continue
+                name = wire.LogRecordName.FromString(raw)
+                if name.event_name:
+                    events.append(raw)
+                else:
+                    timestamped = timestamped or bool(name.time_unix_nano or name.observed_time_unix_nano)
+            if len(events) < len(records):
+                del records[:]
+                records.extend(events)
     return timestamped
 
 

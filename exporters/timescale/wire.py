@@ -14,14 +14,10 @@ pieces (legal, and done by no known encoder) counts with its last piece only.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from gateway.pipeline import MalformedPayloadError, shadow
 
-from gateway.pipeline import MalformedPayloadError
-
-# One line a field: name = number type, with * for repeated, ? for explicit presence, |group for membership in a oneof.
 _SCHEMA = """
 Resource
   attributes = 1 bytes*
@@ -134,6 +130,10 @@ LogRecord
   trace_id = 9 bytes
   span_id = 10 bytes
   event_name = 12 string
+LogRecordName
+  time_unix_nano = 1 fixed64
+  observed_time_unix_nano = 11 fixed64
+  event_name = 12 string
 TraceRequest
   resource_spans = 1 ResourceSpans*
 ResourceSpans
@@ -178,46 +178,7 @@ Status
   code = 3 int32
 """
 
-_FIELD = re.compile(r"  (?P<name>\w+) = (?P<number>\d+) (?P<type>\w+)(?P<mark>\*|\?|\|(?P<group>\w+))?")
-
-
-def _compile(schema: str) -> dict[str, Any]:
-    """Return the message classes that the schema text describes, by name."""
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="obs_hub_shadow.proto", package="obs_hub_shadow", syntax="proto3")
-    for line in schema.strip().splitlines():
-        match = _FIELD.fullmatch(line)
-        if match is None:
-            message = file.message_type.add(name=line)
-            continue
-        field = message.field.add(
-            name=match["name"],
-            number=int(match["number"]),
-            label=kinds.LABEL_REPEATED if match["mark"] == "*" else kinds.LABEL_OPTIONAL,
-        )
-        if match["type"][0].isupper():
-            field.type = kinds.TYPE_MESSAGE
-            field.type_name = f".{file.package}.{match['type']}"
-        else:
-            field.type = kinds.Type.Value(f"TYPE_{match['type'].upper()}")
-        # Explicit presence is a oneof of one member, as protoc itself writes it.
-        field.proto3_optional = match["mark"] == "?"
-        group = f"_{match['name']}" if field.proto3_optional else match["group"]
-        if group:
-            groups = [oneof.name for oneof in message.oneof_decl]
-            if group not in groups:
-                message.oneof_decl.add(name=group)
-                groups.append(group)
-            field.oneof_index = groups.index(group)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {
-        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{message.name}"))
-        for message in file.message_type
-    }
-
-
-_MESSAGES = _compile(_SCHEMA)
+_MESSAGES = shadow.messages(_SCHEMA)
 
 Resource: Any = _MESSAGES["Resource"]
 Scope: Any = _MESSAGES["Scope"]
@@ -230,6 +191,7 @@ ValueAtQuantile: Any = _MESSAGES["ValueAtQuantile"]
 Exemplar: Any = _MESSAGES["Exemplar"]
 LogsRequest: Any = _MESSAGES["LogsRequest"]
 LogRecord: Any = _MESSAGES["LogRecord"]
+LogRecordName: Any = _MESSAGES["LogRecordName"]
 TraceRequest: Any = _MESSAGES["TraceRequest"]
 Span: Any = _MESSAGES["Span"]
 Event: Any = _MESSAGES["Event"]

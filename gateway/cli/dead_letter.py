@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway import components
+from gateway.assembly import exporter_settings
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
 from gateway.datadir import DataDir
 from gateway.pipeline import DeliveryError, Signal
@@ -83,15 +84,14 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
     A letter that is refused again stays, and the command exits with 1.
     """
     config = load_config(config_path)
-    dsn = store_dsn(None, config_path, data_dir)
     refused = 0
     for exporter, letters, letter in _chosen(data_dir, names, everything):
         if exporter not in config.exporters:
             raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
         try:
-            asyncio.run(
-                _deliver(components.create_exporter(exporter, config.exporters[exporter], dsn), letters, letter)
-            )
+            settings = exporter_settings(config, exporter)
+            dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
+            asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), letters, letter))
         except DeliveryError as error:
             refused += 1
             click.echo(f"{letter.name}: {error}", err=True)

@@ -8,9 +8,9 @@ import click
 from pydantic import ValidationError
 
 from gateway import logs
-from gateway.assembly import receiver_directory
 from gateway.cli.options import config_option, data_dir_option, load_config
 from gateway.datadir import DataDir, DataDirError
+from gateway.places import receiver_directory
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
-from gateway.assembly import make_delivery, needs_embedded
+from gateway.assembly import exporter_settings, make_delivery, needs_embedded
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
 from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
@@ -101,7 +101,7 @@ async def _drain(config: Config, data_dir: Path, dsn: str | None) -> None:
             continue
         if name not in config.exporters:
             raise click.ClickException(f"no exporter {name} is configured, but {directory} holds batches for it")
-        settings = config.exporters[name]
+        settings = exporter_settings(config, name)
         assert isinstance(settings, ExporterSettings)
         if not settings.spool.enabled:  # any more, that is
             settings = settings.model_copy(update={"spool": settings.spool.model_copy(update={"enabled": True})})

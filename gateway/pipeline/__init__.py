@@ -6,6 +6,7 @@ from gateway.pipeline.errors import (
     DeliveryError,
     MalformedPayloadError,
     OverloadedError,
+    PartlyRefusedError,
     RefusedError,
     UnavailableError,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "MalformedPayloadError",
     "Outcome",
     "OverloadedError",
+    "PartlyRefusedError",
     "Pipeline",
     "Prepared",
     "Receiver",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import gzip
 import ssl
 import time
@@ -19,12 +20,13 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 import httpx
+import zstandard
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline.batch import Signal
-from gateway.pipeline.destination import Destination
+from gateway.pipeline.destination import Compression, Destination
 from gateway.pipeline.errors import DeliveryError, OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.interfaces import ACCEPTED, Outcome
 from gateway.pipeline.services import SERVICES
@@ -33,7 +35,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OFFLOAD_BYTES = 64 * 1024
 """Payloads from this size on are compressed in a thread, so that they do not hold up everything else."""
 
-_MISCONFIGURED_SECONDS = 30.0
+MISCONFIGURED_SECONDS = 30.0
 """After how long to look whether the destination was set right. It is not the batch that it refused, so that waits."""
 
 _RETRYABLE = {
@@ -51,6 +53,7 @@ _MISCONFIGURED = {
 }
 _MISCONFIGURED_HTTP = {401, 403, 404, 405, 407}
 _RETRYABLE_HTTP = {429, 502, 503, 504}
+_STATUS_TAGS = (b"\x08", b"\x12")
 _MAX_ERROR = 500
 
 
@@ -71,16 +74,25 @@ class OtlpClient(Protocol):
 def connect(to: Destination) -> OtlpClient:
     """Make the client of a destination. Nothing is sent yet.
 
-    Raises `OSError` when a certificate cannot be read and `ValueError` when one cannot be used.
+    Raises `OSError` when a certificate cannot be read or used.
     """
+    if to.endpoint.startswith("https://"):
+        ssl_context(to)  # gRPC would say so at the first connection only, and never clearly
     return _GrpcClient(to) if to.protocol == "grpc" else _HttpClient(to)
 
 
 def ssl_context(to: Destination) -> ssl.SSLContext:
-    """Make the context by which a client checks the server, and presents its own certificate where it has one."""
-    context = ssl.create_default_context(cafile=None if to.ca_file is None else str(to.ca_file))
-    if to.cert_file is not None:
-        context.load_cert_chain(to.cert_file, to.key_file)
+    """Make the context by which a client checks the server, and presents its own certificate where it has one.
+
+    Raises `OSError` when a certificate cannot be read or used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if to.ca_file is None else str(to.ca_file))
+        if to.cert_file is not None:
+            context.load_cert_chain(to.cert_file, to.key_file)
+    except OSError as error:
+        files = ", ".join(str(file) for file in (to.ca_file, to.cert_file, to.key_file) if file is not None)
+        raise OSError(f"the certificates for {to.endpoint} ({files}) cannot be used: {error}") from error
     return context
 
 
@@ -92,7 +104,11 @@ def is_loopback(endpoint: str) -> bool:
 class _GrpcClient:
     def __init__(self, to: Destination) -> None:
         self._to = to
-        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", 4 * 2**20)]
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", 4 * 2**20),
+            # Whoever sends decides when to try again; a connection must not wait for longer than that.
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+        ]
         if is_loopback(to.endpoint):
             options.append(("grpc.enable_http_proxy", 0))
         compression = grpc.Compression.Gzip if to.compression == "gzip" else grpc.Compression.NoCompression
@@ -130,12 +146,10 @@ class _HttpClient:
         )
 
     async def send(self, signal: Signal, payload: bytes) -> Outcome:
-        headers = {}
-        if self._to.compression == "gzip":
-            payload = await compressed(payload)
-            headers["content-encoding"] = "gzip"
+        headers = {} if self._to.compression == "none" else {"content-encoding": self._to.compression}
+        body = await compressed(payload, self._to.compression)
         try:
-            response = await self._client.post(self._to.endpoint, content=payload, headers=headers)
+            response = await self._client.post(self._to.endpoint, content=body, headers=headers)
         except httpx.HTTPError as error:
             raise UnavailableError(f"{self._to.endpoint}: {str(error) or type(error).__name__}") from None
         if response.is_success:
@@ -146,11 +160,12 @@ class _HttpClient:
         await self._client.aclose()
 
 
-async def compressed(payload: bytes) -> bytes:
-    """Return a payload as gzip, without holding up the event loop for long."""
-    if len(payload) < _OFFLOAD_BYTES:
-        return gzip.compress(payload, 6)
-    return await asyncio.to_thread(gzip.compress, payload, 6)
+async def compressed(payload: bytes, how: Compression) -> bytes:
+    """Return a payload compressed, without holding up the event loop for long."""
+    if how == "none":
+        return payload
+    compress = functools.partial(gzip.compress, compresslevel=6) if how == "gzip" else zstandard.compress
+    return compress(payload) if len(payload) < _OFFLOAD_BYTES else await asyncio.to_thread(compress, payload)
 
 
 def retry_after(response: httpx.Response, otherwise: float = 1.0) -> float:
@@ -171,7 +186,7 @@ def _from_grpc(endpoint: str, error: grpc.aio.AioRpcError) -> DeliveryError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and pause is not None:
         return OverloadedError(message, pause)
     if code in _MISCONFIGURED:
-        return UnavailableError(message, _MISCONFIGURED_SECONDS)
+        return UnavailableError(message, MISCONFIGURED_SECONDS)
     return RefusedError(message)
 
 
@@ -191,25 +206,32 @@ def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
 
 
 def _from_http(endpoint: str, response: httpx.Response) -> DeliveryError:
-    code = response.status_code
-    message = f"{endpoint} answers {code} {response.reason_phrase}: {_clip(_reason(response))}"
-    if code == 429:
+    message = f"{endpoint} answers {explained(response)}"
+    if response.status_code == 429:
         return OverloadedError(message, retry_after(response))
-    if code in _RETRYABLE_HTTP:
+    if response.status_code in _RETRYABLE_HTTP:
         return UnavailableError(message, retry_after(response))
-    if code in _MISCONFIGURED_HTTP or response.is_redirect:
-        return UnavailableError(message, _MISCONFIGURED_SECONDS)
+    if is_misconfigured(response):
+        return UnavailableError(message, MISCONFIGURED_SECONDS)
     return RefusedError(message)
 
 
-def _reason(response: httpx.Response) -> str:
-    """Return the message of a ``google.rpc.Status``, or the body as text."""
-    if response.headers.get("content-type", "").startswith("application/x-protobuf"):
+def is_misconfigured(response: httpx.Response) -> bool:
+    """Tell whether an answer speaks of how the destination was set rather than of what was sent."""
+    return response.status_code in _MISCONFIGURED_HTTP or response.is_redirect
+
+
+def explained(response: httpx.Response) -> str:
+    """Return the status of an answer and its reason: the message of a ``google.rpc.Status``, or the body as text."""
+    reason = response.text.strip() or "without a reason"
+    is_protobuf = response.headers.get("content-type", "").startswith("application/x-protobuf")
+    # Loki answers with a Status under whatever type. It begins with a byte that no text begins with.
+    if is_protobuf or response.content[:1] in _STATUS_TAGS:
         try:
-            return str(Status.FromString(response.content).message)
+            reason = str(Status.FromString(response.content).message)
         except DecodeError:
-            return "an answer that is not OTLP"
-    return response.text.strip() or "without a reason"
+            reason = "an answer that is not OTLP"
+    return f"{response.status_code} {response.reason_phrase}: {_clip(reason)}"
 
 
 def _clip(text: str) -> str:

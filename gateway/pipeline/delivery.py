@@ -13,6 +13,7 @@ The layers, from the outside in; the exporter knows none of them:
   timer: at low load a batch waits for nothing, at high load commits grow by themselves.
 
 A commit that is refused for good is split by halves until the bad batch stands alone; that one becomes a dead letter.
+Where the exporter can tell which records of it are bad, those alone do.
 """
 
 from __future__ import annotations
@@ -22,15 +23,22 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from opentelemetry.metrics import Counter
 from opentelemetry.trace import Status, StatusCode, Tracer
 
-from gateway.pipeline.batch import Batch
+from gateway.pipeline.batch import Batch, digest
 from gateway.pipeline.crashpoints import crashpoint
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, RefusedError, UnavailableError
+from gateway.pipeline.errors import (
+    DeliveryError,
+    MalformedPayloadError,
+    PartlyRefusedError,
+    RefusedError,
+    UnavailableError,
+)
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
 from gateway.pipeline.retry import Circuit
@@ -82,6 +90,7 @@ class Delivery:
         self._arrived = asyncio.Event()
         self._spooled = asyncio.Event()
         self._drained = asyncio.Event()
+        self._replayed: set[tuple[bytes, int]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
 
@@ -178,7 +187,10 @@ class Delivery:
         """Take what waits, up to what commits well before it would count as slow."""
         gathered = [self._waiting.popleft()]
         size = len(gathered[0].prepared.batch.payload)
-        while self._waiting and (size := size + len(self._waiting[0].prepared.batch.payload)) <= _COMMIT_BYTES:
+        most = self.exporter.batches_per_commit
+        while self._waiting and len(gathered) != most:
+            if (size := size + len(self._waiting[0].prepared.batch.payload)) > _COMMIT_BYTES:
+                break
             gathered.append(self._waiting.popleft())
         return gathered
 
@@ -245,25 +257,40 @@ class Delivery:
         await asyncio.gather(*map(one, waiting))
 
     async def _answer_refused(self, waiting: _Waiting, refusal: RefusedError) -> None:
-        if self.dead_letters is None:
+        partly = isinstance(refusal, PartlyRefusedError)
+        if self.dead_letters is None and not partly:
             _refuse([waiting], refusal)
             return
-        try:
-            await self._bury(self.dead_letters, waiting.prepared.batch, waiting.prepared.records, str(refusal))
-        except UnavailableError as error:
-            _refuse([waiting], error)
-            return
-        # A partial success that rejects nothing is OTLP's way of warning.
+        what = f"{refusal.records} records of this batch" if isinstance(refusal, PartlyRefusedError) else "this batch"
+        message = f"{self.exporter.name} refused {what}: {refusal}"
+        rejected = 0
+        if self.dead_letters is not None:
+            try:
+                await self._bury(self.dead_letters, waiting.prepared.batch, waiting.prepared.records, refusal)
+            except UnavailableError as error:
+                _refuse([waiting], error)
+                return
+            # A partial success that rejects nothing is OTLP's way of warning.
+            message += "; kept as a dead letter"
+        elif isinstance(refusal, PartlyRefusedError):
+            rejected = refusal.records
         outcome = waiting.prepared.outcome
-        message = f"{self.exporter.name} refused this batch, which is kept as a dead letter: {refusal}"
-        waiting.prepared.outcome = Outcome(outcome.rejected, "; ".join(filter(None, (outcome.message, message))))
+        waiting.prepared.outcome = Outcome(
+            outcome.rejected + rejected, "; ".join(filter(None, (outcome.message, message)))
+        )
         if not waiting.done.done():
             waiting.done.set_result(None)
 
-    async def _bury(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: str) -> None:
-        """Keep a batch as a dead letter. Raises `UnavailableError` when the disk does not take it."""
+    async def _bury(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: RefusedError | str) -> None:
+        """Keep a batch, or what was refused of it, as a dead letter.
+
+        Raises `UnavailableError` when the disk does not take it.
+        """
+        if isinstance(reason, PartlyRefusedError):
+            records, payload = reason.records, reason.payload
+            batch = replace(batch, payload=payload, digest=digest(batch.signal, payload))
         try:
-            letter = await asyncio.to_thread(dead_letters.keep, batch, reason)
+            letter = await asyncio.to_thread(dead_letters.keep, batch, str(reason))
         except OSError as error:
             raise UnavailableError(
                 f"{self.exporter.name} refused a batch, which cannot be kept as a dead letter: "
@@ -290,6 +317,7 @@ class Delivery:
                 await self._replay_batches(batches)
                 crashpoint("after replay commit")
                 took()
+                self._replayed.clear()
                 await spool.trim()
             except UnavailableError as error:
                 self._failed(error)
@@ -300,11 +328,16 @@ class Delivery:
                 _report(error)
 
     async def _replay_batches(self, batches: Sequence[Batch]) -> None:
-        """Commit batches from the spool. Those the destination will never take become dead letters."""
+        """Commit batches from the spool. Those the destination will never take become dead letters.
+
+        Those that were settled before a failure are remembered, and left out when they are read again.
+        """
         prepared: list[Prepared] = []
-        refused: list[tuple[Batch, int, str]] = []
+        refused: list[tuple[Batch, int, RefusedError | str]] = []
         max_age = self._settings.spool.max_age
         for batch in batches:
+            if _arrival(batch) in self._replayed:
+                continue
             if max_age is not None and time.time_ns() - batch.received_at > max_age.total_seconds() * 1e9:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
                 continue
@@ -316,16 +349,34 @@ class Delivery:
 
         def settle(each: Prepared, result: bool | RefusedError) -> None:
             if isinstance(result, RefusedError):
-                refused.append((each.batch, each.records, str(result)))
+                refused.append((each.batch, each.records, result))
+            else:
+                self._replayed.add(_arrival(each.batch))
 
-        to_commit = [each for each in prepared if each.records]
-        if to_commit:
-            await self._attempt(to_commit, settle)
+        failure = None
+        for commits in self._replay_commits([each for each in prepared if each.records]):
+            ended = await asyncio.gather(*(self._attempt(one, settle) for one in commits), return_exceptions=True)
+            failure = next((each for each in ended if isinstance(each, BaseException)), None)
+            if failure is not None:
+                break
         for batch, records, reason in refused:
             if self.dead_letters is not None:
                 await self._bury(self.dead_letters, batch, records, reason)
             else:
                 _log.error("%s refused a batch from the spool, which is dropped: %s", self.exporter.name, reason)
+            self._replayed.add(_arrival(batch))
+        if failure is not None:
+            raise failure
+
+    def _replay_commits(self, prepared: Sequence[Prepared]) -> Iterator[list[Sequence[Prepared]]]:
+        """Yield the commits that a replay is made of, those together that may run at once."""
+        most = self.exporter.batches_per_commit
+        if most is None:
+            yield [prepared] if prepared else []
+            return
+        commits = [prepared[start : start + most] for start in range(0, len(prepared), most)]
+        for start in range(0, len(commits), self.exporter.concurrency):
+            yield commits[start : start + self.exporter.concurrency]
 
     # -- attempts ------------------------------------------------------------------------------------------------
 
@@ -338,21 +389,29 @@ class Delivery:
             new = await self._commit(prepared)
         except RefusedError as error:
             if len(prepared) == 1:
+                self._answered()
+                if isinstance(error, PartlyRefusedError):
+                    self._count(self._instruments.stored, prepared[0], prepared[0].records - error.records)
                 settle(prepared[0], error)
                 return
             middle = len(prepared) // 2
             await self._attempt(prepared[:middle], settle)
             await self._attempt(prepared[middle:], settle)
             return
+        self._answered()
+        crashpoint("after commit")
+        for each, is_new in zip(prepared, new, strict=True):
+            self._count(self._instruments.stored if is_new else self._instruments.duplicate, each, each.records)
+            settle(each, is_new)
+
+    def _answered(self) -> None:
+        """Note that the destination has made up its mind about a batch."""
         if self._circuit.open:
             _log.info("%s takes batches again", self.exporter.name)
         self._circuit.close()
-        crashpoint("after commit")
-        for each, is_new in zip(prepared, new, strict=True):
-            attributes = {"signal": each.batch.signal.value, "exporter": self.exporter.name}
-            counter = self._instruments.stored if is_new else self._instruments.duplicate
-            counter.add(each.records, attributes)
-            settle(each, is_new)
+
+    def _count(self, counter: Counter, prepared: Prepared, records: int) -> None:
+        counter.add(records, {"signal": prepared.batch.signal.value, "exporter": self.exporter.name})
 
     async def _commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
         """Have the exporter commit, within the timeout, measured and traced."""
@@ -382,6 +441,10 @@ class Delivery:
                 self._instruments.commit_duration.record(time.perf_counter() - began, attributes)
                 self._instruments.commit_records.record(records, attributes)
                 self._instruments.commit_batches.record(len(prepared), attributes)
+
+
+def _arrival(batch: Batch) -> tuple[bytes, int]:
+    return batch.digest, batch.received_at
 
 
 def _shutting_down() -> UnavailableError:

@@ -14,13 +14,13 @@ from typing import Annotated, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from opentelemetry.util.re import parse_env_headers
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from gateway.pipeline.batch import Signal
 from gateway.pipeline.settings import Duration, Settings
 
 Protocol = Literal["grpc", "http/protobuf"]
-Compression = Literal["gzip", "none"]
+Compression = Literal["gzip", "zstd", "none"]
 
 _DEFAULT_ENDPOINTS: dict[Protocol, str] = {"grpc": "http://127.0.0.1:4317", "http/protobuf": "http://127.0.0.1:4318"}
 _DEFAULT_TIMEOUT = "10"
@@ -37,6 +37,25 @@ def check_endpoint(endpoint: str) -> str:
 
 EndpointUrl = Annotated[str, AfterValidator(check_endpoint)]
 """Where to send: a URL. ``http`` is plain text, ``https`` is TLS."""
+
+
+class ClientTlsSettings(Settings):
+    """The certificates of a client that sends to an ``https`` address. Files in PEM, read when the hub starts."""
+
+    ca_file: Path | None = None
+    """Certificates of the CAs that the server's may be of. Absent: those that the system trusts."""
+
+    cert_file: Path | None = None
+    """The client's own certificate, for mTLS, followed by those that lead to its CA."""
+
+    key_file: Path | None = None
+    """Its private key."""
+
+    @model_validator(mode="after")
+    def _both(self) -> ClientTlsSettings:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("expected cert_file and key_file together")
+        return self
 
 
 class EmitterSettings(Settings):

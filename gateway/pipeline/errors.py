@@ -24,6 +24,18 @@ class RefusedError(DeliveryError):
     """
 
 
+class PartlyRefusedError(RefusedError):
+    """The destination refuses some records of a batch for good, and has the others.
+
+    ``payload`` is a request of the refused records alone, ``records`` how many they are.
+    """
+
+    def __init__(self, message: str, payload: bytes, records: int) -> None:
+        super().__init__(message)
+        self.payload = payload
+        self.records = records
+
+
 class UnavailableError(DeliveryError):
     """The batch could not be delivered now; the client keeps it and tries again.
 

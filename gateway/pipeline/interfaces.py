@@ -47,6 +47,13 @@ class Exporter(Protocol):
     def concurrency(self) -> int:
         """How many commits may run at once."""
 
+    @property
+    def batches_per_commit(self) -> int | None:
+        """How many batches a commit takes at most; ``None``: as many as there are.
+
+        It is 1 where the destination cannot take several batches or none.
+        """
+
     async def start(self) -> None:
         """Get ready to commit. Raises when the destination can never work as configured."""
 
@@ -63,7 +70,8 @@ class Exporter(Protocol):
         """Store all of the given batches, durably, or none.
 
         Returns, for each, whether it was new; one that the destination already had is not stored again.
-        Raises `UnavailableError` when trying again may help and `RefusedError` when it cannot.
+        Raises `UnavailableError` when trying again may help and `RefusedError` when it cannot; of a single batch also
+        `PartlyRefusedError`, when the destination has all but some records of it.
         """
 
     def gauges(self) -> dict[str, float]:

@@ -77,14 +77,15 @@ class Pipeline:
         except DeliveryError as error:
             self._instruments.refuse(batch.signal, _REASONS.get(type(error), "unavailable"))
             raise
-        if not prepared:
-            return Outcome()
-        worst = max(prepared, key=lambda each: each.outcome.rejected)
+        # An exporter may have been given some of the records only; what one of them left out, not all have.
+        rejected = max((each.outcome.rejected for each in prepared), default=0)
+        records = max((each.records + each.outcome.rejected for each in prepared), default=0)
         attributes = {"signal": batch.signal.value}
-        self._instruments.accepted.add(worst.records, attributes)
-        if worst.outcome.rejected:
-            self._instruments.refused.add(worst.outcome.rejected, attributes | {"reason": "rejected"})
-        return worst.outcome
+        self._instruments.accepted.add(records - rejected, attributes)
+        if rejected:
+            self._instruments.refused.add(rejected, attributes | {"reason": "rejected"})
+        messages = dict.fromkeys(each.outcome.message for each in prepared if each.outcome.message)
+        return Outcome(rejected, "; ".join(messages))
 
     async def _to_all(self, batch: Batch) -> list[Prepared]:
         deliveries = self._routes.get(batch.signal, ())

@@ -39,9 +39,10 @@ class FakeExporter:
     whatever holds the word ``bad``; a payload that begins with ``malformed`` cannot be prepared.
     """
 
-    def __init__(self, name: str = "fake", concurrency: int = 1) -> None:
+    def __init__(self, name: str = "fake", concurrency: int = 1, batches_per_commit: int | None = None) -> None:
         self.name = name
         self.concurrency = concurrency
+        self.batches_per_commit = batches_per_commit
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None

@@ -78,11 +78,11 @@ async def test_a_malformed_payload_is_told_to_its_sender_whatever_the_number_of_
             await (await make(*exporters)).accept(batch("malformed"))
 
 
-async def test_of_two_partial_successes_the_sender_hears_the_worse(make: Make) -> None:
+async def test_of_two_partial_successes_the_sender_hears_both_reasons_and_the_greater_number(make: Make) -> None:
     one, other = FakeExporter("one"), FakeExporter("other")
     one.outcomes["a b c"] = Outcome(1, "one too old")
     other.outcomes["a b c"] = Outcome(2, "two too old")
-    assert await (await make(one, other)).accept(batch("a b c")) == Outcome(2, "two too old")
+    assert await (await make(one, other)).accept(batch("a b c")) == Outcome(2, "one too old; two too old")
 
 
 async def test_a_signal_without_a_pipeline_is_refused_with_the_setting_that_would_change_it(make: Make) -> None:

@@ -1,0 +1,1 @@
+"""The Loki exporter: logs to Loki's native OTLP endpoint, as they came."""

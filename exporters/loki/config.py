@@ -1,0 +1,57 @@
+"""Settings of the Loki exporter."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from gateway.pipeline.destination import ClientTlsSettings, Compression, check_endpoint
+from gateway.pipeline.settings import ExporterSettings, Settings
+
+
+def _base_url(endpoint: str) -> str:
+    """Return the base URL of a Loki, also when the URL of its OTLP endpoint was given."""
+    return check_endpoint(endpoint).rstrip("/").removesuffix("/v1/logs").removesuffix("/otlp")
+
+
+class BasicAuth(Settings):
+    """User name and password, as Loki's proxy asks for."""
+
+    username: str
+    """The user; at Grafana Cloud a number."""
+    password: SecretStr
+    """The password or access token."""
+
+
+class LokiConfig(ExporterSettings):
+    """Sends logs to Grafana Loki (3.0 or newer), as they came.
+
+    Where a logs pipeline has it, the store keeps the events only; see the setting ``logs`` of ``timescale``.
+    """
+
+    endpoint: Annotated[str, AfterValidator(_base_url)]
+    """Loki's base URL, such as ``http://loki:3100``, to which ``/otlp/v1/logs`` is added."""
+    tenant_id: str | None = None
+    """The tenant, sent as ``X-Scope-OrgID``. Needed where Loki runs with ``auth_enabled``."""
+    basic_auth: BasicAuth | None = None
+    """User name and password."""
+    bearer_token: SecretStr | None = None
+    """A token, sent as ``Authorization: Bearer``."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """More headers of each request."""
+    tls: ClientTlsSettings = ClientTlsSettings()
+    """Certificates, for an ``https`` endpoint."""
+    compression: Compression = "gzip"
+    """How requests are compressed."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """Loki keeps one of several entries of a stream that are equal in timestamp and line. ``keep``: within a batch the
+    others are moved by a nanosecond each, so that all stay. ``drop``: batches are sent as they came."""
+    concurrency: int = Field(default=4, ge=1, le=64)
+    """How many requests may be under way at once. Each carries one batch."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> LokiConfig:
+        if self.basic_auth is not None and self.bearer_token is not None:
+            raise ValueError("expected basic_auth or bearer_token, not both")
+        return self

@@ -1,0 +1,1 @@
+"""The OTLP exporter: batches on to another OTLP endpoint, as they came."""

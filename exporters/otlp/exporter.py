@@ -1,0 +1,102 @@
+"""The OTLP exporter: batches in, the same bytes out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from exporters.otlp.config import OtlpExporterConfig
+from gateway.pipeline import Batch, Outcome, Prepared, Signal
+from gateway.pipeline.client import OtlpClient, connect
+from gateway.pipeline.counting import count_records
+from gateway.pipeline.destination import Destination, with_path
+
+_log = logging.getLogger(__name__)
+
+_LOG_INTERVAL = 60.0
+"""Seconds between two messages about records that the far end rejects."""
+
+
+class OtlpExporter:
+    """Implements `gateway.pipeline.Exporter` for any OTLP endpoint.
+
+    A request cannot carry several batches or none, so each batch is one request of its own. The far end is told nothing
+    of whose telemetry it is: what is the gateway's own is so to this gateway alone.
+    """
+
+    batches_per_commit = 1
+
+    def __init__(self, name: str, config: OtlpExporterConfig) -> None:
+        self.name = name
+        self.concurrency = config.concurrency
+        self._config = config
+        self._clients: dict[Signal, OtlpClient] = {}
+        self._rejected = 0
+        self._untold = 0
+        self._told_at = -_LOG_INTERVAL
+
+    async def start(self) -> None:
+        """Get ready to send. Whether somebody answers is seen at the first commit.
+
+        Raises `OSError` when a certificate cannot be used.
+        """
+        if self._config.protocol == "grpc":
+            self._clients = dict.fromkeys(Signal, connect(self._destination(self._config.endpoint)))
+        else:
+            self._clients = {
+                signal: connect(self._destination(with_path(self._config.endpoint, signal))) for signal in Signal
+            }
+
+    def _destination(self, endpoint: str) -> Destination:
+        config = self._config
+        return Destination(
+            config.protocol,
+            endpoint,
+            {name.lower(): value.get_secret_value() for name, value in config.headers.items()},
+            config.timeout / timedelta(seconds=1),
+            config.compression,
+            config.tls.ca_file,
+            config.tls.cert_file,
+            config.tls.key_file,
+        )
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        for client in dict.fromkeys(self._clients.values()):
+            await client.close()
+
+    def prepare(self, batch: Batch) -> Prepared:
+        """Count the records. Raises `MalformedPayloadError` when it is not a valid request."""
+        return Prepared(batch, count_records(batch))
+
+    async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:
+        """Send one batch. Raises `UnavailableError` or `RefusedError`.
+
+        What the far end rejects of it through ``partial_success`` must not be sent again; it is counted and logged.
+        """
+        (one,) = prepared
+        outcome = await self._clients[one.batch.signal].send(one.batch.signal, one.batch.payload)
+        if outcome.rejected:
+            self._note(one.batch.signal, outcome)
+        return [True]
+
+    def _note(self, signal: Signal, outcome: Outcome) -> None:
+        self._rejected += outcome.rejected
+        self._untold += outcome.rejected
+        now = time.monotonic()
+        if now - self._told_at >= _LOG_INTERVAL:
+            _log.warning(
+                "%s: %s rejected %d %s since this was last said: %s",
+                self.name,
+                self._config.endpoint,
+                self._untold,
+                "records" if self._untold != outcome.rejected else signal.records,
+                outcome.message or "without a reason",
+            )
+            self._untold, self._told_at = 0, now
+
+    def gauges(self) -> dict[str, float]:
+        """Return how many records the far end has rejected."""
+        return {"obs_hub.records.rejected_by_destination": self._rejected}
