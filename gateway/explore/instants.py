@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from gateway.pipeline.settings import parse_duration
 
 SECOND = 10**9
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EARLIEST, _LATEST = 0, 2**63 - 1
 
@@ -31,7 +31,7 @@ def unix_nano(instant: datetime) -> int:
 
 
 def from_unix_nano(nanoseconds: int) -> datetime:
-    """Return an instant in UTC, to the microsecond. Times that OTLP cannot write are moved to the nearest that it can."""
+    """Return an instant in UTC, to the microsecond. What no OTLP time can be becomes the nearest that can."""
     return _EPOCH + timedelta(microseconds=min(max(nanoseconds, _EARLIEST), _LATEST) // 1000)
 
 

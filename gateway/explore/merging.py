@@ -66,7 +66,7 @@ class Follower:
         self._by_source: dict[str, _Counts] = {}
 
     def look(self, failed: Callable[[TemporarySourceError], None]) -> list[LogRecord]:
-        """Return what is new, in order of time. A source that cannot be read now is told to `failed`, and read later."""
+        """Return what is new, in order of time. `failed` is told of a source that cannot be read now."""
         now = self._clock()
         found: list[LogRecord] = []
         for watched in self._watched:

@@ -63,7 +63,7 @@ class LogRecord:
     @property
     def identity(self) -> tuple[object, ...]:
         """What two sources say alike of the same record."""
-        return (self.time_unix_nano, self.service_name, self.trace_id, self.span_id, _alike(self.body))
+        return (self.time_unix_nano, self.trace_id, self.span_id, _alike(self.body))
 
 
 def _alike(body: Any) -> str:
