@@ -118,10 +118,10 @@ class LokiLogs:
             at_edge = [record for record in page if record.time_unix_nano == edge]
 
     def _page(self, query: str, start: int, end: int, direction: str, size: int) -> list[LogRecord]:
-        parameters = {"query": query, "start": start, "end": end, "direction": direction, "limit": size}
+        asked = {"query": query, "start": str(start), "end": str(end), "direction": direction, "limit": str(size)}
         where = f"Loki at {self._access.shown}"
         try:
-            answer = self._client.get("/loki/api/v1/query_range", params=parameters)
+            answer = self._client.get("/loki/api/v1/query_range", params=asked)
         except httpx.TransportError as error:
             raise TemporarySourceError(f"{where} cannot be reached: {error or type(error).__name__}") from error
         except (httpx.HTTPError, UnicodeError) as error:

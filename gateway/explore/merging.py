@@ -50,8 +50,7 @@ class Follower:
 
     Sources have no order of arrival, only that of time. So each look reads again from a while before, and what was
     found before is left out, counted: the last 10 seconds on most looks, the last `late` nanoseconds on every tenth.
-    A while is measured from the newest record of the source, or from now where that is earlier, so that nothing is
-    missed when a source was away for longer.
+    A while is measured from the last time that the source could be read, so that nothing is missed when it was away.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Follower:
         now = clock()
         self._watched = [_Watched(source, wanted, late, now) for source in sources]
         self._clock = clock
-        self.since = self._watched[0].horizon(now)
+        self.since = self._watched[0].horizon()
         """The time from which records are looked for, at first."""
         self._seen: _Counts = Counter()
         self._by_source: dict[str, _Counts] = {}
@@ -75,7 +74,7 @@ class Follower:
             except TemporarySourceError as error:
                 failed(error)
         new = sorted(_each_once(found, self._seen, self._by_source), key=_time)
-        horizon = min(watched.horizon(now) for watched in self._watched)
+        horizon = min(watched.horizon() for watched in self._watched)
         for counts in (self._seen, *self._by_source.values()):
             _forget(counts, horizon)
         return new
@@ -89,20 +88,19 @@ class _Watched:
 
     def __init__(self, source: LogSource, wanted: LogFilter, late: int, now: int) -> None:
         self._source, self._wanted, self._late = source, wanted, late
-        self._newest = now
+        self._read_at = now
         self._looks = 0
         self._known: _Counts = Counter()
 
-    def horizon(self, now: int, late: int | None = None) -> int:
-        """Return the time before which nothing is looked for; it only ever moves on. Whole seconds, which every source
-        can compare with exactly."""
-        return (min(now, self._newest) - (self._late if late is None else late)) // SECOND * SECOND
+    def horizon(self, late: int | None = None) -> int:
+        """Return the time before which nothing is looked for. All sources can compare with whole seconds exactly."""
+        return (self._read_at - (self._late if late is None else late)) // SECOND * SECOND
 
     def look(self, now: int) -> list[LogRecord]:
         """Return the records that were not there before."""
         looks, self._looks = self._looks, 0  # should this fail, the next is thorough
         late = min(self._QUICK, self._late) if looks % self._THOROUGH_EVERY else self._late
-        records = list(self._source.between(self._wanted, self.horizon(now, late), None))
+        records = self._source.between(self._wanted, self.horizon(late), None)
         present: _Counts = Counter()
         new = []
         for record in records:
@@ -111,9 +109,9 @@ class _Watched:
             if present[key] > self._known[key]:
                 new.append(record)
         self._known |= present  # of each, the larger count
-        self._newest = max(self._newest, *map(_time, records), 0)
+        self._read_at = max(self._read_at, now)  # a clock that is set back asks for nothing that was forgotten
         self._looks = looks + 1
-        _forget(self._known, self.horizon(now))
+        _forget(self._known, self.horizon())
         return new
 
 

@@ -13,14 +13,12 @@ from psycopg.rows import dict_row
 Row = dict[str, Any]
 
 
-@contextlib.contextmanager
-def read_only(connection: psycopg.Connection[Any], role: str) -> Iterator[None]:
+def read_only(connection: psycopg.Connection[Any], role: str) -> None:
     """Make the transaction that begins here read-only, and that of a role without rights to write where it exists."""
     connection.execute("SET TRANSACTION READ ONLY")
     no_such_role = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
     with contextlib.suppress(*no_such_role), connection.transaction():
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-    yield
 
 
 class Store:
@@ -51,5 +49,6 @@ class Store:
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self._dsn, connect_timeout=5)
-        with self._connection.transaction(), read_only(self._connection, self._role):
+        with self._connection.transaction():
+            read_only(self._connection, self._role)
             yield self._connection

@@ -1,4 +1,7 @@
-"""What may be written to a terminal, and in which colours. Telemetry is hostile input and never reaches one as it is."""
+"""What may be written to a terminal, and in which colours.
+
+Telemetry is hostile input: it never reaches a terminal as it is.
+"""
 
 from __future__ import annotations
 
