@@ -45,14 +45,20 @@ def iso_time(nanoseconds: int) -> str:
     return f"{from_unix_nano(nanoseconds):%Y-%m-%dT%H:%M:%S}.{nanoseconds % SECOND:09d}Z"
 
 
+def rounded(value: float) -> str:
+    """Return a number with three digits that count, or all of those before the point."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def short_duration(nanoseconds: float) -> str:
-    """Return a length of time in its most readable unit: ``850 ns``, ``1.25 ms``, ``3.4 s``, ``2m 5s``."""
+    """Return a length of time in its most readable unit: ``850 ns``, ``1.25 ms``, ``3.4 s``, ``2m 5s``, ``3d 4h``."""
     size = abs(nanoseconds)
     if size >= 60 * SECOND:
         minutes, seconds = divmod(round(nanoseconds / SECOND), 60)
         hours, minutes = divmod(minutes, 60)
-        return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s"
+        days, hours = divmod(hours, 24)
+        return f"{days}d {hours}h" if days else f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s"
     for unit, length in (("s", SECOND), ("ms", 10**6), ("µs", 10**3)):
         if size >= length:
-            return f"{nanoseconds / length:.3g} {unit}"
+            return f"{rounded(nanoseconds / length)} {unit}"
     return f"{nanoseconds:.0f} ns"
