@@ -89,7 +89,7 @@ def _exponential(point: Mapping[str, Any]) -> dict[Interval, int]:
 def _bound(index: int, scale: int) -> float:
     """Return a bucket's lower bound: 2 ** (index * 2 ** -scale), as the OpenTelemetry data model has it."""
     try:
-        return 2.0 ** math.ldexp(index, -scale)
+        return math.pow(2.0, math.ldexp(index, -scale))
     except OverflowError:
         return math.inf if index > 0 else 0.0
 

@@ -124,7 +124,7 @@ class LokiLogs:
             answer = self._client.get("/loki/api/v1/query_range", params=asked)
         except httpx.TransportError as error:
             raise TemporarySourceError(f"{where} cannot be reached: {error or type(error).__name__}") from error
-        except (httpx.HTTPError, UnicodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise SourceError(f"{where} cannot be asked: {error}") from error
         if answer.status_code != httpx.codes.OK:
             kind = TemporarySourceError if answer.status_code == 429 or answer.is_server_error else SourceError

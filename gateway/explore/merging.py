@@ -49,8 +49,8 @@ class Follower:
     """Finds the records that are new in some sources, each once, however late and out of order they arrive.
 
     Sources have no order of arrival, only that of time. So each look reads again from a while before, and what was
-    found before is left out, counted: the last 10 seconds on most looks, the last `late` nanoseconds on every tenth.
-    A while is measured from the last time that the source could be read, so that nothing is missed when it was away.
+    found before is left out, counted: 10 seconds before the last look on most looks, `late` nanoseconds before the last
+    such look on every tenth. A look that failed is none, so that nothing is missed when a source was away.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Follower:
         now = clock()
         self._watched = [_Watched(source, wanted, late, now) for source in sources]
         self._clock = clock
-        self.since = self._watched[0].horizon()
+        self.since = self._watched[0].horizon
         """The time from which records are looked for, at first."""
         self._seen: _Counts = Counter()
         self._by_source: dict[str, _Counts] = {}
@@ -74,7 +74,7 @@ class Follower:
             except TemporarySourceError as error:
                 failed(error)
         new = sorted(_each_once(found, self._seen, self._by_source), key=_time)
-        horizon = min(watched.horizon() for watched in self._watched)
+        horizon = min(watched.horizon for watched in self._watched)
         for counts in (self._seen, *self._by_source.values()):
             _forget(counts, horizon)
         return new
@@ -88,30 +88,34 @@ class _Watched:
 
     def __init__(self, source: LogSource, wanted: LogFilter, late: int, now: int) -> None:
         self._source, self._wanted, self._late = source, wanted, late
-        self._read_at = now
+        self._read_at = self._thorough_at = now
         self._looks = 0
         self._known: _Counts = Counter()
 
-    def horizon(self, late: int | None = None) -> int:
-        """Return the time before which nothing is looked for. All sources can compare with whole seconds exactly."""
-        return (self._read_at - (self._late if late is None else late)) // SECOND * SECOND
+    @property
+    def horizon(self) -> int:
+        """The time before which nothing is looked for. All sources can compare with whole seconds exactly."""
+        return (self._thorough_at - self._late) // SECOND * SECOND
 
     def look(self, now: int) -> list[LogRecord]:
         """Return the records that were not there before."""
         looks, self._looks = self._looks, 0  # should this fail, the next is thorough
-        late = min(self._QUICK, self._late) if looks % self._THOROUGH_EVERY else self._late
-        records = self._source.between(self._wanted, self.horizon(late), None)
+        thorough = looks % self._THOROUGH_EVERY == 0
+        start = self.horizon if thorough else max(self._read_at - self._QUICK, self.horizon)
         present: _Counts = Counter()
         new = []
-        for record in records:
+        for record in self._source.between(self._wanted, start, None):
             key = (record.time_unix_nano, hash(repr(record)))
             present[key] += 1
             if present[key] > self._known[key]:
                 new.append(record)
         self._known |= present  # of each, the larger count
-        self._read_at = max(self._read_at, now)  # a clock that is set back asks for nothing that was forgotten
+        # A clock that is set back asks for nothing that was forgotten.
+        self._read_at = max(self._read_at, now)
+        if thorough:
+            self._thorough_at = self._read_at
         self._looks = looks + 1
-        _forget(self._known, self.horizon())
+        _forget(self._known, self.horizon)
         return new
 
 

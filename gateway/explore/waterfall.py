@@ -13,7 +13,7 @@ from gateway.explore.records import LogRecord
 from gateway.explore.terminal import Screen, fitted, safe, width_of
 from gateway.explore.traces import Span, TraceSummary
 
-_DEEPEST = 12
+_DEEPEST = 8
 _DURATION_WIDTH = 9
 _LEAST_BAR = 12
 _COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
@@ -155,7 +155,7 @@ def _bar(offset: int, length: int, total: int, width: int) -> str:
 def _details(node: Node, logs: Sequence[LogRecord], screen: Screen, attributes: bool) -> Iterator[str]:
     span = node.span
     for note in node.notes:
-        yield screen.paint(f"⚠ {note}", fg="yellow")
+        yield screen.paint(f"⚠ {safe(note)}", fg="yellow")
     if span.status_message:
         yield screen.paint(f"✗ {safe(span.status_message)}", fg="red")
     if attributes and span.attributes:
