@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.explore.instants import parse_instant
-from gateway.explore.loki import LokiAccess, LokiLogs
 from gateway.explore.records import LogSource, SourceError
 from gateway.explore.store import Store
 from gateway.explore.store_logs import StoreLogs
@@ -95,30 +94,33 @@ class Places:
                 if self.source != "loki":
                     sources.append(StoreLogs(opened.enter_context(self.store())))
                 if access is not None:
-                    sources.append(opened.enter_context(LokiLogs(access)))
+                    from gateway.explore.loki import LokiAccess, LokiLogs  # httpx takes a while to import
+
+                    sources.append(opened.enter_context(LokiLogs(LokiAccess(**access))))
                 yield sources
             except SourceError as error:
                 hint = "; --source store or --source loki reads one alone" if len(sources) > 1 else ""
                 raise click.ClickException(f"{error}{hint}") from error
 
-    def _loki(self) -> LokiAccess | None:
-        token = os.environ.get("OBSHUB_LOKI_TOKEN")
+    def _loki(self) -> dict[str, Any] | None:
+        """Return where Loki is and how it is entered, or None where none is known."""
+        given = {"tenant": self.loki_tenant, "token": os.environ.get("OBSHUB_LOKI_TOKEN"), "ca_file": self.loki_ca_file}
         if self.loki:
-            return LokiAccess(self.loki, self.loki_tenant, token, ca_file=self.loki_ca_file)
+            return {"url": self.loki, **given}
         config = load_config(self.config_path)
-        settings = next(
-            (config.exporters[name] for name in config.used_exporters if name.partition("/")[0] == "loki"), None
-        )
-        if settings is None:
+        name = next((name for name in config.used_exporters if name.partition("/")[0] == "loki"), None)
+        if name is None:
             return None
-        return LokiAccess(
-            str(_setting(settings, "endpoint")),
-            self.loki_tenant or _setting(settings, "tenant"),
-            token or _setting(settings, "auth", "bearer_token"),
-            _basic(settings),
-            {key: _plain(value) for key, value in (_setting(settings, "headers") or {}).items()},
-            self.loki_ca_file or _setting(settings, "tls", "ca_file"),
-        )
+        settings = config.exporters[name]
+        configured = {
+            "url": str(_setting(settings, "endpoint")),
+            "tenant": _setting(settings, "tenant"),
+            "token": _setting(settings, "auth", "bearer_token"),
+            "basic": _basic(settings),
+            "headers": {key: _plain(value) for key, value in (_setting(settings, "headers") or {}).items()},
+            "ca_file": _setting(settings, "tls", "ca_file"),
+        }
+        return configured | {key: value for key, value in given.items() if value}
 
 
 def _setting(settings: object, *path: str) -> Any:

@@ -83,6 +83,7 @@ def ended_by_its_reader() -> Iterator[None]:
     except BrokenPipeError:
         # What is left in the buffer would fail again when Python closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
     except KeyboardInterrupt:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
