@@ -18,6 +18,7 @@ import psycopg.sql
 
 from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.explore.store import read_only
 
 _MOST_ROWS = 1_000
 
@@ -58,10 +59,7 @@ def reading(
 
     Yields the column names and the rows, which arrive as they are asked for.
     """
-    connection.execute("SET TRANSACTION READ ONLY")
-    no_such_role = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
-    with contextlib.suppress(*no_such_role), connection.transaction():
-        connection.execute(f"SET LOCAL ROLE {READER_ROLE}")
+    read_only(connection, READER_ROLE)
     cursor = connection.cursor()
     # Until the stream is closed, the connection can do nothing else: not even end its transaction.
     with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:

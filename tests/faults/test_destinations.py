@@ -163,7 +163,7 @@ def test_another_gateway_gets_everything_exactly_once(
         "host=127.0.0.1 port=1",  # its own store is in no pipeline
         name="near",
         exporters=exporters,
-        routes=dict.fromkeys(("metrics", "logs", "traces"), ["otlp"]),
+        routes={"metrics": ["otlp"], "logs": ["otlp"], "traces": ["otlp"]},
     ).start()
     rounds = 2 * ROUNDS
     with load(near) as clients:

@@ -30,8 +30,8 @@ Entry = tuple[str, int, str]
 class StandInLoki:
     """Listens on a port of its own, which it keeps when it is stopped and started again.
 
-    ``answer`` is a status that each request gets instead of being looked at, with ``retry_after``; ``delay`` the seconds
-    that it takes; ``max_line_size`` and ``max_request_size`` are Loki's limits.
+    ``answer`` is a status that each request gets instead of being looked at, with ``retry_after``; ``delay`` the
+    seconds that it takes; ``max_line_size`` and ``max_request_size`` are Loki's limits.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,169 @@
+"""``obs-hub metrics``: which metrics there are, and one of them as a chart."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from gateway.cli.exploring import Places, color_option, nanoseconds, pairs, store_options, time_options
+from gateway.explore.log_lines import as_json
+from gateway.explore.metric_charts import SPARKLINE_WIDTH, chart_width, charts, metric_list
+from gateway.explore.metric_values import Line, Window, grouped, read_lines
+from gateway.explore.metrics import Metric, Series, catalogue, series_of
+from gateway.explore.store import Row, Store
+from gateway.explore.terminal import Screen, ended_by_its_reader
+
+_MOST_SERIES = 5_000
+_MOST_INTERVALS = 10_000
+_EXPORTED = 120
+"""Intervals that a program gets unless it asks for more by ``--step``."""
+
+
+@click.command()
+@click.argument("name", required=False)
+@time_options("1h")
+@click.option(
+    "-w", "--where", multiple=True, metavar="KEY=VALUE", callback=pairs,
+    help="Only series with this attribute, of the point or its resource; host_name and service_name too. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "-b", "--by", metavar="KEY[,KEY]…",
+    help="One line for each value of these, series added up (gauges averaged). Default: a line for each series.",
+)  # fmt: skip
+@click.option("--total", is_flag=True, help="One line for all series.")
+@click.option("--rate/--no-rate", default=None, help="Change per second, or the value. Default: rate for counters.")
+@click.option(
+    "--step", metavar="DURATION", callback=nanoseconds, help="Length of an interval. Default: fits the width."
+)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="Draw at most this many lines."
+)
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "csv", "json"]), default="text",
+    help="Charts (the default), CSV with a row for each value, or one JSON object a line.",
+)  # fmt: skip
+@color_option
+@store_options
+def metrics(
+    name: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    where: tuple[tuple[str, str], ...],
+    by: str | None,
+    total: bool,
+    rate: bool | None,
+    step: int | None,
+    limit: int,
+    output: str,
+    color: str,
+    **options: Any,
+) -> None:
+    """List the metrics that the store has, or chart one.
+
+    NAME with * or ? lists the metrics named like it. Counters are shown as rates, and begin anew without harm;
+    histograms as their quantiles p50, p95 and p99. Long times are read from the rollups by minute or hour.
+
+    \b
+    obs-hub metrics 'system.*'
+    obs-hub metrics system.memory.utilization --where system.memory.state=used
+    obs-hub metrics system.network.io --by host_name,network.io.direction --since 1d
+    obs-hub metrics http.server.request.duration --where http.route=/cart
+    obs-hub metrics system.cpu.time --total -o csv > cpu.csv
+    """
+    if by is not None and total:
+        raise click.UsageError("--by and --total ask for different things; give one")
+    keys = [] if total else None if by is None else [key for key in by.split(",") if key]
+    screen = Screen(color)
+    with ended_by_its_reader(), Places.taken_from(options).store() as store:
+        if name is None or any(sign in name for sign in "*?"):
+            _list(catalogue(store, name), output, screen)
+            return
+        found = series_of(store, name, where)
+        if not found:
+            raise click.ClickException(_unknown(store, name, where))
+        end = until or datetime.now().astimezone()
+        start = since or end - timedelta(hours=1)
+        if start >= end:
+            raise click.UsageError("--since is not before --until")
+        for metric, series in found:
+            if len(series) > _MOST_SERIES:
+                raise click.ClickException(
+                    f"{len(series):,} series are more than can be read at once; narrow by --where"
+                )
+            window = Window(start, end, _intervals(metric, series, keys, end - start, step, output, screen))
+            as_rate = metric.is_counter if rate is None else rate and metric.is_number
+            lines = read_lines(store, metric, series, window, rate=as_rate, by=keys)
+            if output == "text":
+                for text in charts(metric, lines, window, screen, rate=as_rate, limit=limit):
+                    screen.line(text)
+            else:
+                _export(metric, lines, window, output, as_rate)
+
+
+def _intervals(
+    metric: Metric,
+    series: Sequence[Series],
+    by: Sequence[str] | None,
+    length: timedelta,
+    step: int | None,
+    output: str,
+    screen: Screen,
+) -> int:
+    if step is not None:
+        if not 0 < (intervals := math.ceil(length / timedelta(microseconds=max(step // 1000, 1)))) <= _MOST_INTERVALS:
+            raise click.UsageError(f"--step would make {intervals:,} intervals; {_MOST_INTERVALS:,} are the most")
+        return intervals
+    if output != "text":
+        return _EXPORTED
+    one = metric.is_number and len(grouped(series, by)) == 1
+    return 2 * chart_width(screen) if one else SPARKLINE_WIDTH
+
+
+def _unknown(store: Store, name: str, where: tuple[tuple[str, str], ...]) -> str:
+    if where and series_of(store, name):
+        asked = " ".join(f"{key}={value}" for key, value in where)
+        return f"no series of {name} has {asked}; `obs-hub metrics {name}` shows which there are"
+    alike = [row["name"] for row in catalogue(store, f"*{name}*")][:5]
+    hint = f"did you mean {', '.join(alike)}?" if alike else "`obs-hub metrics` lists what there is"
+    return f"the store has no metric {name}; {hint}"
+
+
+def _list(rows: list[Row], output: str, screen: Screen) -> None:
+    if output == "text":
+        for text in metric_list(rows, screen):
+            screen.line(text)
+    elif output == "json":
+        for row in rows:
+            screen.line(as_json({**row, "last_seen": row["last_seen"] and row["last_seen"].isoformat()}))
+    else:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["name", "type", "unit", "series", "last_seen", "attributes"])
+        for row in rows:
+            seen = row["last_seen"] and row["last_seen"].isoformat()
+            writer.writerow([row["name"], row["type"], row["unit"], row["series"], seen, " ".join(row["attributes"])])
+
+
+def _export(metric: Metric, lines: Sequence[Line], window: Window, output: str, rate: bool) -> None:
+    """Write values for programs, in the metric's own unit."""
+    unit = f"{metric.unit}/s" if rate else metric.unit
+    times = [instant.isoformat(timespec="milliseconds") for instant in window.starts()]
+    if output == "json":
+        for line in lines:
+            points = [pair for pair in zip(times, line.values, strict=True) if pair[1] is not None]
+            figures = {"min": line.smallest, "avg": line.mean, "max": line.largest, "last": line.last}
+            click.echo(as_json({"name": metric.name, "unit": unit, "labels": line.labels, **figures, "points": points}))
+        return
+    keys = list(dict.fromkeys(key for line in lines for key in line.labels))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["time", "name", "unit", *keys, "value"])
+    for line in lines:
+        labels = [line.labels.get(key, "") for key in keys]
+        for instant, value in zip(times, line.values, strict=True):
+            if value is not None:
+                writer.writerow([instant, metric.name, unit, *labels, value])

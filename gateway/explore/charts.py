@@ -1,0 +1,74 @@
+"""Numbers drawn with characters. None stands for a place without a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+_STEPS = "▁▂▃▄▅▆▇█"
+# The dots of a braille character by column and row, as bits above U+2800.
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_BRAILLE = 0x2800
+
+Values = Sequence[float | None]
+
+
+def sparkline(values: Values) -> str:
+    """Return one character for each value, scaled from the smallest to the largest."""
+    positions = _scaled(values, len(_STEPS) - 1)
+    return "".join(" " if position is None else _STEPS[position] for position in positions)
+
+
+def line_chart(values: Values, height: int, label: Callable[[float], str]) -> list[str]:
+    """Return a chart of `height` lines, two values a character, with labels for the largest, middle and smallest."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return []
+    rows = height * 4
+    positions = _scaled(values, rows - 1)
+    cells = [[0] * (-(-len(values) // 2)) for _ in range(height)]
+    before: int | None = None
+    for column, position in enumerate(positions):
+        if position is not None:
+            # A line from the value before, so that a steep one has no holes.
+            near = position if before is None else before + (position > before) - (position < before)
+            for dot in range(min(position, near), max(position, near) + 1):
+                row = rows - 1 - dot
+                cells[row // 4][column // 2] |= _DOTS[column % 2][row % 4]
+        before = position
+    low, high = min(known), max(known)
+    labels = {0: label(high), height - 1: label(low)}
+    if height > 4 and high > low:
+        labels[height // 2] = label(low + (high - low) * (1 - (height // 2 + 0.5) / height))
+    width = max(map(len, labels.values()))
+    return [
+        f"{labels.get(n, ''):>{width}} {'┤' if n in labels else '│'}{''.join(chr(_BRAILLE + cell) for cell in row)}"
+        for n, row in enumerate(cells)
+    ]
+
+
+def _scaled(values: Values, top: int) -> list[int | None]:
+    """Return each value as a whole number from 0 to `top`; all in the middle where they are all the same."""
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    if not high / 2 - low / 2 > 0:  # halves: the difference of two doubles may be none
+        return [None if value is None else (top // 2 if value else 0) for value in values]
+    return [None if value is None else round((value / 2 - low / 2) / (high / 2 - low / 2) * top) for value in values]
+
+
+def filled(values: Values) -> list[float | None]:
+    """Return values with straight lines over the gaps that come from a source that reports less often than there are
+    places; a gap three times as long as usual is one in the data, and stays."""
+    known = [n for n, value in enumerate(values) if value is not None]
+    gaps = sorted(after - before for before, after in pairwise(known))
+    if not gaps:
+        return list(values)
+    longest = 3 * gaps[len(gaps) // 2]
+    result = list(values)
+    for before, after in pairwise(known):
+        first, last = values[before], values[after]
+        if 1 < after - before <= longest and first is not None and last is not None:
+            for n in range(before + 1, after):
+                part = (n - before) / (after - before)
+                result[n] = first * (1 - part) + last * part
+    return result
