@@ -26,6 +26,7 @@ COMMANDS = {
     "config schema": "for editors",
     "db": "migrates its store when it starts",
     "db migrate": "Safe to run while gateways run",
+    "db reader": "Prints what to enter in Grafana",
     "db status": "Exits with 1 when some are pending",
     "hostmetrics": "for a systemd timer",
     "spool": "batches that wait on disk",
