@@ -117,14 +117,18 @@ ORDER BY 1"""
 def increase(name: str | tuple[str, ...], labels: Mapping[str, str], where: str = "") -> str:
     """Return the query of how much a counter grew in the time range: one number, or a table with one for each label.
 
-    Without labels there is always a row: 0 where nothing was counted.
+    Without labels there is always a row: 0 where nothing was counted. A series that has no reading in the first
+    twentieth of the range began within it, from zero: a counter of failures often does not exist before the first one.
     """
     columns = "".join(f"{label}, " for label in labels)
     positions = ", ".join(str(number + 1) for number in range(len(labels)))
     return f"""
 SELECT {columns}coalesce(sum(CASE WHEN reading >= before THEN reading - before ELSE reading END), 0) AS value
 FROM (
-  SELECT time{_labels(labels)}, $latest AS reading, lag($latest) OVER earlier AS before
+  SELECT time{_labels(labels)}, $latest AS reading,
+    coalesce(lag($latest) OVER earlier, CASE
+      WHEN time > $__timeFrom()::timestamptz + ($__timeTo()::timestamptz - $__timeFrom()::timestamptz) / 20 THEN 0
+    END) AS before
   FROM $points
   WHERE {_names(name)} AND $__timeFilter(time) AND $latest IS NOT NULL{_also(where)}
   WINDOW earlier AS (PARTITION BY series_id ORDER BY time)
