@@ -10,6 +10,7 @@ import psycopg
 from exporters.timescale import schema
 from exporters.timescale.connections import Connections
 from exporters.timescale.layout import LayoutError
+from gateway.cli.db_reader import reader
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 
 
@@ -17,8 +18,12 @@ from gateway.cli.options import config_option, data_dir_option, dsn_option, stor
 def db() -> None:
     """Look after the schema of the store.
 
-    The gateway migrates its store when it starts; these commands do and show the same by hand.
+    The gateway migrates its store when it starts; `migrate` and `status` do and show the same by hand. `reader` makes
+    a database user for Grafana.
     """
+
+
+db.add_command(reader)
 
 
 @db.command()

@@ -26,6 +26,7 @@ COMMANDS = {
     "config schema": "for editors",
     "db": "migrates its store when it starts",
     "db migrate": "Safe to run while gateways run",
+    "db reader": "Prints what to enter in Grafana",
     "db status": "Exits with 1 when some are pending",
     "hostmetrics": "for a systemd timer",
     "journal": "Send what is new since the last time",

@@ -1,0 +1,171 @@
+"""``obs-hub db reader``: a database user that reads the store and does nothing else, for Grafana."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+from psycopg import sql
+
+from exporters.timescale.schema import READER_ROLE
+from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.pipeline.settings import parse_duration
+
+CONNECTION_LIMIT = 15
+"""Connections of one reader: of the embedded server's 50, dashboards must leave the gateway enough."""
+
+_PASSWORD_BYTES = 24
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def _name(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not _PLAIN_NAME.fullmatch(value) or value.startswith("pg_") or value == READER_ROLE:
+        raise click.BadParameter(
+            f"'{value}' is no name for a reader; use up to 63 of a-z, 0-9 and _, not beginning with a digit or pg_, "
+            f"and not {READER_ROLE}, which all readers belong to"
+        )
+    return value
+
+
+def _duration(_: click.Context, __: click.Parameter, value: str) -> timedelta:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.argument("name", callback=_name)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one up.")
+@click.option(
+    "--statement-timeout",
+    default="30s",
+    show_default=True,
+    metavar="DURATION",
+    callback=_duration,
+    help="After how long one of its queries is broken off; 0s for never.",
+)
+@click.option("--remove", is_flag=True, help="Remove the user instead.")
+@config_option
+@data_dir_option
+@dsn_option
+def reader(
+    name: str,
+    password_stdin: bool,
+    statement_timeout: timedelta,
+    remove: bool,
+    config_path: Path | None,
+    data_dir: Path | None,
+    dsn: str | None,
+) -> None:
+    """Make a database user for Grafana and the like, which may only read.
+
+    Prints what to enter in Grafana, with a password that is shown this once. On a user that is there already, it sets
+    a new password and the settings anew.
+
+    \b
+    obs-hub db reader grafana
+    obs-hub db reader grafana --password-stdin < grafana.password
+    """
+    try:
+        with psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection:
+            if remove:
+                _remove(connection, name)
+                click.echo(f"Removed {name}.")
+                return
+            password = _given_password() if password_stdin else secrets.token_urlsafe(_PASSWORD_BYTES)
+            made = _make(connection, name, password, statement_timeout)
+            connection.commit()
+            click.echo(_what_to_enter(connection, name, None if password_stdin else password, made=made))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise click.ClickException(
+            f"the gateway's database user may not make users ({error.diag.message_primary}); "
+            "run this with --dsn as one that may, such as postgres"
+        ) from error
+    except psycopg.Error as error:
+        raise click.ClickException(f"PostgreSQL refuses or is not available: {str(error).strip()}") from error
+
+
+def _given_password() -> str:
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.ClickException("--password-stdin: standard input is empty")
+    return password
+
+
+def _make(connection: psycopg.Connection[Any], name: str, password: str, statement_timeout: timedelta) -> bool:
+    """Make the user, or set it anew. Returns whether it was made."""
+    there = _is_reader(connection, name)
+    verb = sql.SQL("ALTER ROLE" if there else "CREATE ROLE")
+    # Encrypted here, because a server may log the statements it gets.
+    encrypted = connection.pgconn.encrypt_password(password.encode(), name.encode()).decode()
+    role = sql.Identifier(name)
+    connection.execute(
+        sql.SQL("{} {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {} PASSWORD {}").format(
+            verb, role, sql.Literal(CONNECTION_LIMIT), sql.Literal(encrypted)
+        )
+    )
+    connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER_ROLE), role))
+    milliseconds = round(statement_timeout / timedelta(milliseconds=1))
+    for setting, value in (
+        ("default_transaction_read_only", "on"),
+        ("statement_timeout", f"{milliseconds}ms"),
+        ("idle_in_transaction_session_timeout", "60s"),
+    ):
+        connection.execute(
+            sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))
+        )
+    # Where the store is in a schema of its own, the gateway's connection string says so, and the reader needs the same.
+    connection.execute(
+        sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(
+            role, sql.Identifier(connection.info.dbname)
+        )
+    )
+    return not there
+
+
+def _remove(connection: psycopg.Connection[Any], name: str) -> None:
+    if not _is_reader(connection, name):
+        raise click.ClickException(f"there is no reader {name}")
+    connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def _is_reader(connection: psycopg.Connection[Any], name: str) -> bool:
+    """Tell whether there is a reader of that name. Ends when it is someone else's, or when there can be none."""
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (READER_ROLE,)).fetchone():
+        raise click.ClickException(
+            f"there is no role {READER_ROLE}: run `obs-hub db migrate` as a database user that may make roles"
+        )
+    row = connection.execute(
+        "SELECT NOT rolsuper AND EXISTS ("
+        "  SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = %s::regrole)"
+        " AND rolname <> current_user FROM pg_roles r WHERE rolname = %s",
+        (READER_ROLE, name),
+    ).fetchone()
+    if row == (False,):
+        raise click.ClickException(f"{name} is a database user that was not made here; choose another name")
+    return row is not None
+
+
+def _what_to_enter(connection: psycopg.Connection[Any], name: str, password: str | None, *, made: bool) -> str:
+    info = connection.info
+    by_socket = info.host.startswith("/")
+    url = info.host if by_socket else f"{info.host}:{info.port}"
+    lines = [
+        f"{'Made' if made else 'Changed'} the user {name}. In Grafana's environment (see docs/grafana.md):",
+        "",
+        f"OBSHUB_PG_URL={url}",
+        f"OBSHUB_PG_DATABASE={info.dbname}",
+        f"OBSHUB_PG_USER={name}",
+    ]
+    if password is not None:
+        lines += [f"OBSHUB_PG_PASSWORD={password}", "", "The password is not shown again."]
+    if by_socket:
+        lines += ["", "This is a Unix socket: Grafana must run on this machine, as a user who may enter its folder."]
+    return "\n".join(lines)

@@ -1,0 +1,213 @@
+"""Systemd Monitoring: services and the journal, from `obs-hub journal`, Alloy or the Collector."""
+
+from __future__ import annotations
+
+from model import (
+    BLUE,
+    GREEN,
+    OPEN_TRACE,
+    ORANGE,
+    RED,
+    YELLOW,
+    Dashboard,
+    Row,
+    from_sql,
+    link,
+    logql,
+    logs,
+    override,
+    sql,
+    stat,
+    steps,
+    table,
+    textbox,
+    timeseries,
+)
+
+HOSTS = from_sql(
+    "host", "Host", "SELECT DISTINCT host_name FROM resource WHERE host_name IS NOT NULL ORDER BY 1", "Hosts, of any signal."
+)
+VARIABLES = (
+    HOSTS,
+    textbox("unit", "Unit", "Part of a unit's name, or a regular expression. Empty for all."),
+    textbox("search", "Search", "Part of a message, or a regular expression. Empty for all."),
+)
+
+UNIT = "coalesce(attributes ->> 'systemd.unit', attributes ->> 'systemd.user_unit')"
+LEVEL = """CASE WHEN severity_number >= 21 THEN 'fatal' WHEN severity_number >= 17 THEN 'error'
+    WHEN severity_number >= 13 THEN 'warning' WHEN severity_number >= 9 THEN 'info'
+    WHEN severity_number >= 1 THEN 'debug' ELSE 'unknown' END"""
+JOURNAL = f"""$__timeFilter(time) AND host_name IN ($host) AND event_name IS NULL
+  AND coalesce({UNIT}, '') ~* '$unit' AND coalesce(body, '') ~* '$search'"""
+
+# What systemd itself says of a unit: its messages begin with the unit's name.
+ABOUT = "substring(body FROM '^([^ :]+[.](?:service|socket|timer|mount|scope|target)):')"
+SYSTEMD = f"""$__timeFilter(time) AND host_name IN ($host) AND attributes ->> 'syslog.identifier' = 'systemd'
+  AND body ~* '$unit'"""
+FAILED, RESTARTED = "body LIKE '%: Failed with result %'", "body LIKE '%: Scheduled restart job%'"
+
+SEVERITY_COLORS = tuple(
+    override(level, color={"mode": "fixed", "fixedColor": color})
+    for level, color in (
+        ("fatal", "dark-red"),
+        ("critical", "dark-red"),
+        ("error", RED),
+        ("warning", ORANGE),
+        ("warn", ORANGE),
+        ("info", BLUE),
+        ("debug", "gray"),
+        ("trace", "gray"),
+        ("unknown", "light-gray"),
+    )
+)
+LOKI_JOURNAL = '{host_name=~"$host"} | systemd_unit=~"(?i).*$unit.*" |~ "(?i)$search"'
+LOKI_SYSTEMD = '{host_name=~"$host", service_name="systemd"} |~ "(?i)$unit"'
+
+
+def _counts(what: str, description: str, condition: str, color: str) -> object:
+    return stat(
+        what,
+        sql(f"SELECT count(*) AS messages FROM logs WHERE {JOURNAL} AND {condition}", "table"),
+        description=description,
+        thresholds=steps((None, GREEN), (1, color)) if color != BLUE else None,
+        width=4,
+    )
+
+
+def _of_systemd(what: str, description: str, condition: str, color: str) -> object:
+    return stat(
+        what,
+        sql(f"SELECT count(*) AS messages FROM logs WHERE {SYSTEMD} AND {condition}", "table"),
+        description=description,
+        thresholds=steps((None, GREEN), (1, color)),
+        width=4,
+    )
+
+
+STORE_ROW = Row(
+    "Journal, in the store",
+    (
+        _counts("Messages", "Log records of the journal in the time range.", "true", BLUE),
+        _counts("Warnings", "Records with the priority warning.", "severity_number BETWEEN 13 AND 16", YELLOW),
+        _counts("Errors", "Records with the priority error or worse.", "severity_number >= 17", RED),
+        _of_systemd("Failures", "How often a unit ended in a failure, as systemd reports it.", FAILED, RED),
+        _of_systemd("Restarts", "How often systemd started a unit again by itself.", RESTARTED, ORANGE),
+        stat(
+            "Units that log",
+            sql(f"SELECT count(DISTINCT {UNIT}) AS units FROM logs WHERE {JOURNAL}", "table"),
+            description="Units with at least one message in the time range.",
+            width=4,
+        ),
+        timeseries(
+            "Messages by severity",
+            sql(f"SELECT $__timeGroup(time, $__interval) AS time, {LEVEL} AS level, count(*) AS messages\nFROM logs WHERE {JOURNAL}\nGROUP BY 1, 2 ORDER BY 1"),
+            description="Log records in each interval.",
+            name="${__field.labels.level}", stack=True, bars=True, overrides=SEVERITY_COLORS,
+        ),
+        timeseries(
+            "Messages by unit",
+            sql(f"""
+WITH busiest AS (
+  SELECT {UNIT} AS unit FROM logs WHERE {JOURNAL} GROUP BY 1 ORDER BY count(*) DESC LIMIT 10
+)
+SELECT $__timeGroup(time, $__interval) AS time, coalesce({UNIT}, 'no unit') AS unit, count(*) AS messages
+FROM logs WHERE {JOURNAL} AND coalesce({UNIT}, '') IN (SELECT coalesce(unit, '') FROM busiest)
+GROUP BY 1, 2 ORDER BY 1"""),
+            description="Log records in each interval, of the ten units that log most.",
+            name="${__field.labels.unit}", stack=True, bars=True,
+        ),
+        timeseries(
+            "Failures and restarts",
+            sql(f"""
+SELECT $__timeGroup(time, $__interval) AS time, coalesce({ABOUT}, 'other') AS unit,
+  CASE WHEN {FAILED} THEN 'failed' ELSE 'restarted' END AS what, count(*) AS times
+FROM logs WHERE {SYSTEMD} AND ({FAILED} OR {RESTARTED})
+GROUP BY 1, 2, 3 ORDER BY 1"""),
+            description="Units that failed, and units that systemd started again by itself.",
+            name="${__field.labels.unit} ${__field.labels.what}", bars=True, stack=True,
+        ),
+        table(
+            "Units",
+            sql(f"""
+WITH own AS (
+  SELECT host_name, coalesce({UNIT}, 'no unit') AS unit, count(*) AS messages,
+    count(*) FILTER (WHERE severity_number BETWEEN 13 AND 16) AS warnings,
+    count(*) FILTER (WHERE severity_number >= 17) AS errors, max(time) AS last_message
+  FROM logs WHERE {JOURNAL} GROUP BY 1, 2
+), reported AS (
+  SELECT host_name, {ABOUT} AS unit, count(*) FILTER (WHERE {FAILED}) AS failures,
+    count(*) FILTER (WHERE {RESTARTED}) AS restarts
+  FROM logs WHERE {SYSTEMD} AND ({FAILED} OR {RESTARTED}) GROUP BY 1, 2
+)
+SELECT host_name AS "Host", unit AS "Unit", messages AS "Messages", warnings AS "Warnings", errors AS "Errors",
+  failures AS "Failures", restarts AS "Restarts", last_message AS "Last message"
+FROM own FULL JOIN reported USING (host_name, unit)
+ORDER BY failures DESC NULLS LAST, errors DESC NULLS LAST, messages DESC NULLS LAST
+LIMIT 100""", "table"),
+            description="Units with messages in the time range, the failing ones first. Click one to see only its log.",
+            overrides=(
+                override("Unit", links=[link("Only ${__value.text}", "/d/obs-hub-systemd/systemd-monitoring?var-host=${__data.fields.Host}&var-unit=${__value.text}&${__url_time_range}")]),
+                override("Errors", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}),
+                override("Failures", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}),
+                override("Last message", unit="dateTimeFromNow"),
+            ),
+            width=12,
+        ),
+        logs(
+            "Log",
+            sql(f"""
+SELECT time, body, {LEVEL} AS level, host_name AS host, {UNIT} AS unit, service_name AS service,
+  attributes ->> 'process.pid' AS pid, trace_id
+FROM logs WHERE {JOURNAL}
+ORDER BY time DESC LIMIT 500""", "table"),
+            description="The newest 500 messages of the units chosen. A message with a trace links to it.",
+            overrides=(override("trace_id", links=[OPEN_TRACE]),),
+        ),
+    ),
+)  # fmt: skip
+
+LOKI_ROW = Row(
+    "Journal, in Loki",
+    (
+        timeseries(
+            "Messages by severity (Loki)",
+            logql(f"sum by (detected_level) (count_over_time({LOKI_JOURNAL} [$__auto]))", legend="{{detected_level}}"),
+            description="Log records in each interval.",
+            stack=True, bars=True, overrides=SEVERITY_COLORS,
+        ),
+        timeseries(
+            "Messages by unit (Loki)",
+            logql(f"topk(10, sum by (systemd_unit) (count_over_time({LOKI_JOURNAL} [$__auto])))", legend="{{systemd_unit}}"),
+            description="Log records in each interval, of the ten units that log most.",
+            stack=True, bars=True,
+        ),
+        timeseries(
+            "Failures and restarts (Loki)",
+            logql(f'sum by (unit) (count_over_time({LOKI_SYSTEMD} |= ": Failed with result " | regexp "^(?P<unit>[^ :]+):" [$__auto]))', ref="A", legend="{{unit}} failed"),
+            logql(f'sum by (unit) (count_over_time({LOKI_SYSTEMD} |= ": Scheduled restart job" | regexp "^(?P<unit>[^ :]+):" [$__auto]))', ref="B", legend="{{unit}} restarted"),
+            description="Units that failed, and units that systemd started again by itself.",
+            stack=True, bars=True,
+        ),
+        timeseries(
+            "Errors by host (Loki)",
+            logql(f'sum by (host_name) (count_over_time({LOKI_JOURNAL} | detected_level=~"error|critical|fatal" [$__auto]))', legend="{{host_name}}"),
+            description="Records with the priority error or worse.",
+            stack=True, bars=True,
+        ),
+        logs(
+            "Log (Loki)",
+            logql(LOKI_JOURNAL),
+            description="The newest messages of the units chosen. A message with a trace links to it.",
+        ),
+    ),
+    collapsed=True,
+)  # fmt: skip
+
+DASHBOARD = Dashboard(
+    uid="obs-hub-systemd",
+    title="Systemd Monitoring",
+    description="Services and their logs. The journal is in the store, or in Loki where the gateway sends logs there.",
+    variables=VARIABLES,
+    rows=(STORE_ROW, LOKI_ROW),
+    since="now-3h",
+)

@@ -1,0 +1,158 @@
+"""``obs-hub db reader`` makes a database user for Grafana, which can read the store and do nothing else."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from exporters.timescale.schema import READER_ROLE
+from tests.integration.cli.processes import ROOT, environment
+from tests.support.databases import Database
+from tests.support.stores import migrate
+
+
+def reader(database: Database, name: str, *options: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", "db", "reader", name, "--dsn", database.dsn, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment(),
+        input=stdin,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def store(database: Database) -> Database:
+    migrate(database)
+    return database
+
+
+@pytest.fixture
+def name(database: Database) -> Iterator[str]:
+    """A name that no role of the server has, and none has afterwards."""
+    name = f"reader_{secrets.token_hex(6)}"
+    yield name
+    with database.connect() as connection:
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,)).fetchone():
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+
+
+def as_reader(database: Database, name: str, password: str = "") -> psycopg.Connection[Any]:
+    return psycopg.connect(make_conninfo(database.dsn, user=name, password=password), autocommit=True)
+
+
+def printed(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert result.returncode == 0, result.stderr
+    return dict(line.split("=", 1) for line in result.stdout.splitlines() if line.startswith("OBSHUB_PG_"))
+
+
+def test_a_reader_reads_every_view_and_writes_nothing(store: Database, name: str) -> None:
+    password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+
+    with as_reader(store, name, password) as connection:
+        for view in ("metrics", "metrics_1m", "metrics_1h", "histograms", "logs", "events", "spans", "exemplars"):
+            connection.execute(f"SELECT * FROM {view}".encode())
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("CREATE TABLE mine ()")
+        # Whoever may read may end the read-only transaction; then it is what the role may that counts.
+        connection.execute("SET default_transaction_read_only = off")
+        for statement in ("DELETE FROM log", "INSERT INTO dimension_epoch VALUES (1)", "CREATE ROLE more"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+
+
+def test_what_it_prints_is_what_grafana_is_told(store: Database, name: str) -> None:
+    told = printed(reader(store, name))
+
+    assert set(told) == {f"OBSHUB_PG_{what}" for what in ("URL", "DATABASE", "USER", "PASSWORD")}
+    assert (told["OBSHUB_PG_DATABASE"], told["OBSHUB_PG_USER"]) == (store.name, name)
+    with store.connect() as connection:
+        assert told["OBSHUB_PG_URL"].startswith(connection.info.host)
+
+
+def test_queries_have_an_end(store: Database, name: str) -> None:
+    password = printed(reader(store, name, "--statement-timeout", "250ms"))["OBSHUB_PG_PASSWORD"]
+
+    with as_reader(store, name, password) as connection, pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("SELECT pg_sleep(60)")
+
+
+def stored_password(store: Database, name: str) -> str:
+    return str(store.value("SELECT rolpassword FROM pg_authid WHERE rolname = %s", (name,)))
+
+
+def test_a_second_time_sets_a_new_password(store: Database, name: str) -> None:
+    first = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+    kept = stored_password(store, name)
+    again = reader(store, name)
+
+    assert again.stdout.startswith(f"Changed the user {name}")
+    assert printed(again)["OBSHUB_PG_PASSWORD"] != first
+    assert stored_password(store, name) != kept
+
+
+def test_a_given_password_is_not_printed_and_not_sent_in_the_clear(store: Database, name: str) -> None:
+    given = secrets.token_hex()
+    result = reader(store, name, "--password-stdin", stdin=f"{given}\n")
+
+    assert result.returncode == 0, result.stderr
+    assert given not in result.stdout + result.stderr
+    assert stored_password(store, name).startswith("SCRAM-SHA-256$")
+    as_reader(store, name, given).close()
+
+
+def test_a_reader_can_be_removed(store: Database, name: str) -> None:
+    printed(reader(store, name))
+
+    assert reader(store, name, "--remove").returncode == 0
+    assert store.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", (name,)) == 0
+    again = reader(store, name, "--remove")
+    assert (again.returncode, again.stderr.strip()) == (1, f"Error: there is no reader {name}")
+
+
+def test_other_database_users_are_left_alone(store: Database, name: str) -> None:
+    with store.connect() as connection:
+        owner = connection.info.user
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+
+    for whose in (owner, name):
+        for options in ((), ("--remove",)):
+            result = reader(store, whose, *options)
+            assert result.returncode == 1
+            assert "was not made here" in result.stderr
+    assert not store.value("SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s", (name,))
+
+
+@pytest.mark.parametrize("name", ["Grafana", "pg_grafana", "1st", "a-b", READER_ROLE, "a" * 64])
+def test_names_that_would_need_quotes_or_are_taken_are_refused(native_database: Database, name: str) -> None:
+    result = reader(native_database, name)
+
+    assert result.returncode == 2
+    assert "is no name for a reader" in " ".join(result.stderr.split())
+
+
+def test_the_reader_of_a_store_in_another_schema_finds_it(database: Database, name: str) -> None:
+    database.run("CREATE SCHEMA hub")
+    own = make_conninfo(database.dsn, options="-c search_path=hub,public")
+
+    class InSchema(Database):
+        @property
+        def dsn(self) -> str:
+            return own
+
+    store = InSchema(database.server, database.name)
+    migrate(store)
+    password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+    with as_reader(database, name, password) as connection:
+        connection.execute("SELECT * FROM metrics")
