@@ -21,6 +21,7 @@ import grpc
 import psycopg
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from gateway.assembly import spools
@@ -34,6 +35,7 @@ SUMMARY = os.environ.get("OBSHUB_TEST_FAULT_SUMMARY")
 
 POINTS = 20
 METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+LOGS_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 _RETRYABLE = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -74,6 +76,8 @@ class Gateway:
         *,
         name: str = "hub",
         delivery: dict[str, object] | None = None,
+        exporters: dict[str, dict[str, object]] | None = None,
+        routes: dict[str, list[str]] | None = None,
         **timescale: object,
     ) -> None:
         self._hubs = hubs
@@ -82,7 +86,14 @@ class Gateway:
         self.port, self.http_port = free_port(), free_port()
         settings = _QUICK | ({"dsn": dsn} if dsn else {}) | timescale
         service = {"delivery": delivery} if delivery else None
-        self._config = config_text(grpc=self.port, http=self.http_port, timescale=settings, service=service)
+        self._config = config_text(
+            grpc=self.port,
+            http=self.http_port,
+            timescale=settings,
+            service=service,
+            exporters={name: _QUICK | more for name, more in (exporters or {}).items()},
+            routes=routes,
+        )
         self.process: HubProcess | None = None
         self._own_dsn: str | None = None
 
@@ -114,7 +125,7 @@ class Gateway:
         self.process = self._hubs.start(self._config, *options, name=self._name, **variables)
         if wait:
             self.process.until_ready()
-            self._own_dsn = self.process.dsn
+            self._own_dsn = self.process.running.dsn
         return self
 
     def kill(self) -> None:
@@ -138,9 +149,12 @@ class Load:
     _numbers = itertools.count(1_000_000)
     _lock = threading.Lock()
 
-    def __init__(self, endpoints: Sequence[str], clients: int, timeout: float, points: int = POINTS) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], clients: int, timeout: float, points: int = POINTS, *, logs: bool = False
+    ) -> None:
         self._timeout = timeout
         self._points = points
+        self._method, self._request = (LOGS_METHOD, log_request) if logs else (METHOD, request)
         self._stop = threading.Event()
         self._finish = threading.Event()
         self.sent: list[int] = []
@@ -183,12 +197,12 @@ class Load:
 
     def _client(self, endpoint: str, number: int) -> None:
         with grpc.insecure_channel(endpoint, _CHANNEL) as channel:
-            call = channel.unary_unary(METHOD)
+            call = channel.unary_unary(self._method)
             while not (self._stop.is_set() or self._finish.is_set()):
                 with self._lock:
                     ids = [next(self._numbers) for _ in range(self._points)]
                     self.sent += ids
-                if self._send(call, request(ids, f"client-{number}")):
+                if self._send(call, self._request(ids, f"client-{number}")):
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
@@ -229,6 +243,20 @@ def request(ids: Sequence[int], series: str = "test", at: int | None = None) -> 
     return payload
 
 
+def log_request(ids: Sequence[int], service: str = "test") -> bytes:
+    """Serialize log records whose bodies are the given numbers; those of even numbers are events."""
+    message = ExportLogsServiceRequest()
+    resource = message.resource_logs.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = service
+    scope = resource.scope_logs.add()
+    now = time.time_ns()
+    for number in ids:
+        record = scope.log_records.add(time_unix_nano=now, event_name="" if number % 2 else "faults.record")
+        record.body.string_value = str(number)
+    payload: bytes = message.SerializeToString()
+    return payload
+
+
 def retry_info(error: Any) -> RetryInfo | None:
     """Return the ``RetryInfo`` that came with a gRPC error."""
     for key, value in error.trailing_metadata() or ():
@@ -241,9 +269,11 @@ def retry_info(error: Any) -> RetryInfo | None:
 
 
 @contextmanager
-def load(*gateways: Gateway, clients: int = 4, timeout: float = 3.0, points: int = POINTS) -> Iterator[Load]:
+def load(
+    *gateways: Gateway, clients: int = 4, timeout: float = 3.0, points: int = POINTS, logs: bool = False
+) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before."""
-    running = Load([each.endpoint for each in gateways], clients, timeout, points)
+    running = Load([each.endpoint for each in gateways], clients, timeout, points, logs=logs)
     try:
         yield running
     finally:
@@ -257,16 +287,33 @@ def stored(dsn: str) -> Counter[int]:
         return Counter(dict(rows))
 
 
-def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> None:
-    """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once."""
+def stored_events(dsn: str) -> Counter[int]:
+    """How often the store has each log record."""
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        return Counter(int(body) for (body,) in connection.execute("SELECT body FROM log"))
+
+
+def prove(
+    fault: str,
+    running: Load,
+    *gateways: Gateway,
+    rounds: int = 1,
+    read: Callable[[], Counter[int]] | None = None,
+    of: Callable[[int], bool] = lambda _: True,
+) -> None:
+    """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once.
+
+    ``read`` looks elsewhere than in the store of the first gateway, ``of`` tells which numbers belong there.
+    """
+    look = read or (lambda: stored(gateways[0].dsn))
     until(lambda: not sum(each.spooled for each in gateways), "the spools being empty")
     found: Counter[int] = Counter()
-    acknowledged, sent = set(running.acknowledged), set(running.sent)
+    acknowledged, sent = set(filter(of, running.acknowledged)), set(running.sent)
 
     def all_there() -> bool:
         nonlocal found
         with suppress(psycopg.Error):
-            found = Counter({number: count for number, count in stored(gateways[0].dsn).items() if number in sent})
+            found = Counter({number: count for number, count in look().items() if number in sent})
         return all(number in found for number in acknowledged)
 
     with suppress(AssertionError):
