@@ -95,6 +95,8 @@ class Gateway:
         *,
         name: str = "hub",
         delivery: dict[str, object] | None = None,
+        exporters: dict[str, dict[str, object]] | None = None,
+        routes: dict[str, list[str]] | None = None,
         **timescale: object,
     ) -> None:
         self._hubs = hubs
@@ -103,7 +105,14 @@ class Gateway:
         self.port, self.http_port = free_port(), free_port()
         settings = _QUICK | ({"dsn": dsn} if dsn else {}) | timescale
         service = {"delivery": delivery} if delivery else None
-        self._config = config_text(grpc=self.port, http=self.http_port, timescale=settings, service=service)
+        self._config = config_text(
+            grpc=self.port,
+            http=self.http_port,
+            timescale=settings,
+            service=service,
+            exporters={name: _QUICK | more for name, more in (exporters or {}).items()},
+            routes=routes,
+        )
         self.process: HubProcess | None = None
         self._own_dsn: str | None = None
 
@@ -135,7 +144,7 @@ class Gateway:
         self.process = self._hubs.start(self._config, *options, name=self._name, **variables)
         if wait:
             self.process.until_ready()
-            self._own_dsn = self.process.dsn
+            self._own_dsn = self.process.running.dsn
         return self
 
     def kill(self) -> None:
@@ -161,8 +170,16 @@ class Load:
     _lock = threading.Lock()
 
     def __init__(
-        self, endpoints: Sequence[str], clients: int, timeout: float, records: int, signals: Sequence[Signal]
+        self,
+        endpoints: Sequence[str],
+        clients: int,
+        timeout: float,
+        records: int,
+        signals: Sequence[Signal],
+        *,
+        events: bool = False,
     ) -> None:
+        self._events = events
         self._timeout = timeout
         self._records = records
         self._signals = signals
@@ -215,7 +232,9 @@ class Load:
                 with self._lock:
                     ids = [next(self._numbers) for _ in range(self._records)]
                     self.sent += ids
-                if self._send(call, request(ids, f"client-{number}", signal=signal)):
+                series = f"client-{number}"
+                payload = log_request(ids, series) if self._events else request(ids, series, signal=signal)
+                if self._send(call, payload):
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
@@ -276,6 +295,20 @@ def request(
     return payload
 
 
+def log_request(ids: Sequence[int], service: str = "test") -> bytes:
+    """Serialize log records whose bodies are the given numbers; those of even numbers are events."""
+    message = ExportLogsServiceRequest()
+    resource = message.resource_logs.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = service
+    scope = resource.scope_logs.add()
+    now = time.time_ns()
+    for number in ids:
+        record = scope.log_records.add(time_unix_nano=now, event_name="" if number % 2 else "faults.record")
+        record.body.string_value = str(number)
+    payload: bytes = message.SerializeToString()
+    return payload
+
+
 def retry_info(error: Any) -> RetryInfo | None:
     """Return the ``RetryInfo`` that came with a gRPC error."""
     for key, value in error.trailing_metadata() or ():
@@ -294,9 +327,15 @@ def load(
     timeout: float = 3.0,
     records: int = RECORDS,
     signals: Sequence[Signal] = tuple(Signal),
+    events: bool = False,
 ) -> Iterator[Load]:
-    """Run clients for the length of a block; they stop at its end, if not before."""
-    running = Load([each.endpoint for each in gateways], clients, timeout, records, signals)
+    """Run clients for the length of a block; they stop at its end, if not before.
+
+    With ``events`` they send logs, every other of which is an event.
+    """
+    if events:
+        signals = (Signal.LOGS,)
+    running = Load([each.endpoint for each in gateways], clients, timeout, records, signals, events=events)
     try:
         yield running
     finally:
@@ -309,16 +348,33 @@ def stored(dsn: str) -> Counter[int]:
         return Counter(dict(connection.execute(_STORED)))
 
 
-def prove(fault: str, running: Load, *gateways: Gateway, rounds: int = 1) -> None:
-    """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once."""
+def stored_events(dsn: str) -> Counter[int]:
+    """How often the store has each log record."""
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        return Counter(int(body) for (body,) in connection.execute("SELECT body FROM log"))
+
+
+def prove(
+    fault: str,
+    running: Load,
+    *gateways: Gateway,
+    rounds: int = 1,
+    read: Callable[[], Counter[int]] | None = None,
+    of: Callable[[int], bool] = lambda _: True,
+) -> None:
+    """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once.
+
+    ``read`` looks elsewhere than in the store of the first gateway, ``of`` tells which numbers belong there.
+    """
+    look = read or (lambda: stored(gateways[0].dsn))
     until(lambda: not sum(each.spooled for each in gateways), "the spools being empty")
     found: Counter[int] = Counter()
-    acknowledged, sent = set(running.acknowledged), set(running.sent)
+    acknowledged, sent = set(filter(of, running.acknowledged)), set(running.sent)
 
     def all_there() -> bool:
         nonlocal found
         with suppress(psycopg.Error):
-            found = Counter({number: count for number, count in stored(gateways[0].dsn).items() if number in sent})
+            found = Counter({number: count for number, count in look().items() if number in sent})
         return all(number in found for number in acknowledged)
 
     with suppress(AssertionError):

@@ -133,9 +133,8 @@ class StandInLoki:
             return 400, str(error)
         complaints: list[str] = []
         for resource_logs in request.resource_logs:
-            stream = next(
-                (a.value.string_value for a in resource_logs.resource.attributes if a.key == "service.name"), ""
-            )
+            attributes = {each.key: each.value.string_value for each in resource_logs.resource.attributes}
+            stream = attributes.get("service.name", "unknown_service")
             for record in (record for scope in resource_logs.scope_logs for record in scope.log_records):
                 at, line = record.time_unix_nano or record.observed_time_unix_nano, record.body.string_value
                 if at < time.time_ns() - _WEEK:

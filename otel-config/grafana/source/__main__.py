@@ -9,8 +9,9 @@ from pathlib import Path
 import cluster
 import homelab
 import reading
-import systemd
 import trace_view
+
+import systemd
 
 FOLDER = Path(__file__).parents[1] / "dashboards"
 DASHBOARDS = {

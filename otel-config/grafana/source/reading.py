@@ -42,8 +42,15 @@ def number(key: str) -> str:
 MINUTES, PAGES = number("duration_minutes"), number("pages_read")
 
 
-def _sum(title: str, expression: str, column: str, description: str, where: str = FINISHED, unit: str = "short") -> object:
-    return stat(title, sql(f"SELECT {expression} AS {column} FROM events WHERE {where}", "table"), description=description, unit=unit)
+def _sum(
+    title: str, expression: str, column: str, description: str, where: str = FINISHED, unit: str = "short"
+) -> object:
+    return stat(
+        title,
+        sql(f"SELECT {expression} AS {column} FROM events WHERE {where}", "table"),
+        description=description,
+        unit=unit,
+    )
 
 
 DASHBOARD = Dashboard(

@@ -25,7 +25,10 @@ from model import (
 )
 
 HOSTS = from_sql(
-    "host", "Host", "SELECT DISTINCT host_name FROM resource WHERE host_name IS NOT NULL ORDER BY 1", "Hosts, of any signal."
+    "host",
+    "Host",
+    "SELECT DISTINCT host_name FROM resource WHERE host_name IS NOT NULL ORDER BY 1",
+    "Hosts, of any signal.",
 )
 VARIABLES = (
     HOSTS,
@@ -42,7 +45,7 @@ JOURNAL = f"""$__timeFilter(time) AND host_name IN ($host) AND event_name IS NUL
 
 # What systemd itself says of a unit: its messages begin with the unit's name.
 ABOUT = "substring(body FROM '^([^ :]+[.](?:service|socket|timer|mount|scope|target)):')"
-SYSTEMD = f"""$__timeFilter(time) AND host_name IN ($host) AND attributes ->> 'syslog.identifier' = 'systemd'
+SYSTEMD = """$__timeFilter(time) AND host_name IN ($host) AND attributes ->> 'syslog.identifier' = 'systemd'
   AND body ~* '$unit'"""
 FAILED, RESTARTED = "body LIKE '%: Failed with result %'", "body LIKE '%: Scheduled restart job%'"
 

@@ -64,8 +64,14 @@ def config_text(
     timescale: Mapping[str, object] | None = None,
     service: Mapping[str, object] | None = None,
     receivers: Mapping[str, object] | None = None,
+    exporters: Mapping[str, object] | None = None,
+    routes: Mapping[str, list[str]] | None = None,
 ) -> str:
-    """A configuration file: OTLP on loopback, all signals into the store, no telemetry of its own unless asked for."""
+    """A configuration file: OTLP on loopback, all signals into the store, no telemetry of its own unless asked for.
+
+    ``exporters`` are more of them, ``routes`` those of signals that do not go into the store alone.
+    """
+    ways = {"metrics": ["timescale"], "logs": ["timescale"], "traces": ["timescale"], **(routes or {})}
     silent = {"metrics": {"enabled": False}, "traces": {"enabled": False}}
     more = dict(receivers or {})
     return yaml.safe_dump(
@@ -79,12 +85,12 @@ def config_text(
                 },
                 **more,
             },
-            "exporters": {"timescale": dict(timescale or {})},
+            "exporters": {"timescale": dict(timescale or {}), **(exporters or {})},
             "service": {
                 "pipelines": {
-                    "metrics": {"receivers": ["otlp", *more], "exporters": ["timescale"]},
-                    "logs": {"receivers": ["otlp"], "exporters": ["timescale"]},
-                    "traces": {"receivers": ["otlp"], "exporters": ["timescale"]},
+                    "metrics": {"receivers": ["otlp", *more], "exporters": ways["metrics"]},
+                    "logs": {"receivers": ["otlp"], "exporters": ways["logs"]},
+                    "traces": {"receivers": ["otlp"], "exporters": ways["traces"]},
                 },
                 "telemetry": silent,
                 **(service or {}),

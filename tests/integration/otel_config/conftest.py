@@ -29,21 +29,26 @@ def store(module_database: Database) -> Iterator[Database]:
     )
     with hubs() as started:
         hub = started.start(configuration).until_ready()
-        for signal, payloads in {"metrics": [lab.metrics()], "logs": [lab.journal(), lab.events()], "traces": [lab.traces()]}.items():
+        for signal, payloads in {
+            "metrics": [lab.metrics()],
+            "logs": [lab.journal(), lab.events()],
+            "traces": [lab.traces()],
+        }.items():
             for payload in payloads:
                 send(hub, signal, payload)
         for name in ("obs_hub.commit.duration", "system.network.io", "obs_hub.records.accepted"):
             view = "histograms" if name.endswith("duration") else "metrics"
             hub.until(
                 lambda name=name, view=view: module_database.value(  # type: ignore[misc]
-                    f"SELECT coalesce(max(n), 0) >= 3 FROM (SELECT count(*) AS n FROM {view} WHERE name = %s GROUP BY series_id) AS counts",
+                    "SELECT coalesce(max(n), 0) >= 3 FROM "
+                    f"(SELECT count(*) AS n FROM {view} WHERE name = %s GROUP BY series_id) AS counts",
                     (name,),
                 )
             )
         assert hub.stop() == 0
     if module_database.native:
         maintain(module_database)
-    yield module_database
+    return module_database
 
 
 @dataclass(frozen=True)
@@ -68,5 +73,6 @@ def loki() -> Loki:
             urllib.request.urlopen(request, timeout=30).close()
             return Loki(url)
         except urllib.error.HTTPError as error:
-            assert time.monotonic() < deadline, error.read()
+            if time.monotonic() >= deadline:
+                raise AssertionError(error.read()) from error
         time.sleep(0.5)

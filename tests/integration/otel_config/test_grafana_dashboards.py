@@ -79,7 +79,9 @@ def test_links_lead_to_dashboards_and_variables_that_are_there(path: Path) -> No
 class Reader:
     """Runs queries of a dashboard as Grafana would, as the role that may only read."""
 
-    def __init__(self, connection: psycopg.Connection[Any], dashboard: grafana.Json, chosen: TimeRange, own: bool) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], dashboard: grafana.Json, chosen: TimeRange, own: bool
+    ) -> None:
         self._connection = connection
         self._chosen = chosen
         self._timescaledb = own
@@ -144,14 +146,16 @@ def assert_is_a_time_series(query: Query, columns: list[str], rows: list[tuple[A
     kinds = {type(value) for row in rows for number, value in enumerate(row) if number != at and value is not None}
     assert kinds <= {str, int, float, Decimal}, f"{query.where}: {kinds}"
     assert kinds & {int, float, Decimal}, f"{query.where}: no numbers"
-    keys = [tuple(value for value in row if isinstance(value, str)) + (row[at],) for row in rows]
+    keys = [(*(value for value in row if isinstance(value, str)), row[at]) for row in rows]
     assert len(keys) == len(set(keys)), f"{query.where}: several rows for one label and time"
 
 
 def named_fields(panel: grafana.Json) -> set[str]:
     """Return the labels and columns that a panel's names, links and overrides refer to."""
     text = json.dumps(panel["fieldConfig"])
-    named = set(re.findall(r"\$\{__field\.labels\.(\w+)\}", text)) | set(re.findall(r"\$\{__data\.fields\.(\w+)\}", text))
+    named = set(re.findall(r"\$\{__field\.labels\.(\w+)\}", text)) | set(
+        re.findall(r"\$\{__data\.fields\.(\w+)\}", text)
+    )
     if panel["type"] in ("table", "logs"):
         overrides = panel["fieldConfig"]["overrides"]
         named |= {each["matcher"]["options"] for each in overrides if each["matcher"]["id"] == "byName"}
