@@ -114,7 +114,7 @@ class Journalctl:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                limit=2 * _CHUNK,
+                limit=_CHUNK // 2,
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
                 start_new_session=True,  # Ctrl-C is for this process, which ends it when it is done with it
             )

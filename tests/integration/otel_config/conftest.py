@@ -4,7 +4,6 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -20,7 +19,7 @@ TELEMETRY = {"telemetry": {"metrics": {"enabled": True, "interval": "1s"}, "trac
 
 
 @pytest.fixture(scope="module")
-def store(module_database: Database) -> Iterator[Database]:
+def store(module_database: Database) -> Database:
     """A store with the telemetry of a lab, that of a hub and of the machine it runs on; all came in through the hub."""
     configuration = config_text(
         timescale={"dsn": module_database.dsn},
