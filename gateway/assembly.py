@@ -7,12 +7,11 @@ everything ready, and stops from the listeners inwards, so that whatever was let
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -381,13 +380,3 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
         instruments.observe(
             "obs_hub.dead_letters.size", "By", "Bytes of dead letters on disk", lambda: letters.usage().size, attributes
         )
-
-
-@contextlib.asynccontextmanager
-async def running(hub: Hub) -> AsyncIterator[Hub]:
-    """Run a hub for the length of a block."""
-    await hub.start()
-    try:
-        yield hub
-    finally:
-        await hub.stop()

@@ -13,7 +13,6 @@ from exporters.timescale.copy import (
     Texts,
     hex_or_null,
     int4,
-    int8,
     int8_or_null,
     jsonb,
     text,
@@ -22,6 +21,7 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, Rejections, TimeWindow
 from exporters.timescale.values import any_value_json
+from exporters.timescale.walk import by_scope
 from gateway.pipeline import Batch
 
 _FIELDS = b"\0\x10"
@@ -49,50 +49,41 @@ def encode_logs(
     interval_ns = rows.interval * 1000
     timestamped = _leave_events(request) if events_only else False
     attributes_json = dimensions.fragments.object
-    for resource_logs in wire.counted(request.resource_logs, "resources"):
-        if events_only and not any(scope_logs.log_records for scope_logs in resource_logs.scope_logs):
-            continue
-        resource = resource_logs.resource if resource_logs.HasField("resource") else None
-        resource_field = int8(dimensions.resource(resource, resource_logs.schema_url))
-        for scope_logs in wire.counted(resource_logs.scope_logs, "scopes"):
-            if events_only and not scope_logs.log_records:
+    for owner, records in by_scope(request.resource_logs, dimensions, "scope_logs", "log_records"):
+        for raw in records:
+            record = wire.LogRecord.FromString(raw)
+            own = record.time_unix_nano
+            observed = record.observed_time_unix_nano
+            unix_nano = own or observed
+            timestamped = timestamped or unix_nano != 0
+            reason = _reason(record, window, unix_nano)
+            if reason is not None:
+                rejections.add(reason)
                 continue
-            scope = scope_logs.scope if scope_logs.HasField("scope") else None
-            owner = resource_field + int8(dimensions.scope(scope, scope_logs.schema_url))
-            for raw in wire.counted(scope_logs.log_records, "log records"):
-                record = wire.LogRecord.FromString(raw)
-                own = record.time_unix_nano
-                observed = record.observed_time_unix_nano
-                unix_nano = own or observed
-                timestamped = timestamped or unix_nano != 0
-                reason = _reason(record, window, unix_nano)
-                if reason is not None:
-                    rejections.add(reason)
-                    continue
-                at, ns = time_and_ns(unix_nano or arrived)
-                observed_at, observed_ns = time_and_ns(observed)
-                encoded.append(
-                    b"".join(
-                        (
-                            _FIELDS,
-                            at,
-                            owner,
-                            int4(record.severity_number),
-                            ns if own else NULL,
-                            observed_at,
-                            observed_ns,
-                            texts[record.severity_text],
-                            texts[record.event_name],
-                            hex_or_null(record.trace_id),
-                            hex_or_null(record.span_id),
-                            int8_or_null(record.flags),
-                            int8_or_null(record.dropped_attributes_count),
-                            _body(record.body) if record.HasField("body") else NULL + NULL,
-                            jsonb(attributes_json(record.attributes)),
-                        )
+            at, ns = time_and_ns(unix_nano or arrived)
+            observed_at, observed_ns = time_and_ns(observed)
+            encoded.append(
+                b"".join(
+                    (
+                        _FIELDS,
+                        at,
+                        owner,
+                        int4(record.severity_number),
+                        ns if own else NULL,
+                        observed_at,
+                        observed_ns,
+                        texts[record.severity_text],
+                        texts[record.event_name],
+                        hex_or_null(record.trace_id),
+                        hex_or_null(record.span_id),
+                        int8_or_null(record.flags),
+                        int8_or_null(record.dropped_attributes_count),
+                        _body(record.body) if record.HasField("body") else NULL + NULL,
+                        jsonb(attributes_json(record.attributes)),
                     )
                 )
-                intervals.add((unix_nano or arrived) // interval_ns)
+            )
+            intervals.add((unix_nano or arrived) // interval_ns)
     if encoded:
         rows.add("log", b"".join(encoded), len(encoded), intervals)
     return timestamped

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from exporters.timescale import wire
-from exporters.timescale.copy import NULL, Rows, Texts, hex_or_null, int4, int8, int8_or_null, jsonb, time_and_ns
+from exporters.timescale.copy import NULL, Rows, Texts, hex_or_null, int4, int8_or_null, jsonb, time_and_ns
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.values import string_json
+from exporters.timescale.walk import by_scope
 
 _FIELDS = b"\0\x15"
 _EMPTY_TEXT = b"\0\0\0\0"
@@ -25,54 +26,45 @@ def encode_traces(
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
     attributes_json = dimensions.fragments.object
-    for resource_spans in wire.counted(request.resource_spans, "resources"):
-        resource = resource_spans.resource if resource_spans.HasField("resource") else None
-        resource_field = int8(dimensions.resource(resource, resource_spans.schema_url))
-        for scope_spans in wire.counted(resource_spans.scope_spans, "scopes"):
-            scope = scope_spans.scope if scope_spans.HasField("scope") else None
-            owner = resource_field + int8(dimensions.scope(scope, scope_spans.schema_url))
-            for raw in wire.counted(scope_spans.spans, "spans"):
-                span = wire.Span.FromString(raw)
-                start = span.start_time_unix_nano
-                trace_id = span.trace_id
-                span_id = span.span_id
-                reason = _reason(window, start, trace_id, span_id, span.parent_span_id)
-                if reason is not None:
-                    rejections.add(reason)
-                    continue
-                at, ns = time_and_ns(start)
-                end, end_ns = time_and_ns(span.end_time_unix_nano)
-                encoded.append(
-                    b"".join(
-                        (
-                            _FIELDS,
-                            at,
-                            owner,
-                            int4(span.kind),
-                            ns,
-                            end,
-                            end_ns,
-                            hex_or_null(trace_id),
-                            hex_or_null(span_id),
-                            hex_or_null(span.parent_span_id),
-                            texts[span.trace_state],
-                            texts[span.name] if span.name else _EMPTY_TEXT,
-                            int8_or_null(span.flags),
-                            int4(span.status.code) + texts[span.status.message]
-                            if span.HasField("status")
-                            else NULL + NULL,
-                            jsonb(attributes_json(span.attributes)),
-                            int8_or_null(span.dropped_attributes_count),
-                            jsonb(_list(_event, wire.counted(span.events, "events"), dimensions))
-                            if span.events
-                            else NULL,
-                            int8_or_null(span.dropped_events_count),
-                            jsonb(_list(_link, wire.counted(span.links, "links"), dimensions)) if span.links else NULL,
-                            int8_or_null(span.dropped_links_count),
-                        )
+    for owner, records in by_scope(request.resource_spans, dimensions, "scope_spans", "spans"):
+        for raw in records:
+            span = wire.Span.FromString(raw)
+            start = span.start_time_unix_nano
+            trace_id = span.trace_id
+            span_id = span.span_id
+            reason = _reason(window, start, trace_id, span_id, span.parent_span_id)
+            if reason is not None:
+                rejections.add(reason)
+                continue
+            at, ns = time_and_ns(start)
+            end, end_ns = time_and_ns(span.end_time_unix_nano)
+            encoded.append(
+                b"".join(
+                    (
+                        _FIELDS,
+                        at,
+                        owner,
+                        int4(span.kind),
+                        ns,
+                        end,
+                        end_ns,
+                        hex_or_null(trace_id),
+                        hex_or_null(span_id),
+                        hex_or_null(span.parent_span_id),
+                        texts[span.trace_state],
+                        texts[span.name] if span.name else _EMPTY_TEXT,
+                        int8_or_null(span.flags),
+                        int4(span.status.code) + texts[span.status.message] if span.HasField("status") else NULL + NULL,
+                        jsonb(attributes_json(span.attributes)),
+                        int8_or_null(span.dropped_attributes_count),
+                        jsonb(_list(_event, wire.counted(span.events, "events"), dimensions)) if span.events else NULL,
+                        int8_or_null(span.dropped_events_count),
+                        jsonb(_list(_link, wire.counted(span.links, "links"), dimensions)) if span.links else NULL,
+                        int8_or_null(span.dropped_links_count),
                     )
                 )
-                intervals.add(start // interval_ns)
+            )
+            intervals.add(start // interval_ns)
     if encoded:
         rows.add("span", b"".join(encoded), len(encoded), intervals)
 

@@ -92,21 +92,26 @@ class Fragments(dict[bytes, bytes]):
     """JSON members (``"key":value``) by the serialized ``KeyValue`` they stand for.
 
     Telemetry repeats the same attributes over and over, so most look-ups hit. Long ones are likely unique and are not
-    kept; when the rest outgrows ``limit`` entries all are forgotten, which costs one decoding each.
+    kept. When the rest outgrows ``limit`` entries it becomes the older generation, of which is kept what is used again
+    before the next one takes its place.
     """
 
     _LONGEST = 256
 
-    def __init__(self, limit: int = 30_000) -> None:
+    def __init__(self, limit: int = 15_000) -> None:
         super().__init__()
         self._limit = limit
+        self._older: dict[bytes, bytes] = {}
 
     def __missing__(self, raw: bytes) -> bytes:
         """Decode a ``KeyValue``. Raises `google.protobuf.message.DecodeError` when it is malformed."""
-        pair = common_pb2.KeyValue.FromString(raw)
-        member = string_json(pair.key) + b":" + any_value_json(pair.value)
+        member = self._older.get(raw)
+        if member is None:
+            pair = common_pb2.KeyValue.FromString(raw)
+            member = string_json(pair.key) + b":" + any_value_json(pair.value)
         if len(raw) <= self._LONGEST:
             if len(self) >= self._limit:
+                self._older = dict(self)
                 self.clear()
             self[raw] = member
         return member

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 import socket
-import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +22,7 @@ from receivers.otlp.factory import create
 from tests.support.databases import Database
 from tests.support.stores import running_pipeline
 from tests.support.telemetry import gauge, logs, spans
+from tests.support.threads import in_thread
 
 _LEAK = re.compile(
     r"Traceback|File \"|\.py\b|<class |object at 0x|\b[A-Z]\w*(?:Error|Exception)\b|psycopg|site-packages"
@@ -155,38 +153,24 @@ def _success(status: str | int, response: Any, rejected_field: str) -> Answer:
     return Answer(status, partial.error_message, getattr(partial, rejected_field))
 
 
+@asynccontextmanager
+async def _receiving(database: Database, **settings: Any) -> AsyncIterator[dict[str, str]]:
+    """Run receiver, pipeline and exporter; yield the receiver's endpoints."""
+    free = {"endpoint": "127.0.0.1:0"}
+    config = OtlpReceiverConfig.model_validate({"protocols": {"grpc": free, "http": free}})
+    async with running_pipeline(database, **settings) as pipeline:
+        receiver = create("otlp", config, pipeline)
+        await receiver.start()
+        yield receiver.endpoints
+        await receiver.stop(0)
+
+
 @contextmanager
 def running_gateway(database: Database, **settings: Any) -> Iterator[Gateway]:
     """Run a gateway in a thread of its own for the length of a block."""
-    started: Future[tuple[dict[str, str], asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    free = {"endpoint": "127.0.0.1:0"}
-    config = OtlpReceiverConfig.model_validate({"protocols": {"grpc": free, "http": free}})
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with running_pipeline(database, **settings) as pipeline:
-            receiver = create("otlp", config, pipeline)
-            await receiver.start()
-            started.set_result((receiver.endpoints, asyncio.get_running_loop(), stop))
-            await stop.wait()
-            await receiver.stop(0)
-
-    def run_thread() -> None:
+    with in_thread(_receiving(database, **settings), "the gateway under attack") as endpoints:
+        gateway = Gateway(database, endpoints)
         try:
-            asyncio.run(run())
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    thread = threading.Thread(target=run_thread, name="gateway under attack", daemon=True)
-    thread.start()
-    endpoints, loop, stop = started.result(60)
-    gateway = Gateway(database, endpoints)
-    try:
-        yield gateway
-    finally:
-        gateway.close()
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
-        assert not thread.is_alive(), "the gateway did not stop"
+            yield gateway
+        finally:
+            gateway.close()

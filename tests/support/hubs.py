@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -15,10 +12,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from exporters.timescale.config import TimescaleConfig
-from gateway.assembly import Hub, running
+from gateway.assembly import Hub
 from gateway.config import Config, PipelineSettings, ServiceSettings, TelemetrySettings
 from gateway.pipeline import Signal
 from receivers.otlp.config import OtlpReceiverConfig
+from tests.support.threads import in_thread
 
 _METHODS: dict[str, tuple[str, Any]] = {
     "metrics": (
@@ -54,32 +52,18 @@ def store_config(timescale: TimescaleConfig) -> Config:
     )
 
 
+@asynccontextmanager
+async def running(hub: Hub) -> AsyncIterator[Hub]:
+    """Run a hub for the length of a block."""
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.stop()
+
+
 @contextmanager
 def running_hub(config: Config) -> Iterator[Client]:
     """Run a hub in a thread of its own for the length of a block; yield a client of its gRPC receiver."""
-    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with running(Hub(config)) as hub:
-            started.set_result((hub.endpoints["otlp grpc"], asyncio.get_running_loop(), stop))
-            await stop.wait()
-
-    def run_thread() -> None:
-        try:
-            asyncio.run(run())
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    thread = threading.Thread(target=run_thread, name="hub", daemon=True)
-    thread.start()
-    endpoint, loop, stop = started.result(60)
-    try:
-        with grpc.insecure_channel(endpoint) as channel:
-            yield Client(channel)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
-        assert not thread.is_alive(), "the hub did not stop"
+    with in_thread(running(Hub(config)), "hub") as hub, grpc.insecure_channel(hub.endpoints["otlp grpc"]) as channel:
+        yield Client(channel)

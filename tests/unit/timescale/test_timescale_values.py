@@ -115,6 +115,15 @@ def test_the_memory_of_attributes_is_bounded() -> None:
         assert len(fragments) <= 10
 
 
+def test_attributes_in_use_outlast_those_that_come_once() -> None:
+    fragments = Fragments(limit=10)
+    used = KeyValue(key="used", value=integer(1)).SerializeToString()
+    first = fragments[used]
+    for n in range(1000):
+        fragments.object([KeyValue(key=f"key {n}", value=integer(n)).SerializeToString(), used])
+        assert fragments[used] is first, "it was decoded again"
+
+
 def test_long_attributes_are_not_remembered() -> None:
     fragments = Fragments()
     fragments.object([KeyValue(key="k", value=AnyValue(string_value="x" * 300)).SerializeToString()])

@@ -1,0 +1,30 @@
+"""The walk over a request of logs or spans: resources, their scopes, the records of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from exporters.timescale import wire
+from exporters.timescale.copy import int8
+from exporters.timescale.dimensions import Dimensions
+
+
+def by_scope(
+    resources: Any, dimensions: Dimensions, scopes: str, records: str
+) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+    """Yield the serialized records of each scope, with the encoded fields ``resource_id`` and ``scope_id`` before them.
+
+    ``scopes`` and ``records`` are the names of the fields that hold them, such as ``scope_logs`` and ``log_records``.
+    """
+    what = records.replace("_", " ")
+    for of_resource in wire.counted(resources, "resources"):
+        of_scopes = [each for each in wire.counted(getattr(of_resource, scopes), "scopes") if getattr(each, records)]
+        if not of_scopes:
+            continue  # nothing would refer to it
+        resource = of_resource.resource if of_resource.HasField("resource") else None
+        resource_field = int8(dimensions.resource(resource, of_resource.schema_url))
+        for of_scope in of_scopes:
+            scope = of_scope.scope if of_scope.HasField("scope") else None
+            scope_field = int8(dimensions.scope(scope, of_scope.schema_url))
+            yield resource_field + scope_field, wire.counted(getattr(of_scope, records), what)
