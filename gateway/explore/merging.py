@@ -24,7 +24,7 @@ _Counts = Counter[tuple[Any, ...]]
 
 def merged(streams: Sequence[Iterable[LogRecord]]) -> Iterator[LogRecord]:
     """Yield the records of streams, each oldest first, in order; where two have the same, that of the first stream."""
-    for _, group in itertools.groupby(heapq.merge(*streams, key=_time), _time):
+    for _, group in itertools.groupby(heapq.merge(*streams, key=_time), key=lambda record: record.identity[0]):
         yield from _each_once(list(group), Counter(), {})
 
 

@@ -85,6 +85,23 @@ def test_an_event_that_is_in_the_store_and_in_loki_is_shown_once_as_the_store_ha
     assert latest([store, loki], ALL, NOW, NOW + 9, 2) == shown[-2:]
 
 
+@pytest.mark.parametrize(
+    ("at", "body", "line"),
+    [
+        (0, 2.0, "2"),
+        (0, True, "true"),
+        (0, {"$bytes": "AAE="}, "AAE="),
+        (0, [1e22], "[1e+22]"),
+        (567, "observed", "observed"),
+    ],
+)
+def test_a_record_is_known_again_however_loki_writes_it(at: int, body: Any, line: str) -> None:
+    store, loki = Source("store"), Source("loki")
+    store.add(0, body)
+    loki.add(at, line)
+    assert [record.source for record in merged([store.records, loki.records])] == ["store"]
+
+
 def test_two_records_that_look_alike_in_one_source_are_two() -> None:
     store, loki = Source("store"), Source("loki")
     for source in (store, store, loki):
