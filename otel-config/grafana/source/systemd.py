@@ -63,8 +63,9 @@ SEVERITY_COLORS = tuple(
         ("unknown", "light-gray"),
     )
 )
-LOKI_JOURNAL = '{host_name=~"$host"} | systemd_unit=~"(?i).*$unit.*" |~ "(?i)$search"'
-LOKI_SYSTEMD = '{host_name=~"$host", service_name="systemd"} |~ "(?i)$unit"'
+# The host is no part of the selector, because it is a label only where Loki was told so (see otel-config/loki).
+LOKI_JOURNAL = '{service_name=~".+"} | host_name=~"$host" | systemd_unit=~"(?i).*$unit.*" |~ "(?i)$search"'
+LOKI_SYSTEMD = '{service_name="systemd"} | host_name=~"$host" |~ "(?i)$unit"'
 
 
 def _counts(what: str, description: str, condition: str, color: str) -> object:

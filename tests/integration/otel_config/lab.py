@@ -95,7 +95,10 @@ def metrics() -> bytes:
     _host(lab)
     _kubernetes(lab)
     _servers(lab)
-    # What a hub only has when something went wrong.
+    # Of a hub, what takes hours to see, and what it only has when something went wrong.
+    for signal in ("metrics", "logs"):
+        lab.counter("obs_hub.records.accepted", HUB, 6_000, signal=signal)
+        lab.counter("obs_hub.records.stored", HUB, 6_000, signal=signal, exporter="timescale")
     lab.gauge("obs_hub.spool.size", HUB, lambda minute: 1e6 * minute, exporter="loki")
     lab.counter("obs_hub.records.dead_lettered", HUB, 2, exporter="loki", signal="logs")
     lab.counter("obs_hub.records.refused", HUB, 3, signal="metrics", reason="spool full")
@@ -199,7 +202,7 @@ def journal() -> bytes:
         owner = request.resource_logs.add()
         put(owner.resource.attributes, {"service.name": identifier, "host.name": "nas", "host.id": "8a3f"})
         scope = owner.scope_logs.add()
-        for minute in range(0, MINUTES, 10):
+        for minute in range(50, -1, -5):  # Loki takes nothing that is an hour behind in its stream
             record = scope.log_records.add(
                 time_unix_nano=now - minute * MINUTE - SECOND, observed_time_unix_nano=now, severity_number=severity
             )
