@@ -132,7 +132,8 @@ def test_every_rule_finds_what_it_is_for(store: Database, rule: dict[str, Any]) 
     assert rows
     for row in rows:
         # To Grafana, text is a label and the one number is the value.
-        assert sorted(map(type, row), key=str)[:1] == [float] and [type(value) for value in row].count(float) == 1
+        assert sorted(map(type, row), key=str)[:1] == [float]
+        assert [type(value) for value in row].count(float) == 1
     (limit,) = threshold["model"]["conditions"][0]["evaluator"]["params"]
     firing = [row for row in rows if max(value for value in row if isinstance(value, float)) > limit]
     assert bool(firing) == (rule["title"] not in ("Host down", "Gateway silent")), rows
