@@ -112,19 +112,22 @@ class Places:
         if name is None:
             return None
         settings = config.exporters[name]
+        basic = _setting(settings, "basic_auth", "username"), _setting(settings, "basic_auth", "password")
         configured = {
-            "url": str(_setting(settings, "endpoint")),
-            "tenant": _setting(settings, "tenant"),
-            "token": _setting(settings, "auth", "bearer_token"),
-            "basic": _basic(settings),
+            "url": _setting(settings, "endpoint"),
+            "tenant": _setting(settings, "tenant_id"),
+            "token": _setting(settings, "bearer_token"),
+            "basic": basic if basic[0] else None,
             "headers": {key: _plain(value) for key, value in (_setting(settings, "headers") or {}).items()},
             "ca_file": _setting(settings, "tls", "ca_file"),
+            "cert_file": _setting(settings, "tls", "cert_file"),
+            "key_file": _setting(settings, "tls", "key_file"),
         }
         return configured | {key: value for key, value in given.items() if value}
 
 
 def _setting(settings: object, *path: str) -> Any:
-    """Return a setting of an exporter, or None where this kind has none."""
+    """Return a setting of an exporter, or None where it is not set."""
     for name in path:
         settings = getattr(settings, name, None)
     return _plain(settings)
@@ -132,11 +135,6 @@ def _setting(settings: object, *path: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
-def _basic(settings: object) -> tuple[str, str] | None:
-    username = _setting(settings, "auth", "basic", "username")
-    return (username, _setting(settings, "auth", "basic", "password") or "") if username else None
 
 
 def store_options(function: _F) -> _F:

@@ -32,14 +32,16 @@ _AHEAD = 3600 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class LokiAccess:
-    """Where a Loki is and how it is entered. `url` may carry a user and password."""
+    """Where a Loki is and how it is entered. `url` may carry a user and password; files are in PEM."""
 
-    url: str
+    url: str = field(repr=False)
     tenant: str | None = None
-    token: str | None = None
-    basic: tuple[str, str] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    token: str | None = field(default=None, repr=False)
+    basic: tuple[str, str] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
     @property
     def shown(self) -> str:
@@ -69,7 +71,7 @@ class LokiLogs:
                 base_url=access.url.rstrip("/"),
                 headers=headers,
                 auth=access.basic,
-                verify=ssl.create_default_context(cafile=access.ca_file) if access.ca_file else True,
+                verify=_tls(access),
                 timeout=httpx.Timeout(60, connect=5),
             )
         except (httpx.InvalidURL, OSError) as error:
@@ -136,6 +138,13 @@ class LokiLogs:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise SourceError(f"{where} does not answer as Loki does; is it one?") from error
         return sorted(found, key=lambda record: record.time_unix_nano, reverse=direction == "backward")
+
+
+def _tls(access: LokiAccess) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=access.ca_file)
+    if access.cert_file is not None:
+        context.load_cert_chain(access.cert_file, access.key_file)
+    return context
 
 
 _ADVICE = {

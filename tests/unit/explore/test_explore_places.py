@@ -1,0 +1,70 @@
+"""Where logs are read from: as the options say, or as the configuration does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+from pydantic import SecretStr
+
+from gateway.cli import exploring
+from gateway.cli.exploring import Places
+from gateway.explore.records import LogFilter
+from tests.support.loki import LokiStandIn, loki_stand_in
+
+
+@pytest.fixture
+def loki() -> Iterator[LokiStandIn]:
+    with loki_stand_in() as loki:
+        yield loki
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, loki: LokiStandIn) -> LokiStandIn:
+    """A Loki that the configuration names, with secrets."""
+    settings = SimpleNamespace(
+        endpoint=loki.url, tenant_id="home", bearer_token=SecretStr("configured-token"), basic_auth=None,
+        headers={"X-Extra": SecretStr("extra")}, tls=SimpleNamespace(ca_file=None, cert_file=None, key_file=None),
+    )  # fmt: skip
+    config = SimpleNamespace(used_exporters=["timescale", "loki/main"], exporters={"loki/main": settings})
+    monkeypatch.setattr(exploring, "load_config", lambda path: config)
+    monkeypatch.delenv("OBSHUB_LOKI_TOKEN", raising=False)
+    return loki
+
+
+def asked(places: Places, loki: LokiStandIn) -> dict[str, str]:
+    """Read from Loki, and return the headers of the request."""
+    with places.logs() as (source,):
+        source.latest(LogFilter(), 1, 2, 1)
+    return loki.headers[-1]
+
+
+def test_the_loki_of_the_configuration_is_read_with_its_secrets(configured: LokiStandIn) -> None:
+    headers = asked(Places(None, None, None, source="loki"), configured)
+    assert (headers["X-Scope-OrgID"], headers["Authorization"]) == ("home", "Bearer configured-token")
+    assert headers["X-Extra"] == "extra"
+
+
+def test_options_come_before_the_configuration(configured: LokiStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBSHUB_LOKI_TOKEN", "my-own")
+    headers = asked(Places(None, None, None, loki_tenant="work", source="loki"), configured)
+    assert (headers["X-Scope-OrgID"], headers["Authorization"]) == ("work", "Bearer my-own")
+
+
+def test_secrets_of_the_configuration_are_not_sent_to_another_loki(configured: LokiStandIn) -> None:
+    with loki_stand_in() as other:
+        headers = asked(Places(None, None, None, loki=other.url, source="loki"), other)
+    assert not {"Authorization", "X-Scope-OrgID", "X-Extra"} & set(headers)
+
+
+def test_a_store_alone_asks_no_loki(configured: LokiStandIn) -> None:
+    with Places(None, None, "host=/nowhere", source="store").logs() as sources:
+        assert [source.name for source in sources] == ["store"]
+
+
+def test_without_any_loki_it_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="give --loki URL"), Places(None, tmp_path, None, source="loki").logs():
+        pass
