@@ -59,9 +59,7 @@ def _also(where: str) -> str:
     return f"\n  AND {where}" if where else ""
 
 
-def gauge(
-    name: str | tuple[str, ...], labels: Mapping[str, str], where: str = "", value: str = "avg(value)"
-) -> str:
+def gauge(name: str | tuple[str, ...], labels: Mapping[str, str], where: str = "", value: str = "avg(value)") -> str:
     """Return the query of a gauge over time, with the labels that name its curves: SQL by name of the label."""
     positions = ", ".join(str(number + 1) for number in range(len(labels) + 1))
     return f"""
@@ -88,9 +86,7 @@ GROUP BY {positions}
 ORDER BY 1"""
 
 
-def rate(
-    name: str | tuple[str, ...], labels: Mapping[str, str], where: str = "", value: str = "sum(rate)"
-) -> str:
+def rate(name: str | tuple[str, ...], labels: Mapping[str, str], where: str = "", value: str = "sum(rate)") -> str:
     """Return the query of a counter's growth a second. A counter that fell was reset, and began anew from zero."""
     positions = ", ".join(str(number + 1) for number in range(len(labels) + 1))
     columns = "".join(f", {label}" for label in labels)

@@ -26,7 +26,7 @@ TELEMETRY = {"telemetry": {"metrics": {"enabled": True, "interval": "1s"}, "trac
 
 
 @pytest.fixture(scope="module")
-def store(module_database: Database) -> Iterator[Database]:
+def store(module_database: Database) -> Database:
     """A store with the telemetry of a lab, that of a hub and of the machine it runs on; all came in through the hub."""
     configuration = config_text(
         grpc=free_port(),  # known before it starts, because its host metrics are sent there
@@ -47,7 +47,7 @@ def store(module_database: Database) -> Iterator[Database]:
         assert hub.stop() == 0
     if module_database.native:
         maintain(module_database)
-    yield module_database
+    return module_database
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,9 @@ def filled(url: str) -> Loki:
             urllib.request.urlopen(request, timeout=30).close()
             return Loki(url)
         except urllib.error.HTTPError as error:
-            assert error.code in (500, 503), error.read()  # it is starting
-            assert time.monotonic() < deadline, error.read()
+            if error.code not in (500, 503) or time.monotonic() > deadline:  # those while it is starting
+                pytest.fail(f"Loki refuses the journal: {error.read().decode(errors='replace')}")
         except urllib.error.URLError:
-            assert time.monotonic() < deadline, f"nobody answers at {url}"
+            if time.monotonic() > deadline:
+                pytest.fail(f"no Loki answers at {url}")
         time.sleep(0.5)

@@ -187,7 +187,12 @@ def _journal() -> Iterator[tuple[str, int, str, dict[str, Any]]]:
     yield "sshd", 13, "maximum authentication attempts exceeded", {"systemd.unit": "ssh.service", **own}
     yield "backup", 17, "cannot reach the repository", {"systemd.unit": "backup.service", "process.pid": 4711}
     yield "systemd", 13, "backup.service: Failed with result 'exit-code'.", {"systemd.unit": "init.scope"}
-    yield "systemd", 9, "backup.service: Scheduled restart job, restart counter is at 1.", {"systemd.unit": "init.scope"}
+    yield (
+        "systemd",
+        9,
+        "backup.service: Scheduled restart job, restart counter is at 1.",
+        {"systemd.unit": "init.scope"},
+    )
 
 
 def journal() -> bytes:

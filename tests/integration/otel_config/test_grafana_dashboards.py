@@ -91,7 +91,9 @@ def test_links_lead_to_dashboards_and_variables_that_are_there(path: Path) -> No
 class Reader:
     """Runs queries of a dashboard as Grafana would, as the role that may only read."""
 
-    def __init__(self, connection: psycopg.Connection[Any], dashboard: grafana.Json, chosen: TimeRange, own: bool) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], dashboard: grafana.Json, chosen: TimeRange, own: bool
+    ) -> None:
         self._connection = connection
         self._chosen = chosen
         self._timescaledb = own
@@ -156,14 +158,16 @@ def assert_is_a_time_series(query: Query, columns: list[str], rows: list[tuple[A
     kinds = {type(value) for row in rows for number, value in enumerate(row) if number != at and value is not None}
     assert kinds <= {str, int, float, Decimal}, f"{query.where}: {kinds}"
     assert kinds & {int, float, Decimal}, f"{query.where}: no numbers"
-    keys = [tuple(value for value in row if isinstance(value, str)) + (row[at],) for row in rows]
+    keys = [(row[at], *(value for value in row if isinstance(value, str))) for row in rows]
     assert len(keys) == len(set(keys)), f"{query.where}: several rows for one label and time"
 
 
 def named_fields(panel: grafana.Json) -> set[str]:
     """Return the labels and columns that a panel's names, links and overrides refer to."""
     text = json.dumps(panel["fieldConfig"])
-    named = set(re.findall(r"\$\{__field\.labels\.(\w+)\}", text)) | set(re.findall(r"\$\{__data\.fields\.(\w+)\}", text))
+    named = set(re.findall(r"\$\{__field\.labels\.(\w+)\}", text)) | set(
+        re.findall(r"\$\{__data\.fields\.(\w+)\}", text)
+    )
     if panel["type"] in ("table", "logs"):
         overrides = panel["fieldConfig"]["overrides"]
         named |= {each["matcher"]["options"] for each in overrides if each["matcher"]["id"] == "byName"}
@@ -178,7 +182,11 @@ def test_metrics_of_the_hub_and_its_host_have_the_names_that_are_documented() ->
         for file in (ROOT / path).rglob("*.py")
         for name in re.findall(r'"(obs_hub\.[a-z_.]+)"', file.read_text("utf-8"))
     }
-    known |= set(re.findall(r"^\| `((?:system|hw)\.[a-z_0-9.]+)`", (ROOT / "docs/host-metrics.md").read_text("utf-8"), re.M))
+    known |= set(
+        re.findall(
+            r"^\| `((?:system|hw)\.[a-z_0-9.]+)`", (ROOT / "docs/host-metrics.md").read_text("utf-8"), re.MULTILINE
+        )
+    )
     for dashboard in map(grafana.load, DASHBOARDS):
         for query in grafana.queries(dashboard, "rawSql"):
             named = set(re.findall(r"'((?:obs_hub|system|hw)\.[a-z_0-9.]+)'", query.text)) - ATTRIBUTES
@@ -213,7 +221,7 @@ def test_every_logql_query_finds_something(store: Database, loki: Loki, path: Pa
             "query": text,
             "start": chosen.start.timestamp(),
             "end": chosen.end.timestamp(),
-            "step": "60s",
+            "step": f"{chosen.interval.total_seconds():g}s",
             "limit": "100",
         }
         url = f"{loki.url}/loki/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
