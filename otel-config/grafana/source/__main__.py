@@ -1,4 +1,4 @@
-"""Write the dashboards: ``python otel-config/grafana/source``. With ``--check``, only say whether they are up to date."""
+"""Write the dashboards: ``python otel-config/grafana/source``. With ``--check``, only say which are not up to date."""
 
 from __future__ import annotations
 

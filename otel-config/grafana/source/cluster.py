@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from model import (
-    GREEN,
-    ORANGE,
-    RED,
-    YELLOW,
-    Dashboard,
-    Row,
-    from_sql,
-    heatmap,
-    override,
-    override_matching,
-    sql,
-    stat,
-    steps,
-    table,
-    timeseries,
-)
+from gateway_row import BAD_ABOVE_ZERO, GATEWAY
+from model import Dashboard, Row, from_sql, sql
+from panels import GREEN, RED, YELLOW, override, override_matching, stat, steps, table, timeseries
 from queries import VARIABLES, attribute, gauge, increase, now, rate, resource, summed_gauge
 
 CLUSTERS = from_sql(
@@ -31,7 +17,6 @@ WHERE attributes ? 'k8s.namespace.name' ORDER BY 1""",
 )
 NODE, POD, NAMESPACE = resource("k8s.node.name"), resource("k8s.pod.name"), resource("k8s.namespace.name")
 OF_NAMESPACE = f"{NAMESPACE} IN ($namespace)"
-EXPORTER, SIGNAL = attribute("exporter"), attribute("signal")
 
 # The names of the semantic conventions, and those that the Collector's receivers have had for longer.
 RESTARTS = ("k8s.container.restart.count", "k8s.container.restarts")
@@ -44,38 +29,47 @@ PHASE = f"""CASE name WHEN 'k8s.pod.status.phase' THEN {attribute("k8s.pod.statu
 READY = f"""(name = 'k8s.node.condition_ready' OR {attribute("k8s.node.condition.type")} = 'Ready'
     AND lower({attribute("k8s.node.condition.status")}) = 'true')"""
 
-BAD_ABOVE_ZERO = steps((None, GREEN), (1, RED))
-
-
-def _latest_sum(names: str | tuple[str, ...], as_name: str, columns: str = "attributes", where: str = "") -> dict:
-    return sql(now(names, columns, where) + f"SELECT coalesce(sum(value), 0) AS {as_name} FROM latest", "table")
-
 
 KUBERNETES = Row(
     "Kubernetes",
     (
         stat(
             "Nodes not ready",
-            sql(now(("k8s.node.condition.status", "k8s.node.condition_ready"), "attributes, resource", READY) + "SELECT count(*) FILTER (WHERE value <> 1) AS nodes FROM latest", "table"),
-            description="Nodes whose condition Ready is not true.", thresholds=BAD_ABOVE_ZERO,
+            sql(
+                now(("k8s.node.condition.status", "k8s.node.condition_ready"), "attributes, resource", READY)
+                + "SELECT count(*) FILTER (WHERE value <> 1) AS nodes FROM latest",
+                "table",
+            ),
+            description="Nodes whose condition Ready is not true.",
+            thresholds=BAD_ABOVE_ZERO,
         ),
         stat(
             "Pods by phase",
-            sql(now(("k8s.pod.status.phase", "k8s.pod.phase"), "attributes, resource", OF_NAMESPACE) + f"SELECT {PHASE} AS phase, count(*) AS pods FROM latest WHERE value > 0 GROUP BY 1 ORDER BY 1", "table"),
+            sql(
+                now(("k8s.pod.status.phase", "k8s.pod.phase"), "attributes, resource", OF_NAMESPACE)
+                + f"SELECT {PHASE} AS phase, count(*) AS pods FROM latest WHERE value > 0 GROUP BY 1 ORDER BY 1",
+                "table",
+            ),
             description="Pods of the namespaces chosen. Pending ones wait for a node, an image or a volume.",
             width=8,
         ),
         stat(
             "Restarts",
             sql(increase(RESTARTS, {}, OF_NAMESPACE), "table"),
-            description="How often containers were started again in the time range.", thresholds=steps((None, GREEN), (1, YELLOW), (10, RED)),
+            description="How often containers were started again in the time range.",
+            thresholds=steps((None, GREEN), (1, YELLOW), (10, RED)),
         ),
         table(
             "Deployments",
             sql(
-                now((*DESIRED, *AVAILABLE), f"{NAMESPACE} AS namespace, {resource('k8s.deployment.name')} AS deployment", OF_NAMESPACE)
+                now(
+                    (*DESIRED, *AVAILABLE),
+                    f"{NAMESPACE} AS namespace, {resource('k8s.deployment.name')} AS deployment",
+                    OF_NAMESPACE,
+                )
                 + """
-SELECT namespace AS "Namespace", deployment AS "Deployment", max(value) FILTER (WHERE name LIKE '%desired') AS "Desired",
+SELECT namespace AS "Namespace", deployment AS "Deployment",
+  max(value) FILTER (WHERE name LIKE '%desired') AS "Desired",
   max(value) FILTER (WHERE name LIKE '%available') AS "Available",
   max(value) FILTER (WHERE name LIKE '%desired') - max(value) FILTER (WHERE name LIKE '%available') AS "Missing"
 FROM latest GROUP BY 1, 2 ORDER BY 5 DESC NULLS LAST, 1, 2""",
@@ -83,155 +77,47 @@ FROM latest GROUP BY 1, 2 ORDER BY 5 DESC NULLS LAST, 1, 2""",
             ),
             description="Deployments and how many of their pods are available, those with missing pods first.",
             overrides=(override("Missing", thresholds=BAD_ABOVE_ZERO, custom_cellOptions={"type": "color-text"}),),
-            width=8, height=6,
+            width=8,
+            height=6,
         ),
         timeseries(
             "Node CPU",
             sql(rate("k8s.node.cpu.time", {"node": NODE})),
-            description="Processors in use on each node.", unit="short", name="${__field.labels.node}", width=8,
+            description="Processors in use on each node.",
+            unit="short",
+            name="${__field.labels.node}",
+            width=8,
         ),
         timeseries(
             "Node memory",
             sql(gauge("k8s.node.memory.working_set", {"node": NODE})),
-            description="Memory in use on each node that cannot be given up.", unit="bytes", name="${__field.labels.node}", width=8,
+            description="Memory in use on each node that cannot be given up.",
+            unit="bytes",
+            name="${__field.labels.node}",
+            width=8,
         ),
         timeseries(
             "Restarts by pod",
             sql(rate(RESTARTS, {"pod": POD}, OF_NAMESPACE, "3600 * sum(rate)")),
             description="Restarts an hour. A pod that restarts at regular intervals is in a crash loop.",
-            name="${__field.labels.pod}", width=8,
+            name="${__field.labels.pod}",
+            width=8,
         ),
         timeseries(
             "Pod CPU",
             sql(rate("k8s.pod.cpu.time", {"namespace": NAMESPACE, "pod": POD}, OF_NAMESPACE)),
-            description="Processors in use by each pod.", name="${__field.labels.namespace}/${__field.labels.pod}",
+            description="Processors in use by each pod.",
+            name="${__field.labels.namespace}/${__field.labels.pod}",
         ),
         timeseries(
             "Pod memory",
             sql(gauge("k8s.pod.memory.working_set", {"namespace": NAMESPACE, "pod": POD}, OF_NAMESPACE)),
-            description="Memory in use by each pod; at its limit the pod is killed.", unit="bytes",
+            description="Memory in use by each pod; at its limit the pod is killed.",
+            unit="bytes",
             name="${__field.labels.namespace}/${__field.labels.pod}",
         ),
     ),
-)  # fmt: skip
-
-# -- The gateway -------------------------------------------------------------------------------------------------------
-
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-"""Of the gateway's histogram of commits (see gateway/pipeline/instruments.py), in seconds."""
-
-COMMIT_POINTS = """
-WITH points AS (
-  SELECT time, explicit_bounds, bucket_counts,
-    CASE WHEN count >= lag(count) OVER earlier THEN lag(bucket_counts) OVER earlier END AS before,
-    row_number() OVER earlier AS number
-  FROM histograms
-  WHERE name = 'obs_hub.commit.duration' AND $__timeFilter(time)
-  WINDOW earlier AS (PARTITION BY series_id ORDER BY time)
-), buckets AS (
-  SELECT $__timeGroup(time, $__interval) AS time, coalesce(bound, 'Infinity') AS bound,
-    sum(n - coalesce(n_before, 0)) AS commits
-  FROM points, unnest(bucket_counts, before, explicit_bounds) AS bucket (n, n_before, bound)
-  WHERE number > 1
-  GROUP BY 1, 2
 )
-"""
-HEATMAP_COLUMNS = ",\n  ".join(
-    f'coalesce(sum(commits) FILTER (WHERE bound = {bound}), 0) AS "{bound:g}"' for bound in BOUNDS
-)
-PERCENTILES = """, cumulated AS (
-  SELECT time, bound, sum(commits) OVER (PARTITION BY time ORDER BY bound) AS until, sum(commits) OVER (PARTITION BY time) AS total
-  FROM buckets
-)
-SELECT time, min(bound) FILTER (WHERE until >= 0.5 * total) AS "half of them",
-  min(bound) FILTER (WHERE until >= 0.95 * total AND bound < 'Infinity') AS "95 % of them"
-FROM cumulated WHERE total > 0
-GROUP BY time ORDER BY time"""
-
-GATEWAY = Row(
-    "Gateway",
-    (
-        stat(
-            "Refused",
-            sql(increase("obs_hub.records.refused", {}), "table"),
-            description="Records refused in the time range. Their senders keep them and try again, unless they were malformed.",
-            thresholds=BAD_ABOVE_ZERO, decimals=0, width=3,
-        ),
-        stat(
-            "Dead letters",
-            sql(increase("obs_hub.records.dead_lettered", {}), "table"),
-            description="Records that a destination refused for good, in the time range: see `obs-hub dead-letter list`.",
-            thresholds=BAD_ABOVE_ZERO, decimals=0, width=3,
-        ),
-        stat(
-            "In the spool",
-            _latest_sum("obs_hub.spool.size", "size"),
-            description="What waits on disk for a destination that is down or slow.",
-            unit="bytes", thresholds=steps((None, GREEN), (1, YELLOW), (1 << 30, RED)), width=3,
-        ),
-        stat(
-            "Open circuits",
-            _latest_sum("obs_hub.circuit.open", "circuits"),
-            description="Destinations that are left alone for a while, because they failed.", thresholds=BAD_ABOVE_ZERO, width=3,
-        ),
-        stat(
-            "Damage in the spool",
-            _latest_sum("obs_hub.spool.damaged", "places"),
-            description="Places in the spool that could not be read. The records there are lost; look at the disk.",
-            thresholds=BAD_ABOVE_ZERO, width=3,
-        ),
-        stat(
-            "Series",
-            sql(now("obs_hub.series.count", "attributes") + "SELECT coalesce(max(value), 0) AS series FROM latest", "table"),
-            description="Time series in the store, as the gateway counts them.", width=3,
-        ),
-        stat(
-            "Series turned away",
-            _latest_sum("obs_hub.series.turned_away", "points"),
-            description="Data points of series beyond `series_limit`, kept in one series of their metric. The gateway's log names the metrics.",
-            thresholds=steps((None, GREEN), (1, ORANGE)), width=3,
-        ),
-        stat(
-            "In flight",
-            _latest_sum("obs_hub.in_flight.size", "size"),
-            description="Payload admitted and not yet answered for.", unit="bytes", width=3,
-        ),
-        timeseries(
-            "Accepted",
-            sql(rate("obs_hub.records.accepted", {"signal": SIGNAL})),
-            description="Records acknowledged a second: stored, or safe in a spool.", unit="cps", name="${__field.labels.signal}", width=8,
-        ),
-        timeseries(
-            "Stored and duplicate",
-            sql(rate(("obs_hub.records.stored", "obs_hub.records.duplicate", "obs_hub.records.spooled"), {"exporter": EXPORTER, "what": "replace(name, 'obs_hub.records.', '')"})),
-            description="Records that each destination newly has, those it had already because a sender repeated them, and those that went to the spool.",
-            unit="cps", name="${__field.labels.exporter} ${__field.labels.what}", width=8,
-        ),
-        timeseries(
-            "Refused by reason",
-            sql(rate("obs_hub.requests.refused", {"signal": SIGNAL, "reason": attribute("reason")})),
-            description="Requests refused as a whole, a second.", unit="reqps", name="${__field.labels.signal}: ${__field.labels.reason}", width=8,
-        ),
-        heatmap(
-            "Commits by duration",
-            sql(COMMIT_POINTS + f"SELECT time,\n  {HEATMAP_COLUMNS},\n  coalesce(sum(commits) FILTER (WHERE bound > {BOUNDS[-1]}), 0) AS \"Inf\"\nFROM buckets GROUP BY time ORDER BY time"),
-            description="How many commits took how long. A client waits for one commit, or for two when one is under way.", unit="s", width=8,
-        ),
-        timeseries(
-            "Commits took at most",
-            sql(COMMIT_POINTS.rstrip() + PERCENTILES),
-            description="The upper bound of the bucket that half, and 95 %, of the commits fall into.", unit="s", width=8,
-        ),
-        timeseries(
-            "Spool",
-            sql(summed_gauge("obs_hub.spool.size", {"exporter": EXPORTER})),
-            description="What waits on disk for each destination. It grows while one is down, and shrinks when it is back.",
-            unit="bytes", name="${__field.labels.exporter}", width=8,
-        ),
-    ),
-)  # fmt: skip
-
-# -- PostgreSQL, Loki, Alloy -------------------------------------------------------------------------------------------
 
 DATABASE = f"coalesce({resource('postgresql.database.name')}, {attribute('datname')}, 'all')"
 
@@ -241,42 +127,79 @@ POSTGRESQL = Row(
         stat(
             "Size of the store",
             sql("SELECT pg_database_size(current_database()) AS size", "table"),
-            description="The database of the store, on disk, now.", unit="bytes", width=6,
+            description="The database of the store, on disk, now.",
+            unit="bytes",
+            width=6,
         ),
         stat(
             "Connections",
-            sql("SELECT sum(numbackends) AS used, current_setting('max_connections')::integer AS allowed FROM pg_stat_database", "table"),
-            description="Connections in use and allowed, of the server that the store is on, now.", width=6,
+            sql(
+                "SELECT sum(numbackends) AS used, current_setting('max_connections')::integer AS allowed FROM "
+                "pg_stat_database",
+                "table",
+            ),
+            description="Connections in use and allowed, of the server that the store is on, now.",
+            width=6,
         ),
         stat(
             "Read from memory",
-            sql("SELECT blks_hit::float8 / nullif(blks_hit + blks_read, 0) AS ratio FROM pg_stat_database WHERE datname = current_database()", "table"),
-            description="Share of the store's pages that were found in PostgreSQL's memory, since its statistics began.",
-            unit="percentunit", thresholds=steps((None, RED), (0.8, YELLOW), (0.95, GREEN)), width=6,
+            sql(
+                "SELECT blks_hit::float8 / nullif(blks_hit + blks_read, 0) AS ratio FROM pg_stat_database WHERE "
+                "datname = current_database()",
+                "table",
+            ),
+            description="Share of the store's pages that were found in PostgreSQL's memory, since its "
+            "statistics began.",
+            unit="percentunit",
+            thresholds=steps((None, RED), (0.8, YELLOW), (0.95, GREEN)),
+            width=6,
         ),
         stat(
             "Deadlocks",
             sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()", "table"),
-            description="Deadlocks in the store since its statistics began. The gateway makes none.", thresholds=BAD_ABOVE_ZERO, width=6,
+            description="Deadlocks in the store since its statistics began. The gateway makes none.",
+            thresholds=BAD_ABOVE_ZERO,
+            width=6,
         ),
         timeseries(
             "Transactions",
-            sql(rate(("postgresql.commits", "postgresql.rollbacks", "pg_stat_database_xact_commit", "pg_stat_database_xact_rollback"), {"database": DATABASE, "what": "CASE WHEN name LIKE '%commit%' THEN 'committed' ELSE 'rolled back' END"})),
-            description="Transactions a second of each database, from the Collector's receiver `postgresql` or Alloy's `prometheus.exporter.postgres`.",
-            unit="ops", name="${__field.labels.database} ${__field.labels.what}", width=8,
+            sql(
+                rate(
+                    (
+                        "postgresql.commits",
+                        "postgresql.rollbacks",
+                        "pg_stat_database_xact_commit",
+                        "pg_stat_database_xact_rollback",
+                    ),
+                    {
+                        "database": DATABASE,
+                        "what": "CASE WHEN name LIKE '%commit%' THEN 'committed' ELSE 'rolled back' END",
+                    },
+                )
+            ),
+            description="Transactions a second of each database, from the Collector's receiver `postgresql` or Alloy's "
+            "`prometheus.exporter.postgres`.",
+            unit="ops",
+            name="${__field.labels.database} ${__field.labels.what}",
+            width=8,
         ),
         timeseries(
             "Backends",
             sql(summed_gauge(("postgresql.backends", "pg_stat_database_numbackends"), {"database": DATABASE})),
-            description="Connections to each database.", name="${__field.labels.database}", width=8,
+            description="Connections to each database.",
+            name="${__field.labels.database}",
+            width=8,
         ),
         timeseries(
             "Databases",
             sql(gauge(("postgresql.db_size", "pg_database_size_bytes"), {"database": DATABASE})),
-            description="Size of each database on disk.", unit="bytes", name="${__field.labels.database}", width=8,
+            description="Size of each database on disk.",
+            unit="bytes",
+            name="${__field.labels.database}",
+            width=8,
         ),
     ),
-)  # fmt: skip
+)
 
 LOKI_ROW = Row(
     "Loki",
@@ -284,27 +207,42 @@ LOKI_ROW = Row(
         timeseries(
             "Lines received",
             sql(rate("loki_distributor_lines_received_total", {"tenant": "coalesce(attributes ->> 'tenant', 'all')"})),
-            description="Log lines that Loki took, a second.", unit="cps", name="${__field.labels.tenant}", width=6,
+            description="Log lines that Loki took, a second.",
+            unit="cps",
+            name="${__field.labels.tenant}",
+            width=6,
         ),
         timeseries(
             "Bytes received",
             sql(rate("loki_distributor_bytes_received_total", {"tenant": "coalesce(attributes ->> 'tenant', 'all')"})),
-            description="Log lines that Loki took, in bytes a second.", unit="Bps", name="${__field.labels.tenant}", width=6,
+            description="Log lines that Loki took, in bytes a second.",
+            unit="Bps",
+            name="${__field.labels.tenant}",
+            width=6,
         ),
         timeseries(
             "Lines discarded",
             sql(rate("loki_discarded_samples_total", {"reason": attribute("reason")})),
-            description="Lines that Loki refused, a second, by reason. They are in the gateway's dead letters.", unit="cps",
-            name="${__field.labels.reason}", width=6,
+            description="Lines that Loki refused, a second, by reason. They are in the gateway's dead letters.",
+            unit="cps",
+            name="${__field.labels.reason}",
+            width=6,
         ),
         timeseries(
             "Streams in memory",
-            sql(summed_gauge("loki_ingester_memory_streams", {"instance": "coalesce(resource ->> 'service.instance.id', 'loki')"})),
-            description="Sets of labels with recent lines. Thousands on a small installation mean a label with too many values.",
-            name="${__field.labels.instance}", width=6,
+            sql(
+                summed_gauge(
+                    "loki_ingester_memory_streams", {"instance": "coalesce(resource ->> 'service.instance.id', 'loki')"}
+                )
+            ),
+            description="Sets of labels with recent lines. Thousands on a small installation mean a label "
+            "with too many "
+            "values.",
+            name="${__field.labels.instance}",
+            width=6,
         ),
     ),
-)  # fmt: skip
+)
 
 WHERE_ALLOY_RUNS = "coalesce(host_name, resource ->> 'service.instance.id', 'alloy')"
 SENT = "'^otelcol_exporter_(sent|send_failed)_(metric_points|log_records|spans)(_total)?$'"
@@ -314,27 +252,72 @@ ALLOY = Row(
     (
         stat(
             "Components not healthy",
-            sql(now("alloy_component_controller_running_components", "attributes", f"{attribute('health_type')} <> 'healthy'") + "SELECT coalesce(sum(value), 0) AS components FROM latest", "table"),
-            description="Components of Alloy that are not healthy: see its page on port 12345.", thresholds=BAD_ABOVE_ZERO, height=8,
+            sql(
+                now(
+                    "alloy_component_controller_running_components",
+                    "attributes",
+                    f"{attribute('health_type')} <> 'healthy'",
+                )
+                + "SELECT coalesce(sum(value), 0) AS components FROM latest",
+                "table",
+            ),
+            description="Components of Alloy that are not healthy: see its page on port 12345.",
+            thresholds=BAD_ABOVE_ZERO,
+            height=8,
         ),
         timeseries(
             "Sent and failed",
-            sql(rate(tuple(f"otelcol_exporter_{what}_{items}{total}" for what in ("sent", "send_failed") for items in ("metric_points", "log_records", "spans") for total in ("", "_total")), {"host": WHERE_ALLOY_RUNS, "what": f"regexp_replace(name, {SENT}, '\\2 \\1')"})),
-            description="Records that were sent to the gateway or elsewhere, and that could not be sent, a second.", unit="cps",
-            name="${__field.labels.host} ${__field.labels.what}", overrides=(override_matching("failed", color={"mode": "fixed", "fixedColor": RED}),), width=8,
+            sql(
+                rate(
+                    tuple(
+                        f"otelcol_exporter_{what}_{items}{total}"
+                        for what in ("sent", "send_failed")
+                        for items in ("metric_points", "log_records", "spans")
+                        for total in ("", "_total")
+                    ),
+                    {"host": WHERE_ALLOY_RUNS, "what": f"regexp_replace(name, {SENT}, '\\2 \\1')"},
+                )
+            ),
+            description="Records that were sent to the gateway or elsewhere, and that could not be sent, a second.",
+            unit="cps",
+            name="${__field.labels.host} ${__field.labels.what}",
+            overrides=(override_matching("failed", color={"mode": "fixed", "fixedColor": RED}),),
+            width=8,
         ),
         timeseries(
             "Queues",
-            sql(summed_gauge("otelcol_exporter_queue_size", {"host": WHERE_ALLOY_RUNS, "exporter": "coalesce(attributes ->> 'exporter', attributes ->> 'component_id', 'queue')"})),
-            description="Requests that wait to be sent. A queue that is full makes senders wait.", name="${__field.labels.host} ${__field.labels.exporter}", width=6,
+            sql(
+                summed_gauge(
+                    "otelcol_exporter_queue_size",
+                    {
+                        "host": WHERE_ALLOY_RUNS,
+                        "exporter": "coalesce(attributes ->> 'exporter', attributes ->> 'component_id', 'queue')",
+                    },
+                )
+            ),
+            description="Requests that wait to be sent. A queue that is full makes senders wait.",
+            name="${__field.labels.host} ${__field.labels.exporter}",
+            width=6,
         ),
         timeseries(
             "Memory",
-            sql(gauge(("alloy_resources_process_resident_memory_bytes", "otelcol_process_memory_rss", "otelcol_process_memory_rss_bytes"), {"host": WHERE_ALLOY_RUNS, "service": "coalesce(service_name, 'alloy')"})),
-            description="Memory that Alloy or the Collector has.", unit="bytes", name="${__field.labels.host} ${__field.labels.service}", width=6,
+            sql(
+                gauge(
+                    (
+                        "alloy_resources_process_resident_memory_bytes",
+                        "otelcol_process_memory_rss",
+                        "otelcol_process_memory_rss_bytes",
+                    ),
+                    {"host": WHERE_ALLOY_RUNS, "service": "coalesce(service_name, 'alloy')"},
+                )
+            ),
+            description="Memory that Alloy or the Collector has.",
+            unit="bytes",
+            name="${__field.labels.host} ${__field.labels.service}",
+            width=6,
         ),
     ),
-)  # fmt: skip
+)
 
 DASHBOARD = Dashboard(
     uid="obs-hub-cluster",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from model import (
+from model import Dashboard, Row, from_sql, sql
+from panels import (
     BLUE,
     GREEN,
     HOST_LOGS,
     ORANGE,
     RED,
     YELLOW,
-    Dashboard,
-    Row,
     bargauge,
-    from_sql,
     link,
     override,
     override_matching,
-    sql,
     stat,
     steps,
     table,
@@ -129,7 +126,11 @@ DASHBOARD = Dashboard(
                         override(
                             "Host",
                             links=[
-                                link("Logs of ${__value.text}", "/d/obs-hub-systemd/systemd-monitoring?var-host=${__value.text}&${__url_time_range}")
+                                link(
+                                    "Logs of ${__value.text}",
+                                    ""
+                                    "/d/obs-hub-systemd/systemd-monitoring?var-host=${__value.text}&${__url_time_range}",
+                                )
                             ],
                         ),
                         override("CPU", **_gauge_column()),
@@ -148,34 +149,83 @@ DASHBOARD = Dashboard(
             (
                 timeseries(
                     "CPU used",
-                    sql(gauge("system.cpu.utilization", {"host": HOST}, f"{OF_HOSTS} AND {attribute('cpu.mode')} = 'idle'", "1 - avg(value)")),
+                    sql(
+                        gauge(
+                            "system.cpu.utilization",
+                            {"host": HOST},
+                            f"{OF_HOSTS} AND {attribute('cpu.mode')} = 'idle'",
+                            "1 - avg(value)",
+                        )
+                    ),
                     description="Time in which the processors had something to do, as a share of all processors.",
-                    unit="percentunit", name=OF_HOST, high=1, links=(HOST_LOGS,),
+                    unit="percentunit",
+                    name=OF_HOST,
+                    high=1,
+                    links=(HOST_LOGS,),
                 ),
                 timeseries(
                     "CPU by mode",
-                    sql(gauge("system.cpu.utilization", {"mode": attribute("cpu.mode")}, f"{OF_HOSTS} AND {attribute('cpu.mode')} <> 'idle'")),
-                    description="What the processors were busy with, on average over all processors of the hosts chosen. "
-                    "iowait is time in which nothing could run because of a disk; steal went to other virtual machines.",
-                    unit="percentunit", name="${__field.labels.mode}", stack=True,
+                    sql(
+                        gauge(
+                            "system.cpu.utilization",
+                            {"mode": attribute("cpu.mode")},
+                            f"{OF_HOSTS} AND {attribute('cpu.mode')} <> 'idle'",
+                        )
+                    ),
+                    description="What the processors were busy with, on average over all processors of the "
+                    "hosts chosen. "
+                    "iowait is time in which nothing could run because of a disk; steal went to other virtual "
+                    "machines.",
+                    unit="percentunit",
+                    name="${__field.labels.mode}",
+                    stack=True,
                 ),
                 timeseries(
                     "Load",
-                    sql(gauge(("system.cpu.load_average.1m", "system.cpu.load_average.15m"), {"host": HOST, "over": "replace(name, 'system.cpu.load_average.', '')"}, OF_HOSTS)),
-                    description="Threads that run, wait for a processor or for a disk, averaged over a minute and over 15.",
-                    name=OF_HOST_AND + "over}", links=(HOST_LOGS,), width=8,
+                    sql(
+                        gauge(
+                            ("system.cpu.load_average.1m", "system.cpu.load_average.15m"),
+                            {"host": HOST, "over": "replace(name, 'system.cpu.load_average.', '')"},
+                            OF_HOSTS,
+                        )
+                    ),
+                    description="Threads that run, wait for a processor or for a disk, averaged over a "
+                    "minute and over 15.",
+                    name=OF_HOST_AND + "over}",
+                    links=(HOST_LOGS,),
+                    width=8,
                 ),
                 timeseries(
                     "Memory used",
-                    sql(gauge("system.memory.utilization", {"host": HOST}, f"{OF_HOSTS} AND {attribute('system.memory.state')} = 'used'")),
+                    sql(
+                        gauge(
+                            "system.memory.utilization",
+                            {"host": HOST},
+                            f"{OF_HOSTS} AND {attribute('system.memory.state')} = 'used'",
+                        )
+                    ),
                     description="Memory that is not available to new processes. Caches count as available.",
-                    unit="percentunit", name=OF_HOST, high=1, thresholds=FULL, links=(HOST_LOGS,), width=8,
+                    unit="percentunit",
+                    name=OF_HOST,
+                    high=1,
+                    thresholds=FULL,
+                    links=(HOST_LOGS,),
+                    width=8,
                 ),
                 timeseries(
                     "Swap used",
-                    sql(gauge("system.paging.usage", {"host": HOST}, f"{OF_HOSTS} AND {attribute('system.paging.state')} = 'used'")),
+                    sql(
+                        gauge(
+                            "system.paging.usage",
+                            {"host": HOST},
+                            f"{OF_HOSTS} AND {attribute('system.paging.state')} = 'used'",
+                        )
+                    ),
                     description="Swap space in use. It matters when it grows together with the memory used.",
-                    unit="bytes", name=OF_HOST, links=(HOST_LOGS,), width=8,
+                    unit="bytes",
+                    name=OF_HOST,
+                    links=(HOST_LOGS,),
+                    width=8,
                 ),
             ),
         ),
@@ -186,23 +236,28 @@ DASHBOARD = Dashboard(
                     "Filesystems",
                     sql(
                         now("system.filesystem.utilization", f"host_name, {MOUNT_POINT} AS mount_point", OF_HOSTS)
-                        + "SELECT concat_ws(' ', host_name, mount_point) AS filesystem, max(value) AS used FROM latest GROUP BY 1 ORDER BY 2 DESC",
+                        + "SELECT concat_ws(' ', host_name, mount_point) AS filesystem, max(value) AS used\n"
+                        "FROM latest GROUP BY 1 ORDER BY 2 DESC",
                         "table",
                     ),
                     description="How full each filesystem is now, as df has it.",
-                    unit="percentunit", thresholds=FULL,
+                    unit="percentunit",
+                    thresholds=FULL,
                 ),
                 table(
                     "Full when",
                     UNTIL_FULL,
-                    description="When each filesystem is full if it goes on growing as it did in the time range. Choose a "
+                    description="When each filesystem is full if it goes on growing as it did in the time "
+                    "range. Choose a "
                     "week or more for a forecast worth the name. Less than a MiB a day is not growth.",
                     overrides=(
                         override("Used", unit="bytes"),
                         override("Free", unit="bytes"),
                         override("Growth a day", unit="bytes"),
                         override(
-                            "Full in", unit="dtdurations", decimals=0,
+                            "Full in",
+                            unit="dtdurations",
+                            decimals=0,
                             thresholds=steps((None, RED), (7 * 86_400, YELLOW), (30 * 86_400, GREEN)),
                             custom_cellOptions={"type": "color-text"},
                         ),
@@ -211,16 +266,30 @@ DASHBOARD = Dashboard(
                 ),
                 timeseries(
                     "Disk throughput",
-                    sql(rate("system.disk.io", {"host": HOST, "device": DEVICE, "direction": attribute("disk.io.direction")}, OF_HOSTS)),
-                    description="Bytes read and written a second. Devices made of others, such as dm-0, count them once more.",
-                    unit="Bps", name=OF_HOST_AND + "device} ${__field.labels.direction}", low=None, links=(HOST_LOGS,),
+                    sql(
+                        rate(
+                            "system.disk.io",
+                            {"host": HOST, "device": DEVICE, "direction": attribute("disk.io.direction")},
+                            OF_HOSTS,
+                        )
+                    ),
+                    description="Bytes read and written a second. Devices made of others, such as dm-0, "
+                    "count them once more.",
+                    unit="Bps",
+                    name=OF_HOST_AND + "device} ${__field.labels.direction}",
+                    low=None,
+                    links=(HOST_LOGS,),
                     overrides=(override_matching(" read$", custom_transform="negative-Y"),),
                 ),
                 timeseries(
                     "Disk busy",
                     sql(rate("system.disk.io_time", {"host": HOST, "device": DEVICE}, OF_HOSTS)),
-                    description="Share of the time in which a disk had requests. A disk that is always busy is what the rest waits for.",
-                    unit="percentunit", name=OF_HOST_AND + "device}", links=(HOST_LOGS,),
+                    description="Share of the time in which a disk had requests. A disk that is always busy "
+                    "is what the rest "
+                    "waits for.",
+                    unit="percentunit",
+                    name=OF_HOST_AND + "device}",
+                    links=(HOST_LOGS,),
                 ),
             ),
         ),
@@ -229,22 +298,52 @@ DASHBOARD = Dashboard(
             (
                 timeseries(
                     "Network throughput",
-                    sql(rate("system.network.io", {"host": HOST, "interface": INTERFACE, "direction": attribute("network.io.direction")}, f"{OF_HOSTS} AND {INTERFACE} <> 'lo'")),
+                    sql(
+                        rate(
+                            "system.network.io",
+                            {"host": HOST, "interface": INTERFACE, "direction": attribute("network.io.direction")},
+                            f"{OF_HOSTS} AND {INTERFACE} <> 'lo'",
+                        )
+                    ),
                     description="Bytes a second through each interface but loopback; what is received points down.",
-                    unit="Bps", name=OF_HOST_AND + "interface} ${__field.labels.direction}", low=None, links=(HOST_LOGS,),
+                    unit="Bps",
+                    name=OF_HOST_AND + "interface} ${__field.labels.direction}",
+                    low=None,
+                    links=(HOST_LOGS,),
                     overrides=(override_matching(" receive$", custom_transform="negative-Y"),),
                 ),
                 timeseries(
                     "Packets lost",
-                    sql(rate(("system.network.errors", "system.network.packet.dropped"), {"host": HOST, "interface": INTERFACE, "what": "CASE name WHEN 'system.network.errors' THEN 'errors' ELSE 'dropped' END"}, OF_HOSTS)),
+                    sql(
+                        rate(
+                            ("system.network.errors", "system.network.packet.dropped"),
+                            {
+                                "host": HOST,
+                                "interface": INTERFACE,
+                                "what": "CASE name WHEN 'system.network.errors' THEN 'errors' ELSE 'dropped' END",
+                            },
+                            OF_HOSTS,
+                        )
+                    ),
                     description="Packets with errors, and packets dropped, a second. Normal is 0, or close to it.",
-                    unit="pps", name=OF_HOST_AND + "interface} ${__field.labels.what}", links=(HOST_LOGS,), width=6,
+                    unit="pps",
+                    name=OF_HOST_AND + "interface} ${__field.labels.what}",
+                    links=(HOST_LOGS,),
+                    width=6,
                 ),
                 timeseries(
                     "TCP connections",
-                    sql(gauge("system.network.connection.count", {"host": HOST, "state": attribute("network.connection.state")}, f"{OF_HOSTS} AND {attribute('network.connection.state')} IN ('established', 'time_wait', 'close_wait', 'listen')")),
+                    sql(
+                        gauge(
+                            "system.network.connection.count",
+                            {"host": HOST, "state": attribute("network.connection.state")},
+                            f"{OF_HOSTS} AND {attribute('network.connection.state')} IN ('established', 'time_wait', "
+                            "'close_wait', 'listen')",
+                        )
+                    ),
                     description="Connections by state. close_wait that only grows is a process that forgets to close.",
-                    name=OF_HOST_AND + "state}", width=6,
+                    name=OF_HOST_AND + "state}",
+                    width=6,
                 ),
             ),
         ),
@@ -253,29 +352,52 @@ DASHBOARD = Dashboard(
             (
                 timeseries(
                     "Temperatures",
-                    sql(gauge("hw.temperature", {"host": HOST, "sensor": SENSOR, "place": attribute("hw.sensor_location")}, OF_HOSTS)),
+                    sql(
+                        gauge(
+                            "hw.temperature",
+                            {"host": HOST, "sensor": SENSOR, "place": attribute("hw.sensor_location")},
+                            OF_HOSTS,
+                        )
+                    ),
                     description="What the kernel's sensors measure. Virtual machines have none.",
-                    unit="celsius", name=OF_HOST_AND + "sensor} ${__field.labels.place}", low=None, thresholds=HEAT, links=(HOST_LOGS,), width=8,
+                    unit="celsius",
+                    name=OF_HOST_AND + "sensor} ${__field.labels.place}",
+                    low=None,
+                    thresholds=HEAT,
+                    links=(HOST_LOGS,),
+                    width=8,
                 ),
                 timeseries(
                     "Fans",
                     sql(gauge("hw.fan.speed", {"host": HOST, "fan": SENSOR}, OF_HOSTS)),
                     description="Speed of the fans. 0 is a fan that stands still, by design or by dust.",
-                    unit="rotrpm", name=OF_HOST_AND + "fan}", links=(HOST_LOGS,), width=8,
+                    unit="rotrpm",
+                    name=OF_HOST_AND + "fan}",
+                    links=(HOST_LOGS,),
+                    width=8,
                 ),
                 timeseries(
                     "Processes",
                     sql(gauge("system.process.count", {"host": HOST, "state": attribute("process.state")}, OF_HOSTS)),
-                    description="Processes by state. blocked ones wait for a disk; defunct ones for their parent to take note of their end.",
-                    name=OF_HOST_AND + "state}", stack=True, width=6,
+                    description="Processes by state. blocked ones wait for a disk; defunct ones for their "
+                    "parent to take note of "
+                    "their end.",
+                    name=OF_HOST_AND + "state}",
+                    stack=True,
+                    width=6,
                 ),
                 stat(
                     "Hosts",
-                    sql(now("system.uptime", "host_name", OF_HOSTS) + "SELECT count(DISTINCT host_name) AS hosts FROM latest", "table"),
+                    sql(
+                        now("system.uptime", "host_name", OF_HOSTS)
+                        + "SELECT count(DISTINCT host_name) AS hosts FROM latest",
+                        "table",
+                    ),
                     description="Hosts that have sent metrics in the last ten minutes.",
-                    width=2, height=8,
+                    width=2,
+                    height=8,
                 ),
             ),
         ),
     ),
-)  # fmt: skip
+)

@@ -2,27 +2,8 @@
 
 from __future__ import annotations
 
-from model import (
-    BLUE,
-    GREEN,
-    OPEN_TRACE,
-    ORANGE,
-    RED,
-    YELLOW,
-    Dashboard,
-    Row,
-    from_sql,
-    link,
-    logql,
-    logs,
-    override,
-    sql,
-    stat,
-    steps,
-    table,
-    textbox,
-    timeseries,
-)
+from model import Dashboard, Row, from_sql, logql, sql, textbox
+from panels import BLUE, GREEN, OPEN_TRACE, ORANGE, RED, YELLOW, link, logs, override, stat, steps, table, timeseries
 
 HOSTS = from_sql(
     "host",
@@ -65,6 +46,7 @@ SEVERITY_COLORS = tuple(
 )
 # The host is no part of the selector, because it is a label only where Loki was told so (see otel-config/loki).
 LOKI_JOURNAL = '{service_name=~".+"} | host_name=~"$host" | systemd_unit=~"(?i).*$unit.*" |~ "(?i)$search"'
+LOKI_ERRORS = LOKI_JOURNAL + ' | detected_level=~"error|critical|fatal"'
 LOKI_SYSTEMD = '{service_name="systemd"} | host_name=~"$host" |~ "(?i)$unit"'
 
 
@@ -88,6 +70,11 @@ def _of_systemd(what: str, description: str, condition: str, color: str) -> obje
     )
 
 
+def _about_units(said: str) -> str:
+    """Return the LogQL of how often systemd said something of each unit."""
+    return f'sum by (unit) (count_over_time({LOKI_SYSTEMD} |= "{said}" | regexp "^(?P<unit>[^ :]+):" [$__auto]))'
+
+
 STORE_ROW = Row(
     "Journal, in the store",
     (
@@ -104,9 +91,15 @@ STORE_ROW = Row(
         ),
         timeseries(
             "Messages by severity",
-            sql(f"SELECT $__timeGroup(time, $__interval) AS time, {LEVEL} AS level, count(*) AS messages\nFROM logs WHERE {JOURNAL}\nGROUP BY 1, 2 ORDER BY 1"),
+            sql(
+                f"SELECT $__timeGroup(time, $__interval) AS time, {LEVEL} AS level, count(*) AS messages\nFROM "
+                f"logs WHERE {JOURNAL}\nGROUP BY 1, 2 ORDER BY 1"
+            ),
             description="Log records in each interval.",
-            name="${__field.labels.level}", stack=True, bars=True, overrides=SEVERITY_COLORS,
+            name="${__field.labels.level}",
+            stack=True,
+            bars=True,
+            overrides=SEVERITY_COLORS,
         ),
         timeseries(
             "Messages by unit",
@@ -118,7 +111,9 @@ SELECT $__timeGroup(time, $__interval) AS time, coalesce({UNIT}, 'no unit') AS u
 FROM logs WHERE {JOURNAL} AND coalesce({UNIT}, '') IN (SELECT coalesce(unit, '') FROM busiest)
 GROUP BY 1, 2 ORDER BY 1"""),
             description="Log records in each interval, of the ten units that log most.",
-            name="${__field.labels.unit}", stack=True, bars=True,
+            name="${__field.labels.unit}",
+            stack=True,
+            bars=True,
         ),
         timeseries(
             "Failures and restarts",
@@ -128,11 +123,14 @@ SELECT $__timeGroup(time, $__interval) AS time, coalesce({ABOUT}, 'other') AS un
 FROM logs WHERE {SYSTEMD} AND ({FAILED} OR {RESTARTED})
 GROUP BY 1, 2, 3 ORDER BY 1"""),
             description="Units that failed, and units that systemd started again by itself.",
-            name="${__field.labels.unit} ${__field.labels.what}", bars=True, stack=True,
+            name="${__field.labels.unit} ${__field.labels.what}",
+            bars=True,
+            stack=True,
         ),
         table(
             "Units",
-            sql(f"""
+            sql(
+                f"""
 WITH own AS (
   SELECT host_name, coalesce({UNIT}, 'no unit') AS unit, count(*) AS messages,
     count(*) FILTER (WHERE severity_number BETWEEN 13 AND 16) AS warnings,
@@ -147,28 +145,47 @@ SELECT host_name AS "Host", unit AS "Unit", messages AS "Messages", warnings AS 
   failures AS "Failures", restarts AS "Restarts", last_message AS "Last message"
 FROM own FULL JOIN reported USING (host_name, unit)
 ORDER BY failures DESC NULLS LAST, errors DESC NULLS LAST, messages DESC NULLS LAST
-LIMIT 100""", "table"),
+LIMIT 100""",
+                "table",
+            ),
             description="Units with messages in the time range, the failing ones first. Click one to see only its log.",
             overrides=(
-                override("Unit", links=[link("Only ${__value.text}", "/d/obs-hub-systemd/systemd-monitoring?var-host=${__data.fields.Host}&var-unit=${__value.text}&${__url_time_range}")]),
-                override("Errors", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}),
-                override("Failures", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}),
+                override(
+                    "Unit",
+                    links=[
+                        link(
+                            "Only ${__value.text}",
+                            ""
+                            ""
+                            "/d/obs-hub-systemd/systemd-monitoring?var-host=${__data.fields.Host}&var-unit=${__value.text}&${__url_time_range}",
+                        )
+                    ],
+                ),
+                override(
+                    "Errors", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}
+                ),
+                override(
+                    "Failures", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}
+                ),
                 override("Last message", unit="dateTimeFromNow"),
             ),
             width=12,
         ),
         logs(
             "Log",
-            sql(f"""
+            sql(
+                f"""
 SELECT time, body, {LEVEL} AS level, host_name AS host, {UNIT} AS unit, service_name AS service,
   attributes ->> 'process.pid' AS pid, trace_id
 FROM logs WHERE {JOURNAL}
-ORDER BY time DESC LIMIT 500""", "table"),
+ORDER BY time DESC LIMIT 500""",
+                "table",
+            ),
             description="The newest 500 messages of the units chosen. A message with a trace links to it.",
             overrides=(override("trace_id", links=[OPEN_TRACE]),),
         ),
     ),
-)  # fmt: skip
+)
 
 LOKI_ROW = Row(
     "Journal, in Loki",
@@ -177,26 +194,45 @@ LOKI_ROW = Row(
             "Messages by severity (Loki)",
             logql(f"sum by (detected_level) (count_over_time({LOKI_JOURNAL} [$__auto]))", legend="{{detected_level}}"),
             description="Log records in each interval.",
-            stack=True, bars=True, overrides=SEVERITY_COLORS,
+            stack=True,
+            bars=True,
+            overrides=SEVERITY_COLORS,
         ),
         timeseries(
             "Messages by unit (Loki)",
-            logql(f"topk(10, sum by (systemd_unit) (count_over_time({LOKI_JOURNAL} [$__auto])))", legend="{{systemd_unit}}"),
+            logql(
+                f"topk(10, sum by (systemd_unit) (count_over_time({LOKI_JOURNAL} [$__auto])))",
+                legend="{{systemd_unit}}",
+            ),
             description="Log records in each interval, of the ten units that log most.",
-            stack=True, bars=True,
+            stack=True,
+            bars=True,
         ),
         timeseries(
             "Failures and restarts (Loki)",
-            logql(f'sum by (unit) (count_over_time({LOKI_SYSTEMD} |= ": Failed with result " | regexp "^(?P<unit>[^ :]+):" [$__auto]))', ref="A", legend="{{unit}} failed"),
-            logql(f'sum by (unit) (count_over_time({LOKI_SYSTEMD} |= ": Scheduled restart job" | regexp "^(?P<unit>[^ :]+):" [$__auto]))', ref="B", legend="{{unit}} restarted"),
+            logql(
+                _about_units(": Failed with result "),
+                ref="A",
+                legend="{{unit}} failed",
+            ),
+            logql(
+                _about_units(": Scheduled restart job"),
+                ref="B",
+                legend="{{unit}} restarted",
+            ),
             description="Units that failed, and units that systemd started again by itself.",
-            stack=True, bars=True,
+            stack=True,
+            bars=True,
         ),
         timeseries(
             "Errors by host (Loki)",
-            logql(f'sum by (host_name) (count_over_time({LOKI_JOURNAL} | detected_level=~"error|critical|fatal" [$__auto]))', legend="{{host_name}}"),
+            logql(
+                f"sum by (host_name) (count_over_time({LOKI_ERRORS} [$__auto]))",
+                legend="{{host_name}}",
+            ),
             description="Records with the priority error or worse.",
-            stack=True, bars=True,
+            stack=True,
+            bars=True,
         ),
         logs(
             "Log (Loki)",
@@ -205,7 +241,7 @@ LOKI_ROW = Row(
         ),
     ),
     collapsed=True,
-)  # fmt: skip
+)
 
 DASHBOARD = Dashboard(
     uid="obs-hub-systemd",

@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from model import (
-    GREEN,
-    OPEN_TRACE,
-    RED,
-    Dashboard,
-    Row,
-    from_sql,
-    logql,
-    logs,
-    override,
-    sql,
-    steps,
-    table,
-    textbox,
-)
+from model import Dashboard, Row, from_sql, logql, sql, textbox
+from panels import GREEN, OPEN_TRACE, RED, logs, override, steps, table
 
 SERVICES = from_sql(
     "service",
@@ -39,7 +26,8 @@ WITH RECURSIVE spans_of_trace AS (
 )
 SELECT repeat('   ', depth) || name AS "Span", service_name AS "Service", host_name AS "Host", kind AS "Kind",
   (start_time_unix_nano - min(start_time_unix_nano) OVER ())::float8 / 1e6 AS "Begins after",
-  duration_ms AS "Took", status AS "Status", status_message AS "Message", attributes::text AS "Attributes", s.span_id AS "Id"
+  duration_ms AS "Took", status AS "Status", status_message AS "Message",
+  attributes::text AS "Attributes", s.span_id AS "Id"
 FROM tree JOIN spans_of_trace s USING (span_id)
 ORDER BY path"""
 
@@ -60,22 +48,38 @@ DASHBOARD = Dashboard(
                         override("Span", custom_width=360),
                         override("Begins after", unit="ms", custom_width=120),
                         override(
-                            "Took", unit="ms", min=0, color={"mode": "continuous-BlPu"},
+                            "Took",
+                            unit="ms",
+                            min=0,
+                            color={"mode": "continuous-BlPu"},
                             custom_cellOptions={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
                         ),
                         override(
-                            "Status", custom_width=90, custom_cellOptions={"type": "color-text"},
-                            mappings=[{"type": "value", "options": {"error": {"color": RED, "index": 0}, "ok": {"color": GREEN, "index": 1}}}],
+                            "Status",
+                            custom_width=90,
+                            custom_cellOptions={"type": "color-text"},
+                            mappings=[
+                                {
+                                    "type": "value",
+                                    "options": {
+                                        "error": {"color": RED, "index": 0},
+                                        "ok": {"color": GREEN, "index": 1},
+                                    },
+                                }
+                            ],
                         ),
                     ),
                     height=12,
                 ),
                 logs(
                     "Logs of the trace",
-                    sql("""
+                    sql(
+                        """
 SELECT time, body, lower(severity) AS level, service_name AS service, host_name AS host, event_name AS event, span_id
 FROM logs WHERE trace_id = lower('$trace') AND $__timeFilter(time)
-ORDER BY time LIMIT 1000""", "table"),
+ORDER BY time LIMIT 1000""",
+                        "table",
+                    ),
                     description="Log records and events that were made within the trace, from the store.",
                     height=10,
                 ),
@@ -86,12 +90,17 @@ ORDER BY time LIMIT 1000""", "table"),
             (
                 table(
                     "Slowest traces",
-                    sql("""
-SELECT time AS "Began", service_name AS "Service", name AS "Operation", duration_ms AS "Took", status AS "Status", trace_id AS "Trace"
+                    sql(
+                        """
+SELECT time AS "Began", service_name AS "Service", name AS "Operation", duration_ms AS "Took",
+  status AS "Status", trace_id AS "Trace"
 FROM spans
 WHERE $__timeFilter(time) AND parent_span_id IS NULL AND service_name IN ($service)
-ORDER BY duration_ms DESC NULLS LAST LIMIT 100""", "table"),
-                    description="The first spans of traces in the time range, the longest first. Click a trace to see it.",
+ORDER BY duration_ms DESC NULLS LAST LIMIT 100""",
+                        "table",
+                    ),
+                    description="The first spans of traces in the time range, the longest first. Click a "
+                    "trace to see it.",
                     overrides=(
                         override("Took", unit="ms", thresholds=steps((None, GREEN))),
                         override("Trace", links=[OPEN_TRACE]),
@@ -115,4 +124,4 @@ ORDER BY duration_ms DESC NULLS LAST LIMIT 100""", "table"),
     ),
     since="now-24h",
     refresh="",
-)  # fmt: skip
+)

@@ -94,9 +94,9 @@ def filled(url: str) -> Loki:
             urllib.request.urlopen(request, timeout=30).close()
             return Loki(url)
         except urllib.error.HTTPError as error:
-            if error.code not in (500, 503) or time.monotonic() >= deadline:  # else it is starting
-                raise AssertionError(error.read()) from error
-        except urllib.error.URLError as error:
-            if time.monotonic() >= deadline:
-                raise AssertionError(f"nobody answers at {url}") from error
+            if error.code not in (500, 503) or time.monotonic() > deadline:  # those while it is starting
+                pytest.fail(f"Loki refuses the journal: {error.read().decode(errors='replace')}")
+        except urllib.error.URLError:
+            if time.monotonic() > deadline:
+                pytest.fail(f"no Loki answers at {url}")
         time.sleep(0.5)

@@ -158,7 +158,7 @@ def assert_is_a_time_series(query: Query, columns: list[str], rows: list[tuple[A
     kinds = {type(value) for row in rows for number, value in enumerate(row) if number != at and value is not None}
     assert kinds <= {str, int, float, Decimal}, f"{query.where}: {kinds}"
     assert kinds & {int, float, Decimal}, f"{query.where}: no numbers"
-    keys = [(*(value for value in row if isinstance(value, str)), row[at]) for row in rows]
+    keys = [(row[at], *(value for value in row if isinstance(value, str))) for row in rows]
     assert len(keys) == len(set(keys)), f"{query.where}: several rows for one label and time"
 
 
@@ -221,7 +221,7 @@ def test_every_logql_query_finds_something(store: Database, loki: Loki, path: Pa
             "query": text,
             "start": chosen.start.timestamp(),
             "end": chosen.end.timestamp(),
-            "step": "60s",
+            "step": f"{chosen.interval.total_seconds():g}s",
             "limit": "100",
         }
         url = f"{loki.url}/loki/api/v1/query_range?{urllib.parse.urlencode(parameters)}"

@@ -1,0 +1,82 @@
+"""Alloy's configurations: by Alloy itself where it is on PATH, and by what its components are documented to take."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.alloy import COMPONENTS, FUNCTIONS, AlloySyntaxError, Block, parse
+
+FILES = sorted((Path(__file__).parents[3] / "otel-config/alloy").glob("*.alloy"))
+files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+LITERALS = {"true", "false", "null"}
+
+
+def components(path: Path) -> list[Block]:
+    return parse(path.read_text("utf-8")).blocks
+
+
+def references(block: Block) -> set[str]:
+    """The names in a component's values: of other components' exports, functions and literals."""
+    return {token for token in block.values() if re.match(r"[A-Za-z_]", token)}
+
+
+@files
+def test_components_blocks_and_arguments_are_those_that_are_documented(path: Path) -> None:
+    for block in components(path):
+        what = f"{block.name} {block.label!r}"
+        component = COMPONENTS[block.name]
+        own = set(block.arguments) | {each.name for each in block.blocks}
+        assert set(component.required.split()) <= own, what
+        for name in block.arguments:
+            assert component.takes("", name), f"{what} takes no {name}"
+        for where, inner in block.all_blocks():
+            assert where in component.arguments, f"{what} has no block {where}"
+            for name in inner.arguments:
+                assert component.takes(where, name), f"{where} of {what} takes no {name}"
+
+
+@files
+def test_what_is_referred_to_is_there_and_nothing_is_left_over(path: Path) -> None:
+    every = components(path)
+    exports = {
+        f"{block.name}.{block.label}.{export}" for block in every for export in COMPONENTS[block.name].exports.split()
+    }
+    assert len({(block.name, block.label) for block in every}) == len(every)
+    used = set().union(*(references(block) for block in every))
+    assert used - FUNCTIONS - LITERALS <= exports
+
+    # What has an input and gets nothing is either forgotten, or one of those kept for logs straight to Loki.
+    inputs = {name for name in exports if name.endswith((".input", ".receiver"))}
+    kept = {"otelcol.processor.filter.events.input", "otelcol.processor.filter.plain.input"}
+    assert inputs - used - kept <= {f"loki.relabel.{block.label}.receiver" for block in every}
+
+
+@files
+def test_secrets_and_addresses_come_from_the_environment_and_are_explained(path: Path) -> None:
+    text = path.read_text("utf-8")
+    head = text[: text.index("logging {")]
+
+    for name in re.findall(r'sys\.env\("(\w+)"\)', text):
+        assert name in head, f"{name} is not explained"
+    for block in components(path):
+        if block.name == "otelcol.auth.bearer":
+            assert "sys.env" in block.arguments["token"]
+
+
+def test_the_parser_finds_mistakes() -> None:
+    for text in ('a "b" {', "a = ", 'a "b" { c = [1, 2 }', "a { b = 1\n b = 2 }", "a { ; }", "a b"):
+        with pytest.raises((AlloySyntaxError, IndexError)):
+            parse(text)
+
+
+@files
+def test_alloy_accepts_it_as_formatted(path: Path) -> None:
+    if shutil.which("alloy") is None:
+        pytest.skip("there is no alloy on PATH")
+    subprocess.run(["alloy", "fmt", "--test", str(path)], check=True, timeout=60)
+    subprocess.run(["alloy", "validate", str(path)], check=True, timeout=60)

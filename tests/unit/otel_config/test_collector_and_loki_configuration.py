@@ -1,0 +1,88 @@
+"""The configurations of the OpenTelemetry Collector and of Loki."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CONFIG = Path(__file__).parents[3] / "otel-config"
+COLLECTOR, LOKI = CONFIG / "collector/config.yaml", CONFIG / "loki/config.yaml"
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return document
+
+
+def test_the_collectors_pipelines_name_what_is_defined() -> None:
+    config = read(COLLECTOR)
+
+    for name, pipeline in config["service"]["pipelines"].items():
+        assert name.split("/")[0] in ("metrics", "logs", "traces")
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) <= set(config[kind]), name
+        assert pipeline["processors"][0] == "memory_limiter"
+        # A batch answers whoever sends before the gateway has.
+        assert ("batch" in pipeline["processors"]) == ("otlp" not in pipeline["receivers"])
+    assert set(config["service"]["extensions"]) == set(config["extensions"])
+
+
+def test_the_collectors_environment_is_explained_and_nothing_secret_is_written_down() -> None:
+    text = COLLECTOR.read_text("utf-8")
+    head = text[: text.index("receivers:")]
+
+    for name in re.findall(r"\$\{env:(OBSHUB_\w+|LOKI_\w+)", text):
+        assert name in head, f"{name} is not explained"
+    for line in text.splitlines():
+        assert not re.search(r"(password|token)\s*:\s*(?!\$\{env:)\S", line), line
+
+
+def test_alloy_and_the_collector_give_the_journal_the_same_attributes() -> None:
+    def set_by(path: Path) -> set[str]:
+        return set(
+            re.findall(r'set\(((?:log|resource)\.attributes\["[a-z._]+"\]|log\.severity_number)', path.read_text())
+        )
+
+    statements = set_by(COLLECTOR)
+    assert statements == set_by(CONFIG / "alloy/config.alloy")
+    assert 'log.attributes["systemd.unit"]' in statements
+
+
+@pytest.mark.parametrize("command", ["otelcol-contrib", "otelcol"])
+def test_the_collector_accepts_it(command: str) -> None:
+    if shutil.which(command) is None:
+        pytest.skip(f"there is no {command} on PATH")
+    listed = subprocess.run([command, "components"], check=True, capture_output=True, text=True, timeout=60).stdout
+    if "journald" not in listed:
+        pytest.skip(f"{command} is not the contrib distribution")
+    subprocess.run([command, "validate", f"--config={COLLECTOR}"], check=True, timeout=60)
+
+
+def test_loki_keeps_logs_for_a_time_and_few_attributes_as_labels() -> None:
+    config = read(LOKI)
+    limits = config["limits_config"]
+
+    assert config["compactor"]["retention_enabled"]
+    assert limits["retention_period"] == "720h"
+    assert limits["allow_structured_metadata"]
+    labels, rest = limits["otlp_config"]["resource_attributes"]["attributes_config"]
+    assert {"service.name", "host.name", "k8s.namespace.name"} <= set(labels["attributes"])
+    assert rest == {"action": "structured_metadata", "regex": ".*"}
+
+
+def test_loki_accepts_it(tmp_path: Path) -> None:
+    if shutil.which("loki") is None:
+        pytest.skip("there is no loki on PATH")
+    subprocess.run(
+        ["loki", f"-config.file={LOKI}", "-config.expand-env=true", "-verify-config"],
+        check=True,
+        timeout=60,
+        env={"LOKI_DATA": str(tmp_path)},
+        executable=shutil.which("loki"),
+    )
