@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 
 from gateway import __version__
 from gateway.api.access import guard
@@ -21,13 +22,13 @@ from gateway.api.shell import Shell
 from gateway.api.view import HubView
 from gateway.pipeline import DeliveryError
 from gateway.pipeline.access import Authenticator
-from gateway.pipeline.listeners import split_endpoint
+from gateway.pipeline.listeners import is_loopback, split_endpoint
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
 
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _MAX_BODY = 2**20
+_OPENAPI = "/api/v1/openapi"
 
 
 def create_app(
@@ -46,22 +47,32 @@ def create_app(
             title="Observability Hub",
             version=__version__,
             description="Status, synthetic checks and automation of the hub. Telemetry itself comes in as OTLP.",
-            path="/api/v1/openapi",
+            path=_OPENAPI,
             render_plugins=[JsonRenderPlugin(path="/openapi.json", media_type=MediaType.JSON)],
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
         logging_config=None,  # the gateway configures logging, not this application
         request_max_body_size=_MAX_BODY,
     )
+    _check_declared(app)
     return Shell(app, view.tracer, _hosts(config), tls=config.tls is not None)
 
 
 def _hosts(config: ApiConfig) -> set[str]:
     """Return the names that requests may be for; none stands for any."""
+    if not config.allowed_hosts and not is_loopback(config.endpoint):
+        return set()
     host, _ = split_endpoint(config.endpoint)
-    named = set(config.allowed_hosts)
-    if not named and not config.reads_are_open and config.auth is not None:
-        return set()
-    if host in ("", "0.0.0.0", "::") and not named:  # noqa: S104 - not to listen
-        return set()
-    return {*_LOOPBACK_NAMES, *named, *([host] if host else [])}
+    return {"localhost", host, *config.allowed_hosts} - {""}
+
+
+def _check_declared(app: Litestar) -> None:
+    """Raise `ValueError` for a route of the API that does not say who may call it: forgetting must not open it."""
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute) or not route.path.startswith("/api/v1/"):
+            continue
+        if route.path.startswith(_OPENAPI):
+            continue  # Litestar's own
+        for handler in route.route_handlers:
+            if handler.include_in_schema and "scope" not in handler.opt and "OPTIONS" not in handler.http_methods:
+                raise ValueError(f"{handler} at {route.path} has no opt['scope']; None stands for everybody")

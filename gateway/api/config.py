@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.pipeline.listeners import Endpoint, ListenerSettings, is_loopback
 
@@ -14,14 +14,25 @@ class ApiConfig(ListenerSettings):
     """Where to listen: ``host:port``."""
 
     anonymous_read: bool | None = None
-    """Whether reading needs no token. ``null``: on loopback only. Whatever changes something always needs one."""
+    """Whether reading needs no token. ``null``: on loopback only; beyond, true needs ``insecure``. Whatever changes
+    something always needs one."""
 
     allowed_hosts: list[str] = Field(default_factory=list)
     """Names that the front is called by, such as ``hub.example.com``, besides those of loopback and of ``endpoint``.
 
     A web page elsewhere can have its own name lead to this machine (DNS rebinding); a request for a name that is not
-    known is refused. Empty: on loopback its names only, on other addresses any.
+    known is refused. Empty: on loopback its names only, on other addresses any. An address is always taken for a name.
     """
+
+    @model_validator(mode="after")
+    def _no_strangers_read(self) -> ApiConfig:
+        if self.anonymous_read and not (self.insecure or is_loopback(self.endpoint)):
+            raise ValueError(
+                f"refused: {self.endpoint} can be reached from other machines, and anonymous_read lets everybody read. "
+                "Set it to false and give readers tokens ('obs-hub token create NAME --scope read'), or allow "
+                "everybody by 'insecure: true'"
+            )
+        return self
 
     @property
     def reads_are_open(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
@@ -29,12 +30,14 @@ class Health(msgspec.Struct):
 def routes(view: HubView) -> Sequence[BaseRouteHandler]:
     """Make the handlers."""
     probe = Probe(view)
+    running = asyncio.Lock()
 
     @get(
         "/health",
         summary="Liveness: the process answers",
         tags=["status"],
         responses=problems(),
+        opt={"scope": None},
         sync_to_thread=False,
     )
     def health() -> Health:
@@ -50,6 +53,7 @@ def routes(view: HubView) -> Sequence[BaseRouteHandler]:
             **problems(),
             HTTPStatus.SERVICE_UNAVAILABLE: ResponseSpec(Readiness, description="Not ready"),
         },
+        opt={"scope": None},
     )
     async def ready(
         strict: Annotated[bool, Parameter(description="Count degraded as not ready")] = False,
@@ -84,8 +88,13 @@ def routes(view: HubView) -> Sequence[BaseRouteHandler]:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "no OTLP/gRPC listener leads to this hub")
         if view.dsn is None:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "no store is configured to read from")
+        if running.locked():
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS, "another synthetic check is under way", {"retry-after": "1"}
+            )
         try:
-            return await run(to, view.dsn, view.tracer)
+            async with running:
+                return await run(to, view.dsn, view.tracer)
         except DeliveryError as error:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"the hub did not take it: {error}") from error
 

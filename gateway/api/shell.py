@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import re
 import uuid
 from collections.abc import Iterable, Sequence
@@ -22,11 +24,11 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 _HTML = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
 CSP = (
@@ -59,22 +61,35 @@ class Shell:
         with self._tracer.start_as_current_span(
             scope["method"], propagate.extract(carrier), SpanKind.SERVER, attributes
         ) as span:
+            begun = False
 
             async def answer(message: Message) -> None:
+                nonlocal begun
                 if message["type"] == "http.response.start":
+                    begun = True
                     _describe(span, scope, message["status"])
                     message["headers"] = [*message["headers"], *self._more(message, request_id, span)]
                 await send(message)
 
             if problem := self._refusal(scope["method"], headers):
                 await _send_problem(answer, problem, request_id)
-            else:
-                await self._app(scope, receive, answer)
+                return
+            # What answers GET answers HEAD; the server leaves the body away.
+            inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            try:
+                await self._app(inner, receive, answer)
+            except asyncio.CancelledError:
+                # Only the server's `stop` cancels a request, after the grace period.
+                if begun:
+                    raise
+                problem = Problem("Service Unavailable", 503, "the gateway is shutting down; please try again")
+                await _send_problem(answer, problem, request_id)
 
     def _refusal(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
         host = (_header(headers, b"host") or b"").decode("latin-1").lower()
-        if self._hosts and _name_of(host) not in self._hosts:
-            detail = f"{_name_of(host)!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"
+        name = _name_of(host)
+        if self._hosts and name not in self._hosts and not _is_address(name):
+            detail = f"{name!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"
             return Problem("Misdirected Request", 421, detail)
         if method in _SAFE_METHODS:
             return None
@@ -115,6 +130,15 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None
 def _name_of(host: str) -> str:
     """Return a ``Host`` header without its port."""
     return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+
+
+def _is_address(name: str) -> bool:
+    """Tell whether a name is an address, which nobody can have lead elsewhere."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _send_problem(send: Send, problem: Problem, request_id: str) -> None:

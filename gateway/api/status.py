@@ -19,6 +19,10 @@ from gateway.pipeline.spool import status as spool_status
 from gateway.places import dead_letter_directory, spool_directory
 
 _STORE_SECONDS = 2.0
+_FRESH_SECONDS = 1.0
+"""How long what was found out is good: whoever asks more often costs nothing more."""
+_FULL = 0.9
+"""The part of a spool from which on it counts as full: it refuses a batch that does not fit, however much is left."""
 
 
 class State(enum.StrEnum):
@@ -79,9 +83,22 @@ class Probe:
 
     def __init__(self, view: HubView) -> None:
         self._view = view
+        self._looking = asyncio.Lock()
+        self._found: tuple[float, Readiness, dict[str, ExporterStatus]] | None = None
 
     async def readiness(self) -> Readiness:
-        """Ask each part. Takes as long as the store takes to answer, two seconds at most."""
+        """Say how each part is. Takes as long as the store takes to answer, two seconds at most."""
+        readiness, _ = await self._look()
+        return readiness
+
+    async def _look(self) -> tuple[Readiness, dict[str, ExporterStatus]]:
+        async with self._looking:
+            if self._found is None or time.monotonic() - self._found[0] >= _FRESH_SECONDS:
+                exporters = await self._exporters()
+                self._found = (time.monotonic(), await self._readiness(exporters), exporters)
+            return self._found[1:]
+
+    async def _readiness(self, exporters: dict[str, ExporterStatus]) -> Readiness:
         endpoints = self._view.endpoints()
         listening = any(name.endswith((" grpc", " http")) for name in endpoints)
         dependencies = [
@@ -90,9 +107,9 @@ class Probe:
                 State.OK if listening else State.DOWN,
                 ", ".join(f"{name} on {address}" for name, address in endpoints.items()) or "nothing listens",
             ),
-            await self.store(),
+            await self._store(),
         ]
-        for name, exporter in (await self.exporters()).items():
+        for name, exporter in exporters.items():
             detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
             dependencies.append(Dependency(f"exporter {name}", exporter.state, detail))
         # Without its store the hub still takes telemetry, as long as the spools have room.
@@ -102,7 +119,8 @@ class Probe:
 
     async def status(self) -> HubStatus:
         """Return everything at a glance."""
-        config, readiness = self._view.config, await self.readiness()
+        config = self._view.config
+        readiness, exporters = await self._look()
         return HubStatus(
             __version__,
             readiness.status,
@@ -112,12 +130,11 @@ class Probe:
                 signal.value: PipelineStatus(pipeline.receivers, pipeline.exporters)
                 for signal, pipeline in config.service.pipelines.items()
             },
-            await self.exporters(),
+            exporters,
             next(each for each in readiness.dependencies if each.name == "store"),
         )
 
-    async def store(self) -> Dependency:
-        """Ask the store for an answer."""
+    async def _store(self) -> Dependency:
         if self._view.dsn is None:
             return Dependency("store", State.OK, "none is configured")
         try:
@@ -132,7 +149,7 @@ class Probe:
             return Dependency("store", State.DOWN, type(error).__name__)  # the message may hold the connection string
         return Dependency("store", State.OK, f"PostgreSQL {row[0] if row else ''}")
 
-    async def exporters(self) -> dict[str, ExporterStatus]:
+    async def _exporters(self) -> dict[str, ExporterStatus]:
         """Return what waits for each exporter, as the disk tells."""
         found = {}
         for name, signals in self._view.config.used_exporters.items():
@@ -144,7 +161,7 @@ class Probe:
             limit = settings.spool.max_size if settings.spool.enabled else 0
             state = State.OK
             if size or circuit_open:
-                state = State.DOWN if size >= limit else State.DEGRADED
+                state = State.DOWN if size >= limit * _FULL else State.DEGRADED
             found[name] = ExporterStatus(
                 sorted(signal.value for signal in signals), state, size, limit, letters, circuit_open
             )
@@ -157,4 +174,4 @@ def _on_disk(data_dir: Path | None, exporter: str) -> tuple[int, int]:
         return 0, 0
     spools = [each for each in spool_directory(data_dir, exporter).glob("*") if each.is_dir()]
     letters = DeadLetters(dead_letter_directory(data_dir, exporter))
-    return sum(spool_status(each).size for each in spools), sum(1 for _ in letters)
+    return sum(spool_status(each).size for each in spools), letters.usage().count

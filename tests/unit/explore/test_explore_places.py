@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from gateway.cli import exploring
 from gateway.cli.exploring import Places
 from gateway.explore.records import LogFilter
-from tests.support.loki import LokiStandIn, loki_stand_in
+from tests.support.loki_queries import LokiStandIn, loki_stand_in
 
 
 @pytest.fixture
