@@ -45,7 +45,7 @@ class LokiConfig(ExporterSettings):
     compression: Compression = "gzip"
     """How requests are compressed."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """Loki keeps one of several entries of a stream that are equal in timestamp and line (3.7 also looks at attributes).
+    """Loki keeps one of several entries of a stream that are equal in timestamp and line (3.7 looks at attributes too).
     ``keep``: within a batch the others are moved by a nanosecond each, so that all stay. ``drop``: batches are sent as
     they came."""
     concurrency: int = Field(default=4, ge=1, le=64)
