@@ -25,12 +25,11 @@ from gateway.pipeline.client import (
     MISCONFIGURED_SECONDS,
     compressed,
     explained,
-    is_loopback,
     is_misconfigured,
     retry_after,
     ssl_context,
 )
-from gateway.pipeline.destination import Destination
+from gateway.pipeline.destination import Destination, is_loopback
 
 _STORED = {200, 202, 204}
 _HINTS = {

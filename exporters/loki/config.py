@@ -45,8 +45,9 @@ class LokiConfig(ExporterSettings):
     compression: Compression = "gzip"
     """How requests are compressed."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """Loki keeps one of several entries of a stream that are equal in timestamp and line. ``keep``: within a batch the
-    others are moved by a nanosecond each, so that all stay. ``drop``: batches are sent as they came."""
+    """Loki keeps one of several entries of a stream that are equal in timestamp and line (3.7 looks at attributes too).
+    ``keep``: within a batch the others are moved by a nanosecond each, so that all stay. ``drop``: batches are sent as
+    they came."""
     concurrency: int = Field(default=4, ge=1, le=64)
     """How many requests may be under way at once. Each carries one batch."""
 

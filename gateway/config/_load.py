@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gateway.components import COMPONENTS, Component, Registry, type_of
 from gateway.config._document import Document, kind, read
@@ -16,7 +17,8 @@ from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.pipeline import Signal
-from gateway.pipeline.listeners import listeners_in
+from gateway.pipeline.destination import is_loopback
+from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -226,4 +228,24 @@ def _with_warnings(config: Config, document: Document) -> Config:
         for name in config.extensions
         if name not in config.service.extensions
     ]
+    warnings += [
+        document.problem(
+            ("exporters", name),
+            f"the exporter '{name}' sends {signal.value} to this hub's own {listener}, from where they come back to it "
+            "without end",
+        )
+        for signal, pipeline in config.service.pipelines.items()
+        for name in pipeline.exporters
+        for listener in pipeline.receivers
+        if _leads_to(config.exporters[name], config.receivers[listener])
+    ]
     return replace(config, warnings=tuple(warnings))
+
+
+def _leads_to(exporter: Settings, receiver: Settings) -> bool:
+    """Tell whether an exporter evidently sends to a receiver of the same hub."""
+    endpoint = getattr(exporter, "endpoint", None)
+    if not isinstance(endpoint, str) or not is_loopback(endpoint):
+        return False
+    ports = {split_endpoint(listener.endpoint)[1] for _, listener in listeners_in(receiver)}
+    return urlsplit(endpoint).port in ports

@@ -26,12 +26,11 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline.batch import Signal
-from gateway.pipeline.destination import Compression, Destination
+from gateway.pipeline.destination import Compression, Destination, is_loopback
 from gateway.pipeline.errors import DeliveryError, OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.interfaces import ACCEPTED, Outcome
 from gateway.pipeline.services import SERVICES
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OFFLOAD_BYTES = 64 * 1024
 """Payloads from this size on are compressed in a thread, so that they do not hold up everything else."""
 
@@ -94,11 +93,6 @@ def ssl_context(to: Destination) -> ssl.SSLContext:
         files = ", ".join(str(file) for file in (to.ca_file, to.cert_file, to.key_file) if file is not None)
         raise OSError(f"the certificates for {to.endpoint} ({files}) cannot be used: {error}") from error
     return context
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Tell whether a URL leads to this machine, where no proxy stands between."""
-    return urlsplit(endpoint).hostname in _LOOPBACK
 
 
 class _GrpcClient:

@@ -13,9 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import zstandard
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
@@ -59,6 +61,11 @@ class StandInLoki:
     def lines(self) -> list[str]:
         with self._lock:
             return [line for _, _, line in self.entries]
+
+    def lines_of(self, service: str) -> list[str]:
+        """Return the lines of one service."""
+        with self._lock:
+            return [line for stream, _, line in self.entries if stream == service]
 
     def start(self) -> None:
         """Begin, or begin again, to listen."""
@@ -146,6 +153,20 @@ class StandInLoki:
                 else:
                     self.entries[entry] = None
         return (400, "\n".join(complaints)) if complaints else (204, "")
+
+
+@dataclass(frozen=True)
+class RealLoki:
+    """A Loki that runs already."""
+
+    url: str
+
+    def lines_of(self, service: str) -> list[str]:
+        """Return the lines of one service that are not older than an hour."""
+        now = time.time_ns()
+        query = {"query": f'{{service_name="{service}"}}', "limit": 5_000, "start": now - 3_600 * 10**9, "end": now}
+        answer = httpx.get(f"{self.url}/loki/api/v1/query_range", params=query, timeout=30).raise_for_status().json()
+        return [line for stream in answer["data"]["result"] for _, line in stream["values"]]
 
 
 @contextmanager

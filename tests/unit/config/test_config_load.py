@@ -180,3 +180,22 @@ def test_making_the_reference_anew_leaves_the_rest_of_the_document_alone(registr
 
 def test_the_document_shows_the_embedded_default() -> None:
     assert DEFAULT_YAML.split("\n", 1)[1] in DOCUMENT.read_text()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "circle"),
+    [
+        ("http://127.0.0.1:4317", True),
+        ("http://localhost:4318", True),
+        ("http://127.0.0.1:14317", False),
+        ("http://far.example.com:4317", False),
+    ],
+)
+def test_an_exporter_that_sends_to_the_hub_itself_is_a_warning(tmp_path: Path, endpoint: str, circle: bool) -> None:
+    path = tmp_path / "hub.yaml"
+    path.write_text(
+        "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:4317'}, http: {endpoint: '127.0.0.1:4318'}}}}\n"
+        f"exporters: {{otlp: {{endpoint: '{endpoint}'}}}}\n"
+        "service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}}\n"
+    )
+    assert ["come back to it" in str(warning) for warning in load(path).warnings] == [True] * circle
