@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.alloy import COMPONENTS, FUNCTIONS, Block, AlloySyntaxError, parse
+from tests.support.alloy import COMPONENTS, FUNCTIONS, AlloySyntaxError, Block, parse
 
 FILES = sorted((Path(__file__).parents[3] / "otel-config/alloy").glob("*.alloy"))
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
