@@ -161,6 +161,7 @@ def _what_to_enter(connection: psycopg.Connection[Any], name: str, password: str
         f"{'Made' if made else 'Changed'} the user {name}. In Grafana's environment (see docs/grafana.md):",
         "",
         f"OBSHUB_PG_URL={url}",
+        f"OBSHUB_PG_SSLMODE={'require' if connection.pgconn.ssl_in_use else 'disable'}",
         f"OBSHUB_PG_DATABASE={info.dbname}",
         f"OBSHUB_PG_USER={name}",
     ]

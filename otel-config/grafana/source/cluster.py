@@ -51,6 +51,7 @@ KUBERNETES = Row(
                 "table",
             ),
             description="Pods of the namespaces chosen. Pending ones wait for a node, an image or a volume.",
+            rows=True,
             width=8,
         ),
         stat(

@@ -115,32 +115,28 @@ def stat(
     *targets: Json,
     description: str,
     unit: str = "short",
-    name: str = "",
     thresholds: Json | None = None,
-    mappings: Sequence[Json] = (),
     decimals: int | None = None,
-    empty: str = "-",
-    color: str = "value",
+    rows: bool = False,
     width: int = 4,
     height: int = 4,
 ) -> Panel:
-    """Return a number, or one for each field or label, coloured by thresholds."""
+    """Return a number for each column, coloured by thresholds; with ``rows``, for each row, named by its text."""
     defaults: Json = {
         "color": {"mode": "thresholds"},
         "unit": unit,
-        "noValue": empty,
+        "noValue": "-",
         "thresholds": thresholds or steps((None, BLUE)),
-        "mappings": list(mappings),
     }
-    optional = {"decimals": decimals, "displayName": name or None}
-    defaults |= {key: value for key, value in optional.items() if value is not None}
+    if decimals is not None:
+        defaults["decimals"] = decimals
     body = _body("stat", title, targets, description) | {
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": {
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": rows},
             "orientation": "auto",
             "textMode": "auto",
-            "colorMode": color,
+            "colorMode": "value",
             "graphMode": "none",
             "justifyMode": "auto",
             "wideLayout": True,

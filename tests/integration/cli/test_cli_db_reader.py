@@ -75,10 +75,11 @@ def test_a_reader_reads_every_view_and_writes_nothing(store: Database, name: str
 def test_what_it_prints_is_what_grafana_is_told(store: Database, name: str) -> None:
     told = printed(reader(store, name))
 
-    assert set(told) == {f"OBSHUB_PG_{what}" for what in ("URL", "DATABASE", "USER", "PASSWORD")}
+    assert set(told) == {f"OBSHUB_PG_{what}" for what in ("URL", "SSLMODE", "DATABASE", "USER", "PASSWORD")}
     assert (told["OBSHUB_PG_DATABASE"], told["OBSHUB_PG_USER"]) == (store.name, name)
     with store.connect() as connection:
         assert told["OBSHUB_PG_URL"].startswith(connection.info.host)
+        assert told["OBSHUB_PG_SSLMODE"] == ("require" if connection.pgconn.ssl_in_use else "disable")
 
 
 def test_queries_have_an_end(store: Database, name: str) -> None:
