@@ -81,6 +81,8 @@ class Places:
             except psycopg.Error as error:
                 message = error.diag.message_primary or str(error).strip()
                 raise click.ClickException(f"the store cannot be read: {message}") from error
+            except UnicodeEncodeError as error:
+                raise click.UsageError(f"{error.object!r} is no UTF-8; the store has no other text") from error
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[list[LogSource]]:

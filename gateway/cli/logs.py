@@ -98,6 +98,9 @@ def logs(
         limit = 10 if follow and since is None else 200
     now = datetime.now().astimezone()
     start = unix_nano(since or now - (timedelta(days=7) if wanted.trace_id else timedelta(hours=1)))
+    end = unix_nano(until or now + timedelta(days=1))  # some clocks are ahead
+    if start >= end:
+        raise click.UsageError("--since is not before --until")
     screen = Screen(color)
 
     def show(records: Iterable[LogRecord]) -> None:
@@ -107,7 +110,6 @@ def logs(
     with ended_by_its_reader(), places.logs() as sources:
         if follow:
             _follow(sources, wanted, start, limit, late, screen, show)
-        end = time.time_ns() if until is None else unix_nano(until)
         if limit == 0:
             show(merged([source.between(wanted, start, end) for source in sources]))
             return

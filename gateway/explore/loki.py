@@ -26,8 +26,8 @@ from gateway.explore.records import (
 
 # Well below the 5000 that Loki gives at most unless told otherwise.
 _PAGE = 1000
-# How far ahead of now Loki takes records, and more: there is no way to ask for "up to the last".
-_AHEAD = 3600 * SECOND
+# Further ahead of now than Loki takes records: there is no way to ask for "up to the last".
+_AHEAD = 1800 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,16 @@ class LokiLogs:
 
     def between(self, wanted: LogFilter, start: int, end: int | None) -> Iterator[LogRecord]:
         """Yield all records, oldest first."""
-        latest = end if end is not None else time.time_ns() + _AHEAD
-        for page in self._pages(wanted, start, latest, "forward", _PAGE):
+        for page in self._pages(wanted, start, end, "forward", _PAGE):
             yield from page
 
     def _pages(
-        self, wanted: LogFilter, start: int, end: int, direction: Literal["forward", "backward"], size: int
+        self, wanted: LogFilter, start: int, end: int | None, direction: Literal["forward", "backward"], size: int
     ) -> Iterator[list[LogRecord]]:
         """Yield records page by page. A page begins with the instant the last one ended in, which may have been cut."""
         query = log_query(wanted)
+        latest = time.time_ns() + _AHEAD
+        start, end = max(start, 0), latest if end is None else min(end, latest)
         at_edge: list[LogRecord] = []
         while start < end:
             page = self._page(query, start, end, direction, size)

@@ -147,6 +147,14 @@ def test_filters_narrow_what_is_shown(shown: Callable[..., list[str]], options: 
     assert shown(options) == expected
 
 
+def test_records_of_a_clock_that_is_ahead_are_shown(client: Client, shown: Callable[..., list[str]]) -> None:
+    client.send(
+        "logs", request({"body": "tomorrow?", "time_unix_nano": time.time_ns() + 600 * SECOND}, service="ahead")
+    )
+    assert shown("--service ahead") == ["-     nas/ahead tomorrow?"]
+    assert shown("--service ahead --until 0s") == []
+
+
 def test_json_is_an_object_a_line_with_everything_in_it(on_hub: Command, stored: int) -> None:
     payment, order = map(json.loads, on_hub("logs -o json --service shop --limit 2").stdout.splitlines())
     assert payment["time_unix_nano"] == stored - 4 * SECOND
@@ -167,6 +175,8 @@ def test_colours_are_for_terminals_and_for_those_who_ask(on_hub: Command, stored
     [
         ("--grep (", 1, "--grep: invalid regular expression"),
         ("--since never", 2, "15m, 1h30m or 7d"),
+        ("--since 1h --until 2h", 2, "--since is not before --until"),
+        ("--service \udcff", 2, "is no UTF-8"),
         ("--trace abc", 2, "32 hexadecimal digits"),
         ("-a novalue", 2, "'novalue' is not KEY=VALUE"),
         ("--follow --until 1m", 2, "leave --until out"),

@@ -107,6 +107,13 @@ def test_the_newest_are_asked_for_no_more_than_needed(loki: LokiStandIn, logs: L
     assert [query["limit"] for query in loki.queries] == ["3"]
 
 
+def test_times_that_loki_cannot_read_are_not_asked_for(loki: LokiStandIn, logs: LokiLogs) -> None:
+    loki.push(START, "line")
+    assert [record.body for record in logs.latest(ALL, -5, 2**64, 3)] == ["line"]
+    assert [record.body for record in logs.between(ALL, -5, 2**64)] == ["line"]
+    assert all(query["start"] == "0" and int(query["end"]) < 2**63 for query in loki.queries)
+
+
 def test_structured_metadata_that_is_told_apart_is_read_as_well(loki: LokiStandIn, logs: LokiLogs) -> None:
     loki.answer = lambda asked: {  # type: ignore[method-assign]
         "data": {
