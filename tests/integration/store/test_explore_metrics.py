@@ -201,7 +201,7 @@ def test_one_line_is_a_chart_and_several_are_sparklines(metrics: Metrics) -> Non
     assert "memory (sum)" in chart
     assert "3 GiB ┤" in chart
     assert "min 1 GiB  avg 2 GiB  max 3 GiB  last 1 GiB" in chart
-    several = metrics("load --by cpu --where host_name=nas").stdout.splitlines()
+    several = metrics("load --by cpu --where host_name=nas --step 1m").stdout.splitlines()
     assert several[0] == "load (gauge)"
     assert several[2] == "by cpu"
     assert several[4].split()[0] == "0"
