@@ -67,6 +67,7 @@ def test_the_clock_is_set_forward_and_back_by_days(
             time.sleep(1.2)  # a round of maintenance
             clients.until_acknowledged(10)
 
+        go_on()
         for before, days in pairwise((0, *jumps)):
             set_by(days * DAY)
             assert abs(server_time(gateway.dsn) - time.time() - days * DAY) < DAY / 2, "PostgreSQL has that clock, too"
