@@ -50,7 +50,9 @@ _log = logging.getLogger(__name__)
 _COMMIT_BYTES = 16 * 2**20
 """Payload in one commit, unless a single batch is larger. At full load it is reached, and costs nothing any more."""
 
-_REPLAY_BYTES = 8 * 2**20
+_REPLAY_BYTES, _LEAST_REPLAY_BYTES = 8 * 2**20, 2**16
+"""Payload out of the spool in one commit: the most, and what it comes down to by halves as long as commits fail. One
+that is too much for the timeout would be too much for ever."""
 
 
 @dataclass(slots=True, eq=False)
@@ -304,11 +306,12 @@ class Delivery:
 
     async def _replay(self, spool: Spool) -> None:
         """Deliver what the spool holds, in order, whenever it holds something."""
+        most = _REPLAY_BYTES
         while True:
             await self._spooled.wait()
             await asyncio.sleep(self._circuit.pause)
             try:
-                batches, took = await spool.read(_REPLAY_BYTES)
+                batches, took = await spool.read(most)
                 if not batches:
                     if spool.empty:
                         self._spooled.clear()
@@ -318,8 +321,10 @@ class Delivery:
                 crashpoint("after replay commit")
                 took()
                 self._replayed.clear()
+                most = min(2 * most, _REPLAY_BYTES)
                 await spool.trim()
             except UnavailableError as error:
+                most = max(most // 2, _LEAST_REPLAY_BYTES)
                 self._failed(error)
             except asyncio.CancelledError:
                 raise

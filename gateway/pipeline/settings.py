@@ -93,8 +93,8 @@ class DeadLetterSettings(Settings):
     """Batches that the destination refused for good, kept on disk with the reason."""
 
     max_size: ByteSize = Field(default=2**30, ge=2**20)
-    """Bytes on disk. When they are used up, a batch that is refused for good stays with its client, or in the spool:
-    replay then waits until there is room: replay the dead letters, or drop them."""
+    """Bytes on disk. When they are used up, a batch that is refused for good stays with its client, or in the spool,
+    and what is behind it waits. Replay dead letters, or drop them, to make room."""
 
 
 class RetrySettings(Settings):

@@ -26,9 +26,7 @@ def test_killed_embedded_postgresql_is_started_again(hubs_to_start: Hubs) -> Non
     with load(gateway) as clients:
         for _ in range(rounds):
             clients.until_acknowledged(5)
-            postgres = gateway.hub.postgres
-            assert postgres is not None
-            postgres.kill()
+            until(lambda: gateway.hub.postgres, "PostgreSQL").kill()
             clients.until_acknowledged(20)
             until(lambda: not gateway.spooled, "the spool being empty")
         clients.finish()

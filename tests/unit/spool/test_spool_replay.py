@@ -1,0 +1,64 @@
+"""Replay: what the spool holds gets to the destination, whatever size of commit that takes, or stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from gateway.pipeline import Delivery, Prepared, UnavailableError
+from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
+from gateway.pipeline.spool import Spool
+from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, until
+
+AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timedelta(), max_interval=timedelta()))
+
+
+class SlowExporter(FakeExporter):
+    """Cannot store more than 200,000 bytes within the time it is given."""
+
+    async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        if sum(len(each.batch.payload) for each in prepared) > 200_000:
+            raise UnavailableError("timeout", retry_after=0)
+        return await super().commit(prepared)
+
+
+async def spooled(directory: Path, *texts: str) -> Spool:
+    """A spool that an earlier run left with these batches in it."""
+    spool = Spool(directory, SpoolSettings())
+    await spool.open()
+    for text in texts:
+        await spool.append(batch(text))
+    await spool.close()
+    return Spool(directory, SpoolSettings())
+
+
+async def test_commits_that_are_too_large_for_the_timeout_are_tried_smaller(tmp_path: Path) -> None:
+    texts = [f"{number} {'x' * 50_000}" for number in range(40)]
+    exporter, telemetry = SlowExporter(), Telemetry()
+    spool = await spooled(tmp_path, *texts)
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool)
+    await delivery.start()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == texts
+    assert max(map(len, exporter.commits)) > 1
+
+
+async def test_a_bad_batch_waits_in_the_spool_until_there_is_room_for_its_letter(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path / "letters", max_size=8192)
+    earlier = letters.keep(batch("earlier"), "no")
+    exporter, telemetry = FakeExporter(), Telemetry()
+    spool = await spooled(tmp_path / "spool", "good", "bad", "fine")
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: len(exporter.commits) > 4)
+    assert not spool.empty
+    assert exporter.stored == ["good", "fine"], "what was committed with it is stored, once"
+    letters.drop(earlier)
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert [letters.batch(letter).payload for letter in letters] == [b"bad"]
