@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from gateway.pipeline import ACCEPTED, Batch, Outcome, Signal
+from gateway.pipeline.services import SERVICES
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
-from receivers.otlp.services import SERVICES
 from tests.integration.cli.processes import free_port
 from tests.support.telemetry import logs
 
