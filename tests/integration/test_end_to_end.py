@@ -171,6 +171,22 @@ def test_every_record_arrives_once_where_it_belongs(
     assert rows(hub.dsn, metric, service).keys() == {f"{float(number + 1)}" for number in range(COUNT)}
 
 
+def test_a_collector_as_destination_hands_on_everything(hubs_to_start: Hubs, tmp_path: Path) -> None:
+    service = f"test-{uuid.uuid4().hex}"
+    far = hubs_to_start.start(config_text(grpc=free_port()), name="far").until_ready()
+    with collector("otelcol", far.grpc, tmp_path / "collector") as between:
+        signals = ("metrics", "logs", "traces")
+        config = config_text(
+            exporters={"otlp": {"endpoint": f"http://{between}"}}, routes={signal: ["otlp"] for signal in signals}
+        )
+        near = hubs_to_start.start(config, name="near").until_ready()
+        emit(near.grpc, service)
+        spans = Counter(f"span {number}" for number in range(COUNT))
+        until(lambda: rows(far.dsn, "SELECT name FROM spans WHERE service_name = %s", service) >= spans)
+        until(lambda: rows(far.dsn, "SELECT body FROM logs WHERE service_name = %s", service).total() == 2 * COUNT)
+    assert rows(far.dsn, "SELECT name FROM spans WHERE service_name = %s", service) == spans
+
+
 def test_traces_fan_out_to_tempo(hubs_to_start: Hubs) -> None:
     url = os.environ.get(TEMPO_VARIABLE)
     if not url:
