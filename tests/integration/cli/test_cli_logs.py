@@ -219,6 +219,8 @@ class Following:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "logs", "--follow", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(),
+            # As a terminal has it: a shell's background jobs, and what they start, ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
