@@ -29,7 +29,8 @@ from gateway.pipeline.client import (
     retry_after,
     ssl_context,
 )
-from gateway.pipeline.destination import Destination, is_loopback
+from gateway.pipeline.destination import Destination
+from gateway.pipeline.proxies import is_local
 
 _STORED = {200, 202, 204}
 _HINTS = {
@@ -58,7 +59,7 @@ class LokiClient:
             verify=ssl_context(to) if self._url.startswith("https://") else True,
             timeout=seconds,
             headers=_headers(config),
-            trust_env=not is_loopback(self._url),
+            trust_env=not is_local(self._url),
         )
 
     async def push(self, payload: bytes) -> None:

@@ -17,8 +17,8 @@ from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.pipeline import Signal
-from gateway.pipeline.destination import is_loopback
 from gateway.pipeline.listeners import listeners_in, split_endpoint
+from gateway.pipeline.proxies import is_local
 from gateway.pipeline.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -245,7 +245,7 @@ def _with_warnings(config: Config, document: Document) -> Config:
 def _leads_to(exporter: Settings, receiver: Settings) -> bool:
     """Tell whether an exporter evidently sends to a receiver of the same hub."""
     endpoint = getattr(exporter, "endpoint", None)
-    if not isinstance(endpoint, str) or not is_loopback(endpoint):
+    if not isinstance(endpoint, str) or not is_local(endpoint):
         return False
     ports = {split_endpoint(listener.endpoint)[1] for _, listener in listeners_in(receiver)}
     return urlsplit(endpoint).port in ports

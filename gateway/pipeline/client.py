@@ -26,9 +26,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline.batch import Signal
-from gateway.pipeline.destination import Compression, Destination, is_loopback
+from gateway.pipeline.destination import Compression, Destination
 from gateway.pipeline.errors import DeliveryError, OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.interfaces import ACCEPTED, Outcome
+from gateway.pipeline.proxies import channel_options, is_local
 from gateway.pipeline.services import SERVICES
 
 _OFFLOAD_BYTES = 64 * 1024
@@ -103,8 +104,7 @@ class _GrpcClient:
             # Whoever sends decides when to try again; a connection must not wait for longer than that.
             ("grpc.max_reconnect_backoff_ms", 5_000),
         ]
-        if is_loopback(to.endpoint):
-            options.append(("grpc.enable_http_proxy", 0))
+        options += channel_options(to.endpoint)
         compression = grpc.Compression.Gzip if to.compression == "gzip" else grpc.Compression.NoCompression
         target = urlsplit(to.endpoint).netloc
         if to.endpoint.startswith("https://"):
@@ -136,7 +136,7 @@ class _HttpClient:
             verify=ssl_context(to) if to.endpoint.startswith("https://") else True,
             timeout=to.timeout,
             headers={**to.headers, "content-type": "application/x-protobuf"},
-            trust_env=not is_loopback(to.endpoint),
+            trust_env=not is_local(to.endpoint),
         )
 
     async def send(self, signal: Signal, payload: bytes) -> Outcome:

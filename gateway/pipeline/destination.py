@@ -35,11 +35,6 @@ def check_endpoint(endpoint: str) -> str:
     return endpoint
 
 
-def is_loopback(endpoint: str) -> bool:
-    """Tell whether a URL leads to this machine, where no proxy stands between."""
-    return urlsplit(endpoint).hostname in ("127.0.0.1", "localhost", "::1")
-
-
 EndpointUrl = Annotated[str, AfterValidator(check_endpoint)]
 """Where to send: a URL. ``http`` is plain text, ``https`` is TLS."""
 
