@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from gateway.runs.model import Enqueued, Request, Run, RunState
+from gateway.runs.model import Enqueued, Request, Run, RunState, Trace
 from gateway.runs.text import MAX_ERROR, bounded, clean, clean_json
 
 _CONNECT_TIMEOUT = 5
@@ -41,7 +41,7 @@ _GIVE_UP = f"""
 UPDATE run SET
     state = 'interrupted', finished_at = now(),
     error = format('the gateway ended while the run was under way, %%s times; not tried again', attempt)
-WHERE attempt >= %(attempts)s AND {_LEFT_BEHIND}
+WHERE attempt >= %(attempts)s AND heartbeat_at > 'epoch' AND {_LEFT_BEHIND}
 """.encode()  # noqa: S608 - what is written above
 _CLAIM = f"""
 UPDATE run SET
@@ -193,9 +193,20 @@ class Runs:
             # A finish whose answer was lost with the connection is done again, and then finds its own work.
             now = await self.get(run.id)
             if now is None or (now.state, now.attempt, now.holder) != (state, run.attempt, self._holder):
+                self.forget(run)
                 raise
-        finally:
-            self.forget(run)
+        self.forget(run)
+
+    async def set_trace(self, run: Run, trace: Trace) -> None:
+        """Say which trace a run belongs to that was asked for outside of one."""
+        await self._change(
+            run, "trace_id = %(trace)s, parent_span_id = %(span)s", trace=trace.trace_id, span=trace.span_id
+        )
+
+    async def release(self, run: Run) -> None:
+        """Leave a run to whoever is first to resume it, and as often as it takes: this gateway ends, as it was told."""
+        await self._change(run, "heartbeat_at = 'epoch'")
+        self.forget(run)
 
     def forget(self, run: Run) -> None:
         """Stop holding a run without ending it: this gateway, or another one later, will resume it."""
