@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import os
 import re
 import shlex
 import shutil
@@ -157,8 +156,8 @@ class Git:
             raise ReconcileRefusedError(
                 f"there is no clone at {self.path}: clone it there, or set url so that the hub does"
             )
-        top = await self.read("rev-parse", "--show-toplevel")
-        if os.path.realpath(top) != os.path.realpath(self.path):
+        if await self.read("rev-parse", "--show-prefix"):
+            top = await self.read("rev-parse", "--show-toplevel")
             raise ReconcileRefusedError(f"{self.path} is inside the clone {top}: set path to that")
         remote, url = self.repository.remote, self.repository.url
         found = (await self.run("config", "--get", f"remote.{remote}.url", ok=(0, 1)))[1].strip()

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
@@ -26,6 +27,10 @@ from gateway.operations import Operations, ids_of
 from gateway.runs import Outcome, Progress, RunState
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_PATIENCE = 180.0
+"""Seconds to wait for somebody else who works on the clone: looking for drift takes as long as a fetch."""
+_LOCK_PAUSE = 0.1
 
 
 class BusyError(Exception):
@@ -49,11 +54,12 @@ class Order:
     resumed: bool = False
 
 
-@contextlib.contextmanager
-def exclusive(repository: Repository) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def exclusive(repository: Repository, patience: float = 0) -> AsyncIterator[None]:
     """Hold a clone for the length of a block, against other hubs and `obs-hub gitops sync --local`.
 
-    The lock ends with the process, however that ends. Raises `BusyError` when another holds it.
+    The lock is the kernel's and ends with the process, however that ends. Raises `BusyError` when another still holds it
+    after ``patience`` seconds.
     """
     try:
         descriptor = os.open(repository.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -61,10 +67,15 @@ def exclusive(repository: Repository) -> Iterator[None]:
         yield  # there is no clone yet, or none that can be used, which git will say better
         return
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"another hub works on the clone {repository.path} at this moment") from None
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise BusyError(f"another hub works on the clone {repository.path} at this moment") from None
+            await asyncio.sleep(_LOCK_PAUSE)
         yield
     finally:
         os.close(descriptor)
@@ -87,7 +98,7 @@ class Reconciler:
                 async with self._span("gitops.clone", progress.context):
                     progress.output.add(f"clone to {self._repository.path}\n")
                     await Git(self._repository).clone()
-            with exclusive(self._repository):
+            async with exclusive(self._repository, _PATIENCE):
                 return await _Reconciliation(self._name, self._repository, self._operations, order, progress).run()
         except (ReconcileRefusedError, GitError, BusyError) as error:
             progress.output.add(f"{error}\n")

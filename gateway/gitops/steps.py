@@ -24,7 +24,7 @@ async def perform(step: Step, target: Target, write: Callable[[str], object]) ->
         await units.install(step.systemd_units, step.timeout, target, write)
         return
     for path in _pushed_paths(step):
-        inside(directory, path)
+        inside(target.git.path, f"{step.working_directory}/{path}")
     if step.helm_upgrade is not None:
         argv = helm(step.helm_upgrade, step.timeout)
     elif step.kubectl_apply is not None:
