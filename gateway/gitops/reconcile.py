@@ -58,8 +58,8 @@ class Order:
 async def exclusive(repository: Repository, patience: float = 0) -> AsyncIterator[None]:
     """Hold a clone for the length of a block, against other hubs and `obs-hub gitops sync --local`.
 
-    The lock is the kernel's and ends with the process, however that ends. Raises `BusyError` when another still holds it
-    after ``patience`` seconds.
+    The lock is the kernel's and ends with the process, however that ends. Raises `BusyError` when another still holds
+    it after ``patience`` seconds.
     """
     try:
         descriptor = os.open(repository.path, os.O_RDONLY | os.O_DIRECTORY)

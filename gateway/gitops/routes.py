@@ -1,4 +1,4 @@
-"""The routes of GitOps: GitHub's webhook, and runs for people.
+"""The routes of GitOps: GitHub's webhook, and runs for people. The API front serves them under ``/api/v1``.
 
 The scope that a route asks for stands in its ``opt``, for the API front to check. The webhook asks for none: its
 signature is its authentication.
@@ -65,7 +65,7 @@ def make_router(service: GitOpsService) -> Router:
     handlers: list[Any] = [*_run_routes(service)]
     if service.config.webhook is not None:
         handlers.append(_webhook_route(service, service.config.webhook.max_body_size))
-    return Router("/api/v1", route_handlers=handlers, tags=["gitops"])
+    return Router("/", route_handlers=handlers, tags=["gitops"])
 
 
 def _webhook_route(service: GitOpsService, max_body_size: int) -> Any:
