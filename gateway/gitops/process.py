@@ -9,9 +9,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -101,48 +102,62 @@ async def run(
     It gets a process group of its own, of which nothing is left when this returns or raises. Raises `ProgramError` when
     it cannot be started or takes too long.
     """
+    # With pipes of asyncio's own, waiting for a program would be waiting for all who have inherited its output.
+    async with contextlib.AsyncExitStack() as pipes:
+        out, out_reader = await pipes.enter_async_context(_pipe(sink))
+        error, error_reader = (out, None) if stderr is None else await pipes.enter_async_context(_pipe(stderr))
+        readers = [reader for reader in (out_reader, error_reader) if reader is not None]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                cwd=cwd,
+                env=dict(env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=error,
+                start_new_session=True,
+            )
+        except FileNotFoundError as missing:
+            raise ProgramError(f"{argv[0]} cannot be run: there is no {missing.filename or argv[0]}") from None
+        except (OSError, ValueError) as reason:
+            raise ProgramError(f"{argv[0]} cannot be run: {reason}") from None
+        out.close()
+        error.close()
+        try:
+            async with asyncio.timeout(at_most.total_seconds()):
+                return await process.wait()
+        except TimeoutError:
+            await _end(process)
+            raise ProgramError(
+                f"{argv[0]} took longer than {at_most.total_seconds():g} s and was ended, with all it had started"
+            ) from None
+        except asyncio.CancelledError:
+            await asyncio.shield(_end(process))
+            raise
+        finally:
+            _signal(process.pid, signal.SIGKILL)
+            await asyncio.wait(readers, timeout=_DRAIN)
+
+
+@contextlib.asynccontextmanager
+async def _pipe(sink: Callable[[bytes], object]) -> AsyncIterator[tuple[IO[bytes], asyncio.Task[None]]]:
+    """Make a pipe for the length of a block, and yield its end to write to, and the task that reads the other."""
+    ours, theirs = (os.fdopen(end, mode, 0) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), ours
+    )
+    task = asyncio.create_task(_read(reader, sink))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT if stderr is None else asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise ProgramError(f"{argv[0]} cannot be run: there is no {error.filename or argv[0]}") from None
-    except (OSError, ValueError) as error:
-        raise ProgramError(f"{argv[0]} cannot be run: {error}") from None
-    readers = [asyncio.create_task(_read(process.stdout, sink))]
-    if stderr is not None:
-        readers.append(asyncio.create_task(_read(process.stderr, stderr)))
-    try:
-        async with asyncio.timeout(at_most.total_seconds()):
-            code = await process.wait()
-        # Something that was started in the background may hold the pipe open.
-        await asyncio.wait(readers, timeout=_DRAIN)
-        return code
-    except TimeoutError:
-        await _end(process)
-        raise ProgramError(
-            f"{argv[0]} took longer than {at_most.total_seconds():g} s and was ended, with all it had started"
-        ) from None
-    except asyncio.CancelledError:
-        await asyncio.shield(_end(process))
-        raise
+        yield theirs, task
     finally:
-        _signal(process.pid, signal.SIGKILL)
-        await asyncio.wait(readers, timeout=_DRAIN)
-        for reader in readers:
-            reader.cancel()
-        await asyncio.wait(readers)
-        process._transport.close()  # type: ignore[attr-defined] # the pipe may still be held by what left the group
+        theirs.close()
+        task.cancel()
+        await asyncio.wait({task})
+        transport.close()
 
 
-async def _read(stream: asyncio.StreamReader | None, sink: Callable[[bytes], object]) -> None:
-    assert stream is not None
+async def _read(stream: asyncio.StreamReader, sink: Callable[[bytes], object]) -> None:
     while chunk := await stream.read(_CHUNK):
         sink(chunk)
 

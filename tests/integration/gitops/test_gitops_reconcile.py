@@ -22,7 +22,7 @@ def notes(repositories: Repositories) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
-# -- following --------------------------------------------------------------------------------------------------------
+# -- following ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_push_is_fetched_and_rolled_out(repositories: Repositories) -> None:
