@@ -131,7 +131,8 @@ def _webhook_route(service: GitOpsService, max_body_size: int) -> Any:
 def _run_routes(service: GitOpsService) -> list[Any]:
     @get("/gitops/runs", opt={"scope": Scope.READ}, summary="List the runs of GitOps, newest first")
     async def list_runs(
-        repository: str | None = None, limit: Annotated[int, Parameter(ge=1, le=500)] = 50
+        repository: Annotated[str | None, Parameter(description="Only those of this repository")] = None,
+        limit: Annotated[int, Parameter(ge=1, le=500, description="How many at most")] = 50,
     ) -> Response[dict[str, Any]]:
         try:
             found = await service.runs.history(KIND, repository, limit=limit)
@@ -140,7 +141,7 @@ def _run_routes(service: GitOpsService) -> list[Any]:
         return Response({"runs": [describe(run, output=False) for run in found]})
 
     @get("/gitops/runs/{run_id:uuid}", opt={"scope": Scope.READ}, summary="Show a run with its output")
-    async def show_run(run_id: UUID) -> Response[dict[str, Any]]:
+    async def show_run(run_id: Annotated[UUID, Parameter(description="The run's id")]) -> Response[dict[str, Any]]:
         try:
             run = await service.runs.get(run_id)
         except RunsUnavailableError as error:
@@ -155,7 +156,10 @@ def _run_routes(service: GitOpsService) -> list[Any]:
         status_code=202,
         summary="Ask for a run of a repository",
     )
-    async def sync(repository: str, force: bool = False) -> Response[dict[str, Any]]:
+    async def sync(
+        repository: Annotated[str, Parameter(description="As the configuration names it")],
+        force: Annotated[bool, Parameter(description="Though it is rolled out already, or failed before")] = False,
+    ) -> Response[dict[str, Any]]:
         with service.operations.tracer.start_as_current_span("gitops.sync") as span:
             try:
                 identity = await service.sync(repository, {"source": "api", "force": force}, span)
