@@ -25,6 +25,7 @@ from gateway.auth.own import OwnAccess
 from gateway.config import Config, load
 from gateway.datadir import DataDir, read_running
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
+from gateway.pipeline.access import Authenticators
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.destination import Destination as To
 from gateway.pipeline.destination import EmitterSettings
@@ -128,21 +129,9 @@ class Hub:
             if role is Role.ALL or components.listens(name) == (role is Role.LISTENERS)
         }
         self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()
-        view = HubView(
-            config,
-            data_dir,
-            embedded_dsn or configured_dsn(config),
-            self._telemetry.tracer,
-            self._deliveries,
-            lambda: _all_endpoints(self, data_dir),
-            self._front_door,
-            shared=role is Role.EMITTERS,
-        )
-        self._services: dict[str, Service] = {
-            name: components.create_service(name, config.extensions[name], view, authenticators)
-            for name in service.extensions
-            if components.is_service(name) and role is not Role.LISTENERS
-        }
+        self._services: dict[str, Service] = {}
+        if role is not Role.LISTENERS:
+            self._make_services(embedded_dsn, data_dir, authenticators, shared=role is Role.EMITTERS)
         self._rotation: asyncio.Task[None] | None = None
 
     @property
@@ -173,6 +162,26 @@ class Hub:
         if found is None and (endpoint := _open_grpc_endpoint(self._config)):
             found = Destination(endpoint)
         return None if found is None else To("grpc", found.endpoint, found.headers)
+
+    def _make_services(
+        self, embedded_dsn: str | None, data_dir: Path | None, authenticators: Authenticators, *, shared: bool
+    ) -> None:
+        config = self._config
+        view = HubView(
+            config,
+            data_dir,
+            self._telemetry.tracer,
+            self._deliveries,
+            lambda: _all_endpoints(self, data_dir),
+            self._front_door,
+            lambda: embedded_dsn or configured_dsn(config),
+            self._telemetry.operations,
+            self._services,
+            shared=shared,
+        )
+        names = filter(components.is_service, config.service.extensions)
+        for name in sorted(names, key=components.serves_others):
+            self._services[name] = components.create_service(name, config.extensions[name], view, authenticators)
 
     def _make_own_receiver(self) -> Receiver | None:
         if self._own_access is None:

@@ -79,6 +79,9 @@ COMPONENTS = Registry(
     extensions={
         "tokens": Component("gateway.auth.config:TokensConfig", "gateway.auth.factory:create", NO_SIGNAL),
         "api": Component("gateway.api.config:ApiConfig", "gateway.api.factory:create", NO_SIGNAL, service=True),
+        "gitops": Component(
+            "gateway.gitops.config:GitOpsConfig", "gateway.gitops.factory:create", NO_SIGNAL, service=True
+        ),
     },
 )
 
@@ -126,6 +129,11 @@ def create_exporter(name: str, settings: Settings, embedded_dsn: str | None = No
 def is_service(extension: str) -> bool:
     """Tell whether an extension has a life of its own, rather than being asked who a client is."""
     return COMPONENTS.extensions[type_of(extension)].service
+
+
+def serves_others(extension: str) -> bool:
+    """Tell whether a service shows what other services have, and so is made after them: the API front."""
+    return type_of(extension) == "api"
 
 
 def create_authenticator(name: str, settings: Settings, data_dir: Path | None) -> Authenticator:

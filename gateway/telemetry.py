@@ -16,9 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     MetricExporter,
@@ -29,12 +32,14 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
 from opentelemetry.trace import NoOpTracer, Tracer
 from opentelemetry.util.re import parse_env_headers
 
 from gateway import __version__
 from gateway.config import TelemetrySettings
+from gateway.operations import SCOPE as OPERATIONS_SCOPE
+from gateway.operations import Operations
 from gateway.pipeline.proxies import DIRECTLY, channel_options
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
@@ -98,6 +103,29 @@ class _Spans(SpanExporter):
             self._exporter.shutdown()
 
 
+class _Events(LogRecordExporter):
+    """Sends log records once it is known where to."""
+
+    def __init__(self, where: Where) -> None:
+        self._where = where
+        self._exporter: OTLPLogExporter | None = None
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        if self._exporter is None:
+            to = self._where()
+            if to is None:
+                return LogRecordExportResult.SUCCESS
+            self._exporter = OTLPLogExporter(to.endpoint, headers=to.headers, channel_options=_typed(to.options))
+        return self._exporter.export(batch)
+
+    def force_flush(self, timeout_millis: int = 10_000) -> bool:
+        return True
+
+    def shutdown(self) -> None:
+        if self._exporter is not None:
+            self._exporter.shutdown()
+
+
 class SelfTelemetry:
     """Owns the providers behind the gateway's meter and tracer.
 
@@ -118,6 +146,10 @@ class SelfTelemetry:
                 "process.pid": os.getpid(),
             }
         )
+        self._where, self._resource, self._with_traces = where, resource, settings.traces.enabled
+        self._operations: Operations | None = None
+        self._operation_tracers: TracerProvider | None = None
+        self._loggers: LoggerProvider | None = None
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
         self.meter: Meter = NoOpMeter(_SCOPE)
@@ -133,6 +165,21 @@ class SelfTelemetry:
             self._tracers.add_span_processor(BatchSpanProcessor(_Spans(where)))
             self.tracer = self._tracers.get_tracer(_SCOPE, __version__)
 
+    @property
+    def operations(self) -> Operations:
+        """What runs and webhooks are given to tell about themselves. Their spans are all kept; see `Operations`."""
+        if self._operations is None:
+            tracer = None
+            if self._with_traces:
+                self._operation_tracers = TracerProvider(ALWAYS_ON, self._resource, shutdown_on_exit=False)
+                self._operation_tracers.add_span_processor(BatchSpanProcessor(_Spans(self._where)))
+                tracer = self._operation_tracers.get_tracer(OPERATIONS_SCOPE, __version__)
+            self._loggers = LoggerProvider(self._resource, shutdown_on_exit=False)
+            self._loggers.add_log_record_processor(BatchLogRecordProcessor(_Events(self._where)))
+            logger = self._loggers.get_logger(OPERATIONS_SCOPE, __version__)
+            self._operations = Operations(tracer, self.meter, logger)
+        return self._operations
+
     def flush_and_stop(self, seconds: float) -> None:
         """Send what there is and end. Blocks, for ``seconds`` at most."""
         # The SDK's own time limits do not hold while an export waits for an answer; what waits then ends with the
@@ -142,9 +189,10 @@ class SelfTelemetry:
         work.join(seconds)
 
     def _flush_and_stop(self, seconds: float) -> None:
-        if self._tracers is not None:
-            self._tracers.force_flush(round(seconds * 500))
-            self._tracers.shutdown()
+        for provider in (self._tracers, self._operation_tracers, self._loggers):
+            if provider is not None:
+                provider.force_flush(round(seconds * 300))
+                provider.shutdown()
         if self._meters is not None:
             self._meters.shutdown(round(seconds * 500))
 

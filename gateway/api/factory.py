@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.api.app import create_app
 from gateway.api.config import ApiConfig
 from gateway.api.service import ApiService
-from gateway.api.view import HubView
+from gateway.api.view import HasRouters, HubView
 from gateway.pipeline.access import Authenticators
 from gateway.pipeline.interfaces import Service
 
@@ -13,4 +13,5 @@ from gateway.pipeline.interfaces import Service
 def create(name: str, config: ApiConfig, view: HubView, authenticators: Authenticators) -> Service:
     """Make the API front of a hub."""
     authenticator = None if config.auth is None else authenticators[config.auth.authenticator]
-    return ApiService(name, config, create_app(config, view, authenticator))
+    routers = [router for each in view.services.values() if isinstance(each, HasRouters) for router in each.routers()]
+    return ApiService(name, config, create_app(config, view, authenticator, routers))

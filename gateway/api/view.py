@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from opentelemetry.trace import Tracer
 
 from gateway.config import Config
+from gateway.operations import Operations
 from gateway.pipeline import Delivery
 from gateway.pipeline.destination import Destination
+from gateway.pipeline.interfaces import Service
+
+if TYPE_CHECKING:
+    from litestar import Router
+
+
+@runtime_checkable
+class HasRouters(Protocol):
+    """A service with routes of its own under ``/api/v1``."""
+
+    def routers(self) -> Sequence[Router]:
+        """Make them. Each handler's ``opt["scope"]`` says who may call it; None stands for everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +33,24 @@ class HubView:
     """The hub as parts of the gateway may look at it that run beside its pipelines.
 
     ``deliveries`` are those of this process: with several workers there are none here, and what they do is seen on disk
-    only. ``front_door`` returns how this hub is reached by itself, ``endpoints`` where it listens.
+    only. ``front_door`` returns how this hub is reached by itself, ``endpoints`` where it listens. ``services`` are
+    those made so far: all others, for the API front.
     """
 
     config: Config
     data_dir: Path | None
-    dsn: str | None = field(repr=False)
     tracer: Tracer
     deliveries: Mapping[str, Delivery]
     endpoints: Callable[[], Mapping[str, str]]
     front_door: Callable[[], Destination | None] = field(repr=False)
+    find_dsn: Callable[[], str | None] = field(default=lambda: None, repr=False)
+    operations: Operations = field(default_factory=Operations)
+    services: Mapping[str, Service] = field(default_factory=dict)
     shared: bool = False
     """Whether other processes of this hub receive and deliver."""
     started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def dsn(self) -> str | None:
+        """The store's connection string as it is now: its password may be rotated."""
+        return self.find_dsn()

@@ -55,6 +55,7 @@ def test_the_store_has_the_tables_that_its_manual_lists(database: Database) -> N
         *("sample", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar", "log", "span"),
         *("resource", "scope", "metric", "series", "sample_1m", "sample_1h", "receipt", "store_setting"),
         *("dimension_epoch", "rollup_pending", "schema_version", *_VIEWS),
+        *("run", "webhook_delivery"),
     }
 
 

@@ -25,7 +25,7 @@ class Nobody:
 
 def app(routers: Any = (), **settings: Any) -> Any:
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
-    view = HubView(load(None), None, None, NoOpTracer(), {}, dict, lambda: None)
+    view = HubView(load(None), None, NoOpTracer(), {}, dict, lambda: None)
     return create_app(config, view, Nobody(), routers)
 
 

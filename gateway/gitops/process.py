@@ -1,0 +1,190 @@
+"""Programs run for a repository: without a shell, with few variables, and never for longer than told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+RUN_VARIABLE = "OBSHUB_RUN_ID"
+"""Marks every process of a run, so that those that outlive their gateway are found again."""
+
+_GRACE = 5.0
+"""Seconds between asking a process group to end and ending it."""
+_DRAIN = 1.0
+"""Seconds that what a program wrote last may take to arrive once it has ended."""
+_CHUNK = 64 * 1024
+
+_INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "XDG_*"),
+    *("SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+    *("[hH][tT][tT][pP]_[pP][rR][oO][xX][yY]", "[hH][tT][tT][pP][sS]_[pP][rR][oO][xX][yY]"),
+    *("[nN][oO]_[pP][rR][oO][xX][yY]", "[aA][lL][lL]_[pP][rR][oO][xX][yY]"),
+    *("KUBECONFIG", "HELM_*", "DOCKER_HOST", "DOCKER_CONFIG"),
+)
+_MASK = "********"
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+
+
+class ProgramError(Exception):
+    """A program could not be started, or was ended. The message says which and why."""
+
+
+def environment(extra: Mapping[str, str] | None = None, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a program: the few variables that programs need, and those that are given.
+
+    What else the gateway has in its environment, such as the secrets of its configuration, is not passed on.
+    """
+    source = os.environ if inherited is None else inherited
+    kept = {name: value for name, value in source.items() if any(fnmatch.fnmatchcase(name, one) for one in _INHERITED)}
+    return {"PATH": os.defpath, **kept, **(extra or {})}
+
+
+class Redactor:
+    """Masks secrets in a text that comes in pieces, wherever it is cut."""
+
+    def __init__(self, secrets: Iterable[str], sink: Callable[[str], object]) -> None:
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
+        self._held = max((len(secret) for secret in self._secrets), default=1) - 1
+        self._sink = sink
+        self._rest = ""
+
+    def add(self, text: str) -> None:
+        """Take a piece, and pass on what can hold no beginning of a secret any more."""
+        text = self._masked(self._rest + text)
+        # A beginning of a secret may stand at the end; all the rest has been looked at.
+        keep = next((n for n in range(min(self._held, len(text)), 0, -1) if self._begins(text[-n:])), 0)
+        self._rest = text[len(text) - keep :]
+        if passed := text[: len(text) - keep]:
+            self._sink(passed)
+
+    def close(self) -> None:
+        """Pass on the rest."""
+        rest, self._rest = self._rest, ""
+        if rest:
+            self._sink(rest)
+
+    def _begins(self, text: str) -> bool:
+        return any(secret.startswith(text) for secret in self._secrets)
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return text
+
+
+def without_credentials(text: str) -> str:
+    """Mask what stands before the host in URLs."""
+    return _CREDENTIALS.sub(_MASK, text)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    at_most: timedelta,
+    sink: Callable[[bytes], object],
+    stderr: Callable[[bytes], object] | None = None,
+) -> int:
+    """Run a program and return its exit code. What it writes goes to the sinks; without ``stderr``, all to one.
+
+    It gets a process group of its own, of which nothing is left when this returns or raises. Raises `ProgramError` when
+    it cannot be started or takes too long.
+    """
+    # With pipes of asyncio's own, waiting for a program would be waiting for all who have inherited its output.
+    async with contextlib.AsyncExitStack() as pipes:
+        out, out_reader = await pipes.enter_async_context(_pipe(sink))
+        error, error_reader = (out, None) if stderr is None else await pipes.enter_async_context(_pipe(stderr))
+        readers = [reader for reader in (out_reader, error_reader) if reader is not None]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                cwd=cwd,
+                env=dict(env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=error,
+                start_new_session=True,
+            )
+        except FileNotFoundError as missing:
+            raise ProgramError(f"{argv[0]} cannot be run: there is no {missing.filename or argv[0]}") from None
+        except (OSError, ValueError) as reason:
+            raise ProgramError(f"{argv[0]} cannot be run: {reason}") from None
+        out.close()
+        error.close()
+        try:
+            async with asyncio.timeout(at_most.total_seconds()):
+                return await process.wait()
+        except TimeoutError:
+            await _end(process)
+            raise ProgramError(
+                f"{argv[0]} took longer than {at_most.total_seconds():g} s and was ended, with all it had started"
+            ) from None
+        except asyncio.CancelledError:
+            await asyncio.shield(_end(process))
+            raise
+        finally:
+            _signal(process.pid, signal.SIGKILL)
+            await asyncio.wait(readers, timeout=_DRAIN)
+
+
+@contextlib.asynccontextmanager
+async def _pipe(sink: Callable[[bytes], object]) -> AsyncIterator[tuple[IO[bytes], asyncio.Task[None]]]:
+    """Make a pipe for the length of a block, and yield its end to write to, and the task that reads the other."""
+    ours, theirs = (os.fdopen(end, mode, 0) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), ours
+    )
+    task = asyncio.create_task(_read(reader, sink))
+    try:
+        yield theirs, task
+    finally:
+        theirs.close()
+        task.cancel()
+        await asyncio.wait({task})
+        transport.close()
+
+
+async def _read(stream: asyncio.StreamReader, sink: Callable[[bytes], object]) -> None:
+    while chunk := await stream.read(_CHUNK):
+        sink(chunk)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    _signal(process.pid, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_GRACE):
+            await process.wait()
+    except TimeoutError:
+        _signal(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def end_leftovers(run_id: str) -> int:
+    """End the processes of a run whose gateway was killed, and return how many there were. Blocks for a moment."""
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(RUN_VARIABLE) == run_id:
+                process.kill()
+                left.append(process)
+    deadline = time.monotonic() + _GRACE
+    psutil.wait_procs(left, timeout=max(deadline - time.monotonic(), 0))
+    return len(left)

@@ -1,0 +1,76 @@
+"""The steps of a roll-out: what the configuration says, run for one revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from gateway.gitops import units
+from gateway.gitops.config import HelmUpgrade, KubectlApply, Step
+from gateway.gitops.target import Target, command, inside
+
+
+async def wanted(step: Step, target: Target) -> bool:
+    """Tell whether a step has something to do for this revision."""
+    if not step.when.changed or target.good is None:
+        return True
+    return await target.git.changed(target.good, target.revision, step.when.changed)
+
+
+async def perform(step: Step, target: Target, write: Callable[[str], object]) -> None:
+    """Run a step; what it writes goes to ``write``, with its secrets masked. Raises `StepError`."""
+    directory = inside(target.git.path, step.working_directory)
+    if step.systemd_units is not None:
+        await units.install(step.systemd_units, step.timeout, target, write)
+        return
+    for path in _pushed_paths(step):
+        inside(target.git.path, f"{step.working_directory}/{path}")
+    if step.helm_upgrade is not None:
+        argv = helm(step.helm_upgrade, step.timeout)
+    elif step.kubectl_apply is not None:
+        argv = kubectl(step.kubectl_apply)
+    else:
+        argv = step.run or []
+    secrets = {name: value.get_secret_value() for name, value in step.env.items()}
+    await command(argv, directory, step.timeout, {**target.variables, **secrets}, write, list(secrets.values()))
+
+
+def _pushed_paths(step: Step) -> list[str]:
+    """What a step's program is told to read in the repository, where a pushed link could lead it elsewhere."""
+    helm_upgrade, kubectl_apply = step.helm_upgrade, step.kubectl_apply
+    if helm_upgrade is not None:
+        return [*helm_upgrade.values, *([] if "://" in helm_upgrade.chart else [helm_upgrade.chart])]
+    return [] if kubectl_apply is None else [kubectl_apply.path]
+
+
+def helm(settings: HelmUpgrade, timeout: timedelta) -> list[str]:
+    """Return the command line of ``helm upgrade``."""
+    argv = ["helm", "upgrade", "--install", "--namespace", settings.namespace]
+    if settings.create_namespace:
+        argv.append("--create-namespace")
+    if settings.kube_context:
+        argv += ["--kube-context", settings.kube_context]
+    if settings.version:
+        argv += ["--version", settings.version]
+    for file in settings.values:
+        argv += ["--values", file]
+    if settings.wait:
+        # A little less than the step's, so that helm says itself what is not ready.
+        argv += ["--wait", "--timeout", f"{max(int(timeout.total_seconds() * 0.9), 1)}s"]
+    return [*argv, "--", settings.release, settings.chart]
+
+
+def kubectl(settings: KubectlApply) -> list[str]:
+    """Return the command line of ``kubectl apply``."""
+    argv = ["kubectl", "apply"]
+    if settings.kube_context:
+        argv += ["--context", settings.kube_context]
+    if settings.namespace:
+        argv += ["--namespace", settings.namespace]
+    if settings.server_side:
+        argv.append("--server-side")
+    if settings.kustomize:
+        return [*argv, "--kustomize", settings.path]
+    if settings.recursive:
+        argv.append("--recursive")
+    return [*argv, "--filename", settings.path]

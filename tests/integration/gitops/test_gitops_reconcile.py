@@ -1,0 +1,353 @@
+"""A clone follows its remote by fast-forwards, and is left alone where its owner has something in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gateway.gitops.drift import check
+from gateway.gitops.reconcile import BusyError, exclusive
+from tests.support.operations import Told
+from tests.support.repositories import Repositories, git
+
+NOTE = {"name": "note", "run": ["sh", "-c", 'echo "$OBSHUB_REVISION" >> ../notes']}
+"""A step that writes down for which revision it ran."""
+
+
+def notes(repositories: Repositories) -> list[str]:
+    file = repositories.folder / "notes"
+    return file.read_text().split() if file.exists() else []
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_push_is_fetched_and_rolled_out(repositories: Repositories) -> None:
+    revision = repositories.push({"app": "1"})
+    progress = await repositories.succeeds(repositories.settings(NOTE))
+    assert repositories.head == revision == await repositories.good()
+    assert notes(repositories) == [revision]
+    assert progress.counts == {"commits": 1, "steps_succeeded": 1}
+    assert "fast-forward" in progress.output.text
+
+
+async def test_a_clone_that_is_there_already_is_rolled_out_once(repositories: Repositories) -> None:
+    for _ in range(2):
+        await repositories.succeeds(repositories.settings(NOTE))
+    assert notes(repositories) == [repositories.first]
+
+
+async def test_force_rolls_out_again(repositories: Repositories) -> None:
+    await repositories.succeeds(repositories.settings(NOTE))
+    await repositories.succeeds(repositories.settings(NOTE), force=True)
+    assert notes(repositories) == [repositories.first] * 2
+
+
+async def test_many_pushes_are_one_roll_out(repositories: Repositories) -> None:
+    for number in range(3):
+        last = repositories.push({"app": str(number)})
+    await repositories.succeeds(repositories.settings(NOTE))
+    assert notes(repositories) == [last]
+
+
+async def test_a_clone_that_is_missing_is_made_where_a_url_says_from_where(repositories: Repositories) -> None:
+    shutil.rmtree(repositories.hub)
+    half_done = repositories.folder / ".hub.obs-hub-clone"
+    half_done.mkdir()
+    await repositories.succeeds(repositories.settings(NOTE, url=repositories.url))
+    assert repositories.head == repositories.first
+    assert not half_done.exists()
+
+
+async def test_a_clone_that_is_missing_is_said_to_be(repositories: Repositories) -> None:
+    shutil.rmtree(repositories.hub)
+    assert "there is no clone at" in await repositories.fails(repositories.settings())
+
+
+async def test_a_run_is_spans_of_what_it_did(repositories: Repositories) -> None:
+    told = Told()
+    repositories.push()
+    await repositories.succeeds(repositories.settings(NOTE), told=told)
+    assert [span.name for span in told.spans] == ["gitops.fetch", "gitops.fast_forward", "gitops.step"]
+    step = told.span("gitops.step")
+    assert dict(step.attributes or {}) == {"obs_hub.gitops.repository": "home", "obs_hub.gitops.step": "note"}
+
+
+async def test_steps_run_only_when_what_they_look_at_has_changed(repositories: Repositories) -> None:
+    settings = repositories.settings({**NOTE, "when": {"changed": ["charts/**", "*.yaml"]}})
+    await repositories.succeeds(settings)
+    repositories.push({"docs/deep/page": "1"})
+    progress = await repositories.succeeds(settings)
+    assert progress.counts["steps_skipped"] == 1
+    inside = repositories.push({"charts/web/templates/deployment": "1"})
+    await repositories.succeeds(settings)
+    assert notes(repositories) == [repositories.first, inside]
+
+
+async def test_what_a_failed_run_skipped_is_not_skipped_by_the_next(repositories: Repositories) -> None:
+    """Changes count since the last good revision, not since the last revision."""
+    check_step = {"name": "check", "run": ["test", "!", "-e", "broken"]}
+    settings = repositories.settings(check_step, {**NOTE, "when": {"changed": ["charts/**"]}})
+    await repositories.succeeds(settings)
+    repositories.push({"charts/web": "2", "broken": ""})
+    await repositories.fails(settings)
+    (repositories.dev / "broken").unlink()
+    fixed = repositories.push()
+    await repositories.succeeds(settings)
+    assert notes(repositories) == [repositories.first, fixed]
+
+
+async def test_merged_branches_are_removed_when_asked_for(repositories: Repositories) -> None:
+    git(repositories.hub, "branch", "merged")
+    git(repositories.hub, "switch", "--quiet", "-c", "own")
+    git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Not merged")
+    git(repositories.hub, "switch", "--quiet", "main")
+    repositories.push()
+    progress = await repositories.succeeds(repositories.settings(prune_branches=True))
+    assert git(repositories.hub, "branch", "--format=%(refname:short)").split() == ["main", "own"]
+    assert f"removed the merged branch 'merged', which stood at {repositories.first}" in progress.output.text
+
+
+# -- what is the owner's -----------------------------------------------------------------------------------------------
+
+
+async def test_a_dirty_tree_is_refused_and_kept(repositories: Repositories) -> None:
+    repositories.push({"README": "theirs\n"})
+    (repositories.hub / "README").write_text("mine\n")
+    error = await repositories.fails(repositories.settings(NOTE))
+    assert "changes that are not committed ('README')" in error
+    assert (repositories.hub / "README").read_text() == "mine\n"
+    assert repositories.head == repositories.first
+    assert notes(repositories) == []
+
+
+async def test_an_untracked_file_is_refused_unless_allowed_and_always_kept(repositories: Repositories) -> None:
+    revision = repositories.push({"new": "theirs\n"})
+    mine = repositories.hub / "mine"
+    mine.write_text("mine\n")
+    assert "not committed ('mine')" in await repositories.fails(repositories.settings())
+    await repositories.succeeds(repositories.settings(allow_untracked=True))
+    assert repositories.head == revision
+    assert mine.read_text() == "mine\n"
+
+
+async def test_an_untracked_file_in_the_way_is_kept(repositories: Repositories) -> None:
+    repositories.push({"new": "theirs\n"})
+    (repositories.hub / "new").write_text("mine\n")
+    error = await repositories.fails(repositories.settings(allow_untracked=True))
+    assert "files that are not committed stand in the way" in error
+    assert (repositories.hub / "new").read_text() == "mine\n"
+
+
+async def test_a_staged_change_is_refused_and_kept(repositories: Repositories) -> None:
+    (repositories.hub / "staged").write_text("mine\n")
+    git(repositories.hub, "add", "staged")
+    repositories.push()
+    assert "not committed ('staged')" in await repositories.fails(repositories.settings())
+    assert git(repositories.hub, "diff", "--cached", "--name-only") == "staged"
+
+
+async def test_a_stash_is_kept(repositories: Repositories) -> None:
+    (repositories.hub / "README").write_text("mine\n")
+    git(repositories.hub, "stash", "--quiet")
+    repositories.push()
+    await repositories.succeeds(repositories.settings())
+    assert len(git(repositories.hub, "stash", "list").splitlines()) == 1
+
+
+async def test_another_branch_is_refused(repositories: Repositories) -> None:
+    git(repositories.hub, "switch", "--quiet", "-c", "work")
+    assert "is on branch work, not main" in await repositories.fails(repositories.settings())
+
+
+async def test_a_detached_head_is_refused(repositories: Repositories) -> None:
+    git(repositories.hub, "switch", "--quiet", "--detach")
+    assert "is on no branch (detached HEAD)" in await repositories.fails(repositories.settings())
+
+
+async def test_a_merge_under_way_is_refused(repositories: Repositories) -> None:
+    git(repositories.hub, "switch", "--quiet", "-c", "side")
+    git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Side")
+    git(repositories.hub, "switch", "--quiet", "main")
+    git(repositories.hub, "merge", "--quiet", "--no-ff", "--no-commit", "side")
+    assert "a merge is under way" in await repositories.fails(repositories.settings())
+
+
+async def test_local_commits_are_refused_and_kept(repositories: Repositories) -> None:
+    git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Mine")
+    mine = repositories.head
+    assert "has commits that are not in origin/main" in await repositories.fails(repositories.settings())
+    repositories.push()
+    assert "have diverged" in await repositories.fails(repositories.settings())
+    assert repositories.head == mine
+
+
+async def test_a_force_push_is_refused_and_explained_however_often_it_is_looked_at(repositories: Repositories) -> None:
+    repositories.push({"app": "1"})
+    await repositories.succeeds(repositories.settings(NOTE))
+    rolled_out = repositories.head
+    git(repositories.dev, "reset", "--quiet", "--hard", repositories.first)
+    repositories.push({"app": "2"}, force=True)
+    for _ in range(2):
+        error = await repositories.fails(repositories.settings(NOTE))
+        assert "origin/main was force-pushed" in error
+        assert f"git -C {repositories.hub} reset --keep origin/main" in error
+    assert repositories.head == rolled_out
+    git(repositories.hub, "reset", "--quiet", "--keep", "origin/main")
+    await repositories.succeeds(repositories.settings(NOTE))
+
+
+async def test_a_remote_that_leads_elsewhere_is_refused(repositories: Repositories) -> None:
+    settings = repositories.settings(url="https://user:hunter2hunter2@example.com/other.git")
+    error = await repositories.fails(settings)
+    assert "make them the same" in error
+    assert "hunter2" not in error
+
+
+async def test_a_folder_inside_a_clone_is_refused(repositories: Repositories) -> None:
+    (repositories.hub / "inner").mkdir()
+    assert "set path to that" in await repositories.fails(repositories.settings(path=str(repositories.hub / "inner")))
+
+
+async def test_a_folder_that_is_no_clone_is_refused(repositories: Repositories) -> None:
+    (repositories.folder / "plain").mkdir()
+    settings = repositories.settings(path=str(repositories.folder / "plain"))
+    assert "not a git repository" in await repositories.fails(settings)
+
+
+async def test_a_branch_that_is_not_at_the_remote_is_explained(repositories: Repositories) -> None:
+    git(repositories.hub, "switch", "--quiet", "-c", "gone")
+    assert "the branch is not at the remote" in await repositories.fails(repositories.settings(branch="gone"))
+
+
+async def test_a_clone_is_worked_on_by_one_at_a_time(repositories: Repositories) -> None:
+    async with exclusive(repositories.settings()):
+        with pytest.raises(BusyError, match="another hub works on the clone"):
+            await check(repositories.settings())
+    await check(repositories.settings())
+
+
+# -- what others push --------------------------------------------------------------------------------------------------
+
+
+async def test_hooks_are_never_run(repositories: Repositories) -> None:
+    hook = repositories.hub / ".git/hooks/post-merge"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {repositories.folder}/hooked\n")
+    hook.chmod(0o755)
+    repositories.push()
+    await repositories.succeeds(repositories.settings())
+    assert not (repositories.folder / "hooked").exists()
+
+
+async def test_hostile_names_and_messages_are_just_names_and_messages(repositories: Repositories) -> None:
+    evil = f"$(touch {repositories.folder}/hacked);`touch {repositories.folder}/hacked`"
+    files = {"--upload-pack=touch hacked": "1", "a;touch hacked": "1", "$(touch hacked)": "1", "new\nline": "1"}
+    revision = repositories.push(files, evil)
+    git(repositories.dev, "push", "--quiet", "origin", "HEAD:refs/heads/$(touch${IFS}hacked)")
+    await repositories.succeeds(repositories.settings(NOTE))
+    assert notes(repositories) == [revision]
+    assert not (repositories.folder / "hacked").exists()
+    assert not (repositories.hub / "hacked").exists()
+
+
+async def test_submodules_are_not_followed(repositories: Repositories) -> None:
+    git(repositories.dev, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", repositories.url, "sub")
+    repositories.push()
+    await repositories.succeeds(repositories.settings())
+    assert list((repositories.hub / "sub").iterdir()) == []
+
+
+async def test_a_link_out_of_the_repository_is_not_followed(repositories: Repositories) -> None:
+    (repositories.dev / "outside").symlink_to(repositories.folder)
+    repositories.push()
+    for step in ({"run": ["ls"], "working_directory": "outside"}, {"kubectl_apply": {"path": "outside"}}):
+        assert "a link that leads out of the repository" in await repositories.fails(repositories.settings(step))
+        repositories.push()
+
+
+async def test_variables_that_would_point_git_elsewhere_are_not_passed_on(
+    repositories: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(repositories.dev / ".git"))
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
+    revision = repositories.push()
+    await repositories.succeeds(repositories.settings())
+    monkeypatch.undo()
+    assert repositories.head == revision
+
+
+# -- signatures --------------------------------------------------------------------------------------------------------
+
+
+def make_key(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("there is no ssh-keygen to sign commits with")
+    key = make_key(tmp_path / "key")
+    (tmp_path / "signers").write_text(f"dev@example.com {key.with_suffix('.pub').read_text()}")
+    return key
+
+
+def signed(key: Path) -> tuple[str, ...]:
+    return ("-c", "gpg.format=ssh", "-c", f"user.signingKey={key}", "-c", "commit.gpgSign=true")
+
+
+async def test_only_signed_revisions_are_rolled_out_when_asked_for(repositories: Repositories, key: Path) -> None:
+    settings = repositories.settings(NOTE, require_signed=True, allowed_signers=str(repositories.folder / "signers"))
+    repositories.push({"app": "unsigned"})
+    assert "has no SSH signature" in await repositories.fails(settings)
+    assert repositories.head == repositories.first
+    revision = repositories.commit({"app": "signed"}, "Signed", *signed(key))
+    git(repositories.dev, "push", "--quiet", "origin", "HEAD:main")
+    await repositories.succeeds(settings)
+    assert notes(repositories) == [revision]
+
+
+async def test_a_signature_of_somebody_else_is_refused(repositories: Repositories, key: Path) -> None:
+    other = make_key(repositories.folder / "other")
+    repositories.commit({"app": "1"}, "Signed", *signed(other))
+    git(repositories.dev, "push", "--quiet", "origin", "HEAD:main")
+    settings = repositories.settings(NOTE, require_signed=True, allowed_signers=str(repositories.folder / "signers"))
+    assert "has no good signature of somebody who may sign" in await repositories.fails(settings)
+    assert notes(repositories) == []
+
+
+# -- drift -------------------------------------------------------------------------------------------------------------
+
+
+async def test_drift_is_found(repositories: Repositories) -> None:
+    settings = repositories.settings()
+    assert (await check(settings)).due
+    await repositories.succeeds(settings)
+    clean = await check(settings)
+    assert (clean.drift, clean.due) == (frozenset(), False)
+    repositories.push()
+    behind = await check(settings)
+    assert (behind.drift, behind.due) == ({"behind"}, True)
+    (repositories.hub / "README").write_text("mine")
+    dirty = await check(settings)
+    assert (dirty.drift, dirty.due) == ({"behind", "dirty"}, False)
+    git(repositories.hub, "checkout", "--quiet", "README")
+    git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Mine")
+    assert (await check(settings)).drift == {"behind", "local_commits"}
+    git(repositories.hub, "switch", "--quiet", "--detach")
+    assert "detached" in (await check(settings)).drift
+    git(repositories.hub, "switch", "--quiet", "-c", "other")
+    assert "wrong_branch" in (await check(settings)).drift
+
+
+async def test_a_remote_that_is_away_is_a_drift_of_its_own(repositories: Repositories) -> None:
+    repositories.origin.rename(repositories.folder / "moved")
+    found = await check(repositories.settings())
+    assert "unusable" in found.drift
+    assert found.problem is not None
+    assert not found.due

@@ -1,0 +1,306 @@
+"""GitHub's webhook: nobody else is heard, nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from litestar import Litestar, Router
+from litestar.testing import AsyncTestClient
+
+from gateway.gitops.config import GitOpsConfig
+from gateway.gitops.routes import make_router
+from gateway.gitops.service import GitOpsService
+from gateway.runs import Runs
+from tests.support.databases import Database
+from tests.support.operations import Told, hexadecimal
+from tests.support.stores import migrate
+
+OLD, NEW = "an-old-secret-of-the-webhook", "a-new-secret-of-the-webhook"
+REVISION = "0af7651916cd43dd8448eb211c80319c0af76519"
+PUSH: dict[str, Any] = {
+    "ref": "refs/heads/main",
+    "after": REVISION,
+    "repository": {"full_name": "Someone/Home"},
+    "sender": {"login": "someone"},
+}
+MERGED: dict[str, Any] = {
+    "action": "closed",
+    "number": 7,
+    "pull_request": {"merged": True, "merge_commit_sha": REVISION, "base": {"ref": "main"}},
+    "repository": {"full_name": "someone/home"},
+}
+
+
+class Hub:
+    """A service that does no runs, with its routes served."""
+
+    def __init__(self, dsn: str, told: Told, client: AsyncTestClient[Litestar], service: GitOpsService) -> None:
+        self.dsn, self.told, self.client, self.service = dsn, told, client, service
+
+    async def deliver(
+        self,
+        payload: Any = PUSH,
+        event: str = "push",
+        *,
+        secret: str = NEW,
+        delivery: str | None = "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """Deliver as GitHub does; return the status and the answer."""
+        body = content if content is not None else json.dumps(payload).encode()
+        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        its_headers = {
+            "content-type": "application/json",
+            "x-github-event": event,
+            "x-hub-signature-256": f"sha256={signature}",
+            **({} if delivery is None else {"x-github-delivery": delivery}),
+            **(headers or {}),
+        }
+        response = await self.client.post("/api/v1/webhooks/github", content=body, headers=its_headers)
+        answer: dict[str, Any] = response.json()
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
+            assert answer["status"] == response.status_code
+        return response.status_code, answer
+
+    async def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.client.get("/api/v1/gitops/runs")).json()["runs"]
+        return found
+
+
+@pytest.fixture
+async def hub(native_database: Database) -> AsyncIterator[Hub]:
+    migrate(native_database)
+    home = {"path": "/srv/home", "github": "someone/home"}
+    config = GitOpsConfig.model_validate(
+        {
+            "webhook": {"secrets": [OLD, NEW], "max_body_size": "64KiB"},
+            "repositories": {"home": home, "again": {**home, "path": "/srv/again"}, "quiet": {"path": "/srv/quiet"}},
+        }
+    )
+    told = Told()
+    service = GitOpsService("gitops", config, Runs(native_database.dsn), told.operations)
+    app = Litestar([Router("/api/v1", route_handlers=[make_router(service)])])
+    async with AsyncTestClient(app) as client:
+        yield Hub(native_database.dsn, told, client, service)
+    await service.runs.close()
+
+
+# -- what asks for runs ------------------------------------------------------------------------------------------------
+
+
+async def test_a_push_asks_for_a_run_of_each_clone_of_the_repository(hub: Hub) -> None:
+    status, answer = await hub.deliver()
+    assert status == 202
+    runs = await hub.runs()
+    assert {run["repository"] for run in runs} == {"home", "again"}
+    assert {run["id"] for run in runs} == set(answer["run_ids"])
+    assert answer["run_id"] in answer["run_ids"]
+    assert runs[0]["state"] == "queued"
+    assert runs[0]["trigger"] == {
+        "source": "github",
+        "event": "push",
+        "delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+        "branch": "main",
+        "revision": REVISION,
+        "sender": "someone",
+    }
+
+
+async def test_a_merged_pull_request_asks_for_a_run(hub: Hub) -> None:
+    assert (await hub.deliver(MERGED, "pull_request"))[0] == 202
+    (run, _) = await hub.runs()
+    assert (run["trigger"]["event"], run["trigger"]["pull_request"]) == ("pull_request", 7)
+
+
+async def test_the_form_that_github_offers_is_understood(hub: Hub) -> None:
+    content = urlencode({"payload": json.dumps(PUSH)}).encode()
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert (await hub.deliver(content=content, headers=form))[0] == 202
+
+
+async def test_later_pushes_take_the_place_of_those_that_wait(hub: Hub) -> None:
+    for number in range(3):
+        await hub.deliver(delivery=f"delivery-{number}")
+    states = sorted(run["state"] for run in await hub.runs())
+    assert states == ["queued"] * 2 + ["superseded"] * 4
+
+
+async def test_the_run_belongs_to_the_trace_of_the_webhook(hub: Hub) -> None:
+    _, answer = await hub.deliver()
+    span = hub.told.span("gitops.webhook")
+    run = (await hub.client.get(f"/api/v1/gitops/runs/{answer['run_id']}")).json()
+    assert run["trace_id"] == hexadecimal(span.context)[0]
+    assert span.attributes is not None
+    assert span.attributes["obs_hub.webhook.result"] == "accepted"
+
+
+# -- what is ignored, and why ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "reason"),
+    [
+        ("ping", {"zen": "Keep it logically awesome."}, "pong"),
+        ("issues", {}, "the event 'issues' asks for nothing"),
+        ("push", {**PUSH, "ref": "refs/heads/other"}, "the branch 'other' is not followed; main is"),
+        ("push", {**PUSH, "ref": "refs/tags/v1"}, "'refs/tags/v1' is not a branch"),
+        ("push", {**PUSH, "deleted": True}, "the branch was deleted"),
+        ("push", {**PUSH, "repository": {"full_name": "other/home"}}, "no repository is configured for 'other/home'"),
+        ("push", {}, "is not a branch"),
+        ("push", {**PUSH, "repository": ["someone/home"]}, "no repository is configured"),
+        ("pull_request", {**MERGED, "action": "opened"}, "was not merged"),
+        ("pull_request", {**MERGED, "pull_request": {"merged": False}}, "was not merged"),
+        ("pull_request", {**MERGED, "pull_request": None}, "was not merged"),
+        (
+            "pull_request",
+            {**MERGED, "pull_request": {"merged": True, "base": {"ref": "$(reboot)"}}},
+            "the branch '$(reboot)' is not followed",
+        ),
+    ],
+)
+async def test_everything_else_is_answered_with_the_reason(
+    hub: Hub, event: str, payload: dict[str, Any], reason: str
+) -> None:
+    status, answer = await hub.deliver(payload, event)
+    assert status == 200
+    assert reason in answer["ignored"]
+    assert await hub.runs() == []
+
+
+async def test_a_delivery_that_comes_again_asks_for_nothing(hub: Hub) -> None:
+    _, first = await hub.deliver()
+    status, again = await hub.deliver()
+    assert status == 200
+    assert "taken before" in again["ignored"]
+    assert again["run_ids"] == first["run_ids"]
+    assert len(await hub.runs()) == 2
+
+
+# -- who is heard ------------------------------------------------------------------------------------------------------
+
+
+async def test_either_secret_is_good_while_one_replaces_the_other(hub: Hub) -> None:
+    assert (await hub.deliver(secret=OLD, delivery="one"))[0] == 202
+    assert (await hub.deliver(secret=NEW, delivery="two"))[0] == 202
+
+
+async def test_secrets_can_be_rotated_without_a_restart(hub: Hub) -> None:
+    config = hub.service.config.model_dump(mode="python")
+    config["webhook"] = {"secrets": [NEW, "another-secret-of-the-webhook"]}
+    assert hub.service.reconfigure(GitOpsConfig.model_validate(config))
+    assert (await hub.deliver(secret=OLD, delivery="one"))[0] == 401
+    assert (await hub.deliver(secret="another-secret-of-the-webhook", delivery="two"))[0] == 202
+
+
+@pytest.mark.parametrize("signature", ["", "sha256=", "sha1=0af7", "sha256=" + "0" * 64, "none"])
+async def test_a_wrong_signature_is_refused(hub: Hub, signature: str) -> None:
+    status, answer = await hub.deliver(headers={"x-hub-signature-256": signature})
+    assert status == 401
+    assert "set the same secret" in answer["detail"]
+    assert await hub.runs() == []
+
+
+async def test_a_delivery_without_a_signature_is_refused(hub: Hub) -> None:
+    assert (await hub.client.post("/api/v1/webhooks/github", json=PUSH)).status_code == 401
+
+
+async def test_a_body_that_was_changed_on_the_way_is_refused(hub: Hub) -> None:
+    good = hmac.new(NEW.encode(), json.dumps(PUSH).encode(), hashlib.sha256).hexdigest()
+    assert (await hub.deliver(content=json.dumps(PUSH).encode() + b" ",
+                              headers={"x-hub-signature-256": f"sha256={good}"}))[0] == 401  # fmt: skip
+
+
+async def test_nothing_reads_a_body_before_its_signature_is_checked(hub: Hub) -> None:
+    assert (await hub.deliver(content=b"[" * 30_000, secret="a-wrong-secret-of-nobody"))[0] == 401
+    status, answer = await hub.deliver(content=b"[" * 30_000)
+    assert (status, answer["detail"]) == (400, "the delivery is not JSON; choose application/json at GitHub")
+
+
+async def test_large_bodies_are_refused(hub: Hub) -> None:
+    assert (await hub.deliver({**PUSH, "padding": "x" * 70_000}))[0] == 413
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"\xff", b'{"ref": '])
+async def test_what_makes_no_sense_is_refused(hub: Hub, content: bytes) -> None:
+    assert (await hub.deliver(content=content))[0] == 400
+
+
+@pytest.mark.parametrize("delivery", [None, "", "a b", "x" * 200, "'; DROP TABLE run; --"])
+async def test_a_delivery_without_a_sane_id_is_refused(hub: Hub, delivery: str | None) -> None:
+    assert (await hub.deliver(delivery=delivery))[0] == 400
+
+
+# -- without a store ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_delivery_that_cannot_be_written_down_is_not_taken_and_can_come_again(
+    hub: Hub, native_database: Database
+) -> None:
+    native_database.allow_connections(False)
+    try:
+        status, answer = await hub.deliver()
+    finally:
+        native_database.allow_connections(True)
+    assert status == 503
+    assert "PostgreSQL is not available" in answer["detail"]
+    assert (await hub.deliver())[0] == 202
+
+
+# -- runs for people ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_can_be_asked_for_by_hand(hub: Hub) -> None:
+    response = await hub.client.post("/api/v1/gitops/quiet/sync?force=true")
+    assert response.status_code == 202
+    run = (await hub.client.get(f"/api/v1/gitops/runs/{response.json()['run_id']}")).json()
+    assert (run["repository"], run["trigger"]) == ("quiet", {"source": "api", "force": True})
+
+
+async def test_what_is_not_there_is_said_not_to_be(hub: Hub) -> None:
+    response = await hub.client.post("/api/v1/gitops/nothing/sync")
+    assert response.status_code == 404
+    assert "configured: again, home, quiet" in response.json()["detail"]
+    response = await hub.client.get("/api/v1/gitops/runs/00000000-0000-0000-0000-000000000000")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_runs_are_listed_newest_first_and_of_one_repository(hub: Hub) -> None:
+    for name in ("home", "quiet", "again"):
+        await hub.client.post(f"/api/v1/gitops/{name}/sync")
+    assert [run["repository"] for run in await hub.runs()] == ["again", "quiet", "home"]
+    listed = (await hub.client.get("/api/v1/gitops/runs?repository=quiet&limit=1")).json()["runs"]
+    assert [run["repository"] for run in listed] == ["quiet"]
+    assert (await hub.client.get("/api/v1/gitops/runs?limit=0")).status_code == 400
+
+
+def test_each_route_says_who_may_use_it() -> None:
+    config = GitOpsConfig.model_validate({"webhook": {"secrets": [NEW]}, "repositories": {"a": {"path": "/a"}}})
+    router = make_router(GitOpsService("gitops", config, Runs(""), Told().operations))
+    scopes = {
+        (method, route.path): handler.opt["scope"]
+        for route in Litestar([router]).routes
+        for handler in getattr(route, "route_handlers", ())
+        for method in handler.http_methods
+        if method != "OPTIONS" and not route.path.startswith("/schema")
+    }
+    assert scopes == {
+        ("POST", "/webhooks/github"): None,
+        ("GET", "/gitops/runs"): "read",
+        ("GET", "/gitops/runs/{run_id:uuid}"): "read",
+        ("POST", "/gitops/{repository:str}/sync"): "admin",
+    }
+
+
+def test_without_a_secret_there_is_no_webhook() -> None:
+    config = GitOpsConfig.model_validate({"repositories": {"a": {"path": "/a"}}})
+    router = make_router(GitOpsService("gitops", config, Runs(""), Told().operations))
+    assert not any("webhooks" in route.path for route in Litestar([router]).routes)

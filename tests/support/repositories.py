@@ -1,0 +1,95 @@
+"""Real git repositories: a bare origin, the hub's clone of it, and a developer's clone who pushes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.context import Context
+
+from gateway.gitops.config import Repository
+from gateway.gitops.git import FAILED, GOOD, Git
+from gateway.gitops.reconcile import Order, Reconciler
+from gateway.runs import Outcome, Progress, RunState
+from tests.support.operations import Told
+
+_IDENTITY = ("-c", "user.name=Dev", "-c", "user.email=dev@example.com", "-c", "init.defaultBranch=main")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as a developer would."""
+    # Nothing of whoever runs the tests: neither their settings nor their signing keys.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(["git", *_IDENTITY, *arguments], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"git {arguments}: {done.stderr}"
+    return done.stdout.strip()
+
+
+class Repositories:
+    """An origin with one commit, the hub's clone ``hub``, and the developer's clone ``dev``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.origin, self.hub, self.dev = folder / "origin.git", folder / "hub", folder / "dev"
+        git(folder, "init", "--quiet", "--bare", str(self.origin))
+        git(folder, "clone", "--quiet", self.url, str(self.dev))
+        git(self.dev, "checkout", "--quiet", "-B", "main")
+        self.first = self.push({"README": "hello\n"})
+        git(folder, "clone", "--quiet", self.url, str(self.hub))
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.origin}"
+
+    def commit(self, files: dict[str, str] | None = None, message: str = "Change", *options: str) -> str:
+        """Commit files in the developer's clone; return the revision."""
+        for name, content in (files or {}).items():
+            path = self.dev / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        git(self.dev, "add", "--all")
+        git(self.dev, *options, "commit", "--quiet", "--allow-empty", "--message", message)
+        return git(self.dev, "rev-parse", "HEAD")
+
+    def push(self, files: dict[str, str] | None = None, message: str = "Change", *, force: bool = False) -> str:
+        """Commit and push; return the revision."""
+        revision = self.commit(files, message)
+        git(self.dev, "push", "--quiet", *(["--force"] if force else []), "origin", "HEAD:main")
+        return revision
+
+    @property
+    def head(self) -> str:
+        """Where the hub's clone stands."""
+        return git(self.hub, "rev-parse", "HEAD")
+
+    def settings(self, *steps: dict[str, Any], **settings: Any) -> Repository:
+        return Repository.model_validate({"path": str(self.hub), "steps": list(steps), **settings})
+
+    async def reconcile(
+        self, repository: Repository, *, force: bool = False, resumed: bool = False, told: Told | None = None
+    ) -> tuple[Outcome, Progress]:
+        """Reconcile the hub's clone once."""
+        progress = Progress(Context())
+        reconciler = Reconciler("home", repository, (told or Told()).operations)
+        return await reconciler.reconcile(Order("run-1", force, resumed), progress), progress
+
+    async def succeeds(self, repository: Repository, **options: Any) -> Progress:
+        outcome, progress = await self.reconcile(repository, **options)
+        assert outcome.state is RunState.SUCCEEDED, outcome.error
+        return progress
+
+    async def fails(self, repository: Repository, **options: Any) -> str:
+        """Reconcile in vain, and return why it failed."""
+        outcome, _ = await self.reconcile(repository, **options)
+        assert outcome.state is RunState.FAILED
+        assert outcome.error is not None
+        return outcome.error
+
+    async def good(self) -> str | None:
+        return await Git(self.settings()).revision(GOOD)
+
+    async def failed(self) -> str | None:
+        return await Git(self.settings()).revision(FAILED)
