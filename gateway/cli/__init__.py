@@ -26,6 +26,7 @@ _COMMANDS = {
     "query": "gateway.cli.query:query",
     "doctor": "gateway.cli.doctor:doctor",
     "config": "gateway.cli.config:config",
+    "gitops": "gateway.cli.gitops:gitops",
     "token": "gateway.cli.token:token",
     "db": "gateway.cli.db:db",
     "spool": "gateway.cli.spool:spool",

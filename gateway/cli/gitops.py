@@ -1,0 +1,291 @@
+"""``obs-hub gitops``: how clones stand to their remotes, and the runs that bring them there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+
+from gateway import logs
+from gateway.assembly import open_grpc_endpoint
+from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
+from gateway.cli.runs import end, follow, local, show_run, show_runs
+from gateway.config import Config
+from gateway.gitops.config import GitOpsConfig, Repository
+from gateway.gitops.drift import Check, check
+from gateway.gitops.reconcile import BusyError, Reconciler
+from gateway.gitops.service import KIND, order_of
+from gateway.operations import Operations
+from gateway.runs import Outcome, Progress, Request, Run, Runs, RunsUnavailableError, Worker
+from gateway.telemetry import Destination, SelfTelemetry
+
+_FLUSH_SECONDS = 5.0
+_NO_RUNS = "No repository was ever reconciled. `obs-hub gitops sync` does it now."
+_NOBODY_TAKES_IT = "Does a hub run with this repository in its configuration? `--local` does the work here instead."
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or JSON.",
+)
+
+
+@click.group()
+def gitops() -> None:
+    """Look after the clones that follow their remotes.
+
+    The running hub reconciles them when GitHub's webhook tells of a push, and from time to time besides. `status` shows
+    how each clone stands, `sync` asks for a run now, `history` shows the runs there were. Run them as the user that the
+    hub runs as, to whom the clones belong.
+    """
+
+
+@gitops.command()
+@click.argument("repositories", nargs=-1)
+@click.option("--fetch", is_flag=True, help="Ask the remotes first. Default: what the last look of the hub fetched.")
+@output_option
+@config_option
+@data_dir_option
+@dsn_option
+def status(
+    repositories: tuple[str, ...],
+    fetch: bool,
+    output: str,
+    config_path: Path | None,
+    data_dir: Path | None,
+    dsn: str | None,
+) -> None:
+    """Show how each clone stands to its remote, and how its last run ended. Exits with 1 when one has drifted.
+
+    Drift is whatever keeps a clone from being what its remote says: behind, dirty, wrong_branch, detached,
+    local_commits, failed_revision (the remote's revision was tried and failed), unusable.
+    """
+    config = load_config(config_path)
+    chosen = _chosen(config, repositories)
+    checks, last, problem = asyncio.run(_look(chosen, fetch, dsn, config_path, data_dir))
+    for name, found in checks.items():
+        if output == "json":
+            click.echo(json.dumps(_as_json(name, chosen[name], found, last.get(name))))
+        else:
+            _show(name, chosen[name], found, last.get(name))
+    if problem and output == "text":
+        click.echo(f"The runs cannot be shown: {problem}", err=True)
+    if any(found is not None and found.drift for found in checks.values()):
+        raise click.exceptions.Exit(1)
+
+
+async def _look(
+    chosen: Mapping[str, Repository], fetch: bool, dsn: str | None, config_path: Path | None, data_dir: Path | None
+) -> tuple[dict[str, Check | None], dict[str, Run], str | None]:
+    """Look at the clones, and for the last run of each; or say why that cannot be had."""
+    checks: dict[str, Check | None] = {}
+    for name, repository in chosen.items():
+        try:
+            checks[name] = await check(repository, fetch=fetch)
+        except BusyError:
+            checks[name] = None
+    last: dict[str, Run] = {}
+    try:
+        runs = Runs(store_dsn(dsn, config_path, data_dir))
+        try:
+            for name in chosen:
+                for run in await runs.history(KIND, name, limit=1):
+                    last[name] = run
+        finally:
+            await runs.close()
+    except (RunsUnavailableError, click.ClickException) as error:
+        return checks, last, error.message if isinstance(error, click.ClickException) else str(error)
+    return checks, last, None
+
+
+def _show(name: str, repository: Repository, found: Check | None, run: Run | None) -> None:
+    if found is None:
+        click.echo(f"{name}: a run works on it at this moment")
+        return
+    click.echo(f"{name}: {', '.join(sorted(found.drift)) or 'in sync'}")
+    click.echo(f"  clone      {repository.path}, branch {repository.branch} of {repository.remote}")
+    if (state := found.state) is not None:
+        for what, revision in (("here", state.head), ("remote", state.upstream), ("last good", state.good)):
+            click.echo(f"  {what:<10} {revision or '-'}")
+        if state.ahead or state.behind:
+            click.echo(f"  {state.ahead} commits ahead, {state.behind} behind")
+        for path in state.dirty:
+            click.echo(f"  changed    {ascii(path)[1:-1]}")
+    if found.problem:
+        click.echo(f"  problem    {found.problem}")
+    if run is not None:
+        error = f": {run.error}" if run.error else ""
+        click.echo(f"  last run   {run.state.value} at {local(run.finished_at or run.requested_at)}{error}")
+
+
+def _as_json(name: str, repository: Repository, found: Check | None, run: Run | None) -> dict[str, Any]:
+    state = None if found is None else found.state
+    return {
+        "repository": name,
+        "path": str(repository.path),
+        "branch": repository.branch,
+        "busy": found is None,
+        "drift": [] if found is None else sorted(found.drift),
+        "problem": None if found is None else found.problem,
+        "revision": state and state.head,
+        "remote_revision": state and state.upstream,
+        "good_revision": state and state.good,
+        "ahead": state and state.ahead,
+        "behind": state and state.behind,
+        "dirty": state and list(state.dirty),
+        "last_run": run and {"id": str(run.id), "state": run.state.value, "error": run.error},
+    }
+
+
+@gitops.command()
+@click.argument("repositories", nargs=-1)
+@click.option("--force", is_flag=True, help="Though it is rolled out already, or failed before.")
+@click.option("--local", "here", is_flag=True, help="Do the work in this process: where no hub runs to do it.")
+@click.option("--no-wait", is_flag=True, help="Only ask for the runs, and print their ids.")
+@config_option
+@data_dir_option
+@dsn_option
+def sync(
+    repositories: tuple[str, ...],
+    force: bool,
+    here: bool,
+    no_wait: bool,
+    config_path: Path | None,
+    data_dir: Path | None,
+    dsn: str | None,
+) -> None:
+    """Bring clones to what their remotes say now, and roll that out. Default: all of them, one after the other.
+
+    The running hub does the work, and this command shows it; Ctrl-C ends only the showing. With --local the work is
+    done here and ends with Ctrl-C; the next run goes on where it stood. Exits with 1 when a run failed.
+    """
+    if here and no_wait:
+        raise click.UsageError(
+            "--local does the work here, so it has to wait for it; give one of --local and --no-wait"
+        )
+    config = load_config(config_path)
+    logs.configure("warning", config.service.telemetry.logs.format)  # what happens is shown as the runs' output
+    chosen, store = _chosen(config, repositories), store_dsn(dsn, config_path, data_dir)
+    trigger = {"source": "cli", "force": force}
+    try:
+        if here:
+            ended = asyncio.run(_sync_here(config, chosen, store, trigger))
+        else:
+            ended = asyncio.run(_sync_by_the_hub(chosen, store, trigger, wait=not no_wait))
+    except RunsUnavailableError as error:
+        raise click.ClickException(str(error)) from error
+    failed = False
+    for run in ended:
+        try:
+            end(run)
+        except click.exceptions.Exit:
+            failed = True
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+async def _sync_by_the_hub(
+    chosen: Mapping[str, Repository], dsn: str, trigger: dict[str, Any], wait: bool
+) -> list[Run]:
+    runs = Runs(dsn)
+    try:
+        asked = {name: await runs.enqueue(Request(KIND, name, trigger)) for name in chosen}
+        if not wait:
+            for name, identity in asked.items():
+                click.echo(f"{name}: {identity}")
+            return []
+        return [await follow(runs, identity, _NOBODY_TAKES_IT) for identity in asked.values()]
+    finally:
+        await runs.close()
+
+
+async def _sync_here(config: Config, chosen: Mapping[str, Repository], dsn: str, trigger: dict[str, Any]) -> list[Run]:
+    """Do the runs in this process, as the hub would: they are claimed and kept in the store, and told about."""
+
+    def front_door() -> Destination | None:
+        endpoint = open_grpc_endpoint(config)
+        return None if endpoint is None else Destination(endpoint)
+
+    telemetry = SelfTelemetry(config.service.telemetry, front_door)
+    runs = Runs(dsn)
+    try:
+        return [await _do(runs, name, repository, trigger, telemetry.operations) for name, repository in chosen.items()]
+    finally:
+        await runs.close()
+        await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
+
+
+async def _do(runs: Runs, name: str, repository: Repository, trigger: dict[str, Any], operations: Operations) -> Run:
+    async def execute(run: Run, progress: Progress) -> Outcome:
+        return await Reconciler(name, repository, operations).reconcile(order_of(run), progress)
+
+    identity = await runs.enqueue(Request(KIND, name, trigger))
+    worker = Worker(runs, KIND, [name], execute, operations, kept=None)
+    await worker.start()
+    try:
+        return await follow(runs, identity, "Another process works on this repository.")
+    finally:
+        await worker.stop(0)
+
+
+@gitops.command()
+@click.argument("repository", required=False)
+@click.option("--run", "identity", type=click.UUID, help="Show this run alone, with what its steps wrote.")
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="How many at most.")
+@output_option
+@config_option
+@data_dir_option
+@dsn_option
+def history(
+    repository: str | None,
+    identity: UUID | None,
+    limit: int,
+    output: str,
+    config_path: Path | None,
+    data_dir: Path | None,
+    dsn: str | None,
+) -> None:
+    """Show the runs there were, newest first: of one repository, or of all."""
+
+    async def read() -> list[Run]:
+        runs = Runs(store_dsn(dsn, config_path, data_dir))
+        try:
+            if identity is None:
+                return await runs.history(KIND, repository, limit=limit)
+            run = await runs.get(identity)
+            if run is None or run.kind != KIND:
+                raise click.ClickException(f"there is no GitOps run {identity}; it may have been removed since")
+            return [run]
+        finally:
+            await runs.close()
+
+    try:
+        found = asyncio.run(read())
+    except RunsUnavailableError as error:
+        raise click.ClickException(str(error)) from error
+    if identity is not None:
+        show_run(found[0], output)
+    else:
+        show_runs(found, output, _NO_RUNS)
+
+
+def _chosen(config: Config, names: tuple[str, ...]) -> dict[str, Repository]:
+    """Return the repositories of these names; all of them, where none is named."""
+    extensions = [each for each in config.extensions.values() if isinstance(each, GitOpsConfig)]
+    known = {name: repository for each in extensions for name, repository in each.repositories.items()}
+    if not known:
+        raise click.ClickException(
+            "no repository is configured: add an extension gitops to the configuration file, and name that file with "
+            "--config or OBSHUB_CONFIG; docs/gitops.md shows one"
+        )
+    if unknown := [name for name in names if name not in known]:
+        raise click.ClickException(f"no repository is called {unknown[0]!r}; configured: {', '.join(sorted(known))}")
+    return {name: known[name] for name in names or sorted(known)}
