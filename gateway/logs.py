@@ -7,6 +7,7 @@ import sys
 from typing import Literal
 
 import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 Format = Literal["auto", "console", "json"]
 
@@ -24,6 +25,8 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     """Send the logs of this process to standard error. ``auto`` is console on a terminal and JSON elsewhere."""
     console = output == "console" or (output == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
@@ -59,3 +62,12 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     root.setLevel(level.upper())
     for name, its_level in _QUIETER.items():
         logging.getLogger(name).setLevel(max(its_level, root.level))
+
+
+def _add_trace(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Name the trace that a line belongs to, as OpenTelemetry's logs in other formats do."""
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        line.setdefault("trace_id", format_trace_id(context.trace_id))
+        line.setdefault("span_id", format_span_id(context.span_id))
+    return line

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 from opentelemetry import propagate
+from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 
 from gateway.api.problems import REQUEST_ID, Problem
@@ -20,7 +23,13 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+"""Seconds; as the semantic conventions for HTTP metrics advise."""
+_METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_SIGNED = "/api/v1/webhooks/"
+"""What is below it knows its callers by a signature, which no page in a browser can make. They come by the public name
+of whatever leads them here, such as a Tailscale Funnel."""
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -41,9 +50,17 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 class Shell:
     """Wraps an application. ``hosts`` are the names it may be called by; empty: any. ``tls``: it is served by TLS."""
 
-    def __init__(self, app: ASGIApp, tracer: Tracer, hosts: Iterable[str] = (), *, tls: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, tracer: Tracer, meter: Meter, hosts: Iterable[str] = (), *, tls: bool = False
+    ) -> None:
         self._app = app
         self._tracer = tracer
+        self._duration = meter.create_histogram(
+            "http.server.request.duration",
+            "s",
+            "Duration of HTTP server requests",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
         self._hosts = {host.lower() for host in hosts}
         self._tls = tls
 
@@ -58,9 +75,13 @@ class Shell:
         scope.setdefault("state", {})[REQUEST_ID] = request_id
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
-        with self._tracer.start_as_current_span(
-            scope["method"], propagate.extract(carrier), SpanKind.SERVER, attributes
-        ) as span:
+        arrived = time.perf_counter()
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            self._tracer.start_as_current_span(
+                scope["method"], propagate.extract(carrier), SpanKind.SERVER, attributes
+            ) as span,
+        ):
             begun = False
 
             async def answer(message: Message) -> None:
@@ -68,10 +89,11 @@ class Shell:
                 if message["type"] == "http.response.start":
                     begun = True
                     _describe(span, scope, message["status"])
+                    self._duration.record(time.perf_counter() - arrived, _labels(scope, message["status"]))
                     message["headers"] = [*message["headers"], *self._more(message, request_id, span)]
                 await send(message)
 
-            if problem := self._refusal(scope["method"], headers):
+            if problem := self._refusal(scope["method"], scope["path"], headers):
                 await _send_problem(answer, problem, request_id)
                 return
             # What answers GET answers HEAD; the server leaves the body away.
@@ -85,7 +107,9 @@ class Shell:
                 problem = Problem("Service Unavailable", 503, "the gateway is shutting down; please try again")
                 await _send_problem(answer, problem, request_id)
 
-    def _refusal(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+    def _refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+        if path.startswith(_SIGNED):
+            return None
         host = (_header(headers, b"host") or b"").decode("latin-1").lower()
         name = _name_of(host)
         if self._hosts and name not in self._hosts and not _is_address(name):
@@ -112,6 +136,16 @@ class Shell:
         if b"cache-control" not in present:
             more.append((b"cache-control", b"no-store"))
         return [(name, value) for name, value in more if name not in present]
+
+
+def _labels(scope: Any, status: int) -> dict[str, str | int]:
+    labels = {
+        "http.request.method": scope["method"] if scope["method"] in _METHODS else "_OTHER",
+        "url.scheme": scope["scheme"],
+        "http.response.status_code": status,
+    }
+    route = scope.get("path_template")
+    return labels if route is None else {**labels, "http.route": route}
 
 
 def _describe(span: Span, scope: Any, status: int) -> None:

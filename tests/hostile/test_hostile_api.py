@@ -17,7 +17,8 @@ from tests.support.databases import Server, fresh
 @pytest.fixture(scope="module")
 def hostile_front(embedded_server: Server) -> Iterator[Front]:
     with fresh(embedded_server) as database, hubs() as running:
-        yield start(running, database, anonymous_read=False)
+        gitops = {"webhook": {"secrets": ["a-secret-of-the-webhook"]}, "repositories": {"home": {"path": "/nowhere"}}}
+        yield start(running, database, more={"gitops": gitops}, anonymous_read=False)
 
 
 @pytest.mark.parametrize("who", ["nobody", "admin"])
@@ -46,4 +47,8 @@ def test_every_operation(hostile_front: Front, who: str) -> None:
 
         check()
         seen.add((operation.method.upper(), operation.path))
-    assert ("POST", "/api/v1/synthetic") in seen
+    assert seen >= {
+        ("POST", "/api/v1/synthetic"),
+        ("POST", "/api/v1/webhooks/github"),
+        ("POST", "/api/v1/gitops/{repository}/sync"),
+    }

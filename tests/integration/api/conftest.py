@@ -27,7 +27,7 @@ class Front:
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
 
-def config(dsn: str, port: int, **api: object) -> str:
+def config(dsn: str, port: int, more: dict[str, object], **api: object) -> str:
     document = yaml.safe_load(
         config_text(
             grpc=free_port(),
@@ -38,14 +38,23 @@ def config(dsn: str, port: int, **api: object) -> str:
     document["extensions"] = {
         "tokens": {},
         "api": {"endpoint": f"127.0.0.1:{port}", "auth": {"authenticator": "tokens"}, **api},
+        **more,
     }
-    document["service"]["extensions"] = ["tokens", "api"]
+    document["service"]["extensions"] = list(document["extensions"])
     return yaml.safe_dump(document)
 
 
-def start(running: Hubs, database: Database, *options: str, name: str = "hub", **api: object) -> Front:
+def start(
+    running: Hubs,
+    database: Database,
+    *options: str,
+    name: str = "hub",
+    more: dict[str, object] | None = None,
+    **api: object,
+) -> Front:
+    """Start a hub. ``more`` are extensions besides, ``api`` settings of the front."""
     port = free_port()
-    hub = running.start(config(database.dsn, port, **api), *options, name=name).until_ready()
+    hub = running.start(config(database.dsn, port, more or {}, **api), *options, name=name).until_ready()
 
     def token(*scopes: str) -> str:
         options = [word for scope in scopes for word in ("--scope", scope)]

@@ -176,7 +176,7 @@ def test_an_address_that_is_taken_says_which_setting_to_change(
     from tests.integration.api.conftest import config
 
     port = int(front.url.rpartition(":")[2])
-    second = hub_folder.start(config(native_database.dsn, port), name="second")
+    second = hub_folder.start(config(native_database.dsn, port, {}), name="second")
     assert second.wait() == 1
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
     assert "extensions.api.endpoint" in second.stderr

@@ -11,8 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 from litestar import Litestar, Router
+from litestar.exceptions import HTTPException
 from litestar.testing import AsyncTestClient
 
+from gateway.api.problems import on_http_exception
 from gateway.gitops.config import GitOpsConfig
 from gateway.gitops.routes import make_router
 from gateway.gitops.service import GitOpsService
@@ -87,7 +89,10 @@ async def hub(native_database: Database) -> AsyncIterator[Hub]:
     )
     told = Told()
     service = GitOpsService("gitops", config, Runs(native_database.dsn), told.operations)
-    app = Litestar([Router("/api/v1", route_handlers=[make_router(service)])])
+    app = Litestar(
+        [Router("/api/v1", route_handlers=[make_router(service)])],
+        exception_handlers={HTTPException: on_http_exception},
+    )
     async with AsyncTestClient(app) as client:
         yield Hub(native_database.dsn, told, client, service)
     await service.runs.close()
@@ -100,7 +105,7 @@ async def test_a_push_asks_for_a_run_of_each_clone_of_the_repository(hub: Hub) -
     status, answer = await hub.deliver()
     assert status == 202
     runs = await hub.runs()
-    assert {run["repository"] for run in runs} == {"home", "again"}
+    assert {run["name"] for run in runs} == {"home", "again"}
     assert {run["id"] for run in runs} == set(answer["run_ids"])
     assert answer["run_id"] in answer["run_ids"]
     assert runs[0]["state"] == "queued"
@@ -261,7 +266,7 @@ async def test_a_run_can_be_asked_for_by_hand(hub: Hub) -> None:
     response = await hub.client.post("/api/v1/gitops/quiet/sync?force=true")
     assert response.status_code == 202
     run = (await hub.client.get(f"/api/v1/gitops/runs/{response.json()['run_id']}")).json()
-    assert (run["repository"], run["trigger"]) == ("quiet", {"source": "api", "force": True})
+    assert (run["name"], run["trigger"]) == ("quiet", {"source": "api", "force": True})
 
 
 async def test_what_is_not_there_is_said_not_to_be(hub: Hub) -> None:
@@ -276,9 +281,9 @@ async def test_what_is_not_there_is_said_not_to_be(hub: Hub) -> None:
 async def test_runs_are_listed_newest_first_and_of_one_repository(hub: Hub) -> None:
     for name in ("home", "quiet", "again"):
         await hub.client.post(f"/api/v1/gitops/{name}/sync")
-    assert [run["repository"] for run in await hub.runs()] == ["again", "quiet", "home"]
-    listed = (await hub.client.get("/api/v1/gitops/runs?repository=quiet&limit=1")).json()["runs"]
-    assert [run["repository"] for run in listed] == ["quiet"]
+    assert [run["name"] for run in await hub.runs()] == ["again", "quiet", "home"]
+    listed = (await hub.client.get("/api/v1/gitops/runs?name=quiet&limit=1")).json()["runs"]
+    assert [run["name"] for run in listed] == ["quiet"]
     assert (await hub.client.get("/api/v1/gitops/runs?limit=0")).status_code == 400
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from typing import Any
 
 import httpx
 import pytest
-from litestar import Router, get
-from opentelemetry.trace import NoOpTracer
+import structlog
+from litestar import Router, get, post
 from pydantic import ValidationError
 
+from gateway import logs
 from gateway.api.app import create_app
 from gateway.api.config import ApiConfig
 from gateway.api.view import HubView
 from gateway.config import load
+from gateway.operations import Operations
 from gateway.pipeline.access import Grant, Scope, UnauthenticatedError
+from tests.support.operations import Told
 
 
 class Nobody:
@@ -24,8 +29,10 @@ class Nobody:
 
 
 def app(routers: Any = (), **settings: Any) -> Any:
+    told = settings.pop("told", None)
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
-    view = HubView(load(None), None, NoOpTracer(), {}, dict, lambda: None)
+    operations = told.operations if told else Operations()
+    view = HubView(load(None), None, operations.tracer, {}, dict, lambda: None, operations=operations)
     return create_app(config, view, Nobody(), routers)
 
 
@@ -79,6 +86,43 @@ def test_everybody_may_read_beyond_loopback_only_when_told_to_be_insecure() -> N
 )
 async def test_names_it_may_be_called_by(settings: dict[str, Any], host: str, status: int) -> None:
     assert (await ask(app(**settings), host=host)).status_code == status
+
+
+async def test_a_webhook_comes_by_the_public_name_of_what_leads_it_here() -> None:
+    @post("/webhooks/github", opt={"scope": None}, sync_to_thread=False)
+    def github() -> None: ...
+
+    hub = app([Router("/", route_handlers=[github])])
+    assert (await ask(hub, "/api/v1/webhooks/github", "POST", host="machine.tailnet.ts.net")).status_code == 201
+    assert (await ask(hub, "/api/v1/synthetic", "POST", host="machine.tailnet.ts.net")).status_code == 421
+
+
+async def test_each_request_is_timed_by_its_route() -> None:
+    told = Told()
+    hub = app(told=told)
+    await ask(hub, "/api/v1/health")
+    await ask(hub, "/nothing/like/it", "BREW")
+    found = told.metric("http.server.request.duration")
+    assert set(found) == {("GET", 200, "/api/v1/health", "http"), ("_OTHER", 404, "http")}
+
+
+async def test_what_is_logged_for_a_request_has_its_id_and_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    @get("/telling", opt={"scope": None}, sync_to_thread=False)
+    def telling() -> str:
+        structlog.get_logger("test").warning("something happened")
+        return ""
+
+    root = logging.getLogger()
+    before = (root.handlers, root.level)
+    logs.configure("info", "json")
+    try:
+        hub = app([Router("/", route_handlers=[telling])], told=Told())
+        answer = await ask(hub, "/api/v1/telling", **{"x-request-id": "the-id"})
+    finally:
+        root.handlers, root.level = before
+        structlog.reset_defaults()
+    line = next(json.loads(line) for line in capsys.readouterr().err.splitlines() if "something happened" in line)
+    assert (line["request_id"], line["trace_id"]) == ("the-id", answer.headers["x-trace-id"])
 
 
 async def test_an_error_nobody_foresaw_shows_nothing_of_itself() -> None:
