@@ -38,11 +38,16 @@ _LINKS = {
 }
 
 
-def page_routes(view: HubView) -> Sequence[Any]:
-    """Make the handlers of the page and a router for its assets."""
-    templates = Environment(
+def environment() -> Environment:
+    """Return the templates."""
+    return Environment(
         loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+
+
+def page_routes(view: HubView) -> Sequence[Any]:
+    """Make the handlers of the page and a router for its assets."""
+    templates = environment()
     probe = Probe(view)
 
     def rendered(template: str, **values: object) -> Response[str]:

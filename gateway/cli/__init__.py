@@ -27,6 +27,7 @@ _COMMANDS = {
     "doctor": "gateway.cli.doctor:doctor",
     "config": "gateway.cli.config:config",
     "gitops": "gateway.cli.gitops:gitops",
+    "page": "gateway.cli.page:page",
     "token": "gateway.cli.token:token",
     "db": "gateway.cli.db:db",
     "spool": "gateway.cli.spool:spool",

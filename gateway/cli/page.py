@@ -1,0 +1,64 @@
+"""``obs-hub page``: the page for the public."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gateway.api.config import ApiConfig
+from gateway.api.public_page import StatusUnavailableError, build, read_status
+from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
+
+
+@click.group()
+def page() -> None:
+    """Make a page that tells the public how the hub is.
+
+    The hub's own page, at the address that `obs-hub up` prints, is for those who run it.
+    """
+
+
+@page.command("build")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write the page into."
+)
+@click.option("--title", default="Observability Hub", show_default=True, help="What the page is called.")
+@click.option("--url", help="Where the API front is. Default: that of the running hub, or configured.")
+@token_option
+@config_option
+@data_dir_option
+def build_page(
+    output: Path, title: str, url: str | None, token: str | None, config_path: Path | None, data_dir: Path | None
+) -> None:
+    """Write the page as files for any web server: how the hub is now, without addresses.
+
+    When the hub does not answer, the page says so, and the command succeeds: that is what the public wants to know. Run
+    it from a timer; the unit obs-hub-page.timer does every five minutes. A token with the scope read is needed where
+    reading the API needs one.
+    """
+    where = (url or _front(config_path, data_dir)).rstrip("/")
+    try:
+        status = read_status(where, token)
+        build(output, status, title)
+    except StatusUnavailableError as error:
+        raise click.ClickException(
+            f"{error}; give --token, made by `obs-hub token create page --scope read`, or another --url"
+        ) from error
+    except OSError as error:
+        raise click.ClickException(f"the page cannot be written: {error}") from error
+    click.echo(f"{output / 'index.html'}: {'the hub does not answer' if status is None else status.status.value}")
+
+
+def _front(config_path: Path | None, data_dir: Path | None) -> str:
+    """Return where the API front is."""
+    running = running_hub(data_dir)
+    config = load_config(config_path)
+    for name in config.service.extensions:
+        settings = config.extensions[name]
+        if isinstance(settings, ApiConfig):
+            address = (running.endpoints if running else {}).get(name, settings.endpoint)
+            host, _, port = address.rpartition(":")
+            here = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host  # noqa: S104 - not to listen
+            return f"{'http' if settings.tls is None else 'https'}://{here}:{port}"
+    raise click.ClickException("no extension of type api is configured to ask for the hub's status; give --url")

@@ -1,0 +1,81 @@
+"""The page for the public: true, whole at any moment, and silent about what is nobody's business."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.api.public_page import build, read_status
+from gateway.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
+from tests.integration.api.conftest import Front
+from tests.integration.cli.processes import obs_hub
+
+AT = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+
+
+def status(state: State = State.OK) -> HubStatus:
+    return HubStatus(
+        "1",
+        state,
+        5.0,
+        {"otlp grpc": "10.1.2.3:4317"},
+        {"metrics": PipelineStatus(["otlp"], ["timescale", "loki/<b>"])},
+        {"timescale": ExporterStatus(["metrics"], state, 0, 10, 3)},
+        Dependency("store", state, "PostgreSQL 18 at db.internal"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (State.OK, "Everything works"),
+        (State.DEGRADED, "Working, with something amiss"),
+        (State.DOWN, "Not taking telemetry"),
+    ],
+)
+def test_the_page_says_how_the_hub_is_and_no_more(tmp_path: Path, state: State, said: str) -> None:
+    build(tmp_path / "site", status(state), "Home & more", AT)
+    page = (tmp_path / "site/index.html").read_text()
+    assert said in page
+    assert "2026-05-04 12:30 UTC" in page
+    assert "<title>Home &amp; more</title>" in page
+    assert "loki/&lt;b&gt;" in page
+    facts = (tmp_path / "site/status.json").read_text()
+    assert json.loads(facts)["exporters"] == {"timescale": state}
+    for secret in ("10.1.2.3", "db.internal"):
+        assert secret not in page + facts
+
+
+def test_a_hub_that_does_not_answer_is_said_not_to(tmp_path: Path) -> None:
+    assert read_status("http://127.0.0.1:1", None) is None
+    build(tmp_path, None, "Home", AT)
+    assert "The hub does not answer" in (tmp_path / "index.html").read_text()
+
+
+def test_a_build_that_fails_leaves_the_page_before_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, status(), "Home", AT)
+    before = (tmp_path / "index.html").read_text()
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        build(tmp_path, status(State.DOWN), "Home", AT)
+    assert (tmp_path / "index.html").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["icon.svg", "index.html", "status.json", "style.css"]
+
+
+def test_the_command_builds_it_from_the_running_hub(front: Front, tmp_path: Path) -> None:
+    data_dir = str(front.hub.data_dir)
+    made = obs_hub("page", "build", "--output", tmp_path / "site", "--url", front.url, OBSHUB_DATA_DIR=data_dir)
+    assert made.returncode == 0, made.stderr
+    assert "Everything works" in (tmp_path / "site/index.html").read_text()
+    refused = obs_hub("page", "build", "--output", tmp_path, "--url", f"{front.url}/nowhere", OBSHUB_DATA_DIR=data_dir)
+    assert refused.returncode == 1
+    assert "another --url" in refused.stderr
