@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -14,6 +15,8 @@ import click
 import grpc
 import psycopg
 
+from exporters.loki.config import LokiConfig
+from exporters.otlp.config import OtlpExporterConfig
 from exporters.timescale import schema
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
@@ -21,6 +24,7 @@ from gateway.assembly import configured_dsn
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
+from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.proxies import DIRECTLY
 
@@ -56,7 +60,7 @@ def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -
 
 
 def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iterator[Finding]:
-    """Look at configuration, data directory, listeners and store, in this order."""
+    """Look at configuration, data directory, listeners, store and other destinations, in this order."""
     yield Finding(True, "configuration", f"{config.source or 'embedded defaults'}")
     for warning in config.warnings:
         yield Finding(None, "configuration", str(warning))
@@ -69,6 +73,9 @@ def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iter
         yield Finding(True, "hub", f"runs as process {running.pid}")
         yield from _examine_listeners(config, running, token)
     yield from _examine_store(config, running)
+    for name in config.used_exporters:
+        if isinstance(settings := config.exporters[name], LokiConfig | OtlpExporterConfig):
+            yield _examine_destination(name, settings)
 
 
 def _examine_data_dir(data_dir: DataDir) -> Iterator[Finding]:
@@ -214,3 +221,41 @@ def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]
         yield Finding(False, "schema", f"{len(found.pending)} migrations pending", "run `obs-hub db migrate`")
     else:
         yield Finding(True, "schema", "up to date")
+
+
+def _examine_destination(name: str, settings: LokiConfig | OtlpExporterConfig) -> Finding:
+    """Send an empty request, as the exporter would send a full one. Nothing is stored by it."""
+    subject = f"exporter {name}"
+    send = _empty_to_loki(settings) if isinstance(settings, LokiConfig) else _empty_to_otlp(settings)
+    try:
+        asyncio.run(send)
+    except RefusedError:  # it read the request, and found nothing in it
+        return Finding(True, subject, f"{settings.endpoint} answers")
+    except OverloadedError as error:
+        return Finding(None, subject, str(error).splitlines()[0], "it is busy, or not ready yet; look again later")
+    except (UnavailableError, OSError) as error:
+        advice = f"look whether it runs, and at exporters.{name}; what is sent to it meanwhile waits in the spool"
+        return Finding(False, subject, str(error).splitlines()[0], advice)
+    return Finding(True, subject, f"{settings.endpoint} answers")
+
+
+async def _empty_to_loki(settings: LokiConfig) -> None:
+    from exporters.loki.client import LokiClient
+
+    client = LokiClient(settings)
+    try:
+        await client.push(b"")
+    finally:
+        await client.close()
+
+
+async def _empty_to_otlp(settings: OtlpExporterConfig) -> None:
+    from exporters.otlp.exporter import OtlpExporter
+    from gateway.pipeline import Batch, Signal
+
+    exporter = OtlpExporter("doctor", settings)
+    await exporter.start()
+    try:
+        await exporter.commit([exporter.prepare(Batch.of(Signal.LOGS, b""))])
+    finally:
+        await exporter.stop()

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import click
 import psycopg
-from pydantic import SecretStr
 
+from exporters.loki.config import LokiConfig
 from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.explore.instants import parse_instant
@@ -110,33 +110,22 @@ class Places:
         if self.loki:
             return {"url": self.loki, **given}
         config = load_config(self.config_path)
-        name = next((name for name in config.used_exporters if name.partition("/")[0] == "loki"), None)
-        if name is None:
+        used = (config.exporters[name] for name in config.used_exporters)
+        settings = next((each for each in used if isinstance(each, LokiConfig)), None)
+        if settings is None:
             return None
-        settings = config.exporters[name]
-        basic = _setting(settings, "basic_auth", "username"), _setting(settings, "basic_auth", "password")
+        basic, token, tls = settings.basic_auth, settings.bearer_token, settings.tls
         configured = {
-            "url": _setting(settings, "endpoint"),
-            "tenant": _setting(settings, "tenant_id"),
-            "token": _setting(settings, "bearer_token"),
-            "basic": basic if basic[0] else None,
-            "headers": {key: _plain(value) for key, value in (_setting(settings, "headers") or {}).items()},
-            "ca_file": _setting(settings, "tls", "ca_file"),
-            "cert_file": _setting(settings, "tls", "cert_file"),
-            "key_file": _setting(settings, "tls", "key_file"),
+            "url": settings.endpoint,
+            "tenant": settings.tenant_id,
+            "token": token and token.get_secret_value(),
+            "basic": basic and (basic.username, basic.password.get_secret_value()),
+            "headers": {name: value.get_secret_value() for name, value in settings.headers.items()},
+            "ca_file": tls.ca_file,
+            "cert_file": tls.cert_file,
+            "key_file": tls.key_file,
         }
         return configured | {key: value for key, value in given.items() if value}
-
-
-def _setting(settings: object, *path: str) -> Any:
-    """Return a setting of an exporter, or None where it is not set."""
-    for name in path:
-        settings = getattr(settings, name, None)
-    return _plain(settings)
-
-
-def _plain(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def store_options(function: _F) -> _F:
