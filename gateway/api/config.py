@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from gateway.pipeline.destination import EndpointUrl
 from gateway.pipeline.listeners import Endpoint, ListenerSettings, is_loopback
 
 
@@ -23,6 +24,9 @@ class ApiConfig(ListenerSettings):
     A web page elsewhere can have its own name lead to this machine (DNS rebinding); a request for a name that is not
     known is refused. Empty: on loopback its names only, on other addresses any. An address is always taken for a name.
     """
+
+    links: dict[str, EndpointUrl] = Field(default_factory=dict)
+    """What else the page links to, by name, such as ``Grafana: https://grafana.example.com``."""
 
     @model_validator(mode="after")
     def _no_strangers_read(self) -> ApiConfig:

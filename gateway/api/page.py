@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,15 @@ def environment() -> Environment:
     )
 
 
-def page_routes(view: HubView) -> Sequence[Any]:
-    """Make the handlers of the page and a router for its assets."""
+def page_routes(view: HubView, links: Mapping[str, str]) -> Sequence[Any]:
+    """Make the handlers of the page and a router for its assets. ``links`` lead elsewhere, by their names."""
     templates = environment()
     probe = Probe(view)
 
     def rendered(template: str, **values: object) -> Response[str]:
         return Response(
-            templates.get_template(template).render(version=__version__, **values), media_type=MediaType.HTML
+            templates.get_template(template).render(version=__version__, links=links, **values),
+            media_type=MediaType.HTML,
         )
 
     @get("/", include_in_schema=False)

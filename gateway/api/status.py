@@ -6,7 +6,7 @@ import asyncio
 import enum
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import psycopg
@@ -141,13 +141,12 @@ class Probe:
             async with asyncio.timeout(_STORE_SECONDS):
                 connection = await psycopg.AsyncConnection.connect(self._view.dsn, connect_timeout=2)
                 async with connection:
-                    cursor = await connection.execute("SELECT current_setting('server_version')")
-                    row = await cursor.fetchone()
+                    detail = await _describe(connection)
         except TimeoutError:
             return Dependency("store", State.DOWN, "it does not answer")
         except psycopg.Error as error:
             return Dependency("store", State.DOWN, type(error).__name__)  # the message may hold the connection string
-        return Dependency("store", State.OK, f"PostgreSQL {row[0] if row else ''}")
+        return Dependency("store", State.OK, detail)
 
     async def _exporters(self) -> dict[str, ExporterStatus]:
         """Return what waits for each exporter, as the disk tells."""
@@ -166,6 +165,20 @@ class Probe:
                 sorted(signal.value for signal in signals), state, size, limit, letters, circuit_open
             )
         return found
+
+
+async def _describe(connection: psycopg.AsyncConnection[Any]) -> str:
+    """Say what the store is: its versions, and how it is laid out."""
+    cursor = await connection.execute(
+        "SELECT current_setting('server_version'), to_regclass('store_setting') IS NOT NULL,"
+        " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
+    )
+    server, made, timescale = await cursor.fetchone() or ("", False, None)
+    detail = f"PostgreSQL {server}" + (f" with TimescaleDB {timescale}" if timescale else "")
+    if not made:
+        return f"{detail}, without a schema yet"
+    row = await (await connection.execute("SELECT value #>> '{}' FROM store_setting WHERE key = 'layout'")).fetchone()
+    return f"{detail}, layout {row[0]}" if row else detail
 
 
 def _on_disk(data_dir: Path | None, exporter: str) -> tuple[int, int]:

@@ -15,15 +15,12 @@ from opentelemetry import trace
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from psycopg import sql
 
 from gateway import __version__
 from gateway.pipeline import Signal, UnavailableError
 from gateway.pipeline.client import connect
 from gateway.pipeline.destination import Destination
-
-MARK = "obs_hub.synthetic.id"
-"""The attribute by which a synthetic record is found again."""
+from gateway.synthetic import MARK, look_up
 
 _PATIENCE = 10.0
 _PAUSE = 0.02
@@ -87,9 +84,7 @@ async def _one(client: Any, signal: Signal, payload: bytes, dsn: str, mark: str)
 
 async def _visible(dsn: str, view: str, mark: str, deadline: float) -> float | None:
     """Return when the store showed a record, or None when it did not in time."""
-    look = sql.SQL("SELECT 1 FROM {} WHERE time > now() - interval '1 hour' AND attributes ->> {} = {} LIMIT 1").format(
-        sql.Identifier(view), sql.Literal(MARK), sql.Literal(mark)
-    )
+    look = look_up(view, mark)
     try:
         connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5)
         async with connection:

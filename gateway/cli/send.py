@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-from psycopg import sql
 
 from gateway import __version__
 from gateway.cli.options import (
@@ -32,8 +31,8 @@ from gateway.cli.options import (
 )
 from gateway.cli.query import reading
 from gateway.pipeline.proxies import channel_options
+from gateway.synthetic import MARK, look_up
 
-_MARK = "obs_hub.synthetic.id"
 _F = Callable[..., None]
 
 
@@ -156,7 +155,7 @@ def _describe(resource: Any, scope: Any, attributes: Any, options: dict[str, Any
     for key, value in (("service.name", options["service"]), ("host.name", socket.gethostname())):
         resource.attributes.add(key=key).value.string_value = value
     scope.name, scope.version = "obs-hub send", __version__
-    attributes.add(key=_MARK).value.string_value = mark
+    attributes.add(key=MARK).value.string_value = mark
     for text in options["attributes"]:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -208,9 +207,9 @@ def _deliver(service: str, request: Message, view: str, mark: str, options: dict
         return
     dsn = store_dsn(options["dsn"], options["config_path"], options["data_dir"])
     if not _found(dsn, view, mark, began + options["timeout"]):
-        raise click.ClickException(f"{_MARK} {mark} did not appear in {view} within {options['timeout']:g} s")
+        raise click.ClickException(f"{MARK} {mark} did not appear in {view} within {options['timeout']:g} s")
     click.echo(f"read back from {view} after {(time.perf_counter() - began) * 1000:.1f} ms")
-    click.echo(f"its mark, among the attributes: {_MARK} = {mark}")
+    click.echo(f"its mark, among the attributes: {MARK} = {mark}")
 
 
 _ADVICE = {
@@ -247,9 +246,7 @@ def _own_endpoint(data_dir: Path | None) -> str | None:
 
 
 def _found(dsn: str, view: str, mark: str, deadline: float) -> bool:
-    look = sql.SQL("SELECT 1 FROM {} WHERE time > now() - interval '1 hour' AND attributes ->> {} = {} LIMIT 1").format(
-        sql.Identifier(view), sql.Literal(_MARK), sql.Literal(mark)
-    )
+    look = look_up(view, mark)
     try:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
             while True:

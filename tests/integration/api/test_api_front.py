@@ -65,6 +65,7 @@ def test_health_ready_and_status(client: httpx.Client) -> None:
     assert status["exporters"]["timescale"]["signals"] == ["logs", "metrics", "traces"]
     assert status["exporters"]["timescale"]["circuit_open"] is False
     assert set(status["endpoints"]) == {"otlp grpc", "otlp http", "api"}
+    assert status["store"]["detail"].endswith("layout native")
 
 
 def test_head_is_answered_like_get_without_a_body(client: httpx.Client) -> None:

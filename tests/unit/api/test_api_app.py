@@ -88,6 +88,14 @@ async def test_names_it_may_be_called_by(settings: dict[str, Any], host: str, st
     assert (await ask(app(**settings), host=host)).status_code == status
 
 
+async def test_the_page_links_to_what_else_there_is() -> None:
+    hub = app(links={"Grafana": "https://grafana.example.com/?a=1&b=2"})
+    page = (await ask(hub, "/api/v1/docs", accept="text/html")).text
+    assert '<a href="https://grafana.example.com/?a=1&amp;b=2">Grafana</a>' in page
+    with pytest.raises(ValidationError):
+        app(links={"Grafana": "javascript:alert(1)"})
+
+
 async def test_a_webhook_comes_by_the_public_name_of_what_leads_it_here() -> None:
     @post("/webhooks/github", opt={"scope": None}, sync_to_thread=False)
     def github() -> None: ...
