@@ -78,7 +78,7 @@ class Exposure:
         """Say in one line what is exposed."""
         whom = "the internet" if self.funnel else "the tailnet"
         ours = "" if self.mount is None else f"{self.url} -> {self.proxy}, to {whom}"
-        rest = f"beside it, to {whom}: {', '.join(self.others)}" if self.others else ""
+        rest = f"other entries, to {whom}: {', '.join(self.others)}" if self.others else ""
         return "; ".join(filter(None, (ours, rest))) or "nothing on this port"
 
 

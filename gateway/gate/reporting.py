@@ -130,8 +130,8 @@ class Reporter:
     async def _send_all(self, clients: dict[Signal, OtlpClient]) -> None:
         """Send until there is nothing left, or the destination does not take it."""
         metrics, self._metrics = self._metrics, None
-        if metrics is not None:
-            await self._try(clients[Signal.METRICS], Signal.METRICS, metrics)
+        if metrics is not None and not await self._try(clients[Signal.METRICS], Signal.METRICS, metrics):
+            self._measured_at = float("-inf")  # the next answer is measured again
         while self._events and await self._try(clients[Signal.LOGS], Signal.LOGS, self._events[0]):
             self._events.popleft()
 

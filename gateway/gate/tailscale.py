@@ -24,20 +24,20 @@ _log = logging.getLogger(__name__)
 
 _MAX_SAID = 800
 
-_ADVICE = (
-    ("Failed to connect to local Tailscale daemon", "start it: `sudo systemctl start tailscaled`"),
-    (
-        "Access denied",
-        "let this user change it: `sudo tailscale set --operator=USER` with the name of the user that the gate runs as",
-    ),
-    ("Logged out", "log this machine in: `sudo tailscale up`"),
-    (
-        "Funnel",
-        "allow Funnel for this machine: HTTPS certificates and the node attribute 'funnel' in the tailnet's policy "
-        "(https://tailscale.com/kb/1223/funnel)",
-    ),
-    ("Another client is changing the serve config", "it is tried again"),
+_TAILNET = (
+    "allow it to this machine: HTTPS certificates for the tailnet, and for Funnel the node attribute 'funnel' in its "
+    "policy (https://tailscale.com/kb/1223/funnel)"
 )
+_ADVICE = (
+    ("failed to connect to local tailscale", "start it: `sudo systemctl start tailscaled`"),
+    ("access denied", "let the user that the gate runs as change it: `sudo tailscale set --operator=USER`"),
+    ("logged out", "log this machine in: `sudo tailscale up`"),
+    ("funnel not available", _TAILNET),
+    ("is not enabled on your tailnet", _TAILNET),
+    ("allowed for funnel", _TAILNET),
+    ("another client is changing", "it is tried again"),
+)
+"""What to do about what Tailscale says, in small letters."""
 
 
 class TailscaleError(Exception):
@@ -176,5 +176,5 @@ def _said(out: str, errors: str) -> str:
 
 
 def _with_advice(message: str) -> str:
-    advice = next((advice for sign, advice in _ADVICE if sign in message), None)
+    advice = next((advice for sign, advice in _ADVICE if sign in message.lower()), None)
     return f"{' '.join(message.split())[:_MAX_SAID]}{f' ({advice})' if advice else ''}"
