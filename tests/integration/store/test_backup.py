@@ -39,7 +39,8 @@ BATCHES = [
 
 
 TIMESCALE_STATE = """
-SELECT 'chunk', hypertable_name, is_compressed::text, count(*) FROM timescaledb_information.chunks GROUP BY 2, 3
+SELECT 'chunk', hypertable_name, is_compressed::text, count(*) FROM timescaledb_information.chunks
+  WHERE hypertable_schema = 'public' GROUP BY 2, 3
 UNION ALL
 SELECT 'job', hypertable_name, proc_name, count(*) FROM timescaledb_information.jobs WHERE job_id >= 1000 GROUP BY 2, 3
 ORDER BY 1, 2, 3
