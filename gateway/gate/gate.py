@@ -94,6 +94,8 @@ class Gate:
         answer = self._ask()
         wanted = self._hysteresis.note(ready=answer.ready)
         self._report.check(answer, self._state)
+        if self._stop.is_set():
+            return
         if wanted and self._state is not State.OPEN:
             self._open(answer.reason)
         elif not wanted and self._state is not State.CLOSED:
