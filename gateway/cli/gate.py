@@ -74,6 +74,8 @@ def run(config_path: Path | None, data_dir: Path | None) -> None:
     try:
         DataDir.resolve(data_dir).create()
         with record.locked():
+            if former := _former(settings, api, record):
+                former.close()
             reporter = Reporter(settings, {"obs_hub.gate.mode": settings.mode})
             _log.info("watching %s for %s of port %d by %s", api, settings.path, settings.https_port, settings.mode)
             try:
@@ -88,7 +90,7 @@ def run(config_path: Path | None, data_dir: Path | None) -> None:
                 ).run()
             finally:
                 reporter.stop(_TELEMETRY_SECONDS)
-    except (AlreadyRunningError, DataDirError, OSError, ValueError) as error:
+    except (AlreadyRunningError, TailscaleError, DataDirError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if not closed:
         raise click.exceptions.Exit(1)
@@ -104,12 +106,16 @@ def close(config_path: Path | None, data_dir: Path | None) -> None:
     """
     config = load_config(config_path)
     settings = _settings(config)
-    if _record(data_dir).running():
+    api, record = _api(config, settings), _record(data_dir)
+    former = _former(settings, api, record)
+    if record.running():
         click.echo("A gate is running, and will open it again when the gateway is ready; stop that gate.", err=True)
     deadline = time.monotonic() + settings.close_timeout / _SECOND
     while True:
         try:
-            left = _tailscale(settings, _api(config, settings)).close()
+            if former is not None:
+                former.close()
+            left = _tailscale(settings, api).close()
         except TailscaleError as error:
             if time.monotonic() >= deadline or shutil.which(settings.command) is None:
                 raise click.ClickException(str(error)) from error
@@ -204,6 +210,17 @@ def _tailscale(settings: GateConfig, api: str) -> Tailscale:
     # Tailscale takes the mount's path away from a request, so the target needs it too.
     proxy = api + settings.path
     return Tailscale(settings.command, settings.mode, settings.https_port, settings.path, proxy, timeout)
+
+
+def _former(settings: GateConfig, api: str, record: RecordFile) -> Tailscale | None:
+    """Return what an earlier gate may have left open elsewhere: it was killed, and then the settings were changed.
+
+    Whether it did is for Tailscale to say: a gate that was killed had no time to write that down.
+    """
+    last = record.read()
+    if last is None or (last.port, last.path) == (settings.https_port, settings.path):
+        return None
+    return _tailscale(settings.model_copy(update={"https_port": last.port, "path": last.path}), api)
 
 
 def _record(data_dir: Path | None) -> RecordFile:

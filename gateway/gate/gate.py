@@ -64,6 +64,7 @@ class Gate:
     ) -> None:
         self._tailscale, self._ask, self._unknown_name = tailscale, ask, unknown_name
         self._record, self._report, self._stop = record, report, stop
+        self._place = config.https_port, config.path
         self._interval = config.interval / _SECOND
         self._verify_interval = config.verify_interval / _SECOND
         self._close_timeout = config.close_timeout / _SECOND
@@ -166,7 +167,7 @@ class Gate:
             _log.log(level, "the gate is %s: %s%s", state, reason, f"; {found.describe()}" if found else "")
             self._report.change(state, reason, found)
         try:
-            self._record.write(Record(state.value, self._since, reason, os.getpid()))
+            self._record.write(Record(state.value, self._since, reason, os.getpid(), *self._place))
         except OSError as error:
             self._complain(f"the state cannot be written down for `obs-hub gate status`: {error}")
 

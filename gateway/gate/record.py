@@ -16,12 +16,17 @@ class AlreadyRunningError(Exception):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The gate's last change: ``state`` is open, closed or unknown; ``since`` is in seconds since the Unix epoch."""
+    """The gate's last change: ``state`` is open, closed or unknown; ``since`` is in seconds since the Unix epoch.
+
+    ``port`` and ``path`` are what it was set to then.
+    """
 
     state: str
     since: float
     reason: str
     pid: int
+    port: int
+    path: str
 
 
 class RecordFile:

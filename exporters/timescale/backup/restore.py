@@ -151,8 +151,8 @@ def _without_timescale(connections: Connections, found: archive.Archive) -> Iter
             connection.execute("SELECT timescaledb_pre_restore()")
         except psycopg.errors.InsufficientPrivilege as error:
             raise BackupError(
-                f"{connection.info.user} may not restore TimescaleDB's catalogs ({error.diag.message_primary}); give the "
-                f"--dsn of a superuser: the store belongs to {found.owner} again then, if that user is there"
+                f"{connection.info.user} may not restore TimescaleDB's catalogs ({error.diag.message_primary}); give "
+                f"the --dsn of a superuser: the store belongs to {found.owner} again then, if that user is there"
             ) from error
     try:
         yield

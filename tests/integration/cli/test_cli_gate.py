@@ -68,21 +68,26 @@ class Gate:
         self.folder = folder
         self.tailscale = StandInTailscale(folder / "bin")
         self.proxy = target + PATH
+        self._settings = {"target": target, **settings}
+        self.configure()
+        self._options = ["--config", str(folder / "gate.yaml"), "--data-dir", str(folder / "data")]
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def configure(self, **settings: Any) -> None:
+        """Write the configuration that the next process reads."""
         config = yaml.safe_load(config_text())
         config["extensions"] = {
             "gate": {
-                "target": target,
                 "command": self.tailscale.command,
                 "endpoint": "http://127.0.0.1:9",
                 "interval": "100ms",
                 "verify_interval": "100ms",
                 "close_timeout": "2s",
+                **self._settings,
                 **settings,
             }
         }
-        (folder / "gate.yaml").write_text(yaml.safe_dump(config))
-        self._options = ["--config", str(folder / "gate.yaml"), "--data-dir", str(folder / "data")]
-        self._processes: list[subprocess.Popen[bytes]] = []
+        (self.folder / "gate.yaml").write_text(yaml.safe_dump(config))
 
     @property
     def log(self) -> str:
@@ -188,6 +193,22 @@ def test_one_that_was_killed_is_noticed_closed_by_hand_or_by_the_next(gate: Gate
             until(lambda: not gate.tailscale.config)
         assert gate.tailscale.config == {}
         front.status = 200
+
+
+@pytest.mark.parametrize("repair", ["close", "start"])
+def test_what_a_killed_one_left_on_another_port_is_closed_as_well(gate: Gate, front: Front, repair: str) -> None:
+    process = gate.start()
+    until(lambda: gate.is_open)
+    process.kill()
+    process.wait()
+    front.status = 503
+    gate.configure(https_port=8443)
+    if repair == "close":
+        assert gate.call("close").returncode == 0
+    else:
+        gate.start()
+        until(lambda: not gate.tailscale.config)
+    assert gate.tailscale.config == {}
 
 
 def test_there_is_one_gate_at_a_time(gate: Gate) -> None:
