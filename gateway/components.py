@@ -34,14 +34,16 @@ class Component(Generic[Kind]):
 
     ``settings_path`` and ``factory_path`` are written ``package.module:name``; ``signals`` are those it can give or
     take; a receiver that ``listens`` is one that others send to; an extension that is a ``service`` has a life of its
-    own, while the others are authenticators.
+    own, while the others are authenticators. An extension with a ``command`` is no part of the hub: that command of
+    ``obs-hub`` is all that reads its settings, and it has no factory.
     """
 
     settings_path: str
-    factory_path: str
+    factory_path: str = ""
     signals: frozenset[Signal] = ALL
     listens: bool = False
     service: bool = False
+    command: str = ""
 
     @property
     def settings(self) -> type[Settings]:
@@ -82,6 +84,7 @@ COMPONENTS = Registry(
         "gitops": Component(
             "gateway.gitops.config:GitOpsConfig", "gateway.gitops.factory:create", NO_SIGNAL, service=True
         ),
+        "gate": Component("gateway.gate.config:GateConfig", signals=NO_SIGNAL, command="obs-hub gate run"),
     },
 )
 

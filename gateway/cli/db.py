@@ -1,4 +1,4 @@
-"""``obs-hub db``: the schema of the store."""
+"""``obs-hub db``: the store, its schema and its backups."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import psycopg
 from exporters.timescale import schema
 from exporters.timescale.connections import Connections
 from exporters.timescale.layout import LayoutError
+from gateway.cli.db_backup import backup, restore
 from gateway.cli.db_reader import reader
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 
 
 @click.group()
 def db() -> None:
-    """Look after the schema of the store.
+    """Look after the store.
 
     The gateway migrates its store when it starts; `migrate` and `status` do and show the same by hand. `reader` makes
-    a database user for Grafana.
+    a database user for Grafana. `backup` writes the store into a file, `restore` makes a store from one.
     """
 
 
 db.add_command(reader)
+db.add_command(backup)
+db.add_command(restore)
 
 
 @db.command()

@@ -92,7 +92,7 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
     _check_pipelines(document, "receivers", registry.receivers)
     _check_pipelines(document, "exporters", registry.exporters)
     if service is not None:
-        _check_extensions(document, service)
+        _check_extensions(document, service, registry)
         _check_authenticators(document, "receivers", receivers, service)
         _check_authenticators(document, "extensions", extensions, service)
     if document.problems or service is None:
@@ -105,7 +105,7 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
         extensions=extensions,
     )
-    return _with_warnings(config, document)
+    return _with_warnings(config, document, registry)
 
 
 def _check_sections(document: Document) -> None:
@@ -183,7 +183,7 @@ def _check_pipelines(document: Document, section: str, known: Mapping[str, Compo
         seen.add((signal, name))
 
 
-def _check_extensions(document: Document, service: ServiceSettings) -> None:
+def _check_extensions(document: Document, service: ServiceSettings, registry: Registry) -> None:
     defined = _section(document, "extensions")
     for index, name in enumerate(service.extensions):
         place = ("service", "extensions", index)
@@ -193,6 +193,10 @@ def _check_extensions(document: Document, service: ServiceSettings) -> None:
             document.complain(place, f"the extension '{shown}' is not defined under 'extensions'{hint}")
         elif name in service.extensions[:index]:
             document.complain(place, f"the extension '{name}' is named twice")
+        elif (known := registry.extensions.get(type_of(name))) and known.command:
+            document.complain(
+                place, f"the extension '{name}' is run by `{known.command}`, not by the hub; leave it out"
+            )
 
 
 def _check_authenticators(
@@ -211,7 +215,7 @@ def _check_authenticators(
                 )
 
 
-def _with_warnings(config: Config, document: Document) -> Config:
+def _with_warnings(config: Config, document: Document, registry: Registry) -> Config:
     warnings = [
         document.problem(
             (section, name), f"the {section.removesuffix('s')} '{name}' is in no pipeline and will not run"
@@ -226,7 +230,7 @@ def _with_warnings(config: Config, document: Document) -> Config:
     warnings += [
         document.problem(("extensions", name), f"the extension '{name}' is not in service.extensions and will not run")
         for name in config.extensions
-        if name not in config.service.extensions
+        if name not in config.service.extensions and not registry.extensions[type_of(name)].command
     ]
     warnings += [
         document.problem(

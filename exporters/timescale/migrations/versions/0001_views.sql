@@ -330,7 +330,7 @@ BEGIN
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
         WHERE c.relname IN ('metrics', 'metrics_1m', 'metrics_1h', 'histograms', 'summaries', 'exemplars',
                             'logs', 'events', 'spans')
-          AND c.relnamespace = current_schema()::regnamespace
+          AND c.relnamespace = quote_ident(current_schema())::regnamespace
           AND col_description(c.oid, a.attnum) IS NULL
     LOOP
         sources := CASE target.relname

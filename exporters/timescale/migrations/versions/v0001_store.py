@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import psycopg
 from alembic import context, op
-from psycopg import sql
 
 from exporters.timescale import layout
-from exporters.timescale.schema import READER_ROLE
+from exporters.timescale.reader import let_read
 
 revision = "0001"
 down_revision = None
@@ -42,7 +40,7 @@ def upgrade() -> None:
     run("0001_views.sql")
     connection.execute("COMMENT ON TABLE schema_version IS 'Which migrations this schema has.'")
     connection.execute("COMMENT ON COLUMN schema_version.version_num IS 'The latest migration applied.'")
-    _make_reader(connection)
+    let_read(connection)
 
 
 def _make_hypertables(connection: layout.Connection, chosen: layout.Layout, tables: tuple[str, ...]) -> None:
@@ -54,29 +52,3 @@ def _make_hypertables(connection: layout.Connection, chosen: layout.Layout, tabl
             " create_default_indexes => false)",
             (table,),
         )
-
-
-def _make_reader(connection: layout.Connection) -> None:
-    """Make the role that queries run as, where this user may; a role is one for all databases of a server."""
-    role = sql.Identifier(READER_ROLE)
-    try:
-        with connection.transaction():
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (READER_ROLE,)).fetchone():
-                connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-    except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-        pass  # another database of this server is being migrated at this moment
-    except psycopg.errors.InsufficientPrivilege:
-        return
-    try:
-        with connection.transaction():
-            row = connection.execute("SELECT current_schema()").fetchone()
-            assert row is not None
-            schema = sql.Identifier(row[0])
-            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
-            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role))
-            connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(schema, role))
-            connection.execute(
-                sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT ON TABLES TO {}").format(schema, role)
-            )
-    except psycopg.errors.InsufficientPrivilege:
-        pass  # the role belongs to someone else: `obs-hub query` then relies on a read-only transaction alone

@@ -1,0 +1,131 @@
+"""Making a backup, so that whatever bears the name of one is complete, on disk, and can be read."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exporters.timescale import layout
+from exporters.timescale.backup import BackupError, archive, tools
+from exporters.timescale.connections import Connections
+
+_PARTIAL = ".partial"
+_LOCK_WAIT = 60_000
+"""Milliseconds that ``pg_dump`` waits for a table that is just being changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was made, and the older ones that were removed for it."""
+
+    path: Path
+    size: int
+    removed: list[Path]
+
+
+def backup(
+    dsn: str, directory: Path, *, keep: int | None, bin_dirs: Sequence[Path], progress: Callable[[int], None]
+) -> Backup:
+    """Back up the store into a new file of a directory, which is made where it is missing.
+
+    With ``keep``, the oldest backups of this database beyond so many are removed, once the new one is good.
+    ``progress`` is told the bytes written so far. Raises `BackupError`, and `psycopg.Error` when the server does not
+    answer. What is there already is never overwritten, and nothing half-made is left behind.
+    """
+    with Connections(dsn).open() as connection:
+        schema, timescale = _store(connection)
+        programs = tools.find(tools.server_major(connection), bin_dirs)
+        database = connection.info.dbname
+    with _alone_in(directory):
+        while (path := directory / archive.name(database, datetime.now(UTC), timescale)).exists():
+            time.sleep(0.1)  # it was made within this second
+        partial = path.with_name(path.name + _PARTIAL)
+        try:
+            _dump(programs, dsn, partial, schema if timescale is None else None, progress)
+            _check(programs, partial, progress)
+            _sync(partial)
+            partial.rename(path)
+            _sync(directory)
+        except OSError as error:
+            raise BackupError(f"the backup cannot be written: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        old = [] if keep is None else archive.backups(directory, database)[:-keep]
+        for each in old:
+            each.unlink()
+        return Backup(path, path.stat().st_size, old)
+
+
+def _store(connection: layout.Connection) -> tuple[str, str | None]:
+    """Return the schema that the store is in, and the version of TimescaleDB where it is laid out by that."""
+    present = layout.current(connection)
+    if present is None:
+        raise BackupError("there is no store in this database: nothing to back up")
+    schema = connection.execute(
+        "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = 'store_setting'::regclass"
+    ).fetchone()
+    assert schema is not None
+    if present.native:
+        return str(schema[0]), None
+    version = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+    assert version is not None
+    return str(schema[0]), str(version[0])
+
+
+def _dump(programs: tools.Tools, dsn: str, partial: Path, schema: str | None, progress: Callable[[int], None]) -> None:
+    """Write the dump: of one schema, or (hypertables are spread over several) of the whole database."""
+    only = [] if schema is None else [f'--schema="{schema.replace(chr(34), chr(34) * 2)}"']
+    # Made here for its mode: nobody else may read what telemetry holds.
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    programs.run(
+        "pg_dump",
+        "--format=custom",
+        f"--file={partial}",
+        "--no-password",
+        f"--lock-wait-timeout={_LOCK_WAIT}",
+        *only,
+        dsn=dsn,
+        progress=lambda: progress(partial.stat().st_size),
+    )
+
+
+def _check(programs: tools.Tools, partial: Path, progress: Callable[[int], None]) -> None:
+    """Read the whole file back: its table of contents says what should be there, not that all of it is."""
+    size = partial.stat().st_size
+    archive.read(partial, programs)
+    programs.run("pg_restore", "--file=/dev/null", str(partial), progress=lambda: progress(size))
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Be the only backup in a directory, and clear away what a killed one left."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise BackupError(f"{directory} cannot be written to: {error.strerror}; choose another --output") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(f"another backup into {directory} is under way") from None
+        for left in directory.glob(f"*.dump{_PARTIAL}"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

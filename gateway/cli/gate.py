@@ -1,0 +1,227 @@
+"""``obs-hub gate``: the webhook is reachable from outside only while the gateway is ready."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway import logs
+from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.components import type_of
+from gateway.config import Config
+from gateway.datadir import DataDir, DataDirError
+from gateway.gate.config import GateConfig
+from gateway.gate.record import RecordFile
+from gateway.gate.tailscale import Tailscale, TailscaleError
+from gateway.pipeline.listeners import ListenerSettings, join_endpoint, split_endpoint
+
+_log = logging.getLogger(__name__)
+
+_SECOND = timedelta(seconds=1)
+_TELEMETRY_SECONDS = 5.0
+_CLOSED = 3
+"""Exit code of `status` for a closed gate, as `systemctl is-active` has it for what does not run."""
+
+
+@click.group()
+def gate() -> None:
+    """Open Tailscale Funnel for the webhook while the gateway is ready, and close it otherwise.
+
+    Settings are those of the extension gate in the configuration file; without any, the path /api/v1/webhooks/github of
+    the API front is exposed on port 443. No other path, port or entry of Tailscale is ever touched.
+    """
+
+
+@gate.command()
+@config_option
+@data_dir_option
+def run(config_path: Path | None, data_dir: Path | None) -> None:
+    """Watch the gateway, and open and close the gate, until SIGTERM or SIGINT; then close it.
+
+    Begins by closing. Exits with 1 when the gate could not be closed for certain: `obs-hub gate close` tries again, and
+    belongs into ExecStopPost= of a systemd unit.
+    """
+    from gateway.gate.gate import Gate
+    from gateway.gate.readiness import ask
+    from gateway.gate.record import AlreadyRunningError
+    from gateway.gate.reporting import Reporter
+
+    config = load_config(config_path)
+    logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
+    settings = _settings(config)
+    api = _api(config, settings)
+    if shutil.which(settings.command) is None:
+        raise click.ClickException(
+            f"there is no command {settings.command}: install Tailscale (https://tailscale.com/download), "
+            "or set extensions.gate.command"
+        )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    tailscale = _tailscale(settings, api)
+    record = _record(data_dir)
+    timeout = settings.timeout / _SECOND
+    try:
+        DataDir.resolve(data_dir).create()
+        with record.locked():
+            if former := _former(settings, api, record):
+                former.close()
+            reporter = Reporter(settings, {"obs_hub.gate.mode": settings.mode})
+            _log.info("watching %s for %s of port %d by %s", api, settings.path, settings.https_port, settings.mode)
+            try:
+                closed = Gate(
+                    settings,
+                    tailscale,
+                    lambda: ask(api, timeout),
+                    record,
+                    reporter,
+                    stop,
+                ).run()
+            finally:
+                reporter.stop(_TELEMETRY_SECONDS)
+    except (AlreadyRunningError, TailscaleError, DataDirError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if not closed:
+        raise click.exceptions.Exit(1)
+
+
+@gate.command()
+@config_option
+@data_dir_option
+def close(config_path: Path | None, data_dir: Path | None) -> None:
+    """Close the gate now, whoever opened it. Exits with 1 when it is not closed for certain.
+
+    For after a crash. A gate that still runs would open it again: stop that instead.
+    """
+    config = load_config(config_path)
+    settings = _settings(config)
+    api, record = _api(config, settings), _record(data_dir)
+    former = _former(settings, api, record)
+    if record.running():
+        click.echo("A gate is running, and will open it again when the gateway is ready; stop that gate.", err=True)
+    deadline = time.monotonic() + settings.close_timeout / _SECOND
+    while True:
+        try:
+            if former is not None:
+                former.close()
+            left = _tailscale(settings, api).close()
+        except TailscaleError as error:
+            if time.monotonic() >= deadline or shutil.which(settings.command) is None:
+                raise click.ClickException(str(error)) from error
+            time.sleep(1)
+            continue
+        click.echo(f"The gate is closed. On port {settings.https_port}: {left.describe()}.")
+        return
+
+
+@gate.command()
+@click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to show it."
+)
+@config_option
+@data_dir_option
+def status(output: str, config_path: Path | None, data_dir: Path | None) -> None:
+    """Show whether the gate is open, since when and why, and what Tailscale exposes on its port.
+
+    Exits with 0 when it is open, with 3 when it is closed, and with 1 when something is wrong: Tailscale cannot be
+    asked, something else is exposed than should be, or the gate is open and nobody watches it.
+    """
+    config = load_config(config_path)
+    settings = _settings(config)
+    tailscale = _tailscale(settings, _api(config, settings))
+    record = _record(data_dir)
+    running, last = record.running(), record.read()
+    found, problem = None, None
+    try:
+        found = tailscale.exposure()
+    except TailscaleError as error:
+        problem, state = str(error), "unknown"
+    else:
+        state = "closed" if found.mount is None else "open"
+        if state == "open" and not tailscale.is_as_it_should(found):
+            problem = tailscale.obstacle(found) or f"it should be {tailscale.proxy} by {settings.mode}"
+        elif state == "open" and not running:
+            problem = "the gate is open and no gate runs that would close it: run `obs-hub gate close`"
+    agrees = last is not None and last.state == state
+    shown: dict[str, Any] = {
+        "state": state,
+        "since": datetime.fromtimestamp(last.since, UTC).isoformat(timespec="seconds") if last and agrees else None,
+        "reason": last.reason if last and agrees else None,
+        "running": running,
+        "pid": last.pid if last and running else None,
+        "exposed": None if found is None else asdict(found),
+        "problem": problem,
+    }
+    if output == "json":
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        since = f" since {shown['since']}" if shown["since"] else ""
+        click.echo(f"gate     {state}{since}")
+        if shown["reason"]:
+            click.echo(f"reason   {shown['reason']}")
+        watcher = f"by process {shown['pid']}" if running else "by nobody: no gate runs"
+        click.echo(f"watched  {watcher}")
+        if found is not None:
+            click.echo(f"exposed  {found.describe()}")
+        if problem:
+            click.echo(f"problem  {problem}")
+    if problem or state != "open":
+        raise click.exceptions.Exit(1 if problem else _CLOSED)
+
+
+def _settings(config: Config) -> GateConfig:
+    """Return the settings of the gate, with the telemetry's destination filled in."""
+    found = {name: each for name, each in config.extensions.items() if isinstance(each, GateConfig)}
+    if len(found) > 1:
+        raise click.ClickException(f"the configuration has several gates ({', '.join(found)}); leave one")
+    settings = next(iter(found.values()), GateConfig())
+    telemetry = config.service.telemetry
+    if settings.endpoint is None and telemetry.endpoint is not None:
+        return settings.model_copy(update={"endpoint": telemetry.endpoint, "headers": telemetry.headers})
+    return settings
+
+
+def _api(config: Config, settings: GateConfig) -> str:
+    """Return the base URL of the API front on this machine."""
+    if settings.target is not None:
+        return settings.target
+    fronts = (each for name, each in config.extensions.items() if type_of(name) == "api")
+    front = next(fronts, None)
+    if not isinstance(front, ListenerSettings):
+        return "http://127.0.0.1:8085"
+    host, port = split_endpoint(front.endpoint)
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to connect to
+    return f"{'https+insecure' if front.tls else 'http'}://{join_endpoint(host, port)}"
+
+
+def _tailscale(settings: GateConfig, api: str) -> Tailscale:
+    timeout = settings.command_timeout / _SECOND
+    # Tailscale takes the mount's path away from a request, so the target needs it too.
+    proxy = api + settings.path
+    return Tailscale(settings.command, settings.mode, settings.https_port, settings.path, proxy, timeout)
+
+
+def _former(settings: GateConfig, api: str, record: RecordFile) -> Tailscale | None:
+    """Return what an earlier gate may have left open elsewhere: it was killed, and then the settings were changed.
+
+    Whether it did is for Tailscale to say: a gate that was killed had no time to write that down.
+    """
+    last = record.read()
+    if last is None or (last.port, last.path) == (settings.https_port, settings.path):
+        return None
+    return _tailscale(settings.model_copy(update={"https_port": last.port, "path": last.path}), api)
+
+
+def _record(data_dir: Path | None) -> RecordFile:
+    place = DataDir.resolve(data_dir)
+    return RecordFile(place.path / "gate")

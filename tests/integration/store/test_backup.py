@@ -1,0 +1,356 @@
+"""The store in a file, and a store made from it: the same rows, and a gateway that goes on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from exporters.timescale.backup import BackupError, archive, tools
+from exporters.timescale.backup.dump import backup
+from exporters.timescale.backup.restore import replace, restore
+from exporters.timescale.layout import FACTS
+from exporters.timescale.schema import READER_ROLE
+from gateway.embedded import binaries
+from tests.integration.cli.processes import ROOT, environment, obs_hub, until
+from tests.support.databases import Database, Server, fresh
+from tests.support.stores import maintain, migrate, running_exporter, store
+from tests.support.telemetry import DAY, gauge, logs, now, spans
+
+BATCHES = [
+    gauge([0.1, 0.2, 0.3], attributes={"cpu": "0"}),
+    gauge([7.0], at=now() - 2 * DAY, resource={"host.name": "other"}),
+    logs("one", "two", "\N{SNOWMAN} \\N \t tab"),
+    logs("ordered", event="order.placed"),
+    spans("GET /", "SELECT"),
+]
+
+
+TIMESCALE_STATE = """
+SELECT 'chunk', hypertable_name, is_compressed::text, count(*) FROM timescaledb_information.chunks
+  WHERE hypertable_schema = 'public' GROUP BY 2, 3
+UNION ALL
+SELECT 'job', hypertable_name, proc_name, count(*) FROM timescaledb_information.jobs WHERE job_id >= 1000 GROUP BY 2, 3
+ORDER BY 1, 2, 3
+"""
+"""Chunks in the columnstore and beside, and the jobs that look after them."""
+
+
+def dump(database: Database, folder: Path, keep: int | None = None, bin_dir: Path | None = None) -> Path:
+    return backup(database.dsn, folder, keep=keep, bin_dirs=[bin_dir or binaries()], progress=lambda _: None).path
+
+
+def load(database: Database, path: Path) -> None:
+    restore(database.dsn, path, bin_dirs=[binaries()], say=lambda _: None)
+
+
+def contents(database: Database) -> dict[str, tuple[int, str]]:
+    """The number of rows of each table and view, and a digest of all of them."""
+    names = database.run(
+        "SELECT c.relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
+        " AND NOT relispartition ORDER BY 1"
+    )
+    found = {}
+    for (name,) in names:
+        rows = f"SELECT count(*), coalesce(md5(string_agg(t::text, chr(10) ORDER BY t::text)), '') FROM {name} t"
+        ((count, digest),) = database.run(rows)
+        found[name] = (count, digest)
+    return found
+
+
+@dataclass
+class Filled:
+    database: Database
+    backup: Path
+
+
+@pytest.fixture(scope="module")
+def filled(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """A store with something of everything, and a backup of it."""
+
+    async def fill() -> None:
+        async with running_exporter(module_database) as exporter:
+            await store(exporter, *BATCHES)
+
+    asyncio.run(fill())
+    maintain(module_database)
+    if not module_database.native:
+        for (chunk,) in module_database.run("SELECT show_chunks('sample')::text"):
+            module_database.run(f"CALL convert_to_columnstore('{chunk}')")
+    return Filled(module_database, dump(module_database, tmp_path_factory.mktemp("backup")))
+
+
+@pytest.fixture
+def target(filled: Filled) -> Iterator[Database]:
+    with fresh(filled.database.server) as database:
+        yield database
+
+
+async def test_what_is_restored_is_what_was_there_and_a_gateway_goes_on_with_it(
+    filled: Filled, target: Database
+) -> None:
+    load(target, filled.backup)
+    before = contents(filled.database)
+    assert contents(target) == before
+    assert {table: count for table, (count, _) in before.items() if table in ("sample", "log", "span")} == {
+        "sample": 4,
+        "log": 4,
+        "span": 2,
+    }
+    assert set(FACTS) < set(before)
+    if not target.native:
+        assert target.run(TIMESCALE_STATE) == filled.database.run(TIMESCALE_STATE) != []
+    assert migrate(target).name == filled.database.server.layout
+
+    async with running_exporter(target) as exporter:
+        # What it had is recognized, also after the restore; what is new is added, by new partitions where needed.
+        assert await store(exporter, *BATCHES) == [False] * len(BATCHES)
+        assert await store(exporter, gauge([0.4], attributes={"cpu": "0"}), logs("three")) == [True, True]
+    maintain(target)
+    assert target.count("sample") == 5
+    assert target.value("SELECT count(*) FROM logs WHERE body = 'three'") == 1
+
+
+def test_the_reader_may_read_what_is_restored(filled: Filled, target: Database) -> None:
+    load(target, filled.backup)
+    with target.connect() as connection:
+        connection.execute(f"SET ROLE {READER_ROLE}".encode())
+        assert connection.execute("SELECT count(*) FROM logs").fetchone() == (4,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM log")
+
+
+def test_a_database_that_is_not_empty_is_left_alone(filled: Filled, target: Database) -> None:
+    target.run("CREATE TABLE mine (value text)")
+    with pytest.raises(BackupError, match=r"is not empty: it has public\.mine\..*--replace"):
+        load(target, filled.backup)
+    assert target.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 1
+
+
+async def test_a_backup_takes_the_place_of_a_store_which_is_kept(filled: Filled, target: Database) -> None:
+    async with running_exporter(target) as exporter:
+        await store(exporter, logs("of the former store"))
+    with target.connect(), pytest.raises(BackupError, match="1 connections use the database"):
+        replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
+
+    _, former = replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
+    try:
+        assert contents(target) == contents(filled.database)
+        kept = Database(target.server, former)
+        assert kept.value("SELECT body FROM logs") == "of the former store"
+        if not target.native:
+            jobs = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = %s AND backend_type ILIKE '%%timescale%%'"
+            await target.until(jobs, (target.name,))
+    finally:
+        with psycopg.connect(target.server.dsn, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{former}" WITH (FORCE)'.encode())
+
+
+def test_a_replacement_that_fails_leaves_the_store_as_it_was(filled: Filled, target: Database, tmp_path: Path) -> None:
+    migrate(target)
+    broken = tmp_path / filled.backup.name
+    broken.write_bytes(filled.backup.read_bytes()[:-2000])
+    with pytest.raises(BackupError, match="pg_restore"):
+        replace(target.dsn, broken, bin_dirs=[binaries()], say=lambda _: None)
+    assert target.count("schema_version") == 1
+    with psycopg.connect(target.server.dsn) as connection:
+        names = connection.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name[:38]}_%",)
+        ).fetchall()
+    assert [name for (name,) in names if "restore" in name] == []
+
+
+def test_what_is_no_backup_of_a_store_is_refused(filled: Filled, target: Database, tmp_path: Path) -> None:
+    (tmp_path / "text.dump").write_text("SELECT 1")
+    with pytest.raises(BackupError, match="pg_restore"):
+        load(target, tmp_path / "text.dump")
+    with pytest.raises(BackupError, match="there is no store in this database"):
+        dump(target, tmp_path)
+
+
+# -- What concerns one layout, or none ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def native(native_database: Database) -> Database:
+    migrate(native_database, "native")
+    return native_database
+
+
+def programs(folder: Path, pg_dump: str, version: str = "18.0") -> Path:
+    """A folder with a pg_dump that is a shell script, and the real pg_restore."""
+    folder.mkdir()
+    real = shlex.quote(str(binaries()))
+    (folder / "pg_dump").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) {version}" && exit\nreal={real}\n{pg_dump}\n'
+    )
+    (folder / "pg_restore").write_text(f'#!/bin/sh\nexec {real}/pg_restore "$@"\n')
+    for name in ("pg_dump", "pg_restore"):
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_the_store_alone_is_in_the_backup_where_the_database_has_more(
+    native_database: Database, embedded_server: Server, tmp_path: Path
+) -> None:
+    """A store in a schema of its own, which its connection string names."""
+    native_database.run('CREATE SCHEMA "tele.metry"')
+    native_database.run("CREATE TABLE public.mine (value text)")
+    path = '-csearch_path="tele.metry"'
+    there = Database(Server("native", make_conninfo(native_database.dsn, options=path)), native_database.name)
+    migrate(there, "native")
+    backed_up = dump(there, tmp_path)
+    with fresh(embedded_server) as other:
+        other.run("CREATE TABLE public.his (value text)")
+        here = Database(Server("native", make_conninfo(other.dsn, options=path)), other.name)
+        load(here, backed_up)
+        assert here.value("SELECT 'store_setting'::regclass::text") == "store_setting"
+        assert other.value("SELECT to_regclass('public.mine') IS NULL AND to_regclass('public.his') IS NOT NULL")
+
+
+def test_a_superuser_gives_the_store_back_to_whom_it_belonged(
+    native_database: Database, embedded_server: Server, tmp_path: Path
+) -> None:
+    role = native_database.name
+    native_database.run(f"CREATE ROLE {role} LOGIN")
+    try:
+        native_database.run(f"ALTER DATABASE {native_database.name} OWNER TO {role}")
+        writer = make_conninfo(native_database.dsn, user=role)
+        migrate(Database(Server("native", writer), native_database.name), "native")
+        backed_up = dump(native_database, tmp_path)
+        replace(native_database.dsn, backed_up, bin_dirs=[binaries()], say=lambda _: None)
+        owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+        assert native_database.run(owners) == [(role,)]
+        with psycopg.connect(writer) as connection:
+            connection.execute("CREATE TABLE made_later ()")
+        assert native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'made_later', 'SELECT')")
+    finally:
+        with psycopg.connect(embedded_server.dsn, autocommit=True) as server:
+            like = (f"{role[:38]}%",)
+            for (name,) in server.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", like).fetchall():
+                server.execute(f'DROP DATABASE "{name}"'.encode())
+            server.execute(f"CREATE DATABASE {native_database.name}".encode())
+            server.execute(f"DROP ROLE {role}".encode())
+
+
+def test_only_so_many_are_kept_and_nothing_else_is_removed(native: Database, tmp_path: Path) -> None:
+    base = archive.name(native.name, archive_time(1), None)
+    old = [archive.name(native.name, archive_time(day), None) for day in (1, 2, 3)]
+    others = [base + ".txt", "another-20200101T000000Z-native.dump", base.replace("-native", "-extra-native")]
+    for name in old + others:
+        (tmp_path / name).write_text("")
+    made = backup(native.dsn, tmp_path, keep=2, bin_dirs=[binaries()], progress=lambda _: None)
+    assert [path.name for path in made.removed] == old[:2]
+    assert {path.name for path in tmp_path.glob("*.*")} == {*others, old[2], made.path.name, ".lock"}
+    assert made.path.stat().st_mode & 0o777 == 0o600
+
+
+def archive_time(day: int) -> datetime:
+    return datetime(2020, 1, day, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("pg_dump", "message"),
+    [
+        ("echo 'pg_dump: error: No space left on device' >&2; exit 1", "The disk is full: free some space"),
+        (
+            '$real/pg_dump "$@" && for o; do case $o in --file=*) truncate -s -500 "${o#--file=}";; esac; done',
+            "pg_rest",
+        ),
+    ],
+    ids=["fails", "is cut off"],
+)
+def test_a_backup_that_fails_leaves_nothing_and_removes_nothing(
+    native: Database, tmp_path: Path, pg_dump: str, message: str
+) -> None:
+    good = dump(native, tmp_path / "out")
+    with pytest.raises(BackupError, match=message):
+        dump(native, tmp_path / "out", keep=1, bin_dir=programs(tmp_path / "bin", pg_dump))
+    assert list((tmp_path / "out").glob("*.dump*")) == [good]
+
+
+def test_a_disk_that_is_full(native: Database, tmp_path: Path) -> None:
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        pytest.skip("only root can mount a small file system")
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], check=False).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        with pytest.raises(BackupError, match="The disk is full"):
+            dump(native, place)
+        assert list(place.glob("*.dump*")) == []
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=False)
+
+
+def test_a_password_is_on_no_command_line(native: Database, tmp_path: Path) -> None:
+    recorded = tmp_path / "recorded"
+    folder = programs(
+        tmp_path / "bin", f'echo "$@" > {recorded}; echo "$PGPASSWORD" >> {recorded}; exec $real/pg_dump "$@"'
+    )
+    secret = Database(Server("native", make_conninfo(native.dsn, password="s3cret !")), native.name)
+    dump(secret, tmp_path / "out", bin_dir=folder)
+    arguments, password = recorded.read_text().splitlines()
+    assert password == "s3cret !"
+    assert "s3cret" not in arguments
+
+
+def test_programs_that_are_too_old_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = programs(tmp_path / "old", "", version="15.20")
+    monkeypatch.setattr(tools, "_on_path", lambda: [old])
+    with pytest.raises(BackupError, match=r"PostgreSQL 18 are needed.*only 15 was found.*postgresql-client-18"):
+        tools.find(18, [])
+    assert tools.find(15, [binaries()]).major == 15
+    assert tools.find(16, [binaries()]).major == 18
+    with pytest.raises(BackupError, match="only 15, 18 was found"):
+        tools.find(19, [binaries()])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_is_ended_leaves_no_backup(native: Database, tmp_path: Path, number: signal.Signals) -> None:
+    """Not even SIGKILL leaves something that bears a backup's name, and the next one clears away what it did leave."""
+    out, pid = tmp_path / "out", tmp_path / "pid"
+    folder = programs(tmp_path / "bin", f"echo $$ > {pid}; exec sleep 600")
+    command = [sys.executable, "-m", "gateway", "db", "backup", "--output", out, "--bin-dir", folder]
+    process = subprocess.Popen([*command, "--dsn", native.dsn], cwd=ROOT, env=environment())
+    try:
+        until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
+        process.wait()
+        if number is signal.SIGKILL:
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+    left = list(out.glob("*.dump*"))
+    assert [path.suffix for path in left] == ([".partial"] if number is signal.SIGKILL else [])
+    assert list(out.glob("*.dump*")) == left
+    dump(native, out)
+    assert len(list(out.glob("*.dump*"))) == 1
+
+
+def test_on_the_command_line(native: Database, embedded_server: Server, tmp_path: Path) -> None:
+    made = obs_hub("db", "backup", "--dsn", native.dsn, "--output", tmp_path)
+    assert made.returncode == 0, made.stderr
+    path = made.stdout.rpartition(" (")[0]
+    with fresh(embedded_server) as other:
+        done = obs_hub("db", "restore", path, "--dsn", other.dsn)
+        assert done.returncode == 0, done.stderr
+        assert "The store is restored: layout native" in done.stdout
+        again = obs_hub("db", "restore", path, "--dsn", other.dsn)
+        assert again.returncode == 1
+        assert "is not empty" in again.stderr
