@@ -109,6 +109,7 @@ class Request:
         self._bounds = bounds
         self._pieces: list[bytes] = []
         self._size = 0
+        self._compressed = 0
         self._expected: int | None = None
 
     def add(self, data: bytes) -> None:
@@ -117,8 +118,9 @@ class Request:
         self._size += len(data)
         self._bounds.held += len(data)
         if self._expected is None and self._size >= _PREFIX.size:
-            self._pieces = [b"".join(self._pieces)]
-            _, length = _PREFIX.unpack_from(self._pieces[0])
+            beginning = b"".join(self._pieces)
+            self._compressed, length = _PREFIX.unpack_from(beginning)
+            self._pieces = [beginning[_PREFIX.size :]]
             if length > self._bounds.limit:
                 raise self._bounds.too_large()
             self._expected = _PREFIX.size + length
@@ -133,11 +135,10 @@ class Request:
             raise _malformed("the call carries no request")
         if self._size != self._expected:
             raise _malformed(f"the message is truncated: it ends after {self._size} bytes, too early")
-        content = b"".join(self._pieces)
-        compressed, body = content[0], content[_PREFIX.size :]
-        if compressed == 0:
+        body = b"".join(self._pieces)
+        if self._compressed == 0:
             return body
-        if compressed != 1 or encoding == compression.IDENTITY:
+        if self._compressed != 1 or encoding == compression.IDENTITY:
             raise _malformed("the message is said to be compressed, but not how (grpc-encoding)")
         try:
             if len(body) < _OFFLOAD_BYTES:
