@@ -29,10 +29,8 @@ _HANDSHAKE_SECONDS = 20.0
 _LAST_WORDS_SECONDS = 1.0
 """How long clients whose request outlived the grace period have to take their answer."""
 
-_MIN_INCOMPLETE = 256 * 2**20
-_INCOMPLETE_REQUESTS = 16
-"""How much may be held of requests that have not arrived whole, of all clients: this many of the largest, or the
-minimum."""
+_INCOMPLETE = 256 * 2**20
+"""Bytes held at most of requests that have not arrived whole, of all clients; or twice the largest request."""
 
 
 class GrpcServer:
@@ -54,7 +52,7 @@ class GrpcServer:
         self._reuse_port = reuse_port
         self._health = Health()
         limit = config.max_recv_msg_size
-        in_all = max(_INCOMPLETE_REQUESTS * limit, _MIN_INCOMPLETE)
+        in_all = max(_INCOMPLETE, 2 * limit)
         bounds = Bounds(limit, in_all, f"{setting}.max_recv_msg_size")
         self._services = Services(exports(consumer, authenticator) | self._health.methods(), bounds)
         self._certificates: Certificates | None = None

@@ -46,7 +46,6 @@ _CONNECTION_WINDOW = 4 * 2**20
 keeps it, not by these."""
 
 _HEADER_TABLE = 4096
-_TICK = 5.0
 _INITIAL = 65_535
 
 
@@ -64,6 +63,8 @@ class Patience:
     """Until it is asked whether it is still there."""
     ping: float = 20.0
     """Until it says that it is."""
+    look: float = 5.0
+    """How often it is looked after: by so much all these may last longer."""
 
 
 class Handler(Protocol):
@@ -185,7 +186,7 @@ class Http2Connection(asyncio.Protocol):
         self._h2.local_settings = _settings(2**31 - 1)
         self._h2.increment_flow_control_window(_CONNECTION_WINDOW - _INITIAL)
         self._flush()
-        self._tick = self._loop.call_later(_TICK, self._look_after)
+        self._tick = self._loop.call_later(self._patience.look, self._look_after)
         if self._connections.draining:  # it was let in while the TLS handshake lasted
             self.drain()
 
@@ -327,7 +328,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _look_after(self) -> None:
         """Find what has lasted too long. Runs every few seconds."""
-        self._tick = self._loop.call_later(_TICK, self._look_after)
+        self._tick = self._loop.call_later(self._patience.look, self._look_after)
         now, patience = self.now(), self._patience
         if self._write_stalled is not None:
             if now - self._write_stalled > patience.answer:
@@ -402,8 +403,8 @@ class _Library(H2Connection):
     MAX_CLOSED_STREAMS = 2048  # what it remembers of each costs memory on connections that last for weeks
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
-        # The library writes down each frame for its log, in hexadecimal, whether or not anybody logs; for telemetry that
-        # is half of all its work.
+        # The library writes down each frame for its log, in hexadecimal, whether or not anybody logs: for telemetry half
+        # of all its work.
         if type(frame) is not DataFrame:
             return super()._receive_frame(frame)
         frames, events = self._receive_data_frame(frame)
