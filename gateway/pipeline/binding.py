@@ -36,8 +36,8 @@ async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
             for taken in sockets:
                 taken.close()
             raise
-        # Connections inherit it. asyncio sets it itself only where a socket was made with the protocol's number. Without
-        # it an answer in several pieces waits 40 ms for the client's delayed acknowledgement.
+        # Connections inherit it. asyncio sets it only where a socket was made with the protocol's number. Without it an
+        # answer in several pieces waits 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sockets.append(listener)
         port = listener.getsockname()[1]  # where any port will do, all addresses get the same

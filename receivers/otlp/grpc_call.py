@@ -15,7 +15,7 @@ import structlog
 
 from receivers.otlp import compression
 from receivers.otlp.grpc_messages import OK, Bounds, Request, StatusError, encoding_of, framed
-from receivers.otlp.http2 import Headers, Stream
+from receivers.otlp.http2 import MAX_HEADERS, Headers, Stream, size_of
 from receivers.otlp.refusal import unavailable
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -128,6 +128,9 @@ class Call:
             self._stream.send_headers(((b":status", b"415"), (b"accept-post", b"application/grpc")), end=True)
             return
         path = fields.get(b":path", b"").decode("latin-1")
+        if size_of(self._headers) > MAX_HEADERS:
+            message = f"the call's metadata is larger than {MAX_HEADERS} bytes"
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         method = self._services.methods.get(path)
         if method is None:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"no such method: {path[:200]}")

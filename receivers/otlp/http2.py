@@ -33,7 +33,7 @@ from h2.settings import SettingCodes, Settings
 from hpack import Encoder
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
-from receivers.otlp.http2_watch import MAX_FRAME_SIZE, MAX_HEADERS, AttackError, FrameWatch
+from receivers.otlp.http2_watch import MAX_FRAME_SIZE, MAX_HEADER_BLOCK, AttackError, FrameWatch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -44,6 +44,9 @@ _STREAM_WINDOW = 2**20
 _CONNECTION_WINDOW = 4 * 2**20
 """Bytes that a client may have on their way to us: enough for 40 MB/s at 100 ms. What has arrived is bounded by whoever
 keeps it, not by these."""
+
+MAX_HEADERS = 16 * 1024
+"""Bytes of headers, as RFC 9113, 6.5.2 counts them, that clients are told to keep to; as gRPC's own library has it."""
 
 _HEADER_TABLE = 4096
 _INITIAL = 65_535
@@ -65,6 +68,11 @@ class Patience:
     """Until it says that it is."""
     look: float = 5.0
     """How often it is looked after: by so much all these may last longer."""
+
+
+def size_of(headers: Headers) -> int:
+    """Return how much headers count in terms of `MAX_HEADERS`."""
+    return sum(len(name) + len(value) + 32 for name, value in headers)
 
 
 class Handler(Protocol):
@@ -403,8 +411,8 @@ class _Library(H2Connection):
     MAX_CLOSED_STREAMS = 2048  # what it remembers of each costs memory on connections that last for weeks
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
-        # The library writes down each frame for its log, in hexadecimal, whether or not anybody logs: for telemetry half
-        # of all its work.
+        # The library writes each frame down for its log, in hexadecimal, whether or not anybody logs. With telemetry
+        # that is half of all its work.
         if type(frame) is not DataFrame:
             return super()._receive_frame(frame)
         frames, events = self._receive_data_frame(frame)
@@ -439,7 +447,7 @@ def _server_side() -> H2Connection:
     )
     connection = _Library(config)
     connection.encoder = _SmallTableEncoder()
-    connection.decoder.max_header_list_size = MAX_HEADERS
+    connection.decoder.max_header_list_size = 2 * MAX_HEADER_BLOCK
     return connection
 
 

@@ -16,10 +16,9 @@ from h2.errors import ErrorCodes
 MAX_FRAME_SIZE = 2**14
 """Bytes of the longest frame taken: HTTP/2's initial value, which clients have to keep to."""
 
-MAX_HEADERS = 16 * 1024
-"""Bytes of the largest list of headers taken, as RFC 9113, 6.5.2 counts them; what gRPC's own library takes."""
-
-_MAX_HEADER_BLOCK = MAX_HEADERS + 4096  # as sent: compressed, with changes of the table's size before
+MAX_HEADER_BLOCK = 128 * 1024
+"""Bytes of the longest header block taken, as sent. Headers that are merely too long should be refused, not cost the
+connection, so they must be read."""
 
 _PREFACE_SIZE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 _HEAD = struct.Struct(">BHBBL")  # length (its first byte apart), type, flags, stream
@@ -85,8 +84,8 @@ class FrameWatch:
             return
         if kind in (_HEADERS, _CONTINUATION):
             self._header_block += length
-            if self._header_block > _MAX_HEADER_BLOCK:
-                raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {_MAX_HEADER_BLOCK} bytes of headers")
+            if self._header_block > MAX_HEADER_BLOCK:
+                raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {MAX_HEADER_BLOCK} bytes of headers")
             if flags & _END_HEADERS:
                 self._header_block = 0
         self._pay(1 + length // _BYTES_PER_CREDIT)
