@@ -15,7 +15,7 @@ import structlog
 
 from receivers.otlp import compression
 from receivers.otlp.grpc_messages import OK, Bounds, Request, StatusError, encoding_of, framed
-from receivers.otlp.http2 import MAX_HEADERS, Headers, Stream, size_of
+from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Stream, size_of
 from receivers.otlp.refusal import unavailable
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ import grpc
 
 from gateway.pipeline import MalformedPayloadError
 from receivers.otlp import compression
-from receivers.otlp.http2 import Headers
+from receivers.otlp.http2.stream import Headers
 from receivers.otlp.refusal import Refusal, malformed, overloaded
 
 _PREFIX = struct.Struct(">BL")

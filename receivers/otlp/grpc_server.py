@@ -20,7 +20,7 @@ from receivers.otlp.config import GrpcConfig
 from receivers.otlp.grpc_call import Services
 from receivers.otlp.grpc_messages import Bounds
 from receivers.otlp.grpc_services import Health, exports
-from receivers.otlp.http2 import Connections, Http2Connection
+from receivers.otlp.http2.connection import Connections, Http2Connection
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

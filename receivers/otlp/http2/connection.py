@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 import structlog
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -29,27 +26,13 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
-from hpack import Encoder
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame
+from hyperframe.frame import GoAwayFrame
 
-from receivers.otlp.http2_watch import MAX_FRAME_SIZE, MAX_HEADER_BLOCK, AttackError, FrameWatch
+from receivers.otlp.http2.library import Library
+from receivers.otlp.http2.stream import Headers, Open, Stream
+from receivers.otlp.http2.watch import AttackError, FrameWatch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names, in lower case, and values."""
-
-_STREAM_WINDOW = 2**20
-_CONNECTION_WINDOW = 4 * 2**20
-"""Bytes that a client may have on their way to us: enough for 40 MB/s at 100 ms. What has arrived is bounded by whoever
-keeps it, not by these."""
-
-MAX_HEADERS = 16 * 1024
-"""Bytes of headers, as RFC 9113, 6.5.2 counts them, that clients are told to keep to; as gRPC's own library has it."""
-
-_HEADER_TABLE = 4096
-_INITIAL = 65_535
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,69 +51,6 @@ class Patience:
     """Until it says that it is."""
     look: float = 5.0
     """How often it is looked after: by so much all these may last longer."""
-
-
-def size_of(headers: Headers) -> int:
-    """Return how much headers count in terms of `MAX_HEADERS`."""
-    return sum(len(name) + len(value) + 32 for name, value in headers)
-
-
-class Handler(Protocol):
-    """Takes one request and answers it by the stream it was given. Nothing is called once the stream has ended."""
-
-    def received(self, data: bytes) -> None:
-        """Take a piece of the request's body."""
-
-    def ended(self) -> None:
-        """The request is complete."""
-
-    def too_slow(self) -> None:
-        """The request has not arrived in time; answer it."""
-
-    def shut_down(self) -> None:
-        """The server stops now; answer what is still to be answered."""
-
-    def lost(self) -> None:
-        """The client has given up, or is gone."""
-
-
-class Stream:
-    """One request, and the way to answer it."""
-
-    def __init__(self, connection: Http2Connection, number: int, now: float) -> None:
-        self._connection = connection
-        self.number = number
-        self.since = now
-        """When the client was last seen to owe something: the rest of its request, or room for the answer."""
-        self.complete = False
-        self.handler: Handler
-        self.unsent = bytearray()
-        self.trailers: Headers | None = None
-
-    @property
-    def peer(self) -> str:
-        """The address that the connection comes from."""
-        return self._connection.peer
-
-    def send_headers(self, headers: Headers, *, end: bool = False) -> None:
-        """Begin the answer; with ``end`` that is all of it."""
-        self._connection.send_headers(self, headers, end)
-
-    def send(self, data: bytes) -> None:
-        """Send a piece of the answer's body, once the client has room for it."""
-        if not self.unsent:
-            self.since = self._connection.now()
-        self.unsent += data
-        self._connection.pump(self)
-
-    def end(self, trailers: Headers) -> None:
-        """End the answer once its body is sent."""
-        self.trailers = trailers
-        self._connection.pump(self)
-
-
-Open = Callable[[Stream, Headers], Handler]
-"""Makes the handler of a request from its headers. It may answer at once."""
 
 
 @dataclass(slots=True)
@@ -167,9 +87,8 @@ class Http2Connection(asyncio.Protocol):
         self._max_streams = max_streams
         self._patience = patience or Patience()
         self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
-        self._watch = FrameWatch(self.now)
-        self._h2 = _server_side()
+        self._watch = FrameWatch(self._loop.time)
+        self._h2 = Library(max_streams)
         self._streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -188,11 +107,7 @@ class Http2Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.peer = str((transport.get_extra_info("peername") or ("",))[0])
         self._connections.open.add(self)
-        self._h2.local_settings = _settings(self._max_streams)
         self._h2.initiate_connection()
-        # The library ends the connection over a stream too many; here only that stream is refused.
-        self._h2.local_settings = _settings(2**31 - 1)
-        self._h2.increment_flow_control_window(_CONNECTION_WINDOW - _INITIAL)
         self._flush()
         self._tick = self._loop.call_later(self._patience.look, self._look_after)
         if self._connections.draining:  # it was let in while the TLS handshake lasted
@@ -260,9 +175,13 @@ class Http2Connection(asyncio.Protocol):
 
     # -- what streams call
 
+    def now(self) -> float:
+        """Return the event loop's time, in seconds."""
+        return self._loop.time()
+
     def send_headers(self, stream: Stream, headers: Headers, end: bool) -> None:
         """Send the headers of an answer."""
-        if stream.number in self._streams:
+        if stream.number in self._streams and self._h2.is_open(stream.number):
             self._h2.send_headers(stream.number, headers, end_stream=end)
             if end:
                 self._finish(stream)
@@ -271,7 +190,7 @@ class Http2Connection(asyncio.Protocol):
     def pump(self, stream: Stream) -> None:
         """Send as much of an answer as the client has room for."""
         number, unsent = stream.number, stream.unsent
-        if number not in self._streams:
+        if number not in self._streams or not self._h2.is_open(number):
             return
         while unsent and (room := self._h2.local_flow_control_window(number)) > 0:
             piece = bytes(unsent[: min(room, self._h2.max_outbound_frame_size)])
@@ -310,6 +229,8 @@ class Http2Connection(asyncio.Protocol):
                 self._close_when_done()
 
     def _begin(self, number: int, headers: Headers) -> None:
+        if not self._h2.is_open(number):  # reset already, by a frame that came with this one
+            return
         if self._ending or len(self._streams) >= self._max_streams:
             self._reset(number, ErrorCodes.REFUSED_STREAM)  # which clients repeat without asking anybody
             return
@@ -329,8 +250,7 @@ class Http2Connection(asyncio.Protocol):
         self._close_when_done()
 
     def _reset(self, number: int, code: ErrorCodes) -> None:
-        known = self._h2.streams.get(number)
-        if known is not None and not known.closed:
+        if self._h2.is_open(number):
             self._h2.reset_stream(number, code)
             self._plan_flush()
 
@@ -405,59 +325,3 @@ class Http2Connection(asyncio.Protocol):
         self._flush_planned = False
         if (data := self._h2.data_to_send()) and self._transport is not None:
             self._transport.write(data)
-
-
-class _Library(H2Connection):
-    MAX_CLOSED_STREAMS = 2048  # what it remembers of each costs memory on connections that last for weeks
-
-    def _receive_frame(self, frame: Frame) -> list[Event]:
-        # The library writes each frame down for its log, in hexadecimal, whether or not anybody logs. With telemetry
-        # that is half of all its work.
-        if type(frame) is not DataFrame:
-            return super()._receive_frame(frame)
-        frames, events = self._receive_data_frame(frame)
-        self._prepare_for_sending(frames)
-        return events
-
-    def _receive_goaway_frame(self, frame: Frame) -> tuple[list[Frame], list[Event]]:
-        # RFC 9113, 6.8: a client that goes away may wait for its answers. The library would send none any more.
-        return [], [ConnectionTerminated()]
-
-
-class _SmallTableEncoder(Encoder):
-    """Remembers no more than it has to, whatever the client allows: the client decides what we put into it."""
-
-    @property
-    def header_table_size(self) -> int:
-        return self.header_table.maxsize
-
-    @header_table_size.setter
-    def header_table_size(self, value: int) -> None:
-        self.header_table.maxsize = min(value, _HEADER_TABLE)
-        if self.header_table.resized:
-            self.table_size_changes.append(self.header_table.maxsize)
-
-
-def _server_side() -> H2Connection:
-    config = H2Configuration(
-        client_side=False,
-        header_encoding=None,
-        validate_outbound_headers=False,
-        normalize_outbound_headers=False,
-    )
-    connection = _Library(config)
-    connection.encoder = _SmallTableEncoder()
-    connection.decoder.max_header_list_size = 2 * MAX_HEADER_BLOCK
-    return connection
-
-
-def _settings(max_streams: int) -> Settings:
-    return Settings(
-        client=False,
-        initial_values={
-            SettingCodes.MAX_CONCURRENT_STREAMS: max_streams,
-            SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
-            SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
-        },
-    )
