@@ -20,14 +20,11 @@ from receivers.otlp.refusal import unavailable
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-_OK_200 = (b":status", b"200")
-_CONTENT_TYPE = (b"content-type", b"application/grpc")
 _RESPONSE: Headers = (
-    _OK_200,
-    _CONTENT_TYPE,
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", f"{compression.IDENTITY}, {compression.SUPPORTED}".encode()),
 )
-
 
 _Answer = Callable[[bytes], Awaitable[None]]
 
@@ -159,7 +156,7 @@ class Call:
         if self._answering:
             self._stream.end(error.trailers())
         else:
-            self._stream.send_headers((_OK_200, _CONTENT_TYPE, *error.trailers()), end=True)
+            self._stream.send_headers((*_RESPONSE, *error.trailers()), end=True)
 
     def _end(self) -> None:
         self._request.release()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator, Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from urllib.parse import unquote
 
 from hpack import Decoder, Encoder
 
@@ -76,15 +78,80 @@ def goaway_in(answer: bytes) -> int | None:
     return codes[-1] if codes else None
 
 
-def receive(connection: socket.socket, *enough: bytes) -> bytes:
-    """What comes until it holds one of those that are enough, or the server closes."""
-    answer = b""
-    while not any(each in answer for each in enough):
-        try:
-            chunk = connection.recv(65536)
-        except ConnectionResetError:
-            break
+class Client:
+    """A client of one connection that keeps every frame it gets. Its headers change no table; ours may."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._decoder = Decoder()
+        self._rest = b""
+        self.frames: list[tuple[int, int, int, bytes]] = []
+        self.headers: dict[int, dict[str, str]] = {}
+        self.data: dict[int, bytes] = {}
+
+    def send(self, *parts: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(b"".join(parts))
+
+    def call(self, stream: int, content: bytes, *, end: bool = True, **headers: str) -> None:
+        """Send a call that exports logs; underscores in names of headers stand for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.send(frame(HEADERS, END_HEADERS, stream, header_block(EXPORT | named)))
+        pieces = [content[at : at + 2**14] for at in range(0, len(content), 2**14)] or [b""]
+        for piece in pieces[:-1]:
+            self.send(frame(DATA, 0, stream, piece))
+        self.send(frame(DATA, end, stream, pieces[-1]))
+
+    async def until(self, kind: int, stream: int = 0, flags: int = 0, *, size: int | None = None) -> bytes:
+        """Wait for a frame that has these flags, and this size; return its content."""
+        async with asyncio.timeout(20):
+            while True:
+                for found, its_flags, its_stream, content in self.frames:
+                    is_it = (found, its_stream, its_flags & flags) == (kind, stream, flags)
+                    if is_it and size in (None, len(content)):
+                        return content
+                await self._read()
+
+    async def answer(self, stream: int) -> tuple[str, str, bytes]:
+        """Wait for the end of a call; return its status, its message, and the body."""
+        await self.until(HEADERS, stream, END_STREAM)
+        headers = self.headers[stream]
+        return headers["grpc-status"], unquote(headers.get("grpc-message", "")), self.data.get(stream, b"")
+
+    async def end(self) -> None:
+        """Wait until the server has closed the connection."""
+        async with asyncio.timeout(20):
+            with contextlib.suppress(EOFError):
+                while True:
+                    await self._read()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+    async def _read(self) -> None:
+        chunk = await self._reader.read(65536)
         if not chunk:
-            break
-        answer += chunk
-    return answer
+            raise EOFError("the server has closed the connection")
+        self._rest += chunk
+        for each in frames_in(self._rest):
+            kind, _, stream, content = each
+            self._rest = self._rest[9 + len(content) :]
+            self.frames.append(each)
+            if kind == HEADERS:
+                fields = {str(name): str(value) for name, value in self._decoder.decode(content)}
+                self.headers[stream] = self.headers.get(stream, {}) | fields
+            elif kind == DATA:
+                self.data[stream] = self.data.get(stream, b"") + content
+
+
+@contextlib.asynccontextmanager
+async def connected(endpoint: str, settings: Mapping[int, int] | None = None) -> AsyncIterator[Client]:
+    """A client that has said hello."""
+    host, _, port = endpoint.rpartition(":")
+    client = Client(*await asyncio.open_connection(host, int(port)))
+    client.send(greeting(settings))
+    try:
+        yield client
+    finally:
+        client.close()
