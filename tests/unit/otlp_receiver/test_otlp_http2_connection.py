@@ -119,17 +119,19 @@ async def test_a_client_that_answers_may_stay(consumer: Refusing) -> None:
 async def test_a_client_that_does_not_read_is_not_waited_for(consumer: Refusing) -> None:
     async with serving(consumer, answer=SOON) as endpoint:
         host, _, port = endpoint.rpartition(":")
-        with socket.create_connection((host, int(port))) as connection:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
+            await loop.sock_connect(connection, (host, int(port)))
             await loop.sock_sendall(connection, greeting())
             with pytest.raises(ConnectionError):
                 await asyncio.wait_for(_requests_without_end(loop, connection), 60)
 
 
 async def _requests_without_end(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
-    headers = header_block(EXPORT | {":path": "/" + "x" * 200})  # which the answer repeats
     for stream in range(1, 2**31, 2):
+        headers = header_block(EXPORT | {":path": f"/{stream}" + "%" * 200})  # which the answer repeats
         await loop.sock_sendall(connection, frame(HEADERS, END_HEADERS | END_STREAM, stream, headers))
 
 
