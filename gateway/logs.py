@@ -10,8 +10,8 @@ import structlog
 
 Format = Literal["auto", "console", "json"]
 
-# Libraries that say at INFO what their users say better, or at WARNING what is being retried anyway; or at DEBUG what is
-# nobody's business: hpack writes down every header, tokens among them.
+# Libraries that say at INFO what their users say better, or at WARNING what is being retried anyway; or at DEBUG what
+# is nobody's business: hpack writes down every header, tokens among them.
 _QUIETER = {
     "alembic": logging.WARNING,
     "grpc": logging.WARNING,

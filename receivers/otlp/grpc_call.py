@@ -57,7 +57,10 @@ class Services:
 
 
 class Call:
-    """One call, as `receivers.otlp.http2.Handler` describes it."""
+    """One call, as `receivers.otlp.http2.stream.Handler` describes it.
+
+    A deadline (``grpc-timeout``) is left to the client, which gives up by a reset when it is over.
+    """
 
     def __init__(self, services: Services, stream: Stream, headers: Headers) -> None:
         self._services = services

@@ -97,7 +97,6 @@ class GrpcServer:
         for taken in self._sockets:
             taken.close()
         self._listeners, self._sockets = [], []
-        await asyncio.sleep(0)  # the watchers of the health get their last message
         for connection in tuple(self._connections.open):
             connection.drain()
         if await self._connections.gone(grace):

@@ -117,7 +117,7 @@ def is_cut_off(connection: socket.socket, flood: Iterator[bytes]) -> bool:
 )
 def test_what_breaks_the_rules_is_told_and_cut_off(gateway: Gateway, said: bytes, code: int) -> None:
     answer = gateway.raw_grpc(greeting() + said)
-    codes = [int.from_bytes(content[4:], "big") for kind, _, _, content in frames_in(answer) if kind == GOAWAY]
+    codes = [int.from_bytes(content[4:8], "big") for kind, _, _, content in frames_in(answer) if kind == GOAWAY]
     assert codes == [code]
     gateway.assert_serves()
 

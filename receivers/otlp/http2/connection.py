@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -33,6 +34,8 @@ from receivers.otlp.http2.stream import Headers, Open, Stream
 from receivers.otlp.http2.watch import AttackError, FrameWatch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_WARNING_INTERVAL = 10.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,11 +63,18 @@ class Connections:
     open: set[Http2Connection] = field(default_factory=set)
     draining: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _warned: float = -math.inf
 
     def remove(self, connection: Http2Connection) -> None:
         """Strike out one that is closed."""
         self.open.discard(connection)
         self._changed.set()
+
+    def warn(self, peer: str, why: str, now: float) -> None:
+        """Log that a client was cut off; of many at once, only the first, for they must not fill the log."""
+        if now - self._warned >= _WARNING_INTERVAL:
+            self._warned = now
+            _log.warning("a gRPC client was cut off", peer=peer, reason=why)
 
     async def gone(self, seconds: float) -> bool:
         """Wait until all are closed, at most for so long. Return whether they are."""
@@ -98,6 +108,7 @@ class Http2Connection(asyncio.Protocol):
         self._opened = self._heard = self.now()
         self._pinged: float | None = None
         self._write_stalled: float | None = None
+        self._closed: float | None = None
         self.peer = ""
 
     # -- what asyncio calls
@@ -120,11 +131,13 @@ class Http2Connection(asyncio.Protocol):
             self._watch.see(data)
             events = self._h2.receive_data(data)
         except AttackError as error:
-            self._break_off(error.code, str(error))
+            self._connections.warn(self.peer, str(error), self.now())
+            self._say_goodbye(error.code, str(error))
+            self._break_off()
             return
-        except H2Error as error:
-            self._flush()  # the library has said what was wrong
-            self._break_off(None, str(error))
+        except H2Error as error:  # the library says what was wrong
+            _log.debug("a gRPC client's connection breaks the rules and is closed", peer=self.peer, reason=str(error))
+            self._break_off()
             return
         for event in events:
             self._handle(event)
@@ -258,8 +271,9 @@ class Http2Connection(asyncio.Protocol):
         """Find what has lasted too long. Runs every few seconds."""
         self._tick = self._loop.call_later(self._patience.look, self._look_after)
         now, patience = self.now(), self._patience
-        if self._write_stalled is not None:
-            if now - self._write_stalled > patience.answer:
+        stalled = self._write_stalled if self._closed is None else self._closed
+        if stalled is not None:
+            if now - stalled > patience.answer:
                 self.abort()
             return
         if not self._begun:
@@ -285,10 +299,7 @@ class Http2Connection(asyncio.Protocol):
         stream.handler.lost()
         self._close_when_done()
 
-    def _break_off(self, code: ErrorCodes | None, why: str) -> None:
-        _log.info("a gRPC client's connection is closed, for it breaks the rules", peer=self.peer, reason=why)
-        if code is not None:
-            self._say_goodbye(code)
+    def _break_off(self) -> None:
         self._ending = True
         for stream in self._take_streams():
             stream.handler.lost()
@@ -299,12 +310,12 @@ class Http2Connection(asyncio.Protocol):
         self._streams.clear()
         return streams
 
-    def _say_goodbye(self, code: ErrorCodes) -> None:
+    def _say_goodbye(self, code: ErrorCodes, why: str = "") -> None:
         # Not by the library, which takes a GOAWAY for the end of everything and would send no answer after it.
         self._flush()
-        frame = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id, error_code=code)
-        if self._transport is not None:
-            self._transport.write(frame.serialize())
+        last = self._h2.highest_inbound_stream_id
+        frame = GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=why.encode())
+        self._write(frame.serialize())
 
     def _close_when_done(self) -> None:
         if self._ending and not self._streams:
@@ -313,6 +324,7 @@ class Http2Connection(asyncio.Protocol):
     def _close(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._flush()
+            self._closed = self.now()
             self._transport.close()
 
     def _plan_flush(self) -> None:
@@ -323,5 +335,9 @@ class Http2Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if (data := self._h2.data_to_send()) and self._transport is not None:
+        if data := self._h2.data_to_send():
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
