@@ -26,10 +26,11 @@ _HEAD = struct.Struct(">BHBBL")  # length (its first byte apart), type, flags, s
 _DATA, _HEADERS, _CONTINUATION = 0, 1, 9
 _END_STREAM, _END_HEADERS = 1, 4
 
-_CREDIT = 2_000.0
+_CREDIT = 4_000.0
 _CREDIT_PER_SECOND = 200.0
 _CREDIT_PER_ANSWER = 32.0
 _BYTES_PER_CREDIT = 256
+_HEADER_BYTES_PER_CREDIT = 1024  # a thousand requests in flight, each with a long token, are still no attack
 
 
 class AttackError(Exception):
@@ -44,7 +45,7 @@ class FrameWatch:
     """Counts what the frames of one connection cost. ``clock`` is in seconds.
 
     A frame that brings nothing on has to be paid for: pings, settings, resets, windows opened bit by bit, headers
-    chopped up, crumbs of data. There is credit for two thousand, which comes back with time, and faster with requests
+    chopped up, crumbs of data. There is credit for four thousand, which comes back with time, and faster with requests
     that are answered, so that a client that sends telemetry never runs out of it.
     """
 
@@ -88,7 +89,7 @@ class FrameWatch:
                 raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {MAX_HEADER_BLOCK} bytes of headers")
             if flags & _END_HEADERS:
                 self._header_block = 0
-        self._pay(1 + length // _BYTES_PER_CREDIT)
+        self._pay(1 + length // (_HEADER_BYTES_PER_CREDIT if kind == _HEADERS else _BYTES_PER_CREDIT))
 
     def _pay(self, cost: int) -> None:
         self._credit -= cost

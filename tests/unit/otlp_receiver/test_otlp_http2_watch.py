@@ -43,11 +43,11 @@ def pings_until_cut_off(watch: FrameWatch) -> int:
 
 
 def test_credit_comes_back_with_time(watch: FrameWatch, clock: Clock) -> None:
-    assert pings_until_cut_off(watch) == pytest.approx(2000, abs=2)
+    assert pings_until_cut_off(watch) == pytest.approx(4000, abs=2)
     clock.now += 3
     assert pings_until_cut_off(watch) == pytest.approx(600, abs=2)
     clock.now += 1000
-    assert pings_until_cut_off(watch) == pytest.approx(2000, abs=2)
+    assert pings_until_cut_off(watch) == pytest.approx(4000, abs=2)
 
 
 def test_a_client_whose_requests_are_answered_never_runs_out(watch: FrameWatch) -> None:
@@ -56,6 +56,11 @@ def test_a_client_whose_requests_are_answered_never_runs_out(watch: FrameWatch) 
     for _ in range(10_000):
         watch.see(request)
         watch.answered()
+
+
+def test_a_thousand_requests_in_flight_are_no_attack(watch: FrameWatch) -> None:
+    for stream in range(1, 2001, 2):
+        watch.see(frame(HEADERS, END_HEADERS, stream, bytes(2000)) + frame(PING, 0, 0, bytes(8)))
 
 
 def test_telemetry_costs_nothing(watch: FrameWatch) -> None:
