@@ -27,7 +27,7 @@ OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
 
 _MIB = 2**20
 _MAX_SIZE = 2**31 - 1
-"""gRPC's libraries keep message sizes in 32 signed bits; HTTP is bounded alike, so that one payload fits through either."""
+"""gRPC's libraries keep message sizes in 32 signed bits. HTTP is bounded alike: one payload fits through either."""
 
 RequestSize = Annotated[ByteSize, Field(gt=0, le=_MAX_SIZE)]
 """The largest request taken, in bytes; written ``16MiB``."""
