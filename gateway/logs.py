@@ -11,10 +11,12 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 
 Format = Literal["auto", "console", "json"]
 
-# Libraries that say at INFO what their users say better, or at WARNING what is being retried anyway.
+# Libraries that say at INFO what their users say better, or at WARNING what is being retried anyway; or at DEBUG what
+# is nobody's business: hpack writes down every header, tokens among them.
 _QUIETER = {
     "alembic": logging.WARNING,
     "grpc": logging.WARNING,
+    "hpack": logging.INFO,
     "httpx": logging.WARNING,
     "opentelemetry": logging.ERROR,
     "uvicorn": logging.WARNING,

@@ -9,7 +9,9 @@ import socket
 
 from gateway.pipeline.listeners import split_endpoint
 
-_BACKLOG = 2048
+BACKLOG = 2048
+"""Connections that may wait to be taken."""
+
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -26,7 +28,7 @@ async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
     unusable: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
         try:
-            listener = socket.create_server((address[0], port), family=family, backlog=_BACKLOG, reuse_port=reuse_port)
+            listener = socket.create_server((address[0], port), family=family, backlog=BACKLOG, reuse_port=reuse_port)
         except OSError as error:
             if error.errno in _NO_SUCH_FAMILY:  # localhost is also ::1 on machines that have no IPv6
                 unusable = error
@@ -34,6 +36,9 @@ async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
             for taken in sockets:
                 taken.close()
             raise
+        # Connections inherit it. asyncio sets it only where a socket was made with the protocol's number. Without it an
+        # answer in several pieces waits 40 ms for the client's delayed acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sockets.append(listener)
         port = listener.getsockname()[1]  # where any port will do, all addresses get the same
     if not sockets:

@@ -44,12 +44,16 @@ class Certificates:
     """Certificate, key and client CA of one listener; `current` is safe in any thread.
 
     Raises `CertificateError` when they cannot be loaded to begin with. Later, files that cannot be loaded are logged
-    and what was loaded before stays in use. ``setting`` is where their settings stand, for messages.
+    and what was loaded before stays in use. ``setting`` is where their settings stand, for messages; ``alpn`` names the
+    protocol that is spoken inside.
     """
 
-    def __init__(self, setting: str, tls: TlsSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, setting: str, tls: TlsSettings, clock: Callable[[], float] = time.monotonic, *, alpn: str = "http/1.1"
+    ) -> None:
         self._setting = setting
         self._tls = tls
+        self._alpn = alpn
         self._clock = clock
         self._lock = threading.Lock()
         self._seen = self._signature()
@@ -88,7 +92,7 @@ class Certificates:
         tls = self._tls
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[tls.min_version]
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([self._alpn])
         certificate = self._read("cert_file", tls.cert_file)
         key = self._read("key_file", tls.key_file)
         try:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from gateway.pipeline.listeners import Endpoint, ListenerSettings, TlsSettings
+from gateway.pipeline.listeners import Endpoint, ListenerSettings
 from gateway.pipeline.settings import ByteSize, Settings
 
 OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
@@ -27,17 +27,15 @@ OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
 
 _MIB = 2**20
 _MAX_SIZE = 2**31 - 1
-"""gRPC keeps message sizes in 32 signed bits; HTTP is bounded alike, so that one payload fits through either."""
+"""gRPC's libraries keep message sizes in 32 signed bits. HTTP is bounded alike: one payload fits through either."""
 
 RequestSize = Annotated[ByteSize, Field(gt=0, le=_MAX_SIZE)]
 """The largest request taken, in bytes; written ``16MiB``."""
 
 
 class GrpcConfig(ListenerSettings):
-    """OTLP over gRPC. Requests may be compressed with gzip or deflate.
-
-    Not with zstd or snappy: gRPC's library refuses what it does not know (``INTERNAL``), which the Collector and Alloy
-    take as final. Have them use gzip, their default, or send over HTTP.
+    """OTLP over gRPC. Requests may be compressed with gzip, snappy, zstd (all that the Collector and Alloy offer),
+    deflate (zlib) or lz4.
     """
 
     endpoint: Endpoint = "127.0.0.1:4317"
@@ -49,18 +47,8 @@ class GrpcConfig(ListenerSettings):
     max_concurrent_streams: int = Field(default=1000, ge=1)
     """Requests in flight on one connection; a client holds further ones back until one is answered.
 
-    Keep it well above what clients have in flight: gRPC counts a request for a moment longer than the client does, and
-    refuses one beyond the limit (``UNAVAILABLE``, which clients retry).
+    One beyond the limit is refused before anything of it is looked at, which clients repeat by themselves.
     """
-
-    @field_validator("tls")
-    @classmethod
-    def _what_grpc_can(cls, tls: TlsSettings | None) -> TlsSettings | None:
-        if tls is not None and tls.min_version != "1.2":
-            raise ValueError(
-                "gRPC's library takes TLS 1.2 and 1.3 and cannot be told to take less; leave min_version at '1.2'"
-            )
-        return tls
 
 
 class CorsConfig(Settings):

@@ -63,12 +63,7 @@ def refusal_of(error: Exception, signal: Signal) -> Refusal:
         case PermissionDeniedError():
             return Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, _clip(str(error)))
         case OverloadedError():
-            return Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                _clip(str(error)),
-                error.retry_after,
-            )
+            return overloaded(str(error), error.retry_after)
         case UnavailableError():
             return unavailable(str(error), error.retry_after)
         case _:
@@ -84,6 +79,11 @@ def malformed(message: str) -> Refusal:
 def unavailable(message: str, retry_after: float = 1.0) -> Refusal:
     """Ask the client to try again: ``UNAVAILABLE``, 503."""
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, _clip(message), retry_after)
+
+
+def overloaded(message: str, retry_after: float = 1.0) -> Refusal:
+    """Ask the client to try again, and to send less: ``RESOURCE_EXHAUSTED``, 429."""
+    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, grpc.StatusCode.RESOURCE_EXHAUSTED, _clip(message), retry_after)
 
 
 def _clip(message: str) -> str:

@@ -590,23 +590,23 @@ async def test_certificates_that_cannot_be_used_stop_the_start(pki: Pki, pipelin
 
 
 @pytest.mark.parametrize(("version", "gets_in"), [(ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)])
-async def test_http_can_be_told_to_take_nothing_older_than_tls_1_3(
+async def test_listeners_can_be_told_to_take_nothing_older_than_tls_1_3(
     pki: Pki, pipeline: FakePipeline, version: ssl.TLSVersion, gets_in: bool
 ) -> None:
     context = client_context(pki.ca)
     context.maximum_version = version
-    listener = {"endpoint": "127.0.0.1:0", "tls": pki.settings(min_version="1.3")}
-    receiver = create("otlp", OtlpReceiverConfig.model_validate({"protocols": {"http": listener}}), pipeline)
-    await receiver.start()
-    try:
-        async with httpx.AsyncClient(base_url=f"https://{receiver.endpoints['http']}", verify=context) as http:
+    async with running(pipeline, tls=pki.settings(min_version="1.3")) as receiver:
+        for endpoint, alpn in ((receiver.endpoints["http"], "http/1.1"), (receiver.endpoints["grpc"], "h2")):
+            host, _, port = endpoint.rpartition(":")
+            context.set_alpn_protocols(["h2", "http/1.1"])
+            connecting = asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
             if gets_in:
-                assert (await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)).is_success
+                _, writer = await connecting
+                assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == alpn
+                writer.close()
             else:
-                with pytest.raises(httpx.TransportError):
-                    await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)
-    finally:
-        await receiver.stop(0)
+                with pytest.raises(OSError):  # noqa: PT011 - an alert, or a connection that is cut
+                    await connecting
 
 
 async def test_a_token_is_asked_for_by_tls_as_well(pki: Pki, pipeline: FakePipeline, tokens: Tokens) -> None:

@@ -18,7 +18,7 @@ from tests.integration.cli.processes import free_port
 from tests.support.telemetry import logs
 
 OVER_HTTP = ["none", "gzip", "deflate", "zlib", "zstd", "snappy", "x-snappy-framed", "lz4"]
-OVER_GRPC = ["none", "gzip"]
+OVER_GRPC = ["none", "gzip", "snappy", "zstd"]
 
 
 class Bodies:
@@ -59,7 +59,7 @@ def collector_config(port: int, endpoints: dict[str, str]) -> str:
     )
 
 
-async def test_every_compression_that_the_collector_offers_over_http_and_grpc_s_own(tmp_path: Path) -> None:
+async def test_every_compression_that_the_collector_offers(tmp_path: Path) -> None:
     otelcol = shutil.which("otelcol")
     if otelcol is None:
         pytest.skip("otelcol, the OpenTelemetry Collector, is not on PATH")

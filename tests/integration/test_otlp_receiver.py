@@ -679,7 +679,7 @@ async def is_refused(endpoint: str) -> bool:
     host, port = endpoint.split(":")
     try:
         _, writer = await asyncio.open_connection(host, int(port))
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was waiting to be taken when the listener closed
         return True
     writer.close()
     return False

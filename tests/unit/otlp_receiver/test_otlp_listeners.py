@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -106,10 +105,3 @@ def test_an_extension_that_does_not_run_is_a_warning(tmp_path: Path) -> None:
 def test_extensions_are_shown(tmp_path: Path) -> None:
     config = loaded(tmp_path, "127.0.0.1:4317", more="extensions: {tokens: {file: /etc/t.json}}", running="tokens")
     assert "file: /etc/t.json" in show(config)
-
-
-def test_grpc_says_what_it_cannot_do() -> None:
-    tls: dict[str, Any] = {"cert_file": "c", "key_file": "k", "min_version": "1.3"}
-    with pytest.raises(ValidationError, match="gRPC's library takes TLS"):
-        OtlpReceiverConfig.model_validate({"protocols": {"grpc": {"tls": tls}}})
-    OtlpReceiverConfig.model_validate({"protocols": {"http": {"tls": tls}}})

@@ -1,0 +1,172 @@
+"""One gRPC call: from its headers to its status.
+
+Source: gRPC's ``doc/PROTOCOL-HTTP2.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+import structlog
+
+from receivers.otlp import compression
+from receivers.otlp.grpc_messages import OK, Bounds, Request, StatusError, encoding_of, framed
+from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Stream, size_of
+from receivers.otlp.refusal import unavailable
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_RESPONSE: Headers = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", f"{compression.IDENTITY}, {compression.SUPPORTED}".encode()),
+)
+
+_Answer = Callable[[bytes], Awaitable[None]]
+
+
+class Method(Protocol):
+    """An RPC that takes one message."""
+
+    def admit(self, call: Call) -> _Answer:
+        """Let a call in, before its message is taken, or raise `StatusError`.
+
+        Returns what is awaited with the message. It answers by `Call.send` and returns, which means OK, or raises
+        `StatusError`.
+        """
+
+    def refused(self, reason: str) -> None:
+        """Hear of a call that was let in and refused before it was answered."""
+
+
+@dataclass(slots=True)
+class Services:
+    """What a server's calls have in common. ``methods`` goes by path, such as ``/grpc.health.v1.Health/Check``."""
+
+    methods: Mapping[str, Method]
+    bounds: Bounds
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def open(self, stream: Stream, headers: Headers) -> Call:
+        """Begin a call."""
+        return Call(self, stream, headers)
+
+
+class Call:
+    """One call, as `receivers.otlp.http2.stream.Handler` describes it.
+
+    A deadline (``grpc-timeout``) is left to the client, which gives up by a reset when it is over.
+    """
+
+    def __init__(self, services: Services, stream: Stream, headers: Headers) -> None:
+        self._services = services
+        self._stream = stream
+        self._headers = headers
+        self._request = Request(services.bounds)
+        self._encoding = compression.IDENTITY
+        self._method: Method | None = None
+        self._answer: _Answer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._answering = False
+        try:
+            self._begin()
+        except StatusError as error:
+            self._fail(error)
+
+    @property
+    def peer(self) -> str:
+        """The address that the call comes from."""
+        return self._stream.peer
+
+    def metadata(self, key: str) -> list[str]:
+        """Return the values that the client sent under a key, which is given in lower case."""
+        name = key.encode()
+        return [value.decode("latin-1") for found, value in self._headers if found == name]
+
+    def send(self, message: bytes) -> None:
+        """Send a message of the answer."""
+        if not self._answering:
+            self._answering = True
+            self._stream.send_headers(_RESPONSE)
+        self._stream.send(framed(message))
+
+    def received(self, data: bytes) -> None:
+        """Take a piece of the message."""
+        try:
+            self._request.add(data)
+        except StatusError as error:
+            self._fail(error)
+
+    def ended(self) -> None:
+        """Answer the message, in a task of its own."""
+        task = self._task = asyncio.get_running_loop().create_task(self._run())
+        self._services.tasks.add(task)
+        task.add_done_callback(self._services.tasks.discard)
+
+    def too_slow(self) -> None:
+        """Have the client try again."""
+        refusal = unavailable("the request did not arrive in time; please retry")
+        self._fail(StatusError.of(refusal, "too_slow"))
+
+    def shut_down(self) -> None:
+        """Have the client try again."""
+        self._fail(StatusError.of(unavailable("the gateway is shutting down; please retry")))
+
+    def lost(self) -> None:
+        """Work no longer for a client that has given up."""
+        if self._task is None and self._method is not None:
+            self._method.refused("disconnected")
+        self._end()
+
+    def _begin(self) -> None:
+        fields = dict(self._headers)
+        if not (fields.get(b":method") == b"POST" and _is_grpc(fields.get(b"content-type", b""))):
+            self._stream.send_headers(((b":status", b"415"), (b"accept-post", b"application/grpc")), end=True)
+            return
+        path = fields.get(b":path", b"").decode("latin-1")
+        if size_of(self._headers) > MAX_HEADERS:
+            message = f"the call's metadata is larger than {MAX_HEADERS} bytes"
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        method = self._services.methods.get(path)
+        if method is None:
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"no such method: {path[:200]}")
+        self._answer = method.admit(self)
+        self._method = method
+        self._encoding = encoding_of(fields.get(b"grpc-encoding", b"").decode("latin-1"))
+
+    async def _run(self) -> None:
+        assert self._answer is not None
+        try:
+            message = await self._request.message(self._encoding)
+            self._request.release()
+            await self._answer(message)
+        except StatusError as error:
+            self._fail(error)
+        except Exception as error:
+            _log.error("unexpected error in a gRPC call; the client is asked to retry", exc_info=error)
+            self._fail(StatusError.of(unavailable("the gateway could not process this request; please retry")))
+        else:
+            self._stream.end(OK)
+
+    def _fail(self, error: StatusError) -> None:
+        if error.reason is not None and self._method is not None:
+            self._method.refused(error.reason)
+        self._end()
+        if self._answering:
+            self._stream.end(error.trailers())
+        else:
+            self._stream.send_headers((*_RESPONSE, *error.trailers()), end=True)
+
+    def _end(self) -> None:
+        self._request.release()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    kind = content_type.lower()
+    return kind.startswith(b"application/grpc") and kind[16:17] in (b"", b"+", b";")

@@ -1,0 +1,160 @@
+"""gRPC's words on the wire: messages with their prefix and compression, and the status at the end.
+
+Source: gRPC's ``doc/PROTOCOL-HTTP2.md`` and ``doc/compression.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import grpc
+
+from gateway.pipeline import MalformedPayloadError
+from receivers.otlp import compression
+from receivers.otlp.http2.stream import Headers
+from receivers.otlp.refusal import Refusal, malformed, overloaded
+
+_PREFIX = struct.Struct(">BL")
+"""Whether the message is compressed (1 or 0), and its length."""
+
+_OFFLOAD_BYTES = 64 * 1024
+"""Messages from this size on are decompressed in a thread, so that they do not hold up other requests."""
+
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+OK: Headers = ((b"grpc-status", b"0"),)
+"""The trailers of a call that went well."""
+
+
+class StatusError(Exception):
+    """A call that does not end with OK.
+
+    ``details`` is a serialized ``google.rpc.Status``; ``reason`` is what the refusal is counted under, where it is not
+    counted elsewhere.
+    """
+
+    def __init__(
+        self, code: grpc.StatusCode, message: str, *, details: bytes | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.reason = reason
+
+    @classmethod
+    def of(cls, refusal: Refusal, reason: str | None = None) -> StatusError:
+        """Say a refusal in gRPC's terms. A client repeats ``RESOURCE_EXHAUSTED`` only for the RetryInfo in details."""
+        details = refusal.status().SerializeToString()
+        return cls(refusal.grpc_code, refusal.message, details=details, reason=reason)
+
+    def trailers(self) -> Headers:
+        """Return the status as trailers."""
+        trailers = [
+            (b"grpc-status", str(self.code.value[0]).encode()),
+            (b"grpc-message", quote(self.message, safe=_PRINTABLE).encode()),
+        ]
+        if self.details is not None:
+            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details)))
+        return trailers
+
+
+def framed(message: bytes) -> bytes:
+    """Return a message of an answer, which is never compressed, with its prefix."""
+    return _PREFIX.pack(0, len(message)) + message
+
+
+def encoding_of(name: str) -> str:
+    """Check the value of ``grpc-encoding``. Raises `StatusError`, as the specification has it: ``UNIMPLEMENTED``."""
+    if not name:
+        return compression.IDENTITY
+    if not compression.is_supported(name):
+        raise StatusError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"expected a grpc-encoding out of {compression.SUPPORTED}, found {name[:50]!r}",
+            reason="unsupported_encoding",
+        )
+    return name
+
+
+@dataclass(slots=True)
+class Bounds:
+    """How much of messages is kept: ``limit`` bytes of one, compressed or not, ``in_all`` of all that are incomplete.
+
+    ``setting`` is what sets the limit, for error messages. One of it is shared by all calls of a server.
+    """
+
+    limit: int
+    in_all: int
+    setting: str
+    held: int = 0
+
+    def too_large(self, which: str = "") -> StatusError:
+        """Make the error for a message beyond the limit, which has no use for being sent again."""
+        return StatusError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the {which}message is larger than {self.limit} bytes; send smaller batches or set {self.setting}",
+            reason="too_large",
+        )
+
+
+class Request:
+    """The one message of a request, while it arrives. Release it in the end, whatever came of it."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._compressed = 0
+        self._expected: int | None = None
+
+    def add(self, data: bytes) -> None:
+        """Take what has arrived. Raises `StatusError` when it is more than it may be."""
+        self._pieces.append(data)
+        self._size += len(data)
+        self._bounds.held += len(data)
+        if self._expected is None and self._size >= _PREFIX.size:
+            beginning = b"".join(self._pieces)
+            self._compressed, length = _PREFIX.unpack_from(beginning)
+            self._pieces = [beginning[_PREFIX.size :]]
+            if length > self._bounds.limit:
+                raise self._bounds.too_large()
+            self._expected = _PREFIX.size + length
+        if self._expected is not None and self._size > self._expected:
+            raise _malformed("the call carries more than one message")
+        if self._bounds.held > self._bounds.in_all:
+            raise StatusError.of(overloaded("too many requests are arriving at once; please retry"), "overloaded")
+
+    async def message(self, encoding: str) -> bytes:
+        """Return the message, decompressed, once all has arrived. Raises `StatusError`."""
+        if self._size == 0:
+            raise _malformed("the call carries no request")
+        if self._size != self._expected:
+            raise _malformed(f"the message is truncated: it ends after {self._size} bytes, too early")
+        body = b"".join(self._pieces)
+        if self._compressed == 0:
+            return body
+        if self._compressed != 1 or encoding == compression.IDENTITY:
+            raise _malformed("the message is said to be compressed, but not how (grpc-encoding)")
+        try:
+            if len(body) < _OFFLOAD_BYTES:
+                return compression.decompress(body, encoding, self._bounds.limit)
+            return await asyncio.to_thread(compression.decompress, body, encoding, self._bounds.limit)
+        except compression.DecompressedTooLargeError:
+            raise self._bounds.too_large("decompressed ") from None
+        except MalformedPayloadError as error:
+            raise _malformed(str(error)) from error
+
+    def release(self) -> None:
+        """Drop what is kept. Harmless when repeated."""
+        self._bounds.held -= self._size
+        self._pieces.clear()
+        self._size = 0
+
+
+def _malformed(message: str) -> StatusError:
+    return StatusError.of(malformed(message), "malformed")
