@@ -1,6 +1,7 @@
 """Putting units onto a machine, and taking them away: first a list of steps, which can be shown, then doing them.
 
-Every step can be done again. What is cut off in the middle is finished by the same command, called once more.
+Every step can be done again. What is cut off in the middle is finished by the same command, called once more; only a
+restart of units whose files had been replaced by then is left to whoever calls it.
 """
 
 from __future__ import annotations
@@ -194,9 +195,10 @@ def installing(
         steps.append(MakeDirectory(target.etc / "credentials"))
         if data_dir is not None and data_dir != Path("/var/lib/obs-hub") and target.running and "obs-hub" in users:
             steps.append(Run(("install", "-d", "-m", "0700", "-o", "obs-hub", "-g", "obs-hub", str(data_dir))))
-    for name in dict.fromkeys(unit.sample for unit in units if unit.sample):
-        if config is None or name != "hub.yaml":
-            steps.append(Write(target.etc / name, sample(name), keep=True))
+    samples = dict.fromkeys(unit.sample for unit in units if unit.sample)
+    steps += [
+        Write(target.etc / name, sample(name), keep=True) for name in samples if config is None or name != "hub.yaml"
+    ]
     files = [
         Write(target.units / file, rendered(file, words, per_user=target.per_user))
         for unit in units

@@ -34,8 +34,8 @@ class UnitError(Exception):
 class Unit:
     """A service with what belongs to it: ``user`` is the system user it runs as, if that is one of its own.
 
-    ``timer`` tells that a timer starts it, ``default`` that it is installed when none is named, ``per_user`` that a user
-    can run it without root. ``sample`` is the configuration file that it cannot do without; ``needs`` is for people.
+    ``timer`` tells that a timer starts it, ``default`` that it is installed when none is named, ``per_user`` that a
+    user can run it without root. ``sample`` is the configuration file that it cannot do without, ``needs`` the rest.
     """
 
     name: str
