@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+import gateway
 from gateway.systemd.install import Step, Target, check_reachable, installed, installing, uninstalling
 from gateway.systemd.units import UNITS, Unit, UnitError
 
@@ -78,11 +79,11 @@ def install(
     if {"hostmetrics", "hostmetrics-once"} <= {unit.name for unit in units}:
         raise click.UsageError("hostmetrics and hostmetrics-once send the same metrics; choose one of them")
     program = _absolute(command) or _this_command()
+    if target.running and not program.exists():
+        raise click.UsageError(f"there is no {program}; say by --command which command obs-hub the units run")
     try:
-        if command is None and target.running and not per_user:
-            import gateway
-
-            check_reachable([program, Path(sys.executable), Path(gateway.__file__)])
+        if target.running and not per_user:
+            check_reachable([program] if command else [program, Path(sys.executable), Path(gateway.__file__)])
         steps = installing(
             units, target, program, config=_absolute(config), data_dir=_absolute(data_dir), start=not no_start
         )
@@ -90,7 +91,7 @@ def install(
     except UnitError as error:
         raise click.ClickException(str(error)) from error
     if not dry_run:
-        _say_what_next(units, target)
+        _say_what_next(units, target, program, _absolute(data_dir))
 
 
 @systemd.command()
@@ -111,10 +112,8 @@ def uninstall(names: tuple[str, ...], dry_run: bool, root: Path, per_user: bool)
     except UnitError as error:
         raise click.ClickException(str(error)) from error
     if not dry_run:
-        state = "your data directory" if per_user else "/var/lib/obs-hub*, the system users"
-        click.echo(
-            f"\nLeft as they are: {target.etc}, {state}, and drop-ins. Remove them by hand if nobody needs them."
-        )
+        data = "your data directory" if per_user else "the data in /var/lib, the system users"
+        click.echo(f"\nLeft as they are: {target.etc}, {data}, drop-ins. Remove them if nobody needs them.")
 
 
 def _chosen(names: Iterable[str]) -> list[Unit]:
@@ -135,11 +134,8 @@ def _this_command() -> Path:
     """Return the command obs-hub that runs, or that lies beside the Python that does."""
     called = Path(sys.argv[0])
     found = None if called.name == "__main__.py" else shutil.which(called)
-    path = _absolute(Path(found) if found else Path(sys.executable).parent / "obs-hub")
-    assert path is not None
-    if not path.exists():
-        raise click.UsageError(f"there is no {path}; say by --command which command obs-hub the units run")
-    return path
+    path = Path(found) if found else Path(sys.executable).parent / "obs-hub"
+    return Path(os.path.abspath(path))  # noqa: PTH100 - symbolic links stay as they are
 
 
 def _carry_out(steps: Sequence[Step], target: Target, dry_run: bool) -> None:
@@ -154,16 +150,15 @@ def _carry_out(steps: Sequence[Step], target: Target, dry_run: bool) -> None:
         try:
             step.do()
         except PermissionError as error:
-            raise UnitError(
-                f"{error.filename or target.units} cannot be written to: {error.strerror}; "
-                + ("is that directory yours?" if target.per_user else "run it with sudo, or for yourself with --user")
-            ) from error
+            advice = "give it to yourself" if target.per_user else "run it with sudo, or for yourself with --user"
+            place = Path(error.filename).parent if error.filename else target.units
+            raise UnitError(f"{place} cannot be written to: {error.strerror}; {advice}") from error
         except OSError as error:
             raise UnitError(f"{error.filename or target.units}: {error.strerror}") from error
         click.echo(line)
 
 
-def _say_what_next(units: Sequence[Unit], target: Target) -> None:
+def _say_what_next(units: Sequence[Unit], target: Target, program: Path, data_dir: Path | None) -> None:
     if not target.running:
         return
     user = "--user " if target.per_user else ""
@@ -172,6 +167,6 @@ def _say_what_next(units: Sequence[Unit], target: Target) -> None:
     click.echo(f"  journalctl {user}-u {units[0].service} -f")
     if not target.per_user and any(unit.name == "gateway" for unit in units):
         click.echo("\nOther commands find the hub as its user:\n")
-        click.echo(f"  sudo -u obs-hub {_this_command()} logs --data-dir /var/lib/obs-hub")
+        click.echo(f"  sudo -u obs-hub {program} logs --data-dir {data_dir or '/var/lib/obs-hub'}")
     if target.per_user:
         click.echo("\nUnits of a user end with their last session, unless: loginctl enable-linger")
