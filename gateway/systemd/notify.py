@@ -1,7 +1,7 @@
 """What a service tells systemd of itself, in the words of sd_notify(3).
 
-One datagram of ``NAME=value`` lines to the Unix socket that ``NOTIFY_SOCKET`` names. It is a dozen lines, and those who
-publish them as packages have not touched them for years.
+One datagram of ``NAME=value`` lines to the Unix socket that ``NOTIFY_SOCKET`` names. Why no package does it:
+docs/decisions/0018-units-and-their-users.md.
 """
 
 from __future__ import annotations
