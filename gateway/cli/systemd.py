@@ -88,7 +88,7 @@ def install(
             units, target, program, config=_absolute(config), data_dir=_absolute(data_dir), start=not no_start
         )
         _carry_out(steps, target, dry_run)
-    except UnitError as error:
+    except (UnitError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not dry_run:
         _say_what_next(units, target, program, _absolute(data_dir))
@@ -109,7 +109,7 @@ def uninstall(names: tuple[str, ...], dry_run: bool, root: Path, per_user: bool)
             click.echo(f"nothing to remove: {target.units} has none of these units that `install` wrote")
             return
         _carry_out(steps, target, dry_run)
-    except UnitError as error:
+    except (UnitError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not dry_run:
         data = "your data directory" if per_user else "the data in /var/lib, the system users"

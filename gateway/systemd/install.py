@@ -186,6 +186,8 @@ def installing(
 ) -> list[Step]:
     """Return the steps that install units. Raises `UnitError` where they would not run, or somebody's file is there."""
     words = target.words(command, config, data_dir)
+    if target.running and UNITS["openbao"] in units and not Path(words["BAO"]).exists():
+        raise UnitError("the command bao is not on PATH; install OpenBao first: https://openbao.org/docs/install/")
     users = sorted({unit.user for unit in units if unit.user and not target.per_user})
     steps: list[Step] = [Write(_sysusers_file(target, user), sysusers(user)) for user in users]
     if users:

@@ -225,6 +225,14 @@ def test_what_cannot_be_is_said(machine: Machine, arguments: tuple[str, ...], me
     assert machine.calls() == []
 
 
+def test_openbao_is_installed_first(tmp_path: Path) -> None:
+    bao = installation.UNITS["openbao"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        with pytest.raises(UnitError, match="the command bao is not on PATH"):
+            installation.installing([bao], installation.Target(), Path("/bin/true"))
+
+
 def test_without_systemd_it_says_so(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = obs_hub(
