@@ -231,12 +231,17 @@ class Hub:
         """Begin to follow the secrets of the configuration, where it has any."""
         if not self._config.secret_places:
             return
-        from gateway.secrets.openbao import cache_seconds
+        from gateway.secrets.access import AccessError, cache_seconds
 
         def read() -> Config:
             return load(self._config.source)
 
-        self._rotation = asyncio.create_task(Rotation(self._config, read, self._reconfigure, cache_seconds()).run())
+        try:
+            interval = cache_seconds(os.environ)
+        except AccessError as error:  # without OpenBao nobody has read it yet
+            _log.warning("%s; secrets are read again once a minute", error)
+            interval = 60.0
+        self._rotation = asyncio.create_task(Rotation(self._config, read, self._reconfigure, interval).run())
 
     def _reconfigure(self, section: str, name: str, settings: Settings) -> bool:
         """Hand new settings to a component that can take them while it runs."""

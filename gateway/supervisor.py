@@ -27,12 +27,16 @@ from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.systemd.notify import Notifier
+from gateway.systemd.watchdog import Heard, beat, keep_telling
 
 _log = logging.getLogger(__name__)
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESTART_PAUSE = 1.0
 _WATCH_INTERVAL = 1.0
+_STOP_MARGIN = 90.0
+"""Seconds that a stop may take beside the graces of the first process and of the workers: PostgreSQL's, mostly."""
 
 Announce = Callable[[dict[str, str], str | None], None]
 """Is told the endpoints and the connection string of the store once everything runs."""
@@ -44,6 +48,7 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     Raises `AlreadyRunningError` when a hub runs on the data directory, `EmbeddedPostgresError` when the embedded server
     does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start.
     """
+    notifier = Notifier.from_environment()
     with data_dir.locked():
         adopt_spools(data_dir.path, workers)
         postgres = None
@@ -53,9 +58,10 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
         with _StopSignals() as stop:
             try:
                 if postgres is not None:
+                    notifier.status("starting the embedded PostgreSQL")
                     postgres.start()
                 if not stop.requested:
-                    asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop))
+                    asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop, notifier))
             finally:
                 if postgres is not None:
                     postgres.stop()
@@ -106,12 +112,17 @@ async def _serve(
     announce: Announce,
     postgres: EmbeddedPostgres | None,
     stop: _StopSignals,
+    notifier: Notifier,
 ) -> None:
     dsn = postgres.dsn if postgres else None
+    grace = config.service.delivery.shutdown_grace.total_seconds()
+    heard = Heard()
     role = Role.ALL if workers == 1 else Role.EMITTERS
     own_access = OwnAccess() if needs_own_access(config) else None
     hub = Hub(config, embedded_dsn=dsn, data_dir=data_dir.path, role=role, own_access=own_access)
-    pool = _Workers(config, dsn, data_dir.path, workers, own_access) if workers > 1 else None
+    watchdog = notifier.watchdog
+    pool = _Workers(config, dsn, data_dir.path, workers, own_access, heard, watchdog) if workers > 1 else None
+    notifier.status("starting receivers and exporters")
     try:
         if pool is not None:
             await pool.start()
@@ -120,8 +131,12 @@ async def _serve(
         store = dsn or configured_dsn(config)
         data_dir.record(Running(os.getpid(), store, endpoints))
         announce(endpoints, store)
+        notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
+        telling = asyncio.create_task(keep_telling(notifier, heard.silent))
         guard = asyncio.create_task(_keep_running(postgres)) if postgres else None
         await stop.wait()
+        notifier.stopping("storing what is in flight", 2 * grace + _STOP_MARGIN)
+        telling.cancel()
         if guard is not None:
             guard.cancel()
             await asyncio.wait({guard})
@@ -129,7 +144,7 @@ async def _serve(
     finally:
         await hub.stop()
         if pool is not None:
-            await pool.stop(config.service.delivery.shutdown_grace.total_seconds())
+            await pool.stop(grace)
 
 
 class WorkerError(Exception):
@@ -159,7 +174,14 @@ class _Workers:
     """Worker processes, started again when one dies."""
 
     def __init__(
-        self, config: Config, dsn: str | None, data_dir: Path, count: int, own_access: OwnAccess | None
+        self,
+        config: Config,
+        dsn: str | None,
+        data_dir: Path,
+        count: int,
+        own_access: OwnAccess | None,
+        heard: Heard,
+        watchdog: float | None,
     ) -> None:
         self.endpoints: dict[str, str] = {}
         self._config = config
@@ -167,6 +189,8 @@ class _Workers:
         self._data_dir = data_dir
         self._count = count
         self._own_access = own_access
+        self._heard = heard
+        self._watchdog = watchdog
         self._context = multiprocessing.get_context("spawn")
         self._watchers: list[asyncio.Task[None]] = []
         self._processes: set[BaseProcess] = set()
@@ -199,7 +223,7 @@ class _Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_worker,
-            args=(self._config, self._dsn, self._data_dir, number, self._own_access, theirs),
+            args=(self._config, self._dsn, self._data_dir, number, self._own_access, theirs, self._watchdog),
             daemon=True,
         )
         process.start()
@@ -212,6 +236,8 @@ class _Workers:
         if isinstance(answer, Exception):
             raise answer
         self.endpoints = answer
+        if self._watchdog is not None:
+            self._heard.follow(number, os.dup(ours.fileno()))
         return process
 
     async def _watch(self, process: BaseProcess, number: int) -> None:
@@ -239,17 +265,29 @@ async def _ended(process: BaseProcess) -> None:
 
 
 def _worker(
-    config: Config, dsn: str | None, data_dir: Path, number: int, own_access: OwnAccess | None, parent: Connection
+    config: Config,
+    dsn: str | None,
+    data_dir: Path,
+    number: int,
+    own_access: OwnAccess | None,
+    parent: Connection,
+    watchdog: float | None,
 ) -> None:
     """Run the listeners of a hub in a process of its own, until SIGTERM or until the parent is gone."""
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     # Ctrl-C reaches the whole process group; the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_work(config, dsn, data_dir, number, own_access, parent))
+    asyncio.run(_work(config, dsn, data_dir, number, own_access, parent, watchdog))
 
 
 async def _work(
-    config: Config, dsn: str | None, data_dir: Path, number: int, own_access: OwnAccess | None, parent: Connection
+    config: Config,
+    dsn: str | None,
+    data_dir: Path,
+    number: int,
+    own_access: OwnAccess | None,
+    parent: Connection,
+    watchdog: float | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -275,5 +313,8 @@ async def _work(
     with contextlib.suppress(BrokenPipeError):
         parent.send(hub.endpoints)
     _log.info("worker %s listens", os.getpid())
+    beating = asyncio.create_task(beat(parent.fileno(), watchdog)) if watchdog is not None else None
     await stop.wait()
     await hub.stop()
+    if beating is not None:
+        beating.cancel()

@@ -35,6 +35,7 @@ _COMMANDS = {
     "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
     "journal": "gateway.cli.journal:journal",
     "gate": "gateway.cli.gate:gate",
+    "systemd": "gateway.cli.systemd:systemd",
 }
 
 

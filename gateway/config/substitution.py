@@ -1,5 +1,5 @@
 """Substitution inside the values of a configuration: ``${env:NAME}``, ``${env:NAME:-default}``,
-``${bao:path#key}``, ``$$``.
+``${bao:path#key}``, ``${cred:NAME}``, ``${file:/path}``, ``$$``.
 
 `SCHEMES` is open: a further source of values is one line there.
 """
@@ -32,9 +32,23 @@ def _from_openbao(reference: str) -> str:
     return resolve(reference)
 
 
+def _from_credential(name: str) -> str | None:
+    from gateway.secrets.files import read_credential
+
+    return read_credential(name)
+
+
+def _from_file(path: str) -> str | None:
+    from gateway.secrets.files import read_file
+
+    return read_file(path)
+
+
 SCHEMES: dict[str, Scheme] = {
     "env": Scheme(os.environ.get),
     "bao": Scheme(_from_openbao, secret=True),
+    "cred": Scheme(_from_credential, secret=True),
+    "file": Scheme(_from_file, secret=True),
 }
 """Where values may come from, by the word before the colon."""
 
@@ -109,5 +123,9 @@ def _unset(parts: re.Match[str]) -> str:
     scheme, key = parts["scheme"] or _DEFAULT_SCHEME, parts["key"]
     if not key:
         return f"'${{{scheme}:}}' names nothing; expected a name, as in '${{{scheme}:NAME}}'"
-    what = f"the environment variable {key}" if scheme == "env" else f"'{scheme}:{key}'"
-    return f"{what} is not set; set it, or give a default: '${{{scheme}:{key}:-default}}'"
+    what = {
+        "env": f"the environment variable {key} is not set; set it",
+        "cred": f"systemd handed over no credential {key}; add LoadCredential={key}:/path/to/file to the unit",
+        "file": f"the file {key} does not exist; make it",
+    }.get(scheme, f"'{scheme}:{key}' is not set; set it")
+    return f"{what}, or give a default: '${{{scheme}:{key}:-default}}'"

@@ -84,10 +84,6 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Access:
     fallback = variables.get("OBSHUB_BAO_FALLBACK", "none")
     if fallback not in ("none", "env"):
         raise AccessError(f"OBSHUB_BAO_FALLBACK is {fallback!r}; expected none or env")
-    try:
-        cache = parse_duration(variables.get("OBSHUB_BAO_CACHE_TTL", "1m"))
-    except ValueError as error:
-        raise AccessError(f"OBSHUB_BAO_CACHE_TTL: {error}") from None
     return Access(
         address,
         token,
@@ -98,6 +94,14 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Access:
         variables.get("OBSHUB_BAO_MOUNT", "secret"),
         common("NAMESPACE"),
         common("CACERT"),
-        max(cache.total_seconds(), 1.0),
+        cache_seconds(variables),
         fallback == "env",
     )
+
+
+def cache_seconds(variables: Mapping[str, str]) -> float:
+    """Return after how many seconds a secret is read again, one in a file as well. Raises `AccessError`."""
+    try:
+        return max(parse_duration(variables.get("OBSHUB_BAO_CACHE_TTL", "1m")).total_seconds(), 1.0)
+    except ValueError as error:
+        raise AccessError(f"OBSHUB_BAO_CACHE_TTL: {error}") from None

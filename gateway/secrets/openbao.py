@@ -213,11 +213,6 @@ def resolve(reference: str) -> str:
     return _process_wide().get(reference)
 
 
-def cache_seconds() -> float:
-    """Return after how long a rotated secret is noticed at the latest."""
-    return _process_wide().access.cache_seconds
-
-
 def _read_token(access: Access) -> str:
     try:
         return access.kubernetes_token_file.read_text("utf-8").strip()

@@ -1,6 +1,8 @@
-"""A secret that is rotated in OpenBao while a hub runs."""
+"""A secret that is rotated, in OpenBao or in a file, while a hub runs."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -37,3 +39,14 @@ def test_a_rotated_connection_string_is_used_without_a_restart(native_database: 
         until(lambda: "those before stay in use" in hub.stderr, "the warning")
         assert "application_name" not in hub.stderr, "the secret is in the log"
         assert bao.root_token not in hub.stderr
+
+
+def test_a_secret_in_a_file_is_read_again_as_well(native_database: Database, tmp_path: Path) -> None:
+    secret = tmp_path / "dsn"
+    secret.write_text(make_conninfo(native_database.dsn, application_name="before"))
+    with hubs() as running:
+        config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": f"${{file:{secret}}}"})
+        hub = running.start(config, OBSHUB_BAO_CACHE_TTL="1s").until_ready()
+        secret.write_text(make_conninfo(native_database.dsn, application_name="after"))
+        until(lambda: "has been rotated and is in use" in hub.stderr, "the rotation")
+        assert "application_name" not in hub.stderr, "the secret is in the log"

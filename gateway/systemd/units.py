@@ -1,0 +1,182 @@
+"""The hub's units: which there are, where their files lie, and how they are made for a machine.
+
+A file in ``systemd/`` is a unit as it is installed, but for words such as ``@OBS_HUB@``, which stand for paths, and for
+what lies between the lines ``#[system]`` and ``#[end]``, which a user's own service manager could not do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gateway
+
+_INSTALLED = Path(gateway.__file__).parent / "_systemd"
+_CHECKOUT = Path(gateway.__file__).parents[1]
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT / "systemd"
+"""Where the unit files are: in the installed package, or in a checkout."""
+
+MARK = "# Written by `obs-hub systemd install`, which replaces this file."
+"""The first line of a file that was installed. Only such files are replaced or removed."""
+
+_WORD = re.compile(r"@([A-Z_]+)@")
+_SYSTEM_ONLY = re.compile(r"^#\[system\]\n(.*?)^#\[end\]\n", re.MULTILINE | re.DOTALL)
+_PLAIN_PATH = re.compile(r"/[\w./+:@=,~-]*", re.ASCII)
+
+
+class UnitError(Exception):
+    """A unit cannot be made or installed as asked. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A service with what belongs to it: ``user`` is the system user it runs as, if that is one of its own.
+
+    ``timer`` tells that a timer starts it, ``default`` that it is installed when none is named, ``per_user`` that a
+    user can run it without root. ``sample`` is the configuration file that it cannot do without, ``needs`` the rest.
+    """
+
+    name: str
+    service: str
+    what: str
+    needs: str
+    user: str | None = None
+    timer: bool = False
+    default: bool = False
+    per_user: bool = True
+    sample: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its unit files. The last is the one that is enabled."""
+        service = f"{self.service}.service"
+        return (service, f"{self.service}.timer") if self.timer else (service,)
+
+
+UNITS = {
+    unit.name: unit
+    for unit in (
+        Unit(
+            "gateway",
+            "obs-hub",
+            "OTLP in, the store out, the API and the page",
+            "nothing; without a dsn it has its own PostgreSQL",
+            user="obs-hub",
+            default=True,
+            sample="hub.yaml",
+        ),
+        Unit(
+            "hostmetrics",
+            "obs-hub-hostmetrics",
+            "this machine's metrics, all the time",
+            "a gateway, here or by OTEL_EXPORTER_OTLP_ENDPOINT in emitters.env",
+            user="obs-hub-metrics",
+            default=True,
+        ),
+        Unit(
+            "hostmetrics-once",
+            "obs-hub-hostmetrics-once",
+            "this machine's metrics, once a minute: less memory; instead of hostmetrics",
+            "as hostmetrics",
+            user="obs-hub-metrics",
+            timer=True,
+        ),
+        Unit(
+            "journal",
+            "obs-hub-journal",
+            "this machine's logs, from the journal",
+            "as hostmetrics; the group systemd-journal",
+            default=True,
+        ),
+        Unit(
+            "reading-sync",
+            "obs-hub-reading-sync",
+            "the pipeline `reading`, once an hour",
+            "the pipeline in hub.yaml, and its MongoDB",
+            user="obs-hub",
+            timer=True,
+            sample="hub.yaml",
+        ),
+        Unit(
+            "gitops-sync",
+            "obs-hub-gitops-sync",
+            "reconciles the repositories, every quarter of an hour",
+            "repositories in hub.yaml, and ReadWritePaths= for each in a drop-in",
+            user="obs-hub",
+            timer=True,
+            sample="hub.yaml",
+        ),
+        Unit(
+            "tailscale-gate",
+            "obs-hub-tailscale-gate",
+            "opens the webhook to Tailscale while the gateway is ready",
+            "tailscale set --operator=obs-hub-gate",
+            user="obs-hub-gate",
+            sample="hub.yaml",
+        ),
+        Unit(
+            "openbao",
+            "obs-hub-openbao",
+            "an OpenBao server on loopback",
+            "the command bao; to be initialized and unsealed once it runs",
+            user="openbao",
+            per_user=False,
+            sample="openbao.hcl",
+        ),
+        Unit(
+            "backup",
+            "obs-hub-backup",
+            "a dump of the store, every night; seven are kept",
+            "the gateway, or a dsn; room on the disk",
+            user="obs-hub",
+            timer=True,
+            sample="hub.yaml",
+        ),
+        Unit(
+            "page",
+            "obs-hub-page",
+            "the page as files for any web server, every hour",
+            "a web server that serves /var/lib/obs-hub-page",
+            user="obs-hub",
+            timer=True,
+            sample="hub.yaml",
+        ),
+    )
+}
+"""Every unit, by the name that people say."""
+
+
+def sample(name: str) -> str:
+    """Return a configuration file to begin with."""
+    path = FOLDER / name
+    return (path if path.exists() else _CHECKOUT / "otel-config" / "openbao" / name).read_text("utf-8")
+
+
+def sysusers(user: str) -> str:
+    """Return the line of sysusers.d(5) that makes a system user."""
+    return f"{MARK}\n{(FOLDER / 'sysusers.d' / f'{user}.conf').read_text('utf-8')}"
+
+
+def rendered(file: str, words: Mapping[str, str], *, per_user: bool) -> str:
+    """Return a unit file as it is installed. Raises `UnitError` for a path that a unit file cannot hold as it is."""
+
+    def put(word: re.Match[str]) -> str:
+        value = words[word[1]]
+        if value.startswith("/") and not _PLAIN_PATH.fullmatch(value):
+            raise UnitError(f"{value!r} has characters that mean something else in a unit file; choose another path")
+        return value
+
+    text = (FOLDER / file).read_text("utf-8")
+    text = _SYSTEM_ONLY.sub("" if per_user else r"\1", text)
+    edit = f"systemctl {'--user ' if per_user else ''}edit {file}"
+    return f"{MARK}\n# To change something: {edit}\n\n{_WORD.sub(put, text)}"
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether a file is there and was installed by us."""
+    try:
+        return path.read_text("utf-8").startswith(MARK)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
