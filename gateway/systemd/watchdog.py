@@ -62,12 +62,18 @@ class Heard:
         """Listen to what a worker that has just started writes by `beat`. Takes the descriptor, and closes it."""
         loop = asyncio.get_running_loop()
         self._last[number] = loop.time()
+        os.set_blocking(descriptor, False)  # the loop that asks whether others hang must not hang itself
 
         def heard() -> None:
-            with contextlib.suppress(OSError):
-                if os.read(descriptor, 4096):
-                    self._last[number] = loop.time()
-                    return
+            try:
+                beats = os.read(descriptor, 4096)
+            except BlockingIOError:
+                return
+            except OSError:
+                beats = b""
+            if beats:
+                self._last[number] = loop.time()
+                return
             loop.remove_reader(descriptor)
             os.close(descriptor)
 

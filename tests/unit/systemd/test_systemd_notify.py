@@ -74,7 +74,9 @@ async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(
         systemd.listen()
         await asyncio.sleep(1.0)
         assert not systemd.listen(), "told that all is well"
-        heard.follow(3, os.dup(ours))  # its successor
+        os.close(theirs)
+        ours, theirs = os.pipe()
+        heard.follow(3, ours)  # its successor
         beating = asyncio.create_task(beat(theirs, 0.4))
         async with asyncio.timeout(30):
             while not systemd.listen():  # noqa: ASYNC110 - a socket that is looked at
@@ -82,6 +84,9 @@ async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(
         beating.cancel()
         telling.cancel()
         os.close(theirs)
+        await asyncio.sleep(0.1)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(ours)  # closed by who followed it
 
 
 async def test_beats_that_nobody_takes_hold_up_nobody_and_end_with_their_reader() -> None:
