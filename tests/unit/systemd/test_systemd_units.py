@@ -25,7 +25,6 @@ EXPOSURE = 30
 
 SERVICES = [unit.files[0] for unit in UNITS.values()]
 FILES = [file for unit in UNITS.values() for file in unit.files]
-NOT_MERGED_YET = {"pipeline", "gitops", "gate", "page", "db"}
 
 needs_analyze = pytest.mark.skipif(
     ANALYZE is None, reason="systemd-analyze is not on PATH; on Debian: apt install systemd"
@@ -134,8 +133,6 @@ def test_units_run_commands_that_there_are(service: str) -> None:
     for number, word in enumerate(words):
         context = command.make_context("obs-hub", [], resilient_parsing=True)
         found = command.get_command(context, word)
-        if found is None and words[0] in NOT_MERGED_YET:
-            pytest.skip(f"obs-hub {words[0]} is not there yet")
         assert found is not None, words
         if not hasattr(found, "get_command"):
             options = [option for parameter in found.params for option in parameter.opts]
