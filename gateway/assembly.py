@@ -159,7 +159,7 @@ class Hub:
     def _front_door(self) -> To | None:
         """How this hub is reached by itself, also where other processes of it listen."""
         found = self._own_destination()
-        if found is None and (endpoint := _open_grpc_endpoint(self._config)):
+        if found is None and (endpoint := open_grpc_endpoint(self._config)):
             found = Destination(endpoint)
         return None if found is None else To("grpc", found.endpoint, found.headers)
 
@@ -202,7 +202,7 @@ class Hub:
         ):
             return settings
         if self._own_access is None:
-            endpoint = _open_grpc_endpoint(self._config)
+            endpoint = open_grpc_endpoint(self._config)
             return settings.model_copy(update={"endpoint": endpoint, "protocol": "grpc"}) if endpoint else settings
         headers = {name: SecretStr(value) for name, value in self._own_access.headers.items()}
         return settings.model_copy(
@@ -306,7 +306,7 @@ def _open_grpc(settings: Settings) -> ListenerSettings | None:
     return None
 
 
-def _open_grpc_endpoint(config: Config) -> str | None:
+def open_grpc_endpoint(config: Config) -> str | None:
     """Return where such a listener of this configuration is reached from this machine, if there is one."""
     for name in config.used_receivers:
         listener = _open_grpc(config.receivers[name])

@@ -57,7 +57,7 @@ Execute = Callable[[Run, Progress], Awaitable[Outcome]]
 class Worker:
     """Does the runs of one kind and these names: of each name one at a time, of different names at once.
 
-    Runs that ended longer than ``kept`` ago are removed.
+    Runs that ended longer than ``kept`` ago are removed; None: none are.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Worker:
         execute: Execute,
         operations: Operations,
         *,
-        kept: timedelta = timedelta(days=90),
+        kept: timedelta | None = timedelta(days=90),
     ) -> None:
         self._runs = runs
         self._kind = kind
@@ -116,7 +116,7 @@ class Worker:
                     task = asyncio.create_task(self._perform(run))
                     self._running.add(task)
                     task.add_done_callback(self._ended)
-                if time.monotonic() >= prune_at:
+                if self._kept is not None and time.monotonic() >= prune_at:
                     prune_at = time.monotonic() + _PRUNE
                     await self._runs.prune(self._kept)
                 if away:

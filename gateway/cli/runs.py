@@ -1,0 +1,113 @@
+"""What commands about durable runs share: following one to its end, and showing some or one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import click
+
+from gateway.runs import Run, Runs, RunState
+
+_LOOK_AGAIN = 0.2
+_HINT_AFTER = 10.0
+"""Seconds that a run waits before it is said why it may."""
+
+
+async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
+    """Show on standard error what a run writes, until it has ended; return it.
+
+    ``hint`` is said when no hub takes the run. A run whose work a later one does is followed there. Raises
+    `RunsUnavailableError`.
+    """
+    shown, hint_at = "", time.monotonic() + _HINT_AFTER
+    while True:
+        run = await runs.get(identity)
+        if run is None:
+            raise click.ClickException(f"the run {identity} was removed")
+        if run.superseded_by is not None:
+            identity, shown = run.superseded_by, ""
+            continue
+        if run.state is RunState.QUEUED and time.monotonic() >= hint_at:
+            click.echo(f"the run {identity} still waits. {hint}", err=True)
+            hint_at = float("inf")
+        # A long output loses its middle, and then its end is all that can be shown of what is new.
+        fresh = run.output[len(shown) :] if run.output.startswith(shown) else run.output[-2000:]
+        click.echo(fresh, err=True, nl=False)
+        shown = run.output
+        if run.finished:
+            return run
+        await asyncio.sleep(_LOOK_AGAIN)
+
+
+def end(run: Run) -> None:
+    """Say how a run ended, and end the command with 1 unless it succeeded."""
+    took = _seconds(run)
+    click.echo(f"{run.name}: {run.state.value}{took and f' after {took}'}" + (f": {run.error}" if run.error else ""))
+    if run.state is not RunState.SUCCEEDED:
+        raise click.exceptions.Exit(1)
+
+
+def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
+    """Print runs, newest first: a line each, with the error below; or one JSON object a line."""
+    if output == "json":
+        for run in runs:
+            click.echo(json.dumps(as_json(run)))
+        return
+    for run in runs:
+        counts = ", ".join(f"{what.replace('_', ' ')}: {count:,}" for what, count in run.counts.items())
+        at = local(run.started_at or run.requested_at)
+        source = run.trigger.get("source", "")
+        click.echo(f"{at}  {run.name:<16} {run.state.value:<11} {_seconds(run):>8}  {source:<9} {run.id}  {counts}")
+        if run.error:
+            click.echo(f"  {run.error}")
+    if not runs:
+        click.echo(none)
+
+
+def show_run(run: Run, output: str) -> None:
+    """Print all there is about one run."""
+    if output == "json":
+        click.echo(json.dumps({**as_json(run), "output": run.output}))
+        return
+    for what, value in as_json(run).items():
+        if value not in (None, {}):
+            click.echo(f"{what:<14} {json.dumps(value) if isinstance(value, dict) else value}")
+    sys.stdout.write(f"\n{run.output}" if run.output else "")
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """Return a run as JSON can hold it, without its output."""
+    return {
+        "id": str(run.id),
+        "kind": run.kind,
+        "name": run.name,
+        "state": run.state.value,
+        "trigger": run.trigger,
+        "requested_at": run.requested_at.isoformat(),
+        "started_at": run.started_at and run.started_at.isoformat(),
+        "finished_at": run.finished_at and run.finished_at.isoformat(),
+        "attempt": run.attempt,
+        "counts": run.counts,
+        "result": run.result,
+        "error": run.error,
+        "superseded_by": run.superseded_by and str(run.superseded_by),
+        "trace_id": run.trace_id,
+    }
+
+
+def local(at: datetime) -> str:
+    """Return a time as people here read it."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _seconds(run: Run) -> str:
+    if run.started_at is None or run.finished_at is None:
+        return ""
+    return f"{(run.finished_at - run.started_at).total_seconds():.1f} s"
