@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import click
+import msgspec
 
 from gateway.runs import Run, Runs, RunState
+from gateway.runs.routes import details, summary
 
 _LOOK_AGAIN = 0.2
 _HINT_AFTER = 10.0
@@ -58,7 +59,7 @@ def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
     """Print runs, newest first: a line each, with the error below; or one JSON object a line."""
     if output == "json":
         for run in runs:
-            click.echo(json.dumps(as_json(run)))
+            click.echo(msgspec.json.encode(summary(run)).decode())
         return
     for run in runs:
         counts = ", ".join(f"{what.replace('_', ' ')}: {count:,}" for what, count in run.counts.items())
@@ -74,32 +75,12 @@ def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
 def show_run(run: Run, output: str) -> None:
     """Print all there is about one run."""
     if output == "json":
-        click.echo(json.dumps({**as_json(run), "output": run.output}))
+        click.echo(msgspec.json.encode(details(run)).decode())
         return
-    for what, value in as_json(run).items():
+    for what, value in msgspec.to_builtins(summary(run)).items():
         if value not in (None, {}):
             click.echo(f"{what:<14} {json.dumps(value) if isinstance(value, dict) else value}")
     sys.stdout.write(f"\n{run.output}" if run.output else "")
-
-
-def as_json(run: Run) -> dict[str, Any]:
-    """Return a run as JSON can hold it, without its output."""
-    return {
-        "id": str(run.id),
-        "kind": run.kind,
-        "name": run.name,
-        "state": run.state.value,
-        "trigger": run.trigger,
-        "requested_at": run.requested_at.isoformat(),
-        "started_at": run.started_at and run.started_at.isoformat(),
-        "finished_at": run.finished_at and run.finished_at.isoformat(),
-        "attempt": run.attempt,
-        "counts": run.counts,
-        "result": run.result,
-        "error": run.error,
-        "superseded_by": run.superseded_by and str(run.superseded_by),
-        "trace_id": run.trace_id,
-    }
 
 
 def local(at: datetime) -> str:
