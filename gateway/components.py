@@ -82,6 +82,9 @@ COMPONENTS = Registry(
         "gitops": Component(
             "gateway.gitops.config:GitOpsConfig", "gateway.gitops.factory:create", NO_SIGNAL, service=True
         ),
+        "pipelines": Component(
+            "gateway.pipelines.config:PipelinesConfig", "gateway.pipelines.factory:create", NO_SIGNAL, service=True
+        ),
     },
 )
 

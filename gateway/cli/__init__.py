@@ -32,6 +32,7 @@ _COMMANDS = {
     "dead-letter": "gateway.cli.dead_letter:dead_letter",
     "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
     "journal": "gateway.cli.journal:journal",
+    "pipeline": "gateway.cli.pipeline:pipeline",
 }
 
 
