@@ -111,6 +111,7 @@ def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir
     known = _pipelines(config)
     if name not in known:
         raise click.ClickException(f"no pipeline is called {name!r}; configured: {', '.join(sorted(known))}")
+    ended: Run | Outcome | None
     try:
         if here:
             ended = asyncio.run(_run_here(config, name, known[name], _store(dsn, config_path, data_dir)))

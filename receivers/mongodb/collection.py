@@ -314,7 +314,7 @@ class Collection:
             return work()
         except passed:
             raise
-        except (PyMongoError, BSONError, OSError, ValueError, TypeError) as error:
+        except (PyMongoError, BSONError, OSError, ValueError) as error:
             raise self._explained(error) from None
 
     def _explained(self, error: Exception) -> SourceError:
