@@ -214,7 +214,7 @@ async def test_a_gateway_that_comes_back_within_the_patience_is_waited_for(mongo
     async with pipelines(database, {"reading": pipeline(mongo)}, endpoint=f"http://127.0.0.1:{port}") as service:
         identity = await service.ask("reading", {"source": "test"})
         async with asyncio.timeout(60):
-            while (run := await service.runs.get(identity)) and "documents to read" not in run.output:
+            while (run := await service.runs.get(identity)) and "documents to read" not in run.output:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert mongo.states() == {"ingested": 3}
         async with pipelines(database, {"other": pipeline(mongo)}, port=port):
