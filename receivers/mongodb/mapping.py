@@ -103,8 +103,8 @@ def _nanoseconds(found: Any, unit: int) -> int | None:
             return None
         case int():
             return int(found) * unit
-        case float():
-            return round(found * unit)
+        case float():  # seconds as a double are good to about a microsecond
+            return round(found * unit) if unit < 1000 else round(found * (unit // 1000)) * 1000
         case str():
             fraction = re.search(r"[.,](\d+)", found)
             at = datetime.fromisoformat(found.strip())
@@ -112,10 +112,17 @@ def _nanoseconds(found: Any, unit: int) -> int | None:
             return _since_epoch(at) + rest
         case datetime():
             return _since_epoch(found)
-        case _ if hasattr(found, "as_datetime"):  # a bson.Timestamp, or a date that no datetime can hold
-            return _since_epoch(found.as_datetime())
         case _:
-            return None
+            return _of_bson(found)
+
+
+def _of_bson(found: Any) -> int | None:
+    from bson import Timestamp
+    from bson.datetime_ms import DatetimeMS
+
+    if isinstance(found, Timestamp):
+        return found.time * 10**9
+    return int(found) * 10**6 if isinstance(found, DatetimeMS) else None
 
 
 def _since_epoch(at: datetime) -> int:

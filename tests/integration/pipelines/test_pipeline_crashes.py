@@ -13,7 +13,7 @@ from tests.support.pipelines import pipeline, pipelines, run_once, stored
 STEPS = ["pipeline before sending", "pipeline after acknowledgement", "pipeline after marking"]
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The end of the process, as far as one process can tell itself."""
 
 
@@ -29,12 +29,12 @@ async def test_broken_off_at_each_step(
         nonlocal left
         left -= name == step
         if left == 0:
-            raise Crash(name)
+            raise CrashError(name)
 
     monkeypatch.setattr(reading, "crashpoint", crash)
     async with pipelines(database, {"reading": pipeline(mongo, batch={"max_documents": 5})}) as service:
         run = await run_once(service)
-    assert (run.state, run.error) == (RunState.FAILED, f"Crash: {step}")
+    assert (run.state, run.error) == (RunState.FAILED, f"CrashError: {step}")
     done = batch + (step == "pipeline after marking")
     assert mongo.states().get("processed", 0) == 5 * done
     assert stored(database) == 5 * (batch + (step != "pipeline before sending"))
