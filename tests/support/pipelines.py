@@ -51,7 +51,7 @@ def make_hub(
 
 
 def service_of(hub: Hub) -> PipelinesService:
-    (service,) = hub._services.values()
+    service = hub._services["pipelines"]
     assert isinstance(service, PipelinesService)
     return service
 
