@@ -325,7 +325,8 @@ class Collection:
         password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
         for secret in {password, unquote(password)} - {""}:
             text = text.replace(secret, "********")
-        text, _, _ = text.partition(", Timeout: ")  # what follows describes every server at length
+        for lengthy in (", Timeout: ", " (configured timeouts: "):
+            text, _, _ = text.partition(lengthy)
         return SourceError(f"MongoDB: {text[:_LONGEST_REASON]}")
 
 
