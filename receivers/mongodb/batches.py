@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
-from receivers.mongodb.errors import DocumentError
+from receivers.mongodb.errors import DocumentError, SourceError
 from receivers.mongodb.event import Event
 from receivers.mongodb.mapping import identity, to_event
 from receivers.mongodb.records import request, to_record
@@ -61,34 +61,53 @@ class Batches:
         self._pipeline = pipeline
         self._settings = settings
         self._namespace = source.namespace
-        self._documents: Iterator[RawBSONDocument] = source.documents()
+        self._source = source
         self._transform = transform
-        self._held: Entry | None = None
+        self._after: Any = None
+        self._at_end = False
+        self._first: str | None = None
 
     def next(self) -> Batch | None:
-        """Return the next batch, or None at the end. Raises `SourceError`."""
-        limits, batch = self._settings.batch, Batch()
-        if self._held is not None:
-            self._add(batch, self._held)
-            self._held = None
-        while batch.documents < limits.max_documents and batch.size < limits.max_size:
-            raw = next(self._documents, None)
-            if raw is None:
-                break
-            entry = self._entry(raw)
-            if isinstance(entry, Mark):
-                (batch.done if entry.reason is None else batch.failed).append(entry)
-            elif batch.entries and batch.size + entry.record.ByteSize() > limits.max_size:
-                self._held = entry
-                break
-            else:
-                self._add(batch, entry)
-        return batch if batch.documents else None
+        """Return the next batch, or None at the end. The one before has to be marked. Raises `SourceError`."""
+        while not self._at_end:
+            from_start = self._after is None
+            batch, full = self._read()
+            if not full:
+                # Behind the last id of its type there may be some of another type, and some that came meanwhile.
+                self._after, self._at_end = None, from_start
+            if from_start:
+                self._check_progress(batch)
+            if batch.documents:
+                return batch
+        return None
 
-    @staticmethod
-    def _add(batch: Batch, entry: Entry) -> None:
-        batch.entries.append(entry)
-        batch.size += entry.record.ByteSize()
+    def _check_progress(self, batch: Batch) -> None:
+        """See that what was marked is gone from the start. Raises `SourceError`: else it would be read for ever."""
+        ids = [each.id for each in (*batch.entries, *batch.done, *batch.failed)]
+        first = min(map(repr, ids), default=None)
+        if first is not None and first == self._first:
+            raise SourceError(f"the document with _id {first} is still ingested although it was marked")
+        self._first = first
+
+    def _read(self) -> tuple[Batch, bool]:
+        """Read a batch. Returns, too, whether it is as full as it may be: there may be more behind it."""
+        limits, batch = self._settings.batch, Batch()
+        with contextlib.closing(self._source.documents(self._after)) as documents:
+            for raw in documents:
+                entry = self._entry(raw)
+                if isinstance(entry, Mark):
+                    (batch.done if entry.reason is None else batch.failed).append(entry)
+                else:
+                    size = entry.record.ByteSize()
+                    if batch.entries and batch.size + size > limits.max_size:
+                        return batch, True  # it is read again with the next
+                    batch.entries.append(entry)
+                    batch.size += size
+                if self._source.ordered:
+                    self._after = entry.id
+                if batch.documents >= limits.max_documents or batch.size >= limits.max_size:
+                    return batch, True
+        return batch, False
 
     def _entry(self, raw: RawBSONDocument) -> Entry | Mark:
         """Make the log record of a document, or say what is to become of it otherwise."""

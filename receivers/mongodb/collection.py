@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,7 +38,7 @@ _MARK_PAUSES = (0.5, 2.0)
 _LONGEST_REASON = 1_000
 _CREDENTIALS = re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]*@")
 
-_CURSOR_NOT_FOUND, _BAD_VALUE, _NO_INDEX = 43, 2, 27
+_BAD_VALUE, _NO_INDEX = 2, 27
 _WITHOUT_CHANGE_STREAMS = {
     13: "this user may not follow it",
     59: "the server has no change streams",
@@ -99,7 +99,8 @@ class Collection:
         self._settings = settings
         self._client: Any = None
         self._hint: str | None = None
-        self._sorted = False
+        self.ordered = False
+        """Whether documents come in the order of their ids: there is an index for it."""
         self._index_known = False
 
     @property
@@ -136,35 +137,34 @@ class Collection:
             _log.info("pipeline %s: the documents to read could not be counted: %s", self._name, error)
             return None
 
-    def documents(self) -> Iterator[RawBSONDocument]:
-        """Yield what is ingested, as the server sends it: each is decoded alone, so that one cannot spoil others."""
-        import pymongo.errors
+    def documents(self, after: Any = None) -> Generator[RawBSONDocument, None, None]:
+        """Yield what is ingested, as the server sends it: each is decoded alone, so that one cannot spoil others.
+
+        Close it before anything is marked: no cursor stays open, so none can time out or stand in the way of writes.
+        ``after`` is an ``_id`` to go on behind where there is an order (see `ordered`): the server need not step over
+        what has been marked since. Ids of other types than that one's are left out then.
+        """
         from bson.codec_options import CodecOptions
         from bson.raw_bson import RawBSONDocument
 
         raw: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-
         done = object()
 
         def begin() -> tuple[Any, Any]:
             collection = self._collection().with_options(codec_options=raw)
-            cursor = self._hinted(collection.find(self._filter(), batch_size=self._settings.batch.max_documents))
-            cursor = cursor.sort(_INDEX[1:]) if self._sorted else cursor
+            query = self._filter() if after is None else {"$and": [self._filter(), {"_id": {"$gt": after}}]}
+            cursor = self._hinted(collection.find(query, batch_size=self._settings.batch.max_documents))
+            cursor = cursor.sort(_INDEX[1:]) if self.ordered else cursor
             return cursor, next(cursor, done)
 
-        while True:
-            cursor, document = self._guarded(lambda: self._without_hint(begin))
-            try:
-                while document is not done:
-                    yield document
-                    document = self._guarded(functools.partial(next, cursor, done), pymongo.errors.CursorNotFound)
-                return
-            except pymongo.errors.CursorNotFound:
-                # The gateway was away for longer than the server keeps a cursor. What is marked is not found again.
-                continue
-            finally:
-                with contextlib.suppress(SourceError):
-                    self._guarded(cursor.close)
+        cursor, document = self._guarded(lambda: self._without_hint(begin))
+        try:
+            while document is not done:
+                yield document
+                document = self._guarded(functools.partial(next, cursor, done))
+        finally:
+            with contextlib.suppress(SourceError):
+                self._guarded(cursor.close)
 
     def _filter(self) -> dict[str, Any]:
         from bson import json_util
@@ -265,7 +265,7 @@ class Collection:
             self._use(None, ordered=False, problem=f" ({self._explained(error)})")
 
     def _use(self, index: str | None, *, ordered: bool, problem: str = "") -> None:
-        self._hint, self._sorted, self._index_known = index, index is not None and ordered, True
+        self._hint, self.ordered, self._index_known = index, index is not None and ordered, True
         if index is not None:
             return
         settings = self._settings.mongodb

@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from gateway.pipeline.settings import ByteSize, Duration, RetrySettings, Settings
 
@@ -54,9 +55,13 @@ def _check_function(path: str) -> str:
     return path
 
 
-def _check_query(query: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _check_query(query: dict[str, Any]) -> dict[str, Any]:
     if STATUS in query:
         raise ValueError(f"the pipeline itself asks for the field {STATUS}; leave it out")
+    try:
+        json.dumps(query)
+    except (TypeError, ValueError):
+        raise ValueError('expected Extended JSON: a date is {$date: "2026-01-01T00:00:00Z"}') from None
     return query
 
 
@@ -120,7 +125,7 @@ class MongoPipeline(Settings):
     """What is read, and what becomes of it."""
 
     mongodb: MongoConnection
-    query: Annotated[dict[str, JsonValue], AfterValidator(_check_query)] = Field(default_factory=dict)
+    query: Annotated[dict[str, Any], AfterValidator(_check_query)] = Field(default_factory=dict)
     """Which documents, besides that their status is ``ingested``: a MongoDB query, with types as in Extended JSON."""
     mapping: MappingSettings = MappingSettings()
     transform: Annotated[str, AfterValidator(_check_function)] | None = None

@@ -88,19 +88,14 @@ class Reading:
         tell(f"{'?' if self.counts.found is None else f'{self.counts.found:,}'} documents to read")
         batches = Batches(self._pipeline, self._settings, self._source, self._transform)
         told_at = time.monotonic()
-        # While one batch is sent, the next is read: two are in memory, never more.
-        reading = asyncio.create_task(self._read(batches, context))
         try:
-            while (batch := await reading) is not None:
-                reading = asyncio.create_task(self._read(batches, context))
+            while (batch := await self._read(batches, context)) is not None:
                 await self._deliver(batch, context)
                 changed(self.counts)
                 if time.monotonic() - told_at >= _TELL_SECONDS:
                     told_at = time.monotonic()
                     tell(str(self.counts))
         finally:
-            if not reading.cancel() and not reading.cancelled():
-                reading.exception()  # seen: something else went wrong before
             changed(self.counts)
             tell(str(self.counts))
             for reason in self.counts.first_failures:

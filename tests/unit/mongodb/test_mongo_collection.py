@@ -15,7 +15,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeo
 
 from gateway.pipelines.config import Pipeline
 from receivers.mongodb import collection as collections
-from receivers.mongodb.batches import decode
+from receivers.mongodb.batches import Batches, decode
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 from tests.support import mongo as mongos
@@ -109,25 +109,39 @@ def test_an_index_that_goes_is_done_without(mongo: Mongo, monkeypatch: pytest.Mo
     assert source.waiting()
 
 
-def test_a_cursor_that_the_server_forgot_is_begun_again(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = mongo.write(*map(document, range(6)))
-    source = make(mongo)
-    following = mongos._RawCursor.__next__
-    left = 4
+@pytest.mark.parametrize("create_index", [True, False])
+def test_all_is_read_in_batches_with_no_cursor_left_open(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, create_index: bool
+) -> None:
+    ids = [*range(7), *"abcdefg", bson.ObjectId(), 2.5]
+    mongo.write(*(document(_id=each) for each in ids))
+    closed: list[bool] = []
+    monkeypatch.setattr(mongos._RawCursor, "close", lambda self: closed.append(True))
+    settings = Pipeline.model_validate(
+        {"mongodb": {**mongo.settings, "create_index": create_index}, "batch": {"max_documents": 3}}
+    )
+    source = Collection("reading", settings)
+    batches, seen = Batches("reading", settings, source, None), []
+    while (batch := batches.next()) is not None:
+        assert batch.documents <= 3
+        seen += [entry.id for entry in batch.entries]
+        assert len(closed) >= len(seen) // 3
+        source.mark([Mark(entry.id) for entry in batch.entries])
+    assert len(seen) == len(ids)
+    assert set(map(str, seen)) == set(map(str, ids))
+    assert mongo.states() == {"processed": len(ids)}
 
-    def forget(self: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            raise pymongo.errors.CursorNotFound("cursor id 7 not found", 43)
-        return following(self)
 
-    monkeypatch.setattr(mongos._RawCursor, "__next__", forget)
-    seen = []
-    for found in source.documents():
-        seen.append(found["_id"])
-        source.mark([Mark(found["_id"])])
-    assert sorted(seen) == sorted(ids)
+def test_a_document_that_does_not_fit_is_in_the_next_batch(mongo: Mongo) -> None:
+    sizes = [100, 900, 100, 5000, 100]
+    mongo.write(*(document(_id=number, payload="x" * size) for number, size in enumerate(sizes)))
+    settings = Pipeline.model_validate({"mongodb": mongo.settings, "batch": {"max_size": 1024}})
+    source = Collection("reading", settings)
+    batches, seen = Batches("reading", settings, source, None), []
+    while (batch := batches.next()) is not None:
+        seen.append([entry.id for entry in batch.entries])
+        source.mark([Mark(entry.id) for entry in batch.entries])
+    assert seen == [[0], [1], [2], [3], [4]]
 
 
 def test_only_what_is_still_ingested_is_marked(mongo: Mongo) -> None:
