@@ -83,7 +83,7 @@ class Batches:
 
     def _check_progress(self, batch: Batch) -> None:
         """See that what was marked is gone from the start. Raises `SourceError`: else it would be read for ever."""
-        ids = [each.id for each in (*batch.entries, *batch.done, *batch.failed)]
+        ids = [*(entry.id for entry in batch.entries), *(mark.id for mark in (*batch.done, *batch.failed))]
         first = min(map(repr, ids), default=None)
         if first is not None and first == self._first:
             raise SourceError(f"the document with _id {first} is still ingested although it was marked")
