@@ -276,3 +276,16 @@ async def test_documents_are_found_by_looking_now_and_then(mongo: Mongo, databas
     assert {run.trigger["source"] for run in runs} == {"schedule"}
     assert all(run.counts.get("read") for run in runs), "nothing is run for nothing"
     assert stored(database) == 2
+
+
+async def test_a_document_larger_than_the_gateway_takes_fails_alone(mongo: Mongo, database: Database) -> None:
+    if mongo.real:
+        pytest.skip("a server takes no document that is so large")
+    sizes = {"too large": 17 * 2**20, "small": 10, "nearly too large": 16 * 2**20 - 1000, "after": 10}
+    mongo.write(*(document(note=note, payload={"text": "x" * size}) for note, size in sizes.items()))
+    async with pipelines(database, {"reading": pipeline(mongo)}) as service:
+        run = await run_once(service)
+    kept = {each["note"]: each["status"] for each in mongo.events.find()}
+    assert kept == {**dict.fromkeys(sizes, "processed"), "too large": "failed"}
+    assert "larger than max" in mongo.events.find_one({"note": "too large"})["error"]
+    assert (run.state, stored(database)) == (RunState.SUCCEEDED, 3)
