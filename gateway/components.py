@@ -85,6 +85,9 @@ COMPONENTS = Registry(
             "gateway.gitops.config:GitOpsConfig", "gateway.gitops.factory:create", NO_SIGNAL, service=True
         ),
         "gate": Component("gateway.gate.config:GateConfig", signals=NO_SIGNAL, command="obs-hub gate run"),
+        "pipelines": Component(
+            "gateway.pipelines.config:PipelinesConfig", "gateway.pipelines.factory:create", NO_SIGNAL, service=True
+        ),
     },
 )
 

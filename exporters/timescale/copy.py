@@ -7,7 +7,9 @@ Source: PostgreSQL documentation, COPY, "Binary Format".
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -167,13 +169,22 @@ class Texts(dict[str, bytes]):
         return encoded
 
 
+@dataclass(slots=True, frozen=True)
+class IdentifiedRow:
+    """The encoded row of an event with an identity of its own. ``unix_nano`` is the event's time."""
+
+    uid: uuid.UUID
+    unix_nano: int
+    row: bytes
+
+
 class Rows:
     """Encoded rows of the fact tables, with the time intervals they fall into.
 
     ``count`` is the number of records. ``interval`` is the length of a partition in microseconds; the intervals touched
     are collected by table so that the partitions can be there before the rows. ``minutes`` are those since the Unix
     epoch that got number points, for the rollups; ``series`` has the series of each number point, as far as they were
-    encoded together.
+    encoded together. ``identified`` are rows of the table ``log`` that are stored only if their identity is new.
     """
 
     def __init__(self, interval: int) -> None:
@@ -183,6 +194,7 @@ class Rows:
         self.intervals: dict[str, set[int]] = {}
         self.minutes: set[int] = set()
         self.series: npt.NDArray[np.int64] | None = None
+        self.identified: list[IdentifiedRow] = []
 
     def add(self, table: str, chunk: bytes, rows: int, intervals: Iterable[int]) -> None:
         """Add encoded rows of one table that fall into the given intervals since the Unix epoch."""
@@ -190,3 +202,9 @@ class Rows:
         if table != "exemplar":  # a part of a data point, not a record
             self.count += rows
         self.intervals.setdefault(table, set()).update(intervals)
+
+    def add_identified(self, rows: Sequence[IdentifiedRow], intervals: Iterable[int]) -> None:
+        """Add encoded events that each have an identity."""
+        self.identified += rows
+        self.count += len(rows)
+        self.intervals.setdefault("log", set()).update(intervals)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.proto.common.v1 import common_pb2
@@ -9,6 +12,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from exporters.timescale import wire
 from exporters.timescale.copy import (
     NULL,
+    IdentifiedRow,
     Rows,
     Texts,
     hex_or_null,
@@ -26,6 +30,8 @@ from gateway.pipeline import Batch
 
 _FIELDS = b"\0\x10"
 _EVENT_NAME_TAG = b"\x62"
+_UID = "log.record.uid"
+_UID_BYTES = _UID.encode()
 
 
 def encode_logs(
@@ -45,6 +51,8 @@ def encode_logs(
     request = wire.LogsRequest.FromString(batch.payload)
     arrived = batch.received_at
     encoded: list[bytes] = []
+    identified: list[IdentifiedRow] = []
+    has_identities = _UID_BYTES in batch.payload
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
     timestamped = _leave_events(request) if events_only else False
@@ -62,30 +70,35 @@ def encode_logs(
                 continue
             at, ns = time_and_ns(unix_nano or arrived)
             observed_at, observed_ns = time_and_ns(observed)
-            encoded.append(
-                b"".join(
-                    (
-                        _FIELDS,
-                        at,
-                        owner,
-                        int4(record.severity_number),
-                        ns if own else NULL,
-                        observed_at,
-                        observed_ns,
-                        texts[record.severity_text],
-                        texts[record.event_name],
-                        hex_or_null(record.trace_id),
-                        hex_or_null(record.span_id),
-                        int8_or_null(record.flags),
-                        int8_or_null(record.dropped_attributes_count),
-                        _body(record.body) if record.HasField("body") else NULL + NULL,
-                        jsonb(attributes_json(record.attributes)),
-                    )
+            row = b"".join(
+                (
+                    _FIELDS,
+                    at,
+                    owner,
+                    int4(record.severity_number),
+                    ns if own else NULL,
+                    observed_at,
+                    observed_ns,
+                    texts[record.severity_text],
+                    texts[record.event_name],
+                    hex_or_null(record.trace_id),
+                    hex_or_null(record.span_id),
+                    int8_or_null(record.flags),
+                    int8_or_null(record.dropped_attributes_count),
+                    _body(record.body) if record.HasField("body") else NULL + NULL,
+                    jsonb(attributes_json(record.attributes)),
                 )
             )
+            uid = _identity(record.attributes) if has_identities and record.event_name else None
+            if uid is None:
+                encoded.append(row)
+            else:
+                identified.append(IdentifiedRow(uid, unix_nano or arrived, row))
             intervals.add((unix_nano or arrived) // interval_ns)
     if encoded:
         rows.add("log", b"".join(encoded), len(encoded), intervals)
+    if identified:
+        rows.add_identified(identified, intervals)
     return timestamped
 
 
@@ -125,3 +138,18 @@ def _body(raw: bytes) -> bytes:
     if value.WhichOneof("value") == "string_value":
         return text(value.string_value) + NULL
     return NULL + jsonb(any_value_json(value))
+
+
+def _identity(attributes: Sequence[bytes]) -> uuid.UUID | None:
+    """Return the 128-bit hash of the attribute ``log.record.uid``, where it is among serialized attributes.
+
+    Source: OpenTelemetry semantic conventions, "General log identification attributes": records with the same one are
+    the same record.
+    """
+    for raw in attributes:
+        if _UID_BYTES in raw:
+            pair = common_pb2.KeyValue.FromString(raw)
+            if pair.key == _UID and pair.value.string_value:
+                digest = hashlib.blake2b(pair.value.string_value.encode(), digest_size=16, person=_UID_BYTES)
+                return uuid.UUID(bytes=digest.digest())
+    return None

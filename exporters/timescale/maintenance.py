@@ -17,7 +17,9 @@ from exporters.timescale import layout, partitions, policies
 from exporters.timescale.clock import Clock
 from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.config import TimescaleConfig
+from exporters.timescale.rejections import Acceptance
 from exporters.timescale.schema import MAINTENANCE_LOCK
+from gateway.pipeline import Signal
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Maintenance:
                 if not self._layout.community:
                     self.apply_retention(connection, now)
                 self.remove_receipts(connection, now)
+                self.remove_identities(connection, now)
             if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
                 self._collected_at = time.monotonic()
                 removed = collect_dimensions(connection)
@@ -128,6 +131,16 @@ class Maintenance:
                         sql.SQL("DELETE FROM {} WHERE time >= %(lower)s AND time < %(upper)s").format(name), bounds
                     )
                     connection.execute(_ROLL_UP[table], bounds)
+
+    def remove_identities(self, connection: layout.Connection, now: datetime) -> None:
+        """Remove the identities of events so old that they would no longer be accepted."""
+        past = Acceptance(self._config).past(Signal.LOGS) + self._config.receipt_window
+        removed = _RECEIPTS_AT_ONCE
+        while removed == _RECEIPTS_AT_ONCE:
+            removed = connection.execute(
+                "DELETE FROM event_identity WHERE uid IN (SELECT uid FROM event_identity WHERE time < %s LIMIT %s)",
+                (now - past, _RECEIPTS_AT_ONCE),
+            ).rowcount
 
     def remove_receipts(self, connection: layout.Connection, now: datetime) -> None:
         """Remove the receipts of batches older than the window in which they are recognized."""

@@ -63,6 +63,10 @@ class Acceptance:
             )
         }
 
+    def past(self, signal: Signal) -> timedelta:
+        """Return how far back a signal's timestamps may be."""
+        return self._past[signal]
+
     def window(self, signal: Signal, now: int) -> TimeWindow:
         """Return the window of a signal as of an instant, in nanoseconds since the Unix epoch."""
         past = self._past[signal]

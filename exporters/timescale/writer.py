@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale.connections import Connections, break_off
-from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
+from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
 from exporters.timescale.dimensions import TABLES
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
@@ -65,6 +65,11 @@ _INSERT_DIMENSIONS = {
 _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
+)
+_INSERT_IDENTITIES = (
+    "INSERT INTO event_identity (uid, time)"
+    " SELECT uid, to_timestamp(seconds) FROM unnest(%s::uuid[], %s::float8[]) AS new (uid, seconds)"
+    " ON CONFLICT DO NOTHING RETURNING uid"
 )
 
 
@@ -147,8 +152,10 @@ class Writer:
                 new.append(not batch.timestamped or batch.batch.digest in new_digests)
                 new_digests.discard(batch.batch.digest)  # the second of two equal batches in one commit is not new
             rows = [batch.rows for batch, is_new in zip(batches, new, strict=True) if is_new and batch.rows]
-            self._store(connection, rows, dimensions, epoch)
-        return new
+            events = _new_events(connection, [event for batch in rows for event in batch.identified])
+            self._store(connection, rows, events, dimensions, epoch)
+        kept = {id(event) for event in events}
+        return [is_new and not _known(batch.rows, kept) for batch, is_new in zip(batches, new, strict=True)]
 
     def _make_partitions(self, connection: Connection, batches: Sequence[PreparedRows]) -> None:
         needed: dict[str, set[int]] = {}
@@ -167,13 +174,20 @@ class Writer:
         return len(joined) >= self._direct_copy_points * len(np.unique(joined))
 
     def _store(
-        self, connection: Connection, rows: Sequence[Rows], dimensions: DimensionRows, epoch: int | None
+        self,
+        connection: Connection,
+        rows: Sequence[Rows],
+        events: Sequence[IdentifiedRow],
+        dimensions: DimensionRows,
+        epoch: int | None,
     ) -> None:
         for table, its_rows in dimensions.items():
             columns = zip(*its_rows.values(), strict=True)
             connection.execute(_INSERT_DIMENSIONS[table], [epoch, *(list(map(_text, column)) for column in columns)])
         for table, copy in _COPY.items():
             chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
+            if table == "log":
+                chunks += [event.row for event in events]
             if not chunks:
                 continue
             if table == "sample" and self._is_worth_direct_copy(rows):
@@ -189,6 +203,25 @@ class Writer:
                 "INSERT INTO rollup_pending (minute) SELECT to_timestamp(m * 60) FROM unnest(%s::bigint[]) AS m",
                 (minutes,),
             )
+
+
+def _new_events(connection: Connection, events: Sequence[IdentifiedRow]) -> list[IdentifiedRow]:
+    """Note the identities of events, in their order so that no two writers deadlock; return the events that are new."""
+    first: dict[uuid.UUID, IdentifiedRow] = {}
+    for event in events:
+        first.setdefault(event.uid, event)
+    if not first:
+        return []
+    uids = sorted(first)
+    inserted = connection.execute(_INSERT_IDENTITIES, (uids, [first[uid].unix_nano / 1e9 for uid in uids]))
+    return [first[uid] for (uid,) in inserted]
+
+
+def _known(rows: Rows | None, kept: set[int]) -> bool:
+    """Tell whether a batch holds nothing but events that the store had."""
+    if rows is None or not rows.identified or len(rows.identified) < rows.count:
+        return False
+    return not any(id(event) in kept for event in rows.identified)
 
 
 def _text(value: object) -> object:

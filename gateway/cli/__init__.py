@@ -36,6 +36,7 @@ _COMMANDS = {
     "journal": "gateway.cli.journal:journal",
     "gate": "gateway.cli.gate:gate",
     "systemd": "gateway.cli.systemd:systemd",
+    "pipeline": "gateway.cli.pipeline:pipeline",
 }
 
 

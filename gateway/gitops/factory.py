@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from gateway.gitops.config import GitOpsConfig
 from gateway.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.pipeline.access import Authenticators
-from gateway.runs import Runs
+from gateway.runs import Runs, holder
 
 
 class View(Protocol):
@@ -34,19 +33,3 @@ def create(name: str, config: GitOpsConfig, view: View, authenticators: Authenti
     if view.dsn is None:
         raise ValueError(f"the extension {name} keeps its runs in PostgreSQL: use an exporter of type timescale")
     return GitOpsService(name, config, Runs(lambda: view.dsn or "", holder(view.data_dir)), view.operations)
-
-
-def holder(data_dir: Path | None) -> str | None:
-    """Return what tells this hub from others, through its restarts: hubs each have a data directory of their own.
-
-    None without a data directory: then runs that were under way are resumed a while after a restart, not at once.
-    """
-    if data_dir is None:
-        return None
-    file = data_dir / "hub.id"
-    try:
-        with file.open("x", encoding="ascii") as fresh:
-            fresh.write(str(uuid.uuid4()))
-    except FileExistsError:
-        pass
-    return file.read_text(encoding="ascii") or None

@@ -102,6 +102,13 @@ class Destination:
     key_file: Path | None = None
 
 
+def names_endpoint(settings: EmitterSettings, signal: Signal, environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the settings or the standard environment variables say where a signal goes."""
+    variables = os.environ if environ is None else environ
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{_NAMES[signal]}_ENDPOINT")
+    return settings.endpoint is not None or any(variables.get(name) for name in names)
+
+
 def destination(settings: EmitterSettings, signal: Signal, environ: Mapping[str, str] | None = None) -> Destination:
     """Work out where a signal goes: settings first, then the standard environment variables, then this machine.
 

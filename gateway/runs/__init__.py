@@ -3,6 +3,7 @@
 `Runs` keeps them in the store; `Worker` does them. See docs/decisions/0015 for why they are in the store.
 """
 
+from gateway.runs.holding import holder
 from gateway.runs.model import FINISHED, Enqueued, Request, Run, RunState, Trace
 from gateway.runs.repository import RunLostError, Runs, RunsUnavailableError
 from gateway.runs.worker import Execute, Outcome, Progress, Worker
@@ -21,4 +22,5 @@ __all__ = [
     "RunsUnavailableError",
     "Trace",
     "Worker",
+    "holder",
 ]

@@ -250,8 +250,12 @@ class Runs:
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    async def prune(self, kept: timedelta, *, kept_deliveries: timedelta = timedelta(days=7)) -> int:
+    async def prune(
+        self, kept: timedelta, kind: str | None = None, *, kept_deliveries: timedelta = timedelta(days=7)
+    ) -> int:
         """Remove runs that ended longer ago, but the latest of each name; and what is known of old deliveries.
+
+        ``kind`` limits it to the runs of one kind.
 
         Returns how many runs were removed. Any gateway may do so at any time.
         """
@@ -261,10 +265,10 @@ class Runs:
                 "DELETE FROM webhook_delivery WHERE received_at < now() - %s::interval", (kept_deliveries,)
             )
             cursor = await connection.execute(
-                "DELETE FROM run r WHERE finished_at < now() - %s::interval AND EXISTS"
+                "DELETE FROM run r WHERE finished_at < now() - %s::interval AND kind = coalesce(%s, kind) AND EXISTS"
                 " (SELECT FROM run l WHERE l.kind = r.kind AND l.name = r.name AND l.finished_at > r.finished_at"
                 "  AND l.state <> 'superseded')",
-                (kept,),
+                (kept, kind),
             )
             return cursor.rowcount
 

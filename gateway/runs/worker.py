@@ -57,7 +57,7 @@ Execute = Callable[[Run, Progress], Awaitable[Outcome]]
 class Worker:
     """Does the runs of one kind and these names: of each name one at a time, of different names at once.
 
-    Runs that ended longer than ``kept`` ago are removed; None: none are.
+    Runs of this kind that ended longer than ``kept`` ago are removed; None: none are.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Worker:
                     task.add_done_callback(self._ended)
                 if self._kept is not None and time.monotonic() >= prune_at:
                     prune_at = time.monotonic() + _PRUNE
-                    await self._runs.prune(self._kept)
+                    await self._runs.prune(self._kept, self._kind)
                 if away:
                     _log.info("runs are looked for again", kind=self._kind)
                 away = False

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 COMPONENTS = sorted(path.parent for kind in ("receivers", "exporters") for path in (ROOT / kind).glob("*/factory.py"))
 # Modules of the gateway that may know particular components.
 ASSEMBLY = {"gateway/assembly.py", "gateway/supervisor.py", "gateway/telemetry.py"}
+# Pipelines are put together there from what they read.
+ASSEMBLY |= {f"gateway/pipelines/{module}.py" for module in ("config", "run", "service")}
 
 
 def imported(path: Path) -> Iterator[str]:

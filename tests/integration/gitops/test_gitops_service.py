@@ -22,11 +22,11 @@ from litestar import Litestar, Router
 from litestar.testing import AsyncTestClient
 
 from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.factory import create, holder
+from gateway.gitops.factory import create
 from gateway.gitops.process import end_leftovers
 from gateway.gitops.service import GitOpsService
 from gateway.operations import Operations
-from gateway.runs import Run, Runs, RunState, worker
+from gateway.runs import Run, Runs, RunState, holder, worker
 from tests.integration.cli.processes import ROOT, until
 from tests.support.databases import Database
 from tests.support.operations import Told

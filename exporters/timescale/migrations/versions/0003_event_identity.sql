@@ -1,0 +1,12 @@
+-- Events that carry an identity are stored once, however they are sent again (docs/decisions/0020).
+
+CREATE TABLE event_identity (
+    uid uuid PRIMARY KEY,
+    time timestamptz NOT NULL
+);
+CREATE INDEX event_identity_time ON event_identity USING brin (time);
+COMMENT ON TABLE event_identity IS
+    'Identities of the events stored, written in the transaction of their rows: an event sent again is recognized.';
+COMMENT ON COLUMN event_identity.uid IS '128-bit BLAKE2b hash of the event''s attribute log.record.uid.';
+COMMENT ON COLUMN event_identity.time IS
+    'Time of the event. Its identity is kept as long as an event of that time would be accepted.';

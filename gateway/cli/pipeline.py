@@ -1,0 +1,281 @@
+"""``obs-hub pipeline``: what applications wrote into a database, sent as events."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from uuid import UUID
+
+import click
+from opentelemetry.context import Context
+from opentelemetry.trace import StatusCode, set_span_in_context
+
+from gateway import logs
+from gateway.assembly import open_grpc_endpoint
+from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
+from gateway.cli.runs import end, follow, local, show_run, show_runs
+from gateway.config import Config
+from gateway.operations import Operations
+from gateway.pipeline.destination import Destination as To
+from gateway.pipeline.settings import format_duration
+from gateway.pipelines.config import Pipeline, PipelinesConfig
+from gateway.pipelines.run import KIND, PipelineRun, where_to
+from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Worker
+from gateway.telemetry import Destination, SelfTelemetry
+from receivers.mongodb.factory import create as create_collection
+
+_FLUSH_SECONDS = 5.0
+_NO_RUNS = "No pipeline ever ran. `obs-hub pipeline run NAME` runs one now."
+_NOBODY_TAKES_IT = "Does a hub run with this pipeline in its configuration? `--local` does the work here instead."
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or JSON.",
+)
+
+
+@click.group()
+def pipeline() -> None:
+    """Send what applications wrote into MongoDB as events.
+
+    The running hub does so whenever there is something to read. `list` shows the pipelines, `run` asks for a run now,
+    `history` shows the runs there were. docs/pipelines.md says how a pipeline is declared.
+    """
+
+
+@pipeline.command("list")
+@output_option
+@config_option
+@data_dir_option
+@dsn_option
+def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
+    """Show the pipelines that are configured, each with its last run."""
+    import msgspec
+
+    from gateway.runs.routes import summary
+
+    known = _pipelines(load_config(config_path))
+    last, problem = asyncio.run(_last_runs(known, dsn, config_path, data_dir))
+    for name, each in sorted(known.items()):
+        schedule, mongodb, run = each.schedule, each.mongodb, last.get(name)
+        if output == "json":
+            described = {
+                "name": name,
+                "database": mongodb.database,
+                "collection": mongodb.collection,
+                "every": schedule.every and format_duration(schedule.every),
+                "watch": schedule.watch,
+                "last_run": run and summary(run),
+            }
+            click.echo(msgspec.json.encode(described).decode())
+            continue
+        when = f"looks every {format_duration(schedule.every)}" if schedule.every else "does not look by itself"
+        click.echo(f"{name}: {mongodb.database}.{mongodb.collection}, {when}{', watches' if schedule.watch else ''}")
+        if run is not None:
+            counts = ", ".join(f"{what}: {count:,}" for what, count in run.counts.items())
+            at = local(run.finished_at or run.started_at or run.requested_at)
+            click.echo(f"  last run {run.state.value} at {at}  {run.error or counts}")
+    if problem and output == "text":
+        click.echo(f"The runs cannot be shown: {problem}", err=True)
+
+
+@pipeline.command()
+@click.argument("name")
+@click.option("--local", "here", is_flag=True, help="Do the work in this process: for a timer, where no hub does it.")
+@click.option("--no-wait", is_flag=True, help="Only ask for the run, and print its id.")
+@config_option
+@data_dir_option
+@dsn_option
+def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
+    """Run a pipeline now: read all that is ingested, send it, and mark it.
+
+    The running hub does the work, and this command shows it; Ctrl-C ends only the showing. With --local the work is
+    done here. It needs no hub on this machine, only the gateway that is sent to; where there is no store to be reached
+    the run is in no history.
+
+    Exits with 0 when the run succeeded, also when single documents failed: they are marked so, with the reason. Exits
+    with 1 when it failed; what it did not get to waits for the next one.
+    """
+    if here and no_wait:
+        raise click.UsageError(
+            "--local does the work here, so it has to wait for it; give one of --local and --no-wait"
+        )
+    config = load_config(config_path)
+    logs.configure("warning", config.service.telemetry.logs.format)  # what happens is shown as the run's output
+    known = _pipelines(config)
+    if name not in known:
+        raise click.ClickException(f"no pipeline is called {name!r}; configured: {', '.join(sorted(known))}")
+    ended: Run | Outcome | None
+    try:
+        if here:
+            ended = asyncio.run(_run_here(config, name, known[name], _store(dsn, config_path, data_dir)))
+        else:
+            ended = asyncio.run(_run_by_the_hub(name, store_dsn(dsn, config_path, data_dir), wait=not no_wait))
+    except RunsUnavailableError as error:
+        raise click.ClickException(str(error)) from error
+    if isinstance(ended, Outcome):
+        click.echo(f"{name}: {ended.state.value}" + (f": {ended.error}" if ended.error else ""))
+        sys.exit(0 if ended.state is RunState.SUCCEEDED else 1)
+    if ended is not None:
+        end(ended)
+
+
+@pipeline.command()
+@click.argument("name", required=False)
+@click.option("--run", "identity", type=click.UUID, help="Show this run alone, with what it told meanwhile.")
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="How many at most.")
+@output_option
+@config_option
+@data_dir_option
+@dsn_option
+def history(
+    name: str | None,
+    identity: UUID | None,
+    limit: int,
+    output: str,
+    config_path: Path | None,
+    data_dir: Path | None,
+    dsn: str | None,
+) -> None:
+    """Show the runs there were, newest first: of one pipeline, or of all."""
+
+    async def read() -> list[Run]:
+        runs = Runs(store_dsn(dsn, config_path, data_dir))
+        try:
+            if identity is None:
+                return await runs.history(KIND, name, limit=limit)
+            found = await runs.get(identity)
+            if found is None or found.kind != KIND:
+                raise click.ClickException(f"there is no run {identity} of a pipeline; it may have been removed since")
+            return [found]
+        finally:
+            await runs.close()
+
+    try:
+        found = asyncio.run(read())
+    except RunsUnavailableError as error:
+        raise click.ClickException(str(error)) from error
+    if identity is not None:
+        show_run(found[0], output)
+    else:
+        show_runs(found, output, _NO_RUNS)
+
+
+async def _last_runs(
+    known: Mapping[str, Pipeline], dsn: str | None, config_path: Path | None, data_dir: Path | None
+) -> tuple[dict[str, Run], str | None]:
+    """Return the last run of each pipeline; or say why that cannot be had."""
+    last: dict[str, Run] = {}
+    try:
+        runs = Runs(store_dsn(dsn, config_path, data_dir))
+        try:
+            for name in known:
+                for each in await runs.history(KIND, name, limit=1):
+                    last[name] = each
+        finally:
+            await runs.close()
+    except (RunsUnavailableError, click.ClickException) as error:
+        return last, error.message if isinstance(error, click.ClickException) else str(error)
+    return last, None
+
+
+async def _run_by_the_hub(name: str, dsn: str, wait: bool) -> Run | None:
+    runs = Runs(dsn)
+    try:
+        identity = await runs.enqueue(Request(KIND, name, {"source": "cli"}), supersede=False)
+        if not wait:
+            click.echo(str(identity))
+            return None
+        return await follow(runs, identity, _NOBODY_TAKES_IT)
+    finally:
+        await runs.close()
+
+
+async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | None) -> Run | Outcome:
+    """Do a run in this process, as the hub would: with a store it is claimed and kept there."""
+
+    def front_door() -> Destination | None:
+        endpoint = open_grpc_endpoint(config)
+        return None if endpoint is None else Destination(endpoint)
+
+    extension = next(each for each in _extensions(config) if name in each.pipelines)
+    endpoint = open_grpc_endpoint(config)
+    try:
+        to = where_to(extension, None if endpoint is None else To("grpc", endpoint))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    telemetry = SelfTelemetry(config.service.telemetry, front_door)
+    source = create_collection(name, settings)
+    work = PipelineRun(telemetry.operations)
+
+    async def execute(progress: Progress) -> Outcome:
+        return await work.do(name, settings, source, to, progress)
+
+    try:
+        if dsn is None:
+            return await _without_history(name, execute, telemetry.operations)
+        return await _with_history(name, execute, telemetry.operations, dsn)
+    finally:
+        await asyncio.to_thread(source.close)
+        await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
+
+
+async def _with_history(
+    name: str, execute: Callable[[Progress], Awaitable[Outcome]], operations: Operations, dsn: str
+) -> Run:
+    async def do(_: Run, progress: Progress) -> Outcome:
+        return await execute(progress)
+
+    runs = Runs(dsn)
+    worker = Worker(runs, KIND, [name], do, operations, kept=None)
+    try:
+        identity = await runs.enqueue(Request(KIND, name, {"source": "cli"}), supersede=False)
+        await worker.start()
+        return await follow(runs, identity, "Another process runs this pipeline.")
+    finally:
+        await worker.stop(0)
+        await runs.close()
+
+
+async def _without_history(
+    name: str, execute: Callable[[Progress], Awaitable[Outcome]], operations: Operations
+) -> Outcome:
+    click.echo("There is no store to be reached from here: this run will be in no history.", err=True)
+    span = operations.tracer.start_span(f"{KIND}.run", Context(), attributes={"obs_hub.run.name": name})
+    progress = Progress(set_span_in_context(span))
+    try:
+        outcome = await execute(progress)
+        failed = outcome.state is not RunState.SUCCEEDED
+        span.set_status(StatusCode.ERROR if failed else StatusCode.OK, outcome.error if failed else None)
+        return outcome
+    finally:
+        span.end()
+        click.echo(progress.output.text, err=True, nl=False)
+
+
+def _store(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> str | None:
+    """Return the store that runs are kept in, where there is one."""
+    try:
+        return store_dsn(dsn, config_path, data_dir)
+    except click.ClickException:
+        return None
+
+
+def _extensions(config: Config) -> list[PipelinesConfig]:
+    return [each for each in config.extensions.values() if isinstance(each, PipelinesConfig)]
+
+
+def _pipelines(config: Config) -> dict[str, Pipeline]:
+    known = {name: each for extension in _extensions(config) for name, each in extension.pipelines.items()}
+    if not known:
+        raise click.ClickException(
+            "no pipeline is configured: add an extension pipelines to the configuration file, and name that file with "
+            "--config or OBSHUB_CONFIG; docs/pipelines.md shows one"
+        )
+    return known

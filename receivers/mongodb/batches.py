@@ -1,0 +1,158 @@
+"""Documents become batches of log records, as many as make one request."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from receivers.mongodb.collection import Collection, Mark
+from receivers.mongodb.config import MongoPipeline
+from receivers.mongodb.errors import DocumentError, SourceError
+from receivers.mongodb.event import Event
+from receivers.mongodb.mapping import identity, to_event
+from receivers.mongodb.records import request, to_record
+from receivers.mongodb.transform import Transform
+
+if TYPE_CHECKING:
+    from bson.raw_bson import RawBSONDocument
+
+_LONGEST_REASON = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A document ready to be sent: its id, its log record, and the serialized resource that belongs to it."""
+
+    id: Any
+    resource: bytes
+    record: LogRecord
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read at once: ``entries`` to send, ``done`` and ``failed`` to mark without sending.
+
+    ``size`` is in bytes, of the records approximately.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    done: list[Mark] = field(default_factory=list)
+    failed: list[Mark] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def documents(self) -> int:
+        """How many documents it is of."""
+        return len(self.entries) + len(self.done) + len(self.failed)
+
+
+def payload(entries: list[Entry]) -> bytes:
+    """Serialize an ``ExportLogsServiceRequest`` of entries."""
+    return request((entry.resource, entry.record) for entry in entries)
+
+
+class Batches:
+    """The batches of one pass over a collection, one after the other. It blocks, as the collection does."""
+
+    def __init__(self, pipeline: str, settings: MongoPipeline, source: Collection, transform: Transform | None) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._namespace = source.namespace
+        self._source = source
+        self._transform = transform
+        self._after: Any = None
+        self._at_end = False
+        self._first: str | None = None
+
+    def next(self) -> Batch | None:
+        """Return the next batch, or None at the end. The one before has to be marked. Raises `SourceError`."""
+        while not self._at_end:
+            from_start = self._after is None
+            batch, full = self._read()
+            if not full:
+                # Behind the last id of its type there may be some of another type, and some that came meanwhile.
+                self._after, self._at_end = None, from_start
+            if from_start:
+                self._check_progress(batch)
+            if batch.documents:
+                return batch
+        return None
+
+    def _check_progress(self, batch: Batch) -> None:
+        """See that what was marked is gone from the start. Raises `SourceError`: else it would be read for ever."""
+        ids = [*(entry.id for entry in batch.entries), *(mark.id for mark in (*batch.done, *batch.failed))]
+        first = min(map(repr, ids), default=None)
+        if first is not None and first == self._first:
+            raise SourceError(f"the document with _id {first} is still ingested although it was marked")
+        self._first = first
+
+    def _read(self) -> tuple[Batch, bool]:
+        """Read a batch. Returns, too, whether it is as full as it may be: there may be more behind it."""
+        limits, batch = self._settings.batch, Batch()
+        with contextlib.closing(self._source.documents(self._after)) as documents:
+            for raw in documents:
+                entry = self._entry(raw)
+                if isinstance(entry, Mark):
+                    (batch.done if entry.reason is None else batch.failed).append(entry)
+                else:
+                    size = entry.record.ByteSize()
+                    if batch.entries and batch.size + size > limits.max_size:
+                        return batch, True  # it is read again with the next
+                    batch.entries.append(entry)
+                    batch.size += size
+                if self._source.ordered:
+                    self._after = entry.id
+                if batch.documents >= limits.max_documents or batch.size >= limits.max_size:
+                    return batch, True
+        return batch, False
+
+    def _entry(self, raw: RawBSONDocument) -> Entry | Mark:
+        """Make the log record of a document, or say what is to become of it otherwise."""
+        document, problem = decode(raw)
+        document_id = document.get("_id")
+        if problem is not None:
+            return Mark(document_id, problem)
+        try:
+            event = self._event(document)
+            if event is None:
+                return Mark(document_id)
+            return Entry(document_id, *to_record(event, identity(document_id, self._namespace)))
+        except DocumentError as error:
+            return Mark(document_id, str(error)[:_LONGEST_REASON])
+        except RecursionError:
+            return Mark(document_id, "nested too deep")
+
+    def _event(self, document: dict[str, Any]) -> Event | None:
+        made = to_event(document, self._settings.mapping, self._pipeline)
+        if self._transform is None:
+            return made
+        try:
+            event = self._transform(made, document)
+        except Exception as error:
+            raise DocumentError(f"the transform failed: {type(error).__name__}: {error}") from error
+        if event is not None and not isinstance(event, Event):
+            raise DocumentError(f"the transform returned a {type(event).__name__}, not an Event or None")
+        return event
+
+
+def decode(raw: RawBSONDocument) -> tuple[dict[str, Any], str | None]:
+    """Decode a document. Returns, beside it, why it cannot be used, and then as much of it as can be read."""
+    import bson
+    from bson.codec_options import CodecOptions, DatetimeConversion
+    from bson.errors import BSONError
+
+    options: CodecOptions[dict[str, Any]] = CodecOptions(
+        document_class=dict, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+    )
+    try:
+        return bson.decode(raw.raw, options), None
+    except (BSONError, ValueError, OverflowError) as error:
+        problem = f"not valid BSON: {error}"
+    lenient = options.with_options(unicode_decode_error_handler="replace")
+    try:
+        return bson.decode(raw.raw, lenient), problem
+    except (BSONError, ValueError, OverflowError):
+        return {"_id": raw["_id"]}, problem

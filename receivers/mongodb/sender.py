@@ -1,0 +1,101 @@
+"""Sending a batch until it is acknowledged, and finding what of it is refused for good."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from gateway.pipeline import RefusedError, Signal, UnavailableError
+from gateway.pipeline.client import OtlpClient
+from gateway.pipeline.retry import Backoff
+from gateway.pipeline.settings import RetrySettings
+from receivers.mongodb.batches import Entry, payload
+from receivers.mongodb.collection import Mark
+from receivers.mongodb.errors import DestinationError
+
+_log = logging.getLogger(__name__)
+
+
+class Sender:
+    """Sends batches to one destination, one at a time. ``patience`` is in seconds."""
+
+    def __init__(self, pipeline: str, client: OtlpClient, retry: RetrySettings, patience: float) -> None:
+        self._pipeline = pipeline
+        self._client = client
+        self._backoff = Backoff(retry)
+        self._patience = patience
+        self._trusted = False
+        """Whether the destination is known to take OTLP: then what it refuses is the documents' fault."""
+        self.retries = 0
+        """Attempts that did not reach the destination."""
+
+    async def send(self, entries: Sequence[Entry]) -> list[Mark]:
+        """Send a batch; return what is to be marked: acknowledged, or refused for good.
+
+        What is refused is halved until the bad documents stand alone. The good ones are sent again with each half;
+        the store knows them by their identity. Raises `DestinationError` when the destination is away for longer than
+        the patience lasts, or takes no OTLP at all.
+        """
+        marks: list[Mark] = []
+        parts = [list(entries)]
+        while parts:
+            part = parts.pop()
+            refusal = await self._attempt(part)
+            if refusal is None:
+                marks += [Mark(entry.id) for entry in part]
+            elif len(part) == 1 or refusal.all:
+                marks += [Mark(entry.id, refusal.reason) for entry in part]
+            else:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+        return marks
+
+    async def _attempt(self, part: list[Entry]) -> _Refusal | None:
+        """Send until there is an answer; return what was refused, if anything."""
+        request = await asyncio.to_thread(payload, part)
+        try:
+            rejected, message = await self._until_answered(request)
+        except RefusedError as error:
+            if not self._trusted:
+                await self._check(error)
+            return _Refusal(str(error))
+        self._trusted = True
+        if message and not rejected:
+            _log.warning("pipeline %s: the gateway took a batch, but says: %s", self._pipeline, message)
+        return _Refusal(message or "rejected", rejected >= len(part)) if rejected else None
+
+    async def _until_answered(self, request: bytes) -> tuple[int, str]:
+        began = time.monotonic()
+        while True:
+            try:
+                outcome = await self._client.send(Signal.LOGS, request)
+            except UnavailableError as error:
+                self.retries += 1
+                pause = self._backoff.next(error.retry_after)
+                if time.monotonic() - began + pause > self._patience:
+                    raise DestinationError(f"the gateway is away: {error}") from error
+                _log.info("pipeline %s: sending waits for the gateway: %s", self._pipeline, error)
+                await asyncio.sleep(pause)
+            else:
+                self._backoff.reset()
+                return outcome.rejected, outcome.message
+
+    async def _check(self, refused: RefusedError) -> None:
+        """See whether the destination takes OTLP at all: else every document would be marked for its fault."""
+        try:
+            await self._until_answered(b"")
+        except RefusedError:
+            raise DestinationError(f"what is there does not take OTLP, not even an empty request: {refused}") from None
+        self._trusted = True
+
+
+class _Refusal:
+    """Why a part of a batch was refused. ``all``: each document of it, for that reason."""
+
+    __slots__ = ("all", "reason")
+
+    def __init__(self, reason: str, all_of_it: bool = False) -> None:
+        self.reason = reason
+        self.all = all_of_it
