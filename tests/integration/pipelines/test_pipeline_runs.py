@@ -287,5 +287,5 @@ async def test_a_document_larger_than_the_gateway_takes_fails_alone(mongo: Mongo
         run = await run_once(service)
     kept = {each["note"]: each["status"] for each in mongo.events.find()}
     assert kept == {**dict.fromkeys(sizes, "processed"), "too large": "failed"}
-    assert "larger than max" in mongo.events.find_one({"note": "too large"})["error"]
+    assert "is larger than" in mongo.events.find_one({"note": "too large"})["error"]
     assert (run.state, stored(database)) == (RunState.SUCCEEDED, 3)
