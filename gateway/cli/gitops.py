@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,28 +14,19 @@ import click
 from gateway import logs
 from gateway.assembly import open_grpc_endpoint
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
-from gateway.cli.runs import end, follow, local, show_run, show_runs
+from gateway.cli.runs import done_here, end, follow, last_runs, local, output_option, show_history
 from gateway.config import Config
 from gateway.gitops.config import GitOpsConfig, Repository
 from gateway.gitops.drift import Check, check
 from gateway.gitops.reconcile import BusyError, Reconciler
 from gateway.gitops.service import KIND, order_of
 from gateway.operations import Operations
-from gateway.runs import Outcome, Progress, Request, Run, Runs, RunsUnavailableError, Worker
+from gateway.runs import Outcome, Progress, Request, Run, Runs, RunsUnavailableError
 from gateway.telemetry import Destination, SelfTelemetry
 
 _FLUSH_SECONDS = 5.0
 _NO_RUNS = "No repository was ever reconciled. `obs-hub gitops sync` does it now."
 _NOBODY_TAKES_IT = "Does a hub run with this repository in its configuration? `--local` does the work here instead."
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or JSON.",
-)
 
 
 @click.group()
@@ -70,7 +61,7 @@ def status(
     """
     config = load_config(config_path)
     chosen = _chosen(config, repositories)
-    checks, last, problem = asyncio.run(_look(chosen, fetch, dsn, config_path, data_dir))
+    checks, last, problem = asyncio.run(_look(chosen, fetch, lambda: store_dsn(dsn, config_path, data_dir)))
     for name, found in checks.items():
         if output == "json":
             click.echo(json.dumps(_as_json(name, chosen[name], found, last.get(name))))
@@ -83,7 +74,7 @@ def status(
 
 
 async def _look(
-    chosen: Mapping[str, Repository], fetch: bool, dsn: str | None, config_path: Path | None, data_dir: Path | None
+    chosen: Mapping[str, Repository], fetch: bool, find_dsn: Callable[[], str]
 ) -> tuple[dict[str, Check | None], dict[str, Run], str | None]:
     """Look at the clones, and for the last run of each; or say why that cannot be had."""
     checks: dict[str, Check | None] = {}
@@ -92,18 +83,8 @@ async def _look(
             checks[name] = await check(repository, fetch=fetch)
         except BusyError:
             checks[name] = None
-    last: dict[str, Run] = {}
-    try:
-        runs = Runs(store_dsn(dsn, config_path, data_dir))
-        try:
-            for name in chosen:
-                for run in await runs.history(KIND, name, limit=1):
-                    last[name] = run
-        finally:
-            await runs.close()
-    except (RunsUnavailableError, click.ClickException) as error:
-        return checks, last, error.message if isinstance(error, click.ClickException) else str(error)
-    return checks, last, None
+    last, problem = await last_runs(KIND, chosen, find_dsn)
+    return checks, last, problem
 
 
 def _show(name: str, repository: Repository, found: Check | None, run: Run | None) -> None:
@@ -227,13 +208,8 @@ async def _do(runs: Runs, name: str, repository: Repository, trigger: dict[str, 
     async def execute(run: Run, progress: Progress) -> Outcome:
         return await Reconciler(name, repository, operations).reconcile(order_of(run), progress)
 
-    identity = await runs.enqueue(Request(KIND, name, trigger))
-    worker = Worker(runs, KIND, [name], execute, operations, kept=None)
-    await worker.start()
-    try:
-        return await follow(runs, identity, "Another process works on this repository.")
-    finally:
-        await worker.stop(0)
+    hint = "Another process works on this repository."
+    return await done_here(runs, Request(KIND, name, trigger), execute, operations, hint)
 
 
 @gitops.command()
@@ -254,27 +230,8 @@ def history(
     dsn: str | None,
 ) -> None:
     """Show the runs there were, newest first: of one repository, or of all."""
-
-    async def read() -> list[Run]:
-        runs = Runs(store_dsn(dsn, config_path, data_dir))
-        try:
-            if identity is None:
-                return await runs.history(KIND, repository, limit=limit)
-            run = await runs.get(identity)
-            if run is None or run.kind != KIND:
-                raise click.ClickException(f"there is no GitOps run {identity}; it may have been removed since")
-            return [run]
-        finally:
-            await runs.close()
-
-    try:
-        found = asyncio.run(read())
-    except RunsUnavailableError as error:
-        raise click.ClickException(str(error)) from error
-    if identity is not None:
-        show_run(found[0], output)
-    else:
-        show_runs(found, output, _NO_RUNS)
+    store = store_dsn(dsn, config_path, data_dir)
+    show_history(store, KIND, repository, identity, limit=limit, output=output, none=_NO_RUNS)
 
 
 def _chosen(config: Config, names: tuple[str, ...]) -> dict[str, Repository]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -15,29 +15,20 @@ from opentelemetry.trace import StatusCode, set_span_in_context
 from gateway import logs
 from gateway.assembly import open_grpc_endpoint
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
-from gateway.cli.runs import end, follow, local, show_run, show_runs
+from gateway.cli.runs import done_here, end, follow, last_runs, local, output_option, show_history
 from gateway.config import Config
 from gateway.operations import Operations
 from gateway.pipeline.destination import Destination as To
 from gateway.pipeline.settings import format_duration
 from gateway.pipelines.config import Pipeline, PipelinesConfig
 from gateway.pipelines.run import KIND, PipelineRun, where_to
-from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Worker
+from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError
 from gateway.telemetry import Destination, SelfTelemetry
 from receivers.mongodb.factory import create as create_collection
 
 _FLUSH_SECONDS = 5.0
 _NO_RUNS = "No pipeline ever ran. `obs-hub pipeline run NAME` runs one now."
 _NOBODY_TAKES_IT = "Does a hub run with this pipeline in its configuration? `--local` does the work here instead."
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or JSON.",
-)
 
 
 @click.group()
@@ -61,7 +52,7 @@ def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str
     from gateway.runs.routes import summary
 
     known = _pipelines(load_config(config_path))
-    last, problem = asyncio.run(_last_runs(known, dsn, config_path, data_dir))
+    last, problem = asyncio.run(last_runs(KIND, known, lambda: store_dsn(dsn, config_path, data_dir)))
     for name, each in sorted(known.items()):
         schedule, mongodb, run = each.schedule, each.mongodb, last.get(name)
         if output == "json":
@@ -144,45 +135,8 @@ def history(
     dsn: str | None,
 ) -> None:
     """Show the runs there were, newest first: of one pipeline, or of all."""
-
-    async def read() -> list[Run]:
-        runs = Runs(store_dsn(dsn, config_path, data_dir))
-        try:
-            if identity is None:
-                return await runs.history(KIND, name, limit=limit)
-            found = await runs.get(identity)
-            if found is None or found.kind != KIND:
-                raise click.ClickException(f"there is no run {identity} of a pipeline; it may have been removed since")
-            return [found]
-        finally:
-            await runs.close()
-
-    try:
-        found = asyncio.run(read())
-    except RunsUnavailableError as error:
-        raise click.ClickException(str(error)) from error
-    if identity is not None:
-        show_run(found[0], output)
-    else:
-        show_runs(found, output, _NO_RUNS)
-
-
-async def _last_runs(
-    known: Mapping[str, Pipeline], dsn: str | None, config_path: Path | None, data_dir: Path | None
-) -> tuple[dict[str, Run], str | None]:
-    """Return the last run of each pipeline; or say why that cannot be had."""
-    last: dict[str, Run] = {}
-    try:
-        runs = Runs(store_dsn(dsn, config_path, data_dir))
-        try:
-            for name in known:
-                for each in await runs.history(KIND, name, limit=1):
-                    last[name] = each
-        finally:
-            await runs.close()
-    except (RunsUnavailableError, click.ClickException) as error:
-        return last, error.message if isinstance(error, click.ClickException) else str(error)
-    return last, None
+    store = store_dsn(dsn, config_path, data_dir)
+    show_history(store, KIND, name, identity, limit=limit, output=output, none=_NO_RUNS)
 
 
 async def _run_by_the_hub(name: str, dsn: str, wait: bool) -> Run | None:
@@ -233,13 +187,10 @@ async def _with_history(
         return await execute(progress)
 
     runs = Runs(dsn)
-    worker = Worker(runs, KIND, [name], do, operations, kept=None)
+    request, hint = Request(KIND, name, {"source": "cli"}), "Another process runs this pipeline."
     try:
-        identity = await runs.enqueue(Request(KIND, name, {"source": "cli"}), supersede=False)
-        await worker.start()
-        return await follow(runs, identity, "Another process runs this pipeline.")
+        return await done_here(runs, request, do, operations, hint, supersede=False)
     finally:
-        await worker.stop(0)
         await runs.close()
 
 

@@ -6,19 +6,30 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import click
 import msgspec
 
-from gateway.runs import Run, Runs, RunState
+from gateway.operations import Operations
+from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
 from gateway.runs.routes import details, summary
 
 _LOOK_AGAIN = 0.2
 _HINT_AFTER = 10.0
 """Seconds that a run waits before it is said why it may."""
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or JSON.",
+)
 
 
 async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
@@ -45,6 +56,62 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
         if run.finished:
             return run
         await asyncio.sleep(_LOOK_AGAIN)
+
+
+async def done_here(
+    runs: Runs, request: Request, execute: Execute, operations: Operations, hint: str, *, supersede: bool = True
+) -> Run:
+    """Ask for a run, do it in this process as the hub would, and show what it writes. ``hint`` as for `follow`."""
+    identity = await runs.enqueue(request, supersede=supersede)
+    worker = Worker(runs, request.kind, [request.name], execute, operations, kept=None)
+    await worker.start()
+    try:
+        return await follow(runs, identity, hint)
+    finally:
+        await worker.stop(0)
+
+
+async def last_runs(kind: str, names: Iterable[str], find_dsn: Callable[[], str]) -> tuple[dict[str, Run], str | None]:
+    """Return the last run of each name; or say why that cannot be had."""
+    last: dict[str, Run] = {}
+    try:
+        runs = Runs(find_dsn())
+        try:
+            for name in names:
+                for run in await runs.history(kind, name, limit=1):
+                    last[name] = run
+        finally:
+            await runs.close()
+    except (RunsUnavailableError, click.ClickException) as error:
+        return last, error.message if isinstance(error, click.ClickException) else str(error)
+    return last, None
+
+
+def show_history(
+    dsn: str, kind: str, name: str | None, identity: UUID | None, *, limit: int, output: str, none: str
+) -> None:
+    """Print the runs of a kind, or one of them whole. Ends the command when there is no such run, or no store."""
+
+    async def read() -> list[Run]:
+        runs = Runs(dsn)
+        try:
+            if identity is None:
+                return await runs.history(kind, name, limit=limit)
+            run = await runs.get(identity)
+            if run is None or run.kind != kind:
+                raise click.ClickException(f"there is no {kind} run {identity}; it may have been removed since")
+            return [run]
+        finally:
+            await runs.close()
+
+    try:
+        found = asyncio.run(read())
+    except RunsUnavailableError as error:
+        raise click.ClickException(str(error)) from error
+    if identity is None:
+        show_runs(found, output, none)
+    else:
+        show_run(found[0], output)
 
 
 def end(run: Run) -> None:
