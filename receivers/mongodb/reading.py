@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _TELL_SECONDS = 2.0
 _FIRST_FAILURES = 5
+_LONGEST_FAILURE = 500
 
 
 @dataclass(slots=True)
@@ -129,8 +130,9 @@ class Reading:
         self.counts.processed += len(marks) - len(failed)
         self.counts.skipped += skipped
         for mark in failed[: _FIRST_FAILURES - len(self.counts.first_failures)]:
-            self.counts.first_failures.append(f"{mark.id}: {mark.reason}")
-            _log.warning("pipeline %s: document %s failed: %s", self._pipeline, mark.id, mark.reason)
+            reason = f"{mark.id}: {mark.reason}"[:_LONGEST_FAILURE]
+            self.counts.first_failures.append(reason)
+            _log.warning("pipeline %s: a document failed: %s", self._pipeline, reason)
 
     def _database(self, operation: str) -> dict[str, str | int]:
         """Return the attributes of a span of a database's client (OpenTelemetry semantic conventions, "MongoDB")."""
