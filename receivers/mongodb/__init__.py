@@ -5,8 +5,8 @@ the reason. What asks for this, and when, is `gateway.pipelines`.
 
 ``config`` is what a user may set, ``factory`` what the gateway calls. ``collection`` speaks to the server, ``changes``
 hears from it; ``mapping`` makes an `Event` of a document, ``transform`` lets a function of the user's change it,
-``values`` and ``records`` make OTLP of that; ``batches`` puts these together, ``sender`` sends a batch and finds what is
-refused, ``reading`` is the loop around them.
+``values`` and ``records`` make OTLP of that; ``batches`` puts these together, ``sender`` sends a batch and finds what
+is refused, ``reading`` is the loop around them.
 """
 
 from receivers.mongodb.event import Event
