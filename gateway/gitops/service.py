@@ -101,8 +101,9 @@ class GitOpsService:
 
     async def _execute(self, run: Run, progress: Progress) -> Outcome:
         repository = self.config.repositories[run.name]
+        order = Order(str(run.id), run.trigger.get("force") is True, run.resumed)
         try:
-            return await Reconciler(run.name, repository, self.operations).reconcile(order_of(run), progress)
+            return await Reconciler(run.name, repository, self.operations).reconcile(order, progress)
         finally:
             await self._look(run.name, repository, fetch=False)
 
@@ -152,11 +153,6 @@ class GitOpsService:
                 return
         self._asked_for[name] = affairs
         self._worker.wake()
-
-
-def order_of(run: Run) -> Order:
-    """Return what a run asks of its repository."""
-    return Order(str(run.id), run.trigger.get("force") is True, run.resumed)
 
 
 def _trace(span: Span | None) -> Trace | None:
