@@ -218,12 +218,19 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
         return await work.do(name, settings, source, to, progress)
 
     try:
-        if dsn is None:
-            return await _without_history(name, execute, telemetry.operations)
-        return await _with_history(name, execute, telemetry.operations, dsn)
+        if dsn is not None:
+            try:
+                return await _with_history(name, execute, telemetry.operations, dsn)
+            except _NoStoreError as error:
+                click.echo(str(error), err=True)
+        return await _without_history(name, execute, telemetry.operations)
     finally:
         await asyncio.to_thread(source.close)
         await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
+
+
+class _NoStoreError(Exception):
+    """The store cannot be reached, and nothing has begun."""
 
 
 async def _with_history(
@@ -235,7 +242,10 @@ async def _with_history(
     runs = Runs(dsn)
     worker = Worker(runs, KIND, [name], do, operations, kept=None)
     try:
-        identity = await runs.enqueue(Request(KIND, name, {"source": "cli"}), supersede=False)
+        try:
+            identity = await runs.enqueue(Request(KIND, name, {"source": "cli"}), supersede=False)
+        except RunsUnavailableError as error:
+            raise _NoStoreError(str(error)) from error
         await worker.start()
         return await follow(runs, identity, "Another process runs this pipeline.")
     finally:

@@ -59,7 +59,7 @@ class Counts:
 
 
 class Reading:
-    """One pass over what is ingested. ``endpoint`` is the destination's, for spans."""
+    """One pass over what is ingested."""
 
     def __init__(
         self,
@@ -82,8 +82,7 @@ class Reading:
         """Send all there is. ``tell`` is given a line for people now and then, ``changed`` the counts of each batch.
 
         Spans belong to ``context``. It may be broken off at any await: what was not marked is read by the next pass,
-        and the store knows what it has. Raises `SourceError` and `DestinationError`, with everything marked that was
-        acknowledged.
+        and the store knows what it has. Raises `SourceError` and `DestinationError`.
         """
         self.counts.found = await asyncio.to_thread(self._source.count)
         tell(f"{'?' if self.counts.found is None else f'{self.counts.found:,}'} documents to read")
