@@ -208,8 +208,9 @@ async def _do(runs: Runs, name: str, repository: Repository, trigger: dict[str, 
     async def execute(run: Run, progress: Progress) -> Outcome:
         return await Reconciler(name, repository, operations).reconcile(order_of(run), progress)
 
-    hint = "Another process works on this repository."
-    return await done_here(runs, Request(KIND, name, trigger), execute, operations, hint)
+    request = Request(KIND, name, trigger)
+    identity = await runs.enqueue(request)
+    return await done_here(runs, identity, request, execute, operations, "Another process works on this repository.")
 
 
 @gitops.command()

@@ -172,12 +172,19 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
         return await work.do(name, settings, source, to, progress)
 
     try:
-        if dsn is None:
-            return await _without_history(name, execute, telemetry.operations)
-        return await _with_history(name, execute, telemetry.operations, dsn)
+        if dsn is not None:
+            try:
+                return await _with_history(name, execute, telemetry.operations, dsn)
+            except _NoStoreError as error:
+                click.echo(str(error), err=True)
+        return await _without_history(name, execute, telemetry.operations)
     finally:
         await asyncio.to_thread(source.close)
         await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
+
+
+class _NoStoreError(Exception):
+    """The store cannot be reached, and nothing has begun."""
 
 
 async def _with_history(
@@ -187,9 +194,13 @@ async def _with_history(
         return await execute(progress)
 
     runs = Runs(dsn)
-    request, hint = Request(KIND, name, {"source": "cli"}), "Another process runs this pipeline."
+    request = Request(KIND, name, {"source": "cli"})
     try:
-        return await done_here(runs, request, do, operations, hint, supersede=False)
+        try:
+            identity = await runs.enqueue(request, supersede=False)
+        except RunsUnavailableError as error:
+            raise _NoStoreError(str(error)) from error
+        return await done_here(runs, identity, request, do, operations, "Another process runs this pipeline.")
     finally:
         await runs.close()
 

@@ -59,10 +59,9 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
 
 
 async def done_here(
-    runs: Runs, request: Request, execute: Execute, operations: Operations, hint: str, *, supersede: bool = True
+    runs: Runs, identity: UUID, request: Request, execute: Execute, operations: Operations, hint: str
 ) -> Run:
-    """Ask for a run, do it in this process as the hub would, and show what it writes. ``hint`` as for `follow`."""
-    identity = await runs.enqueue(request, supersede=supersede)
+    """Do a run here that was asked for, as the hub would, and show what it writes. ``hint``: see `follow`."""
     worker = Worker(runs, request.kind, [request.name], execute, operations, kept=None)
     await worker.start()
     try:

@@ -41,7 +41,7 @@ class PipelineRun:
                 more = progress.counts[state] - counted.get(state, 0)
                 counted[state] = progress.counts[state]
                 if more:
-                    self._documents.add(more, {"pipeline": name, "state": state})
+                    self._documents.add(more, {"name": name, "state": state})
 
         def tell(line: str) -> None:
             progress.output.add(f"{line}\n")

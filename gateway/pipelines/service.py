@@ -20,7 +20,6 @@ from gateway.pipeline.destination import Destination
 from gateway.pipelines.config import Pipeline, PipelinesConfig
 from gateway.pipelines.run import KIND, PipelineRun, where_to
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
-from receivers.mongodb.collection import Collection
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 from receivers.mongodb.factory import create as create_collection
 from receivers.mongodb.factory import create_transform
@@ -59,7 +58,6 @@ class PipelinesService:
         names = list(config.pipelines)
         self._worker = Worker(runs, KIND, names, self._execute, operations, kept=config.keep_runs)
         self._sources = {name: create_collection(name, each) for name, each in config.pipelines.items()}
-        self._retired: list[Collection] = []
         self._due = {name: asyncio.Event() for name in names}
         self._busy: set[str] = set()
         self._away: set[str] = set()
@@ -90,9 +88,8 @@ class PipelinesService:
         await self._worker.stop(grace)
         await self.runs.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for source in (*self._sources.values(), *self._retired):
-            with contextlib.suppress(Exception):
-                source.close()
+        for source in self._sources.values():
+            await asyncio.to_thread(source.close)
 
     def routers(self) -> list[Router]:
         """Return what the API front serves for it."""
@@ -111,7 +108,8 @@ class PipelinesService:
                 continue
             mongodb = before.mongodb.model_copy(update={"uri": after.mongodb.uri})
             pipelines[name] = before.model_copy(update={"mongodb": mongodb})
-            self._retired.append(self._sources[name])
+            if name not in self._busy:  # else it is closed at the end of that run
+                self._tasks.append(asyncio.create_task(asyncio.to_thread(self._sources[name].close)))
             self._sources[name] = create_collection(name, pipelines[name])
             self._due[name].set()
         self.config = self.config.model_copy(update={"pipelines": pipelines, "headers": settings.headers})
@@ -215,10 +213,13 @@ class PipelinesService:
         except ValueError as error:
             return Outcome(RunState.FAILED, error=str(error))
         self._busy.add(name)
+        source = self._sources[name]
         try:
-            outcome = await self._run.do(name, self.config.pipelines[name], self._sources[name], to, progress)
+            outcome = await self._run.do(name, self.config.pipelines[name], source, to, progress)
         finally:
             self._busy.discard(name)
+            if source is not self._sources[name]:
+                await asyncio.to_thread(source.close)
         if outcome.state is RunState.SUCCEEDED:
             self._due[name].set()  # more may have come meanwhile; what failed is tried again by and by
         return outcome

@@ -19,8 +19,6 @@ from receivers.mongodb.transform import Transform
 if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
 
-_LONGEST_REASON = 1_000
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -75,7 +73,7 @@ class Batches:
             if not full:
                 # Behind the last id of its type there may be some of another type, and some that came meanwhile.
                 self._after, self._at_end = None, from_start
-            if from_start:
+            if from_start and full:
                 self._check_progress(batch)
             if batch.documents:
                 return batch
@@ -121,7 +119,7 @@ class Batches:
                 return Mark(document_id)
             return Entry(document_id, *to_record(event, identity(document_id, self._namespace)))
         except DocumentError as error:
-            return Mark(document_id, str(error)[:_LONGEST_REASON])
+            return Mark(document_id, str(error))
         except RecursionError:
             return Mark(document_id, "nested too deep")
 
@@ -131,7 +129,7 @@ class Batches:
             return made
         try:
             event = self._transform(made, document)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DocumentError(f"the transform failed: {type(error).__name__}: {error}") from error
         if event is not None and not isinstance(event, Event):
             raise DocumentError(f"the transform returned a {type(event).__name__}, not an Event or None")

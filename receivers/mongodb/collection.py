@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from receivers.mongodb.config import STATUS, MongoPipeline
+from receivers.mongodb.changes import STAGES, WAIT_MILLISECONDS, WITHOUT_CHANGE_STREAMS, Changes
+from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, MongoPipeline
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 
 if TYPE_CHECKING:
@@ -27,36 +28,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-INGESTED, PROCESSED, FAILED = "ingested", "processed", "failed"
-
 _INDEX = [(STATUS, 1), ("_id", 1)]
 _OPTIONS = {"serverSelectionTimeoutMS": 10_000, "connectTimeoutMS": 10_000, "socketTimeoutMS": 60_000}
 """What a connection string leaves open: a server that does not answer is as good as away."""
 _COUNT_MILLISECONDS = 5_000
-_CHANGE_MILLISECONDS = 1_000
 _MARK_PAUSES = (0.5, 2.0)
 _LONGEST_REASON = 1_000
 _CREDENTIALS = re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]*@")
 
 _BAD_VALUE, _NO_INDEX = 2, 27
-_WITHOUT_CHANGE_STREAMS = {
-    13: "this user may not follow it",
-    59: "the server has no change streams",
-    238: "the server has no change streams",
-    40324: "the server has no change streams",
-    40573: "the server is no replica set",
-}
-_CHANGES = [
-    {
-        "$match": {
-            "$or": [
-                {"operationType": {"$in": ["insert", "replace"]}, f"fullDocument.{STATUS}": INGESTED},
-                {"operationType": "update", f"updateDescription.updatedFields.{STATUS}": INGESTED},
-            ]
-        }
-    },
-    {"$project": {"_id": 1}},  # that there is something is all that is wanted
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +45,6 @@ class Mark:
 
     id: Any
     reason: str | None = None
-
-
-class Changes:
-    """A change stream that tells when there is something to read."""
-
-    def __init__(self, stream: Any, guarded: Callable[[Callable[[], Any]], Any]) -> None:
-        self._stream = stream
-        self._guarded = guarded
-
-    def wait(self) -> bool:
-        """Return whether a document came to be ``ingested``, after a second at most. Raises `SourceError`."""
-        found = self._guarded(self._stream.try_next) is not None
-        while found and self._guarded(self._stream.try_next) is not None:
-            pass  # more of the same
-        if not self._stream.alive:
-            raise SourceError("the change stream ended")
-        return found
-
-    def close(self) -> None:
-        """End it."""
-        self._guarded(self._stream.close)
 
 
 class Collection:
@@ -229,14 +188,14 @@ class Collection:
         from pymongo.errors import OperationFailure
 
         def watch() -> Any:
-            return self._collection().watch(_CHANGES, max_await_time_ms=_CHANGE_MILLISECONDS)
+            return self._collection().watch(STAGES, max_await_time_ms=WAIT_MILLISECONDS)
 
         try:
             stream = self._guarded(watch, OperationFailure)
         except NotImplementedError as error:
             raise NoChangeStreamsError(str(error)) from error
         except OperationFailure as error:
-            if (why := _WITHOUT_CHANGE_STREAMS.get(error.code or 0)) is None:
+            if (why := WITHOUT_CHANGE_STREAMS.get(error.code or 0)) is None:
                 raise self._explained(error) from None
             raise NoChangeStreamsError(why) from None
         return Changes(stream, self._guarded)

@@ -21,6 +21,7 @@ from gateway.pipeline.settings import ByteSize, Duration, RetrySettings, Setting
 
 STATUS = "status"
 """The field of a document that says what became of it."""
+INGESTED, PROCESSED, FAILED = "ingested", "processed", "failed"
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 

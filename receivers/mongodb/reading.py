@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _TELL_SECONDS = 2.0
 _FIRST_FAILURES = 5
+_LONGEST_FAILURE = 500
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class Counts:
 
 
 class Reading:
-    """One pass over what is ingested. ``endpoint`` is the destination's, for spans."""
+    """One pass over what is ingested."""
 
     def __init__(
         self,
@@ -81,8 +82,7 @@ class Reading:
         """Send all there is. ``tell`` is given a line for people now and then, ``changed`` the counts of each batch.
 
         Spans belong to ``context``. It may be broken off at any await: what was not marked is read by the next pass,
-        and the store knows what it has. Raises `SourceError` and `DestinationError`, with everything marked that was
-        acknowledged.
+        and the store knows what it has. Raises `SourceError` and `DestinationError`.
         """
         self.counts.found = await asyncio.to_thread(self._source.count)
         tell(f"{'?' if self.counts.found is None else f'{self.counts.found:,}'} documents to read")
@@ -129,8 +129,9 @@ class Reading:
         self.counts.processed += len(marks) - len(failed)
         self.counts.skipped += skipped
         for mark in failed[: _FIRST_FAILURES - len(self.counts.first_failures)]:
-            self.counts.first_failures.append(f"{mark.id}: {mark.reason}")
-            _log.warning("pipeline %s: document %s failed: %s", self._pipeline, mark.id, mark.reason)
+            reason = f"{mark.id}: {mark.reason}"[:_LONGEST_FAILURE]
+            self.counts.first_failures.append(reason)
+            _log.warning("pipeline %s: a document failed: %s", self._pipeline, reason)
 
     def _database(self, operation: str) -> dict[str, str | int]:
         """Return the attributes of a span of a database's client (OpenTelemetry semantic conventions, "MongoDB")."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.pipeline import RefusedError, Signal, UnavailableError
 from gateway.pipeline.client import OtlpClient
@@ -16,6 +17,14 @@ from receivers.mongodb.collection import Mark
 from receivers.mongodb.errors import DestinationError
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a part of a batch was refused. ``whole``: each document of it, for that reason."""
+
+    reason: str
+    whole: bool = False
 
 
 class Sender:
@@ -45,7 +54,7 @@ class Sender:
             refusal = await self._attempt(part)
             if refusal is None:
                 marks += [Mark(entry.id) for entry in part]
-            elif len(part) == 1 or refusal.all:
+            elif len(part) == 1 or refusal.whole:
                 marks += [Mark(entry.id, refusal.reason) for entry in part]
             else:
                 middle = len(part) // 2
@@ -89,13 +98,3 @@ class Sender:
         except RefusedError:
             raise DestinationError(f"what is there does not take OTLP, not even an empty request: {refused}") from None
         self._trusted = True
-
-
-class _Refusal:
-    """Why a part of a batch was refused. ``all``: each document of it, for that reason."""
-
-    __slots__ = ("all", "reason")
-
-    def __init__(self, reason: str, all_of_it: bool = False) -> None:
-        self.reason = reason
-        self.all = all_of_it

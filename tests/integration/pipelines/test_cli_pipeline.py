@@ -143,14 +143,16 @@ def test_a_timer_does_it_without_a_hub(lab: Lab) -> None:
     assert run["counts"]["processed"] == 3
 
 
-def test_without_a_store_to_be_reached_it_is_done_all_the_same(lab: Lab) -> None:
+@pytest.mark.parametrize("dsn", [None, "postgresql://nobody@127.0.0.1:9/none?connect_timeout=2"])
+def test_without_a_store_to_be_reached_it_is_done_all_the_same(lab: Lab, dsn: str | None) -> None:
     file = lab.folder / "alone.json"
-    variables = stand_in(file, *(document(number, source="alone") for number in range(2)))
-    config = configuration(None, free_port(), free_port(), endpoint=f"http://{lab.hub.grpc}")
+    source = "alone" if dsn is None else "away"
+    variables = stand_in(file, *(document(number, source=source) for number in range(2)))
+    config = configuration(dsn, free_port(), free_port(), endpoint=f"http://{lab.hub.grpc}")
     done = lab.cli("run", "reading", "--local", config=config, **variables)
     assert (done.returncode, done.stdout) == (0, "reading: succeeded\n"), done.stderr
     assert "in no history" in done.stderr
-    assert stored(lab, "alone") == 2
+    assert stored(lab, source) == 2
 
 
 def test_what_goes_wrong_is_said_and_ends_with_1(lab: Lab) -> None:

@@ -85,7 +85,9 @@ async def test_hostile_documents_fail_alone_with_the_reason(mongo: Mongo, databa
         "milliseconds": {"timestamp": round((datetime.now(UTC).timestamp() - 60) * 1000)},
         "no time but an ObjectId": {"timestamp": None},
         "no meta, no payload, no source": {"meta": None, "payload": None, "source": None},
-        "numbers": {"payload": {"inf": math.inf, "zero": -0.0, "big": 2**63 - 1}},
+        "numbers": {"payload": {"big": 2**63 - 1, "small": 5e-324}},
+        "infinity": {"payload": {"inf": math.inf}},
+        "minus zero": {"payload": {"zero": -0.0}},
         "not a number": {"payload": {"pages_read": math.nan}},
         "decimal": {"payload": {"price": Decimal128("12.50")}},
         "types": {
@@ -99,10 +101,11 @@ async def test_hostile_documents_fail_alone_with_the_reason(mongo: Mongo, databa
     for note, changes in list({**bad, **good}.items()):
         try:
             mongo.write(document(note=note, **changes))
-        except pymongo.errors.AutoReconnect:  # a server that speaks MongoDB's protocol and knows not all of its types
+        except pymongo.errors.PyMongoError:  # a server that speaks MongoDB's protocol and takes not all of its values
             assert mongo.real
-            assert note in ("not a number", "decimal")
-            good.pop(note)
+            assert note in ("infinite time", "infinity", "minus zero", "not a number", "decimal", "nested")
+            bad.pop(note, None)
+            good.pop(note, None)
     async with pipelines(database, {"reading": pipeline(mongo)}) as service:
         run = await run_once(service)
     assert run.state is RunState.SUCCEEDED
@@ -110,7 +113,7 @@ async def test_hostile_documents_fail_alone_with_the_reason(mongo: Mongo, databa
     assert {note for note, each in kept.items() if each["status"] == "failed"} == set(bad)
     assert {note for note, each in kept.items() if each["status"] == "processed"} == set(good)
     assert kept["no name"]["error"] == "event_type: expected the event's name, found null"
-    assert kept["nested"]["error"] == "body.in.in.in…: nested more than 30 deep"
+    assert "nested" not in bad or kept["nested"]["error"] == "body.in.in.in…: nested more than 30 deep"
     assert "accept.past" in kept["long ago"]["error"]
     assert "accept.future" in kept["far future"]["error"]
     assert (run.counts["processed"], run.counts["failed"]) == (len(good), len(bad))
