@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from pydantic import SecretStr
 
+from exporters.loki.config import LokiConfig
 from gateway.cli import exploring
 from gateway.cli.exploring import Places
 from gateway.explore.records import LogFilter
@@ -25,11 +25,15 @@ def loki() -> Iterator[LokiStandIn]:
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch, loki: LokiStandIn) -> LokiStandIn:
     """A Loki that the configuration names, with secrets."""
-    settings = SimpleNamespace(
-        endpoint=loki.url, tenant_id="home", bearer_token=SecretStr("configured-token"), basic_auth=None,
-        headers={"X-Extra": SecretStr("extra")}, tls=SimpleNamespace(ca_file=None, cert_file=None, key_file=None),
-    )  # fmt: skip
-    config = SimpleNamespace(used_exporters=["timescale", "loki/main"], exporters={"loki/main": settings})
+    settings = LokiConfig.model_validate(
+        {
+            "endpoint": loki.url,
+            "tenant_id": "home",
+            "bearer_token": "configured-token",
+            "headers": {"X-Extra": "extra"},
+        }
+    )
+    config = SimpleNamespace(used_exporters=["loki/main"], exporters={"loki/main": settings})
     monkeypatch.setattr(exploring, "load_config", lambda path: config)
     monkeypatch.delenv("OBSHUB_LOKI_TOKEN", raising=False)
     return loki
