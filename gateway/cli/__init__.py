@@ -26,17 +26,17 @@ _COMMANDS = {
     "query": "gateway.cli.query:query",
     "doctor": "gateway.cli.doctor:doctor",
     "config": "gateway.cli.config:config",
-    "gitops": "gateway.cli.gitops:gitops",
-    "page": "gateway.cli.page:page",
     "token": "gateway.cli.token:token",
     "db": "gateway.cli.db:db",
     "spool": "gateway.cli.spool:spool",
     "dead-letter": "gateway.cli.dead_letter:dead_letter",
     "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
     "journal": "gateway.cli.journal:journal",
-    "gate": "gateway.cli.gate:gate",
-    "systemd": "gateway.cli.systemd:systemd",
     "pipeline": "gateway.cli.pipeline:pipeline",
+    "gitops": "gateway.cli.gitops:gitops",
+    "gate": "gateway.cli.gate:gate",
+    "page": "gateway.cli.page:page",
+    "systemd": "gateway.cli.systemd:systemd",
 }
 
 
