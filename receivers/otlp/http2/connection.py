@@ -45,7 +45,9 @@ class Patience:
     begin: float = 20.0
     """From the connection to the client's settings."""
     request: float = 60.0
-    """From a request's headers to its end."""
+    """From a request's headers to its end, if nothing of it arrives."""
+    pace: float = 8 * 1024
+    """How many bytes of a request give it another second: over a slow line, a large one takes its time."""
     answer: float = 60.0
     """Until it takes an answer: until it opens its window, or reads."""
     idle: float = 120.0
@@ -221,6 +223,7 @@ class Http2Connection(asyncio.Protocol):
             case DataReceived():
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 if (stream := self._streams.get(event.stream_id)) is not None:
+                    stream.since = min(self.now(), stream.since + len(event.data) / self._patience.pace)
                     stream.handler.received(event.data)
             case RequestReceived():
                 self._begin(event.stream_id, cast("Headers", event.headers))

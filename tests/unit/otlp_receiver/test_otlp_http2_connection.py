@@ -100,6 +100,18 @@ async def test_a_request_that_does_not_end_is_refused_alone(consumer: Refusing) 
     assert consumer.refused == ["too_slow"]
 
 
+async def test_a_request_that_comes_slowly_and_steadily_is_waited_for(consumer: Refusing) -> None:
+    large = message(b"\x0a" * 40 * 1024, compressed=False)
+    async with serving(consumer, request=1.0, pace=1024) as endpoint, connected(endpoint) as client:
+        client.call(1, large[:1024], end=False)
+        for at in range(1024, len(large), 1024):  # twice as long as nothing would be waited for
+            await asyncio.sleep(SOON)
+            client.send(frame(DATA, 0, 1, large[at : at + 1024]))
+        client.send(frame(DATA, END_STREAM, 1))
+        assert (await client.answer(1))[0] == "3"
+    assert consumer.refused == []
+
+
 async def test_a_client_that_vanished_is_found_by_asking(consumer: Refusing) -> None:
     async with serving(consumer, idle=SOON, ping=SOON) as endpoint, connected(endpoint) as client:
         await client.until(PING)
