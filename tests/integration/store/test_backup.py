@@ -64,6 +64,8 @@ def contents(database: Database) -> dict[str, tuple[int, str]]:
     )
     found = {}
     for (name,) in names:
+        if not database.native and name.endswith(("_1m", "_1h")):
+            continue  # TimescaleDB's own jobs bring these rollups on at any moment
         rows = f"SELECT count(*), coalesce(md5(string_agg(t::text, chr(10) ORDER BY t::text)), '') FROM {name} t"
         ((count, digest),) = database.run(rows)
         found[name] = (count, digest)
