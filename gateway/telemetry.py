@@ -38,12 +38,14 @@ from opentelemetry.util.re import parse_env_headers
 
 from gateway import __version__
 from gateway.config import TelemetrySettings
+from gateway.job_logs import JobLogs
 from gateway.operations import SCOPE as OPERATIONS_SCOPE
 from gateway.operations import Operations
 from gateway.pipeline.proxies import DIRECTLY, channel_options
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
 _SCOPE = "obs_hub"
+JOBS_SCOPE = "obs_hub.jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ class SelfTelemetry:
         self._operations: Operations | None = None
         self._operation_tracers: TracerProvider | None = None
         self._loggers: LoggerProvider | None = None
+        self._job_logs: JobLogs | None = None
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
         self.meter: Meter = NoOpMeter(_SCOPE)
@@ -167,7 +170,10 @@ class SelfTelemetry:
 
     @property
     def operations(self) -> Operations:
-        """What runs and webhooks are given to tell about themselves. Their spans are all kept; see `Operations`."""
+        """What runs and webhooks are given to tell about themselves; from then on, what they log is sent, too.
+
+        Their spans are all kept; see `Operations`.
+        """
         if self._operations is None:
             tracer = None
             if self._with_traces:
@@ -178,6 +184,8 @@ class SelfTelemetry:
             self._loggers.add_log_record_processor(BatchLogRecordProcessor(_Events(self._where)))
             logger = self._loggers.get_logger(OPERATIONS_SCOPE, __version__)
             self._operations = Operations(tracer, self.meter, logger)
+            self._job_logs = JobLogs(self._loggers.get_logger(JOBS_SCOPE, __version__))
+            self._job_logs.attach()
         return self._operations
 
     def flush_and_stop(self, seconds: float) -> None:
@@ -189,6 +197,8 @@ class SelfTelemetry:
         work.join(seconds)
 
     def _flush_and_stop(self, seconds: float) -> None:
+        if self._job_logs is not None:
+            self._job_logs.detach()
         for provider in (self._tracers, self._operation_tracers, self._loggers):
             if provider is not None:
                 provider.force_flush(round(seconds * 300))

@@ -142,9 +142,19 @@ class Worker:
         parent = Context()
         if run.trace is not None and run.trace.span_id is not None:
             parent = parent_context(run.trace.trace_id, run.trace.span_id)
-        span = self._operations.tracer.start_span(
-            f"{run.kind}.run", parent, attributes={**attributes, "obs_hub.run.attempt": run.attempt}
-        )
+        with self._operations.tracer.start_as_current_span(
+            f"{run.kind}.run",
+            parent,
+            attributes={**attributes, "obs_hub.run.attempt": run.attempt},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:  # which is current, so that whatever is logged meanwhile belongs to it
+            try:
+                await self._perform_within(run, span, attributes)
+            finally:
+                self._runs.forget(run)
+
+    async def _perform_within(self, run: Run, span: Span, attributes: dict[str, str]) -> None:
         progress = Progress(set_span_in_context(span))
         log = _log.bind(kind=run.kind, name=run.name, run=str(run.id), trace_id=(ids_of(span) or (run.trace_id,))[0])
         log.info("run resumed" if run.resumed else "run started", attempt=run.attempt)
@@ -169,9 +179,6 @@ class Worker:
             seconds = time.monotonic() - began
             self._tell(run, outcome, attributes, seconds, span)
             log.info("run finished", state=outcome.state.value, seconds=round(seconds, 3), error=outcome.error)
-        finally:
-            self._runs.forget(run)
-            span.end()
 
     async def _remember_trace(self, run: Run, span: Span) -> None:
         """Let what comes after a restart go on with the trace that begins here, when nothing else began one."""

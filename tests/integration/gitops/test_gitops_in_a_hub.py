@@ -51,6 +51,8 @@ def test_a_push_is_one_trace_from_the_delivery_to_the_last_step(
             until(lambda: names() >= {"gitops.webhook", "gitops.run", "gitops.fetch", "gitops.step"})
             event = "SELECT body FROM events WHERE name = 'gitops.run.finished' AND trace_id = %s"
             until(lambda: store.execute(event, (trace,)).fetchone() == ("gitops home: succeeded",))
+            logged = "SELECT body FROM logs WHERE trace_id = %s AND scope_name = 'obs_hub.jobs'"
+            until(lambda: {body for (body,) in store.execute(logged, (trace,))} >= {"webhook taken", "run finished"})
     assert repositories.head == revision
 
 
