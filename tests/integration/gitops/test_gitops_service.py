@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import psutil
 import pytest
 from litestar import Litestar, Router
-from litestar.testing import AsyncTestClient
 
 from gateway.gitops.config import GitOpsConfig
 from gateway.gitops.factory import create
@@ -90,7 +90,8 @@ async def push(service: GitOpsService, delivery: str = "delivery") -> UUID:
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {"x-github-event": "push", "x-github-delivery": delivery, "x-hub-signature-256": f"sha256={signature}"}
     app = Litestar([Router("/api/v1", route_handlers=service.routers())])
-    async with AsyncTestClient(app) as client:
+    # In this event loop, which is the service's.
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
         response = await client.post("/api/v1/webhooks/github", content=body, headers=headers)
         assert response.status_code == 202
         return UUID(response.json()["run_id"])

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import mongomock
 import pytest
 from litestar import Litestar, Router
-from litestar.testing import AsyncTestClient
 
 from exporters.timescale.config import TimescaleConfig
 from gateway.api.problems import ProblemError, on_http_exception
@@ -182,7 +182,8 @@ async def test_the_routes(mongo: Mongo, database: Database) -> None:
         app = Litestar(
             [Router("/api/v1", route_handlers=service.routers())], exception_handlers={ProblemError: on_http_exception}
         )
-        async with AsyncTestClient(app) as client:
+        # In this event loop, which is the service's.
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
             (listed,) = (await client.get("/api/v1/pipelines")).json()["pipelines"]
             assert listed == {
                 "name": "reading",
