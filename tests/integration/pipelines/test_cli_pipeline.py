@@ -185,5 +185,7 @@ def test_a_hub_without_pipelines_does_not_load_what_only_they_need(lab: Lab) -> 
         "import sys, gateway.supervisor, gateway.components as c; from gateway.config import load; load(None);"
         "print([name for name in ('pymongo', 'bson', 'mongomock') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
     assert done.stdout == "[]\n"
