@@ -137,7 +137,7 @@ UNITS = {
         Unit(
             "page",
             "obs-hub-page",
-            "the page as files for any web server, every hour",
+            "the page as files for any web server, every five minutes",
             "a web server that serves /var/lib/obs-hub-page",
             user="obs-hub",
             timer=True,
