@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _SECOND = timedelta(seconds=1)
 _TELEMETRY_SECONDS = 5.0
+_DEFAULT_FRONT = "http://127.0.0.1:8085"
 _CLOSED = 3
 """Exit code of `status` for a closed gate, as `systemctl is-active` has it for what does not run."""
 
@@ -101,11 +102,11 @@ def run(config_path: Path | None, data_dir: Path | None) -> None:
 def close(config_path: Path | None, data_dir: Path | None) -> None:
     """Close the gate now, whoever opened it. Exits with 1 when it is not closed for certain.
 
-    For after a crash. A gate that still runs would open it again: stop that instead.
+    For after a crash. A gate that still runs would open it again: stop that instead. Where the configuration cannot be
+    used, for example since a secret in it cannot be had, what the last gate was set to is closed.
     """
-    config = load_config(config_path)
-    settings = _settings(config)
-    api, record = _api(config, settings), _record(data_dir)
+    record = _record(data_dir)
+    settings, api = _to_close(config_path, record)
     former = _former(settings, api, record)
     if record.running():
         click.echo("A gate is running, and will open it again when the gateway is ready; stop that gate.", err=True)
@@ -191,6 +192,20 @@ def _settings(config: Config) -> GateConfig:
     return settings
 
 
+def _to_close(config_path: Path | None, record: RecordFile) -> tuple[GateConfig, str]:
+    """Return the settings and the API front as configured; where that fails, what is needed to close the last gate."""
+    try:
+        config = load_config(config_path)
+        settings = _settings(config)
+    except click.ClickException as error:
+        last = record.read()
+        if last is None:
+            raise
+        click.echo(f"{error.message}\nWhat the last gate was set to is closed.", err=True)
+        return GateConfig(https_port=last.port, path=last.path, command=last.command), _DEFAULT_FRONT
+    return settings, _api(config, settings)
+
+
 def _api(config: Config, settings: GateConfig) -> str:
     """Return the base URL of the API front on this machine."""
     if settings.target is not None:
@@ -198,7 +213,7 @@ def _api(config: Config, settings: GateConfig) -> str:
     fronts = (each for name, each in config.extensions.items() if type_of(name) == "api")
     front = next(fronts, None)
     if not isinstance(front, ListenerSettings):
-        return "http://127.0.0.1:8085"
+        return _DEFAULT_FRONT
     host, port = split_endpoint(front.endpoint)
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to connect to
     return f"{'https+insecure' if front.tls else 'http'}://{join_endpoint(host, port)}"

@@ -60,7 +60,7 @@ class Gate:
     ) -> None:
         self._tailscale, self._ask = tailscale, ask
         self._record, self._report, self._stop = record, report, stop
-        self._place = config.https_port, config.path
+        self._place = config.https_port, config.path, config.command
         self._interval = config.interval / _SECOND
         self._verify_interval = config.verify_interval / _SECOND
         self._close_timeout = config.close_timeout / _SECOND

@@ -18,7 +18,7 @@ class AlreadyRunningError(Exception):
 class Record(msgspec.Struct, frozen=True):
     """The gate's last change: ``state`` is open, closed or unknown; ``since`` is in seconds since the Unix epoch.
 
-    ``port`` and ``path`` are what it was set to then.
+    ``port``, ``path`` and ``command`` are what it was set to then.
     """
 
     state: str
@@ -27,6 +27,7 @@ class Record(msgspec.Struct, frozen=True):
     pid: int
     port: int
     path: str
+    command: str = "tailscale"
 
 
 class RecordFile:

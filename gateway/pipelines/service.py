@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,9 +18,11 @@ from gateway.pipeline.destination import Destination
 from gateway.pipelines.config import Pipeline, PipelinesConfig
 from gateway.pipelines.run import KIND, PipelineRun, where_to
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
+from receivers.mongodb.collection import Collection
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 from receivers.mongodb.factory import create as create_collection
 from receivers.mongodb.factory import create_transform
+from receivers.mongodb.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from litestar import Router
@@ -31,6 +31,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _AWAY_SECONDS = 10.0
 """After how long a change stream that broke is begun again."""
+_CLOSE_SECONDS = 3.0
+"""How long to wait for a server to hear that we go. One that hangs finds out by itself."""
 
 
 class UnknownPipelineError(Exception):
@@ -62,8 +64,6 @@ class PipelinesService:
         self._busy: set[str] = set()
         self._away: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        # Following a change stream keeps a thread, which the others must not have to wait for.
-        self._threads = ThreadPoolExecutor(len(names), thread_name_prefix=name)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -87,9 +87,7 @@ class PipelinesService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._worker.stop(grace)
         await self.runs.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for source in self._sources.values():
-            await asyncio.to_thread(source.close)
+        await asyncio.gather(*map(_close, self._sources.values()))
 
     def routers(self) -> list[Router]:
         """Return what the API front serves for it."""
@@ -109,7 +107,7 @@ class PipelinesService:
             mongodb = before.mongodb.model_copy(update={"uri": after.mongodb.uri})
             pipelines[name] = before.model_copy(update={"mongodb": mongodb})
             if name not in self._busy:  # else it is closed at the end of that run
-                self._tasks.append(asyncio.create_task(asyncio.to_thread(self._sources[name].close)))
+                self._tasks.append(asyncio.create_task(_close(self._sources[name])))
             self._sources[name] = create_collection(name, pipelines[name])
             self._due[name].set()
         self.config = self.config.model_copy(update={"pipelines": pipelines, "headers": settings.headers})
@@ -152,7 +150,7 @@ class PipelinesService:
 
     async def _is_waiting(self, name: str) -> bool:
         try:
-            found = await asyncio.to_thread(self._sources[name].waiting)
+            found = await in_daemon_thread(self._sources[name].waiting)
         except SourceError as error:
             if name not in self._away:
                 _log.warning(
@@ -179,13 +177,12 @@ class PipelinesService:
 
     async def _follow(self, name: str, pipeline: Pipeline) -> None:
         """Look for documents as soon as the server tells that one was written."""
-        in_thread = functools.partial(asyncio.get_running_loop().run_in_executor, self._threads)
         while True:
             try:
-                changes = await in_thread(self._sources[name].changes)
+                changes = await in_daemon_thread(self._sources[name].changes)
                 self._due[name].set()  # what was written before the stream began
                 while True:
-                    if await in_thread(changes.wait):
+                    if await in_daemon_thread(changes.wait):
                         self._due[name].set()
             except NoChangeStreamsError as error:
                 every = pipeline.schedule.every
@@ -219,7 +216,12 @@ class PipelinesService:
         finally:
             self._busy.discard(name)
             if source is not self._sources[name]:
-                await asyncio.to_thread(source.close)
+                await _close(source)
         if outcome.state is RunState.SUCCEEDED:
             self._due[name].set()  # more may have come meanwhile; what failed is tried again by and by
         return outcome
+
+
+async def _close(source: Collection) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(in_daemon_thread(source.close), _CLOSE_SECONDS)

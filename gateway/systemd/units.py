@@ -103,7 +103,7 @@ UNITS = {
             "gitops-sync",
             "obs-hub-gitops-sync",
             "reconciles the repositories, every quarter of an hour",
-            "repositories in hub.yaml, and ReadWritePaths= for each in a drop-in",
+            "repositories in hub.yaml, and ReadWritePaths= for each in a drop-in for obs-hub.service",
             user="obs-hub",
             timer=True,
             sample="hub.yaml",
@@ -137,7 +137,7 @@ UNITS = {
         Unit(
             "page",
             "obs-hub-page",
-            "the page as files for any web server, every hour",
+            "the page as files for any web server, every five minutes",
             "a web server that serves /var/lib/obs-hub-page",
             user="obs-hub",
             timer=True,

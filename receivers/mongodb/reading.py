@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from receivers.mongodb.batches import Batch, Batches
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
 from receivers.mongodb.sender import Sender
+from receivers.mongodb.threads import in_daemon_thread
 from receivers.mongodb.transform import Transform
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Reading:
         Spans belong to ``context``. It may be broken off at any await: what was not marked is read by the next pass,
         and the store knows what it has. Raises `SourceError` and `DestinationError`.
         """
-        self.counts.found = await asyncio.to_thread(self._source.count)
+        self.counts.found = await in_daemon_thread(self._source.count)
         tell(f"{'?' if self.counts.found is None else f'{self.counts.found:,}'} documents to read")
         batches = Batches(self._pipeline, self._settings, self._source, self._transform)
         told_at = time.monotonic()
@@ -103,7 +103,7 @@ class Reading:
 
     async def _read(self, batches: Batches, context: Context) -> Batch | None:
         with self._span("pipeline.read", context, SpanKind.CLIENT, self._database("find")) as span:
-            batch = await asyncio.to_thread(batches.next)
+            batch = await in_daemon_thread(batches.next)
             span.set_attribute("obs_hub.pipeline.documents", 0 if batch is None else batch.documents)
             return batch
 
@@ -119,7 +119,7 @@ class Reading:
                 span.set_attribute("obs_hub.pipeline.retries", self._sender.retries - retries)
         crashpoint("pipeline after acknowledgement")
         with self._span("pipeline.mark", context, SpanKind.CLIENT, self._database("bulkWrite")):
-            await asyncio.to_thread(self._source.mark, marks)
+            await in_daemon_thread(lambda: self._source.mark(marks))
         crashpoint("pipeline after marking")
         self._count(marks, skipped=len(batch.done))
 

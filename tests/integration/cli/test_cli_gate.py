@@ -211,6 +211,25 @@ def test_what_a_killed_one_left_on_another_port_is_closed_as_well(gate: Gate, fr
     assert gate.tailscale.config == {}
 
 
+def test_a_killed_one_is_closed_although_a_secret_of_the_configuration_cannot_be_had(gate: Gate) -> None:
+    process = gate.start()
+    until(lambda: gate.is_open)
+    process.kill()
+    process.wait()
+    gate.configure(headers={"authorization": "${env:NOBODY_SET_THIS}"})
+    result = gate.call("close")
+    assert (result.returncode, gate.tailscale.config) == (0, {})
+    assert "NOBODY_SET_THIS" in result.stderr
+
+
+def test_without_a_configuration_and_an_earlier_gate_there_is_nothing_to_go_by(gate: Gate) -> None:
+    gate.configure(headers={"authorization": "${env:NOBODY_SET_THIS}"})
+    result = gate.call("close")
+    assert result.returncode == 1
+    assert "NOBODY_SET_THIS" in result.stderr
+    assert gate.tailscale.calls == []
+
+
 def test_there_is_one_gate_at_a_time(gate: Gate) -> None:
     gate.start()
     until(lambda: gate.is_open)

@@ -4,6 +4,7 @@ answers over HTTP."""
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,6 +25,7 @@ from gateway.pipelines.config import PipelinesConfig
 from gateway.pipelines.factory import create
 from gateway.pipelines.service import PipelinesService
 from gateway.runs import Request, Runs, RunState
+from receivers.mongodb.collection import Collection
 from tests.support import mongo as mongos
 from tests.support.databases import Database
 from tests.support.hubs import running, store_config
@@ -229,3 +231,21 @@ async def test_a_run_that_its_hub_left_is_resumed(mongo: Mongo, database: Databa
         run = await ended(service, identity)
     assert (run.state, run.attempt, run.counts["processed"]) == (RunState.SUCCEEDED, 2, 1)
     assert stored(database) == 4
+
+
+async def test_a_stop_does_not_wait_for_a_server_that_hangs(
+    mongo: Mongo, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, never = threading.Event(), threading.Event()
+
+    def hang(*_: Any) -> None:
+        hung.set()
+        never.wait()
+
+    monkeypatch.setattr(Collection, "mark", hang)
+    monkeypatch.setattr(Collection, "close", hang)
+    monkeypatch.setattr("gateway.pipelines.service._CLOSE_SECONDS", 0.1)
+    mongo.write(document(1))
+    async with asyncio.timeout(60), told_pipelines(database, Told(), reading=pipeline(mongo)) as service:
+        await service.ask("reading", {})
+        await asyncio.to_thread(hung.wait)

@@ -93,6 +93,15 @@ def test_what_ends_as_the_gateways_user_leaves_shared_memory_alone(service: str)
     assert settings(service)["RemoveIPC"] == "no"
 
 
+@pytest.mark.parametrize("service", [each for each in SERVICES if "OBSHUB_CONFIG=" in text_of(each)])
+def test_what_reads_the_configuration_has_a_data_directory_that_it_may_look_into(service: str) -> None:
+    found = settings(service)
+    named = re.search(r"OBSHUB_DATA_DIR=(\S+)", found["Environment"])
+    assert named is not None, "the default is below the user's home, which a unit may not see"
+    assert named[1] in [f"/var/lib/{each}" for each in found["StateDirectory"].split()]
+    assert found.get("InaccessiblePaths", "").removeprefix("-") != named[1]
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_users_own_manager_is_asked_for_nothing_that_it_cannot_do(file: str) -> None:
     text = text_of(file, per_user=True)
