@@ -20,6 +20,8 @@ from gateway.runs.routes import details, summary
 _LOOK_AGAIN = 0.2
 _HINT_AFTER = 10.0
 """Seconds that a run waits before it is said why it may."""
+_AWAY_SECONDS = 60.0
+"""How long the store may be away meanwhile: a hub that restarts takes its own with it, and then resumes the run."""
 
 
 output_option = click.option(
@@ -36,11 +38,21 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
     """Show on standard error what a run writes, until it has ended; return it.
 
     ``hint`` is said when no hub takes the run. A run whose work a later one does is followed there. Raises
-    `RunsUnavailableError`.
+    `RunsUnavailableError` when the store stays away.
     """
-    shown, hint_at = "", time.monotonic() + _HINT_AFTER
+    shown, hint_at, away_since = "", time.monotonic() + _HINT_AFTER, None
     while True:
-        run = await runs.get(identity)
+        try:
+            run = await runs.get(identity)
+        except RunsUnavailableError as error:
+            if away_since is None:
+                away_since = time.monotonic()
+                click.echo(f"{error}; waiting for it", err=True)
+            if time.monotonic() - away_since >= _AWAY_SECONDS:
+                raise
+            await asyncio.sleep(_LOOK_AGAIN)
+            continue
+        away_since = None
         if run is None:
             raise click.ClickException(f"the run {identity} was removed")
         if run.superseded_by is not None:
