@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import struct
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import grpc
 
@@ -25,6 +26,10 @@ _OFFLOAD_BYTES = 64 * 1024
 """Messages from this size on are decompressed in a thread, so that they do not hold up other requests."""
 
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+_MAX_QUOTED = 2048
+"""Bytes of a percent-encoded message. gRPC's core refuses trailers from 8 KiB on, at random at first, whatever status
+they carry; `refusal.MAX_MESSAGE` characters in the details take 5.5 KiB at most."""
 
 OK: Headers = ((b"grpc-status", b"0"),)
 """The trailers of a call that went well."""
@@ -56,11 +61,21 @@ class StatusError(Exception):
         """Return the status as trailers."""
         trailers = [
             (b"grpc-status", str(self.code.value[0]).encode()),
-            (b"grpc-message", quote(self.message, safe=_PRINTABLE).encode()),
+            (b"grpc-message", _quoted(self.message)),
         ]
         if self.details is not None:
             trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details)))
         return trailers
+
+
+def _quoted(message: str) -> bytes:
+    """Percent-encode a message, as much of it as there is room for. The details have all of it."""
+    quoted = quote(message, safe=_PRINTABLE)
+    if len(quoted) > _MAX_QUOTED:
+        # Neither an escape nor a character is cut in two.
+        whole = re.sub(r"%.?$", "", quoted[:_MAX_QUOTED])
+        quoted = quote(unquote_to_bytes(whole).decode(errors="ignore"), safe=_PRINTABLE)
+    return quoted.encode()
 
 
 def framed(message: bytes) -> bytes:
