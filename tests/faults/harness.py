@@ -344,7 +344,8 @@ def load(
 
 def stored(dsn: str) -> Counter[int]:
     """How often the store has each number, as a record of whatever signal."""
-    with psycopg.connect(dsn, connect_timeout=10) as connection:
+    # In memory alone: the disk of the store may be too full for temporary files.
+    with psycopg.connect(dsn, connect_timeout=10, options="-c work_mem=1GB") as connection:
         return Counter(dict(connection.execute(_STORED)))
 
 
@@ -369,12 +370,15 @@ def prove(
     look = read or (lambda: stored(gateways[0].dsn))
     until(lambda: not sum(each.spooled for each in gateways), "the spools being empty")
     found: Counter[int] = Counter()
+    problem: psycopg.Error | None = None
     acknowledged, sent = set(filter(of, running.acknowledged)), set(running.sent)
 
     def all_there() -> bool:
-        nonlocal found
-        with suppress(psycopg.Error):
-            found = Counter({number: count for number, count in look().items() if number in sent})
+        nonlocal found, problem
+        try:
+            found, problem = Counter({number: count for number, count in look().items() if number in sent}), None
+        except psycopg.Error as error:
+            problem = error
         return all(number in found for number in acknowledged)
 
     with suppress(AssertionError):
@@ -393,7 +397,9 @@ def prove(
     if SUMMARY:
         with Path(SUMMARY).open("a") as file:
             file.write(json.dumps(line) + "\n")
-    assert not lost, f"{line}; first lost {sorted(lost)[:5]}\n{gateways[0].log()[-6000:]}"
+    assert not lost, (
+        f"{line}; first lost {sorted(lost)[:5]}; the last look: {problem or 'succeeded'}\n{gateways[0].log()[-6000:]}"
+    )
     assert not twice, f"{line}; {sorted(twice)[:5]}\n{gateways[0].log()[-6000:]}"
     assert not running.final, running.final[:3]
     assert acknowledged, "nothing was acknowledged, so nothing is proved"

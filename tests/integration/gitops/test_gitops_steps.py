@@ -142,6 +142,8 @@ def test_what_a_killed_gateway_left_running_is_ended_by_the_run_it_belongs_to() 
         for run in ("obs-hub-test-mine", "obs-hub-test-other")
     ]
     try:
+        # A process has its environment a moment after it was started.
+        until(lambda: all(RUN_VARIABLE in psutil.Process(each.pid).environ() for each in processes))
         assert end_leftovers("obs-hub-test-mine") == 1
         assert [alive(each.pid) for each in processes] == [False, True]
     finally:
