@@ -34,6 +34,7 @@ from gateway.embedded._account import Account, server_account
 from gateway.embedded._binaries import MAJOR_VERSION, binaries
 from gateway.embedded._socket import PORT, socket_folder
 from gateway.embedded.errors import EmbeddedPostgresError
+from gateway.pipeline.durability import sync
 
 DATABASE = "obs_hub"
 USER = "obs_hub"
@@ -186,7 +187,7 @@ class EmbeddedPostgres:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.rename(self.data)
-            _sync_folder(self.directory)
+            sync(self.directory)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
@@ -350,11 +351,3 @@ def _hint(said: str, directory: Path) -> str:
     if "Permission denied" in said:
         return f"\nThe user that the server runs as needs access to {directory} and to its binaries in {binaries()}."
     return ""
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

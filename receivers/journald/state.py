@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.pipeline.crashpoints import crashpoint
+from gateway.pipeline.durability import sync
 from receivers.journald.errors import JournalError
 
 _log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class State:
                 crashpoint("before position fsync")
                 os.fsync(opened.fileno())
             fresh.replace(file)
-            _sync_directory(self._directory)
+            sync(self._directory)
         except OSError:
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
@@ -135,11 +136,3 @@ class State:
 
 def _digest(payload: bytes) -> str:
     return hashlib.blake2b(payload, digest_size=16).hexdigest()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

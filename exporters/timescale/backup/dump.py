@@ -14,6 +14,7 @@ from pathlib import Path
 from exporters.timescale import layout
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
+from gateway.pipeline.durability import sync
 
 _PARTIAL = ".partial"
 _LOCK_WAIT = 60_000
@@ -49,9 +50,9 @@ def backup(
         try:
             _dump(programs, dsn, partial, schema if timescale is None else None, progress)
             _check(programs, partial, progress)
-            _sync(partial)
+            sync(partial)
             partial.rename(path)
-            _sync(directory)
+            sync(directory)
         except OSError as error:
             raise BackupError(f"the backup cannot be written: {error}") from error
         finally:
@@ -119,13 +120,5 @@ def _alone_in(directory: Path) -> Iterator[None]:
         for left in directory.glob(f"*.dump{_PARTIAL}"):
             left.unlink(missing_ok=True)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from gateway.pipeline.batch import Batch
 from gateway.pipeline.crashpoints import crashpoint
+from gateway.pipeline.durability import sync
 from gateway.pipeline.errors import OverloadedError, UnavailableError
 from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool.segment import Damage, Record, encode, record_size, scan
@@ -210,7 +211,7 @@ class Spool:
         path = self.directory / f"{self._number:016d}{_SUFFIX}"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._segments.append(_Segment(path, 0))
-        _sync_directory(self.directory)
+        sync(self.directory)
         return self._file
 
     def _abandon(self) -> None:
@@ -385,7 +386,7 @@ def adopt(source: Path, target: Path) -> None:
         number += 1
         path.rename(target / f"{number:016d}{_SUFFIX}")
     (source / _CURSOR).unlink(missing_ok=True)
-    _sync_directory(target)
+    sync(target)
 
 
 def status(directory: Path) -> SpoolStatus:
@@ -410,11 +411,3 @@ def _read_file(path: Path, start: int, end: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(end - start)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
