@@ -40,3 +40,13 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
             )
     except psycopg.errors.InsufficientPrivilege:
         pass  # the role belongs to someone else: `obs-hub query` then relies on a read-only transaction alone
+
+
+def let_read_tables(connection: layout.Connection, *tables: str) -> None:
+    """Let the role read tables that a later migration made, where there is the role."""
+    names = sql.SQL(", ").join(map(sql.Identifier, tables))
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(names, sql.Identifier(READER_ROLE)))
+    except psycopg.errors.UndefinedObject:
+        pass  # the first migration was not allowed to make it

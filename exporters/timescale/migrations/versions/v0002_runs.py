@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import psycopg
 from alembic import op
-from psycopg import sql
 
-from exporters.timescale.schema import READER_ROLE
+from exporters.timescale.reader import let_read_tables
 
 revision = "0002"
 down_revision = "0001"
@@ -21,10 +19,4 @@ def upgrade() -> None:
     connection = op.get_bind().connection.driver_connection
     assert connection is not None
     connection.execute((_HERE / "0002_runs.sql").read_bytes())
-    try:
-        with connection.transaction():
-            connection.execute(
-                sql.SQL("GRANT SELECT ON run, webhook_delivery TO {}").format(sql.Identifier(READER_ROLE))
-            )
-    except psycopg.errors.UndefinedObject:
-        pass  # the first migration was not allowed to make the role
+    let_read_tables(connection, "run", "webhook_delivery")
