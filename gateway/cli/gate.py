@@ -23,7 +23,7 @@ from gateway.datadir import DataDir, DataDirError
 from gateway.gate.config import GateConfig
 from gateway.gate.record import RecordFile
 from gateway.gate.tailscale import Tailscale, TailscaleError
-from gateway.pipeline.listeners import ListenerSettings, join_endpoint, split_endpoint
+from gateway.pipeline.listeners import ListenerSettings, from_here
 
 _log = logging.getLogger(__name__)
 
@@ -214,9 +214,7 @@ def _api(config: Config, settings: GateConfig) -> str:
     front = next(fronts, None)
     if not isinstance(front, ListenerSettings):
         return _DEFAULT_FRONT
-    host, port = split_endpoint(front.endpoint)
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to connect to
-    return f"{'https+insecure' if front.tls else 'http'}://{join_endpoint(host, port)}"
+    return f"{'https+insecure' if front.tls else 'http'}://{from_here(front.endpoint)}"
 
 
 def _tailscale(settings: GateConfig, api: str) -> Tailscale:

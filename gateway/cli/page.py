@@ -9,6 +9,7 @@ import click
 from gateway.api.config import ApiConfig
 from gateway.api.public_page import StatusUnavailableError, build, read_status
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
+from gateway.pipeline.listeners import from_here
 
 
 @click.group()
@@ -58,7 +59,5 @@ def _front(config_path: Path | None, data_dir: Path | None) -> str:
         settings = config.extensions[name]
         if isinstance(settings, ApiConfig):
             address = (running.endpoints if running else {}).get(name, settings.endpoint)
-            host, _, port = address.rpartition(":")
-            here = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host  # noqa: S104 - not to listen
-            return f"{'http' if settings.tls is None else 'https'}://{here}:{port}"
+            return f"{'http' if settings.tls is None else 'https'}://{from_here(address)}"
     raise click.ClickException("no extension of type api is configured to ask for the hub's status; give --url")

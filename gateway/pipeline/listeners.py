@@ -37,6 +37,13 @@ def join_endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def from_here(endpoint: str) -> str:
+    """Return the address by which a listener is reached from this machine: one that listens everywhere, by loopback."""
+    host, port = split_endpoint(endpoint)
+    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to connect to
+    return join_endpoint(everywhere.get(host, host), port)
+
+
 def is_loopback(endpoint: str) -> bool:
     """Tell whether only this machine can reach an endpoint.
 
