@@ -30,7 +30,7 @@ from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.destination import Destination as To
 from gateway.pipeline.destination import EmitterSettings
 from gateway.pipeline.interfaces import Reconfigurable, Service
-from gateway.pipeline.listeners import ListenerSettings, listeners_in
+from gateway.pipeline.listeners import ListenerSettings, from_here, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
 from gateway.pipeline.spool import Spool, adopt, segments
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
@@ -152,8 +152,7 @@ class Hub:
             return Destination(f"http://{self._own_access.endpoint}", self._own_access.headers)
         for name, receiver in self._receivers.items():
             if _open_grpc(self._config.receivers[name]) and (address := receiver.endpoints.get("grpc")):
-                host, _, port = address.rpartition(":")
-                return Destination(f"http://{host or '127.0.0.1'}:{port}")
+                return Destination(f"http://{from_here(address)}")
         return None
 
     def _front_door(self) -> To | None:
@@ -175,7 +174,8 @@ class Hub:
             lambda: _all_endpoints(self, data_dir),
             self._front_door,
             lambda: embedded_dsn or configured_dsn(config),
-            self._telemetry.operations,
+            self._telemetry.meter,
+            lambda: self._telemetry.operations,
             self._services,
             shared=shared,
         )
@@ -316,8 +316,7 @@ def open_grpc_endpoint(config: Config) -> str | None:
     for name in config.used_receivers:
         listener = _open_grpc(config.receivers[name])
         if listener is not None:
-            host, _, port = listener.endpoint.rpartition(":")
-            return f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}"  # noqa: S104 - not to listen
+            return f"http://{from_here(listener.endpoint)}"
     return None
 
 

@@ -55,7 +55,7 @@ def create_app(
         request_max_body_size=_MAX_BODY,
     )
     _check_declared(app)
-    return Shell(app, view.tracer, view.operations.meter, _hosts(config), tls=config.tls is not None)
+    return Shell(app, view.tracer, view.meter, _hosts(config), tls=config.tls is not None)
 
 
 def _hosts(config: ApiConfig) -> set[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.trace import Tracer
 
 from gateway.config import Config
@@ -44,7 +45,8 @@ class HubView:
     endpoints: Callable[[], Mapping[str, str]]
     front_door: Callable[[], Destination | None] = field(repr=False)
     find_dsn: Callable[[], str | None] = field(default=lambda: None, repr=False)
-    operations: Operations = field(default_factory=Operations)
+    meter: Meter = field(default_factory=lambda: NoOpMeter(""))
+    make_operations: Callable[[], Operations] = Operations
     services: Mapping[str, Service] = field(default_factory=dict)
     shared: bool = False
     """Whether other processes of this hub receive and deliver."""
@@ -54,3 +56,9 @@ class HubView:
     def dsn(self) -> str | None:
         """The store's connection string as it is now: its password may be rotated."""
         return self.find_dsn()
+
+    @property
+    def operations(self) -> Operations:
+        """What a service tells about its work with. Made when the first asks: a hub without such work has no threads
+        for it."""
+        return self.make_operations()

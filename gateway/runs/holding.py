@@ -1,9 +1,36 @@
-"""Which hub it is that holds a run."""
+"""Which hub it is that holds runs, and in which store."""
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Protocol
+
+from gateway.operations import Operations
+from gateway.runs.repository import Runs
+
+
+class View(Protocol):
+    """What an extension with runs has to know of the hub that it is part of."""
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The hub's data directory."""
+
+    @property
+    def dsn(self) -> str | None:
+        """The connection string of its store."""
+
+    @property
+    def operations(self) -> Operations:
+        """What it tells about itself with."""
+
+
+def runs_of(extension: str, view: View) -> Runs:
+    """Return the runs of a hub. Raises `ValueError` when it has no store to keep them in."""
+    if view.dsn is None:
+        raise ValueError(f"the extension {extension} keeps its runs in PostgreSQL: use an exporter of type timescale")
+    return Runs(lambda: view.dsn or "", holder(view.data_dir))
 
 
 def holder(data_dir: Path | None) -> str | None:

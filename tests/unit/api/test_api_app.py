@@ -32,7 +32,7 @@ def app(routers: Any = (), **settings: Any) -> Any:
     told = settings.pop("told", None)
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
     operations = told.operations if told else Operations()
-    view = HubView(load(None), None, operations.tracer, {}, dict, lambda: None, operations=operations)
+    view = HubView(load(None), None, operations.tracer, {}, dict, lambda: None, meter=operations.meter)
     return create_app(config, view, Nobody(), routers)
 
 
