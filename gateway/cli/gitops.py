@@ -12,9 +12,8 @@ from uuid import UUID
 import click
 
 from gateway import logs
-from gateway.assembly import open_grpc_endpoint
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
-from gateway.cli.runs import done_here, end, follow, last_runs, local, output_option, show_history
+from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
 from gateway.gitops.config import GitOpsConfig, Repository
 from gateway.gitops.drift import Check, check
@@ -22,9 +21,7 @@ from gateway.gitops.reconcile import BusyError, Reconciler
 from gateway.gitops.service import KIND, order_of
 from gateway.operations import Operations
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunsUnavailableError
-from gateway.telemetry import Destination, SelfTelemetry
 
-_FLUSH_SECONDS = 5.0
 _NO_RUNS = "No repository was ever reconciled. `obs-hub gitops sync` does it now."
 _NOBODY_TAKES_IT = "Does a hub run with this repository in its configuration? `--local` does the work here instead."
 
@@ -163,13 +160,8 @@ def sync(
             ended = asyncio.run(_sync_by_the_hub(chosen, store, trigger, wait=not no_wait))
     except RunsUnavailableError as error:
         raise click.ClickException(str(error)) from error
-    failed = False
-    for run in ended:
-        try:
-            end(run)
-        except click.exceptions.Exit:
-            failed = True
-    if failed:
+    succeeded = [tell_end(run) for run in ended]
+    if not all(succeeded):
         raise click.exceptions.Exit(1)
 
 
@@ -190,18 +182,12 @@ async def _sync_by_the_hub(
 
 async def _sync_here(config: Config, chosen: Mapping[str, Repository], dsn: str, trigger: dict[str, Any]) -> list[Run]:
     """Do the runs in this process, as the hub would: they are claimed and kept in the store, and told about."""
-
-    def front_door() -> Destination | None:
-        endpoint = open_grpc_endpoint(config)
-        return None if endpoint is None else Destination(endpoint)
-
-    telemetry = SelfTelemetry(config.service.telemetry, front_door)
     runs = Runs(dsn)
-    try:
-        return [await _do(runs, name, repository, trigger, telemetry.operations) for name, repository in chosen.items()]
-    finally:
-        await runs.close()
-        await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
+    async with telling(config) as operations:
+        try:
+            return [await _do(runs, name, repository, trigger, operations) for name, repository in chosen.items()]
+        finally:
+            await runs.close()
 
 
 async def _do(runs: Runs, name: str, repository: Repository, trigger: dict[str, Any], operations: Operations) -> Run:

@@ -15,18 +15,16 @@ from opentelemetry.trace import StatusCode, set_span_in_context
 from gateway import logs
 from gateway.assembly import open_grpc_endpoint
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
-from gateway.cli.runs import done_here, end, follow, last_runs, local, output_option, show_history
+from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
 from gateway.operations import Operations
-from gateway.pipeline.destination import Destination as To
+from gateway.pipeline.destination import Destination
 from gateway.pipeline.settings import format_duration
 from gateway.pipelines.config import Pipeline, PipelinesConfig
 from gateway.pipelines.run import KIND, PipelineRun, where_to
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError
-from gateway.telemetry import Destination, SelfTelemetry
 from receivers.mongodb.factory import create as create_collection
 
-_FLUSH_SECONDS = 5.0
 _NO_RUNS = "No pipeline ever ran. `obs-hub pipeline run NAME` runs one now."
 _NOBODY_TAKES_IT = "Does a hub run with this pipeline in its configuration? `--local` does the work here instead."
 
@@ -113,8 +111,8 @@ def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir
     if isinstance(ended, Outcome):
         click.echo(f"{name}: {ended.state.value}" + (f": {ended.error}" if ended.error else ""))
         sys.exit(0 if ended.state is RunState.SUCCEEDED else 1)
-    if ended is not None:
-        end(ended)
+    if ended is not None and not tell_end(ended):
+        raise click.exceptions.Exit(1)
 
 
 @pipeline.command()
@@ -153,34 +151,28 @@ async def _run_by_the_hub(name: str, dsn: str, wait: bool) -> Run | None:
 
 async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | None) -> Run | Outcome:
     """Do a run in this process, as the hub would: with a store it is claimed and kept there."""
-
-    def front_door() -> Destination | None:
-        endpoint = open_grpc_endpoint(config)
-        return None if endpoint is None else Destination(endpoint)
-
     extension = next(each for each in _extensions(config) if name in each.pipelines)
     endpoint = open_grpc_endpoint(config)
     try:
-        to = where_to(extension, None if endpoint is None else To("grpc", endpoint))
+        to = where_to(extension, None if endpoint is None else Destination("grpc", endpoint))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    telemetry = SelfTelemetry(config.service.telemetry, front_door)
     source = create_collection(name, settings)
-    work = PipelineRun(telemetry.operations)
+    async with telling(config) as operations:
+        work = PipelineRun(operations)
 
-    async def execute(progress: Progress) -> Outcome:
-        return await work.do(name, settings, source, to, progress)
+        async def execute(progress: Progress) -> Outcome:
+            return await work.do(name, settings, source, to, progress)
 
-    try:
-        if dsn is not None:
-            try:
-                return await _with_history(name, execute, telemetry.operations, dsn)
-            except _NoStoreError as error:
-                click.echo(str(error), err=True)
-        return await _without_history(name, execute, telemetry.operations)
-    finally:
-        await asyncio.to_thread(source.close)
-        await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
+        try:
+            if dsn is not None:
+                try:
+                    return await _with_history(name, execute, operations, dsn)
+                except _NoStoreError as error:
+                    click.echo(str(error), err=True)
+            return await _without_history(name, execute, operations)
+        finally:
+            await asyncio.to_thread(source.close)
 
 
 class _NoStoreError(Exception):

@@ -6,18 +6,23 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
 import click
 import msgspec
 
+from gateway.assembly import open_grpc_endpoint
+from gateway.config import Config
 from gateway.operations import Operations
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
 from gateway.runs.routes import details, summary
+from gateway.telemetry import Destination, SelfTelemetry
 
 _LOOK_AGAIN = 0.2
+_FLUSH_SECONDS = 5.0
 _HINT_AFTER = 10.0
 """Seconds that a run waits before it is said why it may."""
 _AWAY_SECONDS = 60.0
@@ -68,6 +73,21 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
         if run.finished:
             return run
         await asyncio.sleep(_LOOK_AGAIN)
+
+
+@asynccontextmanager
+async def telling(config: Config) -> AsyncIterator[Operations]:
+    """What is done in this process is told about like a hub's work, and sent before the block ends."""
+
+    def front_door() -> Destination | None:
+        endpoint = open_grpc_endpoint(config)
+        return None if endpoint is None else Destination(endpoint)
+
+    telemetry = SelfTelemetry(config.service.telemetry, front_door)
+    try:
+        yield telemetry.operations
+    finally:
+        await asyncio.to_thread(telemetry.flush_and_stop, _FLUSH_SECONDS)
 
 
 async def done_here(
@@ -125,12 +145,11 @@ def show_history(
         show_run(found[0], output)
 
 
-def end(run: Run) -> None:
-    """Say how a run ended, and end the command with 1 unless it succeeded."""
+def tell_end(run: Run) -> bool:
+    """Say how a run ended; return whether it succeeded."""
     took = _seconds(run)
     click.echo(f"{run.name}: {run.state.value}{took and f' after {took}'}" + (f": {run.error}" if run.error else ""))
-    if run.state is not RunState.SUCCEEDED:
-        raise click.exceptions.Exit(1)
+    return run.state is RunState.SUCCEEDED
 
 
 def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
