@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import yaml
 
 from gateway.datadir import DataDir, Running, read_running
 from tests.bench.loads import Protocol
+from tests.integration.cli.processes import free_port
 
 _ROOT = Path(__file__).parents[2]
 _START_TIMEOUT = 120.0
@@ -57,7 +57,7 @@ class Subject:
     def __init__(self, dsn: str | None = None, workers: int = 1) -> None:
         self._dsn = dsn
         self._workers = workers
-        self._ports: dict[Protocol, int] = {"grpc": _free_port(), "http": _free_port()}
+        self._ports: dict[Protocol, int] = {"grpc": free_port(), "http": free_port()}
         self._folder = Path()
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -173,9 +173,3 @@ def _peak(pid: int) -> int:
         return 0
     found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(found[0]) * 1024 if found else 0
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

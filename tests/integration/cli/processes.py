@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -49,10 +50,14 @@ def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess
     )
 
 
+_ports = itertools.cycle(random.sample(range(20_000, 30_000), 10_000))
+"""Below those that the kernel gives to outgoing connections, in an order of this process's own."""
+
+
 def free_port() -> int:
-    """A port that nobody listens on, and that the kernel gives to no outgoing connection meanwhile."""
+    """A port that nobody listens on, and that no earlier call gave to somebody who does not listen on it yet."""
     while True:
-        port = random.randint(20_000, 30_000)
+        port = next(_ports)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
