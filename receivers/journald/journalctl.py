@@ -21,7 +21,7 @@ from receivers.journald.config import JournaldConfig
 from receivers.journald.conventions import ATTRIBUTES, OTHERS, RESOURCE
 from receivers.journald.errors import JournalError
 from receivers.journald.occasional import Occasional
-from receivers.journald.units import full_name, is_pattern
+from receivers.journald.units import FIELDS, full_name, is_pattern
 
 _log = logging.getLogger(__name__)
 
@@ -229,12 +229,17 @@ def _where(config: JournaldConfig) -> list[str]:
 
 
 def _what(config: JournaldConfig) -> list[str]:
-    """Return the conditions that the journal can look up. Patterns of units would only stand for units of now."""
+    """Return the conditions that the journal can look up; which units entries are of is looked at again afterwards.
+
+    Patterns of units would only stand for the units of now, and ``--user-unit`` for those of the user who asks.
+    """
     arguments = [] if config.priority is None else [f"--priority={config.priority}"]
-    if not any(map(is_pattern, config.units)):
-        for unit in map(full_name, config.units):
-            arguments += [f"--unit={unit}", f"--user-unit={unit}"]
-    return arguments + list(config.matches)
+    matched = {match.partition("=")[0] for match in config.matches}
+    if not config.units or any(map(is_pattern, config.units)) or matched.intersection(FIELDS):
+        return arguments + list(config.matches)
+    for field in FIELDS:
+        arguments += [f"{field}={full_name(unit)}" for unit in config.units] + [*config.matches, "+"]
+    return arguments[:-1]
 
 
 def _parts(cursor: str) -> dict[str, str]:

@@ -23,6 +23,9 @@ _SUFFIXES = (
 )
 _REMEMBERED = 4096
 
+FIELDS = ("_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT", "COREDUMP_UNIT", "COREDUMP_USER_UNIT")
+"""The fields of an entry that `unit_of` finds its units in."""
+
 
 def full_name(unit: str) -> str:
     """Return a unit's name with its suffix, as systemctl completes it: ``nginx`` is ``nginx.service``."""

@@ -151,18 +151,18 @@ _PROGRAM = """
 import json, os, sys, time
 
 KNOWN = {"--no-pager", "--output", "--all", "--directory", "--output-fields", "--cursor", "--lines", "--follow",
-         "--no-tail", "--merge", "--boot", "--unit", "--user-unit", "--priority"}
+         "--no-tail", "--merge", "--boot", "--priority"}
 ALWAYS = {"__CURSOR", "__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP", "_BOOT_ID"}
 PRIORITIES = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
-options, matches, units = {}, {}, set()
+options, alternatives = {}, [{}]
 for argument in sys.argv[1:]:
     name, _, value = argument.partition("=")
-    if not name.startswith("--"):
-        matches.setdefault(name, set()).add(value)
+    if argument == "+":
+        alternatives.append({})
+    elif not name.startswith("--"):
+        alternatives[-1].setdefault(name, set()).add(value)
     elif name not in KNOWN:
         sys.exit(f"journalctl: unrecognized option '{argument}'")
-    elif name in ("--unit", "--user-unit"):
-        units.add(value)
     else:
         options[name] = value
 if options["--output"] != "json" or "--all" not in options:
@@ -185,12 +185,10 @@ start = sequence(options["--cursor"]) if "--cursor" in options else 0
 def wanted(entry):
     if sequence(entry["__CURSOR"]) < start:
         return False
-    if units and entry.get("_SYSTEMD_UNIT") not in units and entry.get("UNIT") not in units:
-        return False
     if "--priority" in options:
         if int(entry.get("PRIORITY", "9")) > PRIORITIES.index(options["--priority"]):
             return False
-    return all(entry.get(name) in values for name, values in matches.items())
+    return any(all(entry.get(name) in values for name, values in matches.items()) for matches in alternatives)
 
 
 def show(entries):
