@@ -87,7 +87,7 @@ class JournaldConfig(EmitterSettings):
     """The directory of the journal files, instead of this machine's: for containers, or a central journal."""
 
     files: tuple[str, ...] = ()
-    """The journal files to read, instead of this machine's. Patterns are allowed."""
+    """The journal files to read, instead of this machine's. Patterns are allowed; later files are found in a minute."""
 
     namespace: str | None = None
     """A journal namespace (``systemd-journald@NAME``), or ``*`` for all."""

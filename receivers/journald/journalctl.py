@@ -49,7 +49,7 @@ class Found:
         if ours.get("s") != theirs.get("s"):
             return None
         try:
-            return max(int(theirs["i"], 16) - int(ours["i"], 16), 0)
+            return max(int(theirs["i"], 16) - int(ours["i"], 16) - 1, 0)
         except (KeyError, ValueError):
             return None
 

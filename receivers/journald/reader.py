@@ -26,6 +26,8 @@ _SECOND = timedelta(seconds=1)
 _PASS_OVER_SECONDS = 60.0
 _PASS_OVER_ENTRIES = 100_000
 """After how long, or how many entries that are not sent, the position is written down all the same."""
+_RENEW_SECONDS = 60.0
+"""After how long ``journalctl`` is started anew where files are named: it does not see those that come to be later."""
 
 
 class Reader:
@@ -46,6 +48,7 @@ class Reader:
         self._caught_up = self._ended = False
         self._failure: str | None = None
         self._stream: Stream | None = None
+        self._renew_at: float | None = None
         self._skip: str | None = None
         self._lines: deque[bytes] = deque()
         self._say = Occasional(_log)
@@ -75,6 +78,7 @@ class Reader:
         self._lines.clear()
         self._skip = None
         self._caught_up = False  # what is written meanwhile may be of another boot, and the position may be gone
+        self._renew_at = None
         if self._stream is not None:
             stream, self._stream = self._stream, None
             await stream.close()
@@ -121,6 +125,8 @@ class Reader:
         """
         if self._stopping.is_set():
             return False
+        if idle and self._renew_at is not None and asyncio.get_running_loop().time() >= self._renew_at:
+            await self.release()
         if self._stream is None:
             if not idle:
                 return False
@@ -133,7 +139,7 @@ class Reader:
         assert stream is not None
         left_out = stream.left_out
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(self._renew_at if idle else deadline):
                 lines = await stream.read()
         except TimeoutError:
             return False
@@ -157,7 +163,10 @@ class Reader:
         self._skip = self.position
         if self.position is not None and not self._caught_up:
             await self._look(self.position)
-        self._stream = await self._journalctl.read(self.position, follow=self._follow and self._caught_up)
+        follow = self._follow and self._caught_up
+        self._stream = await self._journalctl.read(self.position, follow=follow)
+        if follow and self._config.files:
+            self._renew_at = asyncio.get_running_loop().time() + _RENEW_SECONDS
 
     async def _look(self, position: str) -> None:
         """Say what is missing when the journal no longer has the entry that reading ended at."""
@@ -177,7 +186,7 @@ class Reader:
         _log.warning(
             "the journal no longer has the entry where reading ended: rotated or vacuumed meanwhile. Going on at the "
             "next one there is; %s",
-            "how many are missing is not known" if missing is None else f"up to {missing} entries are missing",
+            "how many are missing is not known" if missing is None else f"{missing} entries are missing at most",
         )
 
     async def _failed(self, reason: str) -> None:

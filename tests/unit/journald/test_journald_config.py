@@ -67,7 +67,8 @@ def test_the_journal_itself_looks_up_what_it_can(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "missing"),
     [
-        ("s=a;i=20;b=b", 16),
+        ("s=a;i=20;b=b", 15),
+        ("s=a;i=11;b=b", 0),
         ("s=a;i=10;b=b", 0),
         ("s=other;i=20;b=b", None),
         ("s=a;i=xyz;b=b", None),
