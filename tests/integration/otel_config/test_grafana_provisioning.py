@@ -25,7 +25,7 @@ DATA_SOURCE = {
 }  # fmt: skip
 CORRELATION = {"targetUID", "label", "description", "type", "config"}
 PROVIDER = {
-    "name", "orgId", "folder", "folderUid", "type", "disableDeletion", "allowUiUpdates", "updateIntervalSeconds",
+    "name", "orgId", "folder", "type", "disableDeletion", "allowUiUpdates", "updateIntervalSeconds",
     "options",
 }  # fmt: skip
 GROUP = {"orgId", "name", "folder", "interval", "rules"}
@@ -99,6 +99,14 @@ def test_everything_that_is_referred_to_is_there() -> None:
     obs_hub = {source["uid"] for source in read(PROVISIONING / "datasources/obs-hub.yaml")["datasources"]}
     for source in read(PROVISIONING / "datasources/obs-hub.yaml")["datasources"]:
         assert {correlation["targetUID"] for correlation in source.get("correlations", ())} <= obs_hub
+
+
+def test_dashboards_and_rules_are_in_one_folder() -> None:
+    (provider,) = read(PROVISIONING / "dashboards/obs-hub.yaml")["providers"]
+    groups = read(PROVISIONING / "alerting/obs-hub.yaml")["groups"]
+
+    assert {group["folder"] for group in groups} == {provider["folder"]}
+    assert "folderUid" not in provider  # Grafana makes the folder of rules first, by its name, with a uid of its own
 
 
 def test_rules_are_complete() -> None:
