@@ -101,7 +101,8 @@ class Places:
                     sources.append(opened.enter_context(LokiLogs(LokiAccess(**access))))
                 yield sources
             except SourceError as error:
-                hint = "; --source store or --source loki reads one alone" if len(sources) > 1 else ""
+                alone = "--source store or --source loki reads one alone" if self.source else "leave --logs out"
+                hint = f"; {alone}" if len(sources) > 1 else ""
                 raise click.ClickException(f"{error}{hint}") from error
 
     def _loki(self) -> dict[str, Any] | None:

@@ -72,3 +72,13 @@ def test_a_store_alone_asks_no_loki(configured: LokiStandIn) -> None:
 def test_without_any_loki_it_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match="give --loki URL"), Places(None, tmp_path, None, source="loki").logs():
         pass
+
+
+@pytest.mark.parametrize(("source", "hint"), [("all", "--source store or"), (None, "; leave --logs out")])
+def test_what_can_be_done_without_loki_is_told_by_options_that_there_are(source: str | None, hint: str) -> None:
+    """``obs-hub traces`` has no --source."""
+    with (
+        pytest.raises(click.ClickException, match=hint),
+        Places(None, None, "postgresql:///none", loki="http://127.0.0.1:1", source=source).logs() as sources,
+    ):
+        sources[1].latest(LogFilter(), 1, 2, 1)
