@@ -49,6 +49,7 @@ class Reader:
         self._failure: str | None = None
         self._stream: Stream | None = None
         self._renew_at: float | None = None
+        self._told_of: str | None = None
         self._skip: str | None = None
         self._lines: deque[bytes] = deque()
         self._say = Occasional(_log)
@@ -169,10 +170,11 @@ class Reader:
             self._renew_at = asyncio.get_running_loop().time() + _RENEW_SECONDS
 
     async def _look(self, position: str) -> None:
-        """Say what is missing when the journal no longer has the entry that reading ended at."""
+        """Say what is missing when the journal no longer has the entry that reading ended at; once for each."""
         found = await self._journalctl.find(position)
-        if found.cursor == position:
+        if position in (found.cursor, self._told_of):
             return
+        self._told_of = position
         if found.cursor is None:
             self._say(
                 logging.WARNING,

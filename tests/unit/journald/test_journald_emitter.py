@@ -396,6 +396,35 @@ async def test_files_that_a_real_journal_rotates_to_are_found(
     assert destination.bodies == ["one", "two", "three", "four"]
 
 
+async def test_what_is_missing_is_told_once(
+    real: RealJournal,
+    destination: Any,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A unit that says nothing for long: its last entry goes, and the program is started again and again."""
+    monkeypatch.setattr(reader_module, "_RENEW_SECONDS", 0.1)
+    settings = config(real, directory=None, files=[f"{real.directory}/*.journal"], units=["web"])
+    real.write(entry("one"))
+    await once(settings, tmp_path)
+    real.vacuum()
+    real.write(entry("of another", _SYSTEMD_UNIT="other.service"))
+    async with following(settings, tmp_path) as emitter:
+        looked = 0
+        find = emitter._reader._journalctl.find
+
+        async def counted(cursor: str) -> Any:
+            nonlocal looked
+            looked += 1
+            return await find(cursor)
+
+        monkeypatch.setattr(emitter._reader._journalctl, "find", counted)
+        await until(lambda: looked >= 3)
+    assert caplog.text.count("no longer has the entry where reading ended") == 1
+
+
 async def test_a_damaged_real_journal_does_not_stop_the_others(
     real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
