@@ -299,7 +299,7 @@ async def test_a_destination_that_refuses_everything_holds_up_nothing(
 ) -> None:
     destination.answer = refusing(grpc.StatusCode.INVALID_ARGUMENT)
     stand_in.write(*(entry(f"{number}") for number in range(1000)))
-    emitter = await once(config(stand_in))
+    emitter = await once(config(stand_in, batch={"max_records": 1000, "timeout": "1h"}))  # one request
     assert emitter.sender.refused == 1000
     assert destination.attempts < 60
 
