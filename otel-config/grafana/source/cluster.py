@@ -16,7 +16,7 @@ WHERE attributes ? 'k8s.namespace.name' ORDER BY 1""",
     "Kubernetes namespaces, for the panels about pods.",
 )
 NODE, POD, NAMESPACE = resource("k8s.node.name"), resource("k8s.pod.name"), resource("k8s.namespace.name")
-OF_NAMESPACE = f"{NAMESPACE} IN ($namespace)"
+OF_NAMESPACE = f"{NAMESPACE} = ANY (ARRAY[$namespace]::text[])"
 
 # The names of the semantic conventions, and those that the Collector's receivers have had for longer.
 RESTARTS = ("k8s.container.restart.count", "k8s.container.restarts")

@@ -31,7 +31,7 @@ WHERE m.name IN ('system.memory.utilization', 'system.cpu.load_average.1m') AND 
 ORDER BY 1""",
     "Hosts that have sent host metrics.",
 )
-OF_HOSTS = "host_name IN ($host)"
+OF_HOSTS = "host_name = ANY (ARRAY[$host]::text[])"
 DEVICE, MOUNT_POINT = attribute("system.device"), attribute("system.filesystem.mountpoint")
 INTERFACE = attribute("network.interface.name")
 SENSOR = f"coalesce({attribute('hw.name')}, {attribute('hw.id')})"

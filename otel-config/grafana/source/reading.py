@@ -14,11 +14,11 @@ SERVICES = from_sql(
 NAMES = from_sql(
     "event",
     "Event",
-    "SELECT DISTINCT name FROM events WHERE $__timeFilter(time) AND service_name IN ($service) ORDER BY 1",
+    "SELECT DISTINCT name FROM events WHERE $__timeFilter(time) AND service_name = ANY (ARRAY[$service]::text[]) ORDER BY 1",
     "Names of events in the time range.",
 )
 
-EVENTS = "$__timeFilter(time) AND service_name IN ($service)"
+EVENTS = "$__timeFilter(time) AND service_name = ANY (ARRAY[$service]::text[])"
 FINISHED = f"{EVENTS} AND name = 'reading.session_finished'"
 TITLE, AUTHOR = "coalesce(body ->> 'title', 'untitled')", "coalesce(body ->> 'author', 'unknown')"
 
@@ -83,7 +83,7 @@ DASHBOARD = Dashboard(
                 timeseries(
                     "Minutes a day",
                     sql(
-                        f"SELECT date_trunc('day', time) AS time, {TITLE} AS book, sum({MINUTES}) AS "
+                        f"SELECT date_trunc('day', time, 'UTC') AS time, {TITLE} AS book, sum({MINUTES}) AS "
                         "minutes\nFROM events "
                         f"WHERE {FINISHED}\nGROUP BY 1, 2 ORDER BY 1"
                     ),
@@ -97,7 +97,7 @@ DASHBOARD = Dashboard(
                 bargauge(
                     "By hour of the day",
                     sql(
-                        f"SELECT to_char(extract(hour FROM time), 'FM00') || ' h' AS hour, sum({MINUTES}) AS "
+                        f"SELECT to_char(extract(hour FROM time AT TIME ZONE 'UTC'), 'FM00') || ' h' AS hour, sum({MINUTES}) AS "
                         f"minutes\nFROM events WHERE {FINISHED}\nGROUP BY 1 ORDER BY 1",
                         "table",
                     ),
@@ -150,7 +150,7 @@ GROUP BY 1, 2 ORDER BY 4 DESC NULLS LAST LIMIT 50""",
                     sql(
                         "SELECT $__timeGroup(time, $__interval) AS time, name AS event, count(*) AS "
                         "events\nFROM events "
-                        f"WHERE {EVENTS} AND name IN ($event)\nGROUP BY 1, 2 ORDER BY 1"
+                        f"WHERE {EVENTS} AND name = ANY (ARRAY[$event]::text[])\nGROUP BY 1, 2 ORDER BY 1"
                     ),
                     description="Events in each interval.",
                     name="${__field.labels.event}",
@@ -163,7 +163,7 @@ GROUP BY 1, 2 ORDER BY 4 DESC NULLS LAST LIMIT 50""",
                         f"""
 SELECT service_name AS "Application", name AS "Event", count(*) AS "Events",
   percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM observed_time - time)) AS "Delay", max(time) AS "Last"
-FROM events WHERE {EVENTS} AND name IN ($event)
+FROM events WHERE {EVENTS} AND name = ANY (ARRAY[$event]::text[])
 GROUP BY 1, 2 ORDER BY 3 DESC""",
                         "table",
                     ),
@@ -179,7 +179,7 @@ GROUP BY 1, 2 ORDER BY 3 DESC""",
                         f"""
 SELECT time, concat_ws(' ', name, body::text) AS body, service_name AS application,
   attributes::text AS attributes, trace_id
-FROM events WHERE {EVENTS} AND name IN ($event)
+FROM events WHERE {EVENTS} AND name = ANY (ARRAY[$event]::text[])
 ORDER BY time DESC LIMIT 200""",
                         "table",
                     ),

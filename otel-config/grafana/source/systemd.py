@@ -21,12 +21,12 @@ UNIT = "coalesce(attributes ->> 'systemd.unit', attributes ->> 'systemd.user_uni
 LEVEL = """CASE WHEN severity_number >= 21 THEN 'fatal' WHEN severity_number >= 17 THEN 'error'
     WHEN severity_number >= 13 THEN 'warning' WHEN severity_number >= 9 THEN 'info'
     WHEN severity_number >= 1 THEN 'debug' ELSE 'unknown' END"""
-JOURNAL = f"""$__timeFilter(time) AND host_name IN ($host) AND event_name IS NULL
+JOURNAL = f"""$__timeFilter(time) AND host_name = ANY (ARRAY[$host]::text[]) AND event_name IS NULL
   AND coalesce({UNIT}, '') ~* '$unit' AND coalesce(body, '') ~* '$search'"""
 
 # What systemd itself says of a unit: its messages begin with the unit's name.
 ABOUT = "substring(body FROM '^([^ :]+[.](?:service|socket|timer|mount|scope|target)):')"
-SYSTEMD = """$__timeFilter(time) AND host_name IN ($host) AND attributes ->> 'syslog.identifier' = 'systemd'
+SYSTEMD = """$__timeFilter(time) AND host_name = ANY (ARRAY[$host]::text[]) AND attributes ->> 'syslog.identifier' = 'systemd'
   AND body ~* '$unit'"""
 FAILED, RESTARTED = "body LIKE '%: Failed with result %'", "body LIKE '%: Scheduled restart job%'"
 

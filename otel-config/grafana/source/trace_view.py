@@ -95,7 +95,7 @@ ORDER BY time LIMIT 1000""",
 SELECT time AS "Began", service_name AS "Service", name AS "Operation", duration_ms AS "Took",
   status AS "Status", trace_id AS "Trace"
 FROM spans
-WHERE $__timeFilter(time) AND parent_span_id IS NULL AND service_name IN ($service)
+WHERE $__timeFilter(time) AND parent_span_id IS NULL AND service_name = ANY (ARRAY[$service]::text[])
 ORDER BY duration_ms DESC NULLS LAST LIMIT 100""",
                         "table",
                     ),

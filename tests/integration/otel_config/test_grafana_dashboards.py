@@ -136,6 +136,23 @@ def test_every_sql_query_finds_something(store: Database, path: Path, view: str)
     assert found
 
 
+@dashboards
+def test_a_variable_without_values_breaks_no_query(store: Database, path: Path) -> None:
+    """All of nothing is nothing to Grafana: where there is no Kubernetes, or no event yet."""
+    dashboard = grafana.load(path)
+    with store.connect() as connection:
+        reader = Reader(connection, dashboard, TimeRange.last(timedelta(hours=3)), own=False)
+        reader.variables |= {name: Values([], True) for name, each in reader.variables.items() if each.several}
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                reader.run(variable["query"])
+        for query in grafana.queries(dashboard, "rawSql"):
+            try:
+                reader.run(query.text)
+            except psycopg.Error as error:
+                raise AssertionError(f"{query.where}: {error}\n{query.text}") from error
+
+
 def assert_says_something(query: Query, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
     assert rows, f"{query.where} is empty:\n{query.text}"
     for number, column in enumerate(columns):
@@ -207,6 +224,19 @@ def test_a_rate_survives_a_reset_and_is_right(store: Database) -> None:
         assert min(rates) >= 0
         assert max(rates) == pytest.approx(1e6, rel=0.02), view
         assert sum(rate < 0.98e6 for rate in rates) <= 4, view  # in each direction, the reset and the first interval
+
+
+@pytest.mark.parametrize("panel", ["Minutes a day", "By hour of the day"])
+def test_days_and_hours_are_those_of_utc_whatever_the_servers_time_zone(store: Database, panel: str) -> None:
+    dashboard = grafana.load(GRAFANA / "dashboards" / "reading.json")
+    (query,) = (each for each in grafana.queries(dashboard, "rawSql") if each.where.endswith(panel))
+    chosen = TimeRange.last(timedelta(days=30))
+    found = []
+    for zone in ("UTC", "Pacific/Auckland"):
+        with store.connect() as connection:
+            connection.execute(f"SET timezone = '{zone}'".encode())
+            found.append(Reader(connection, dashboard, chosen, own=False).run(query.text)[1])
+    assert found[0] == found[1]
 
 
 @dashboards
