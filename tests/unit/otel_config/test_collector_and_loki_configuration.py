@@ -43,15 +43,29 @@ def test_the_collectors_environment_is_explained_and_nothing_secret_is_written_d
         assert not re.search(r"(password|token)\s*:\s*(?!\$\{env:)\S", line), line
 
 
-def test_alloy_and_the_collector_give_the_journal_the_same_attributes() -> None:
-    def set_by(path: Path) -> set[str]:
-        return set(
-            re.findall(r'set\(((?:log|resource)\.attributes\["[a-z._]+"\]|log\.severity_number)', path.read_text())
-        )
+def test_the_collector_loses_no_part_of_the_journal() -> None:
+    """Its receiver by default leaves out long messages, makes lists of coloured ones, and drops what is refused."""
+    journald = read(COLLECTOR)["receivers"]["journald"]
 
-    statements = set_by(COLLECTOR)
-    assert statements == set_by(CONFIG / "alloy/config.alloy")
-    assert 'log.attributes["systemd.unit"]' in statements
+    assert (journald["all"], journald["convert_message_bytes"]) == (True, True)
+    assert journald["retry_on_failure"] == {"enabled": True, "max_elapsed_time": "0s"}
+
+
+def test_alloy_and_the_collector_make_the_same_of_the_journal() -> None:
+    """Alloy's labels stand for the fields that the Collector has in the body; the last statement tidies up."""
+    alloy = (CONFIG / "alloy/config.alloy").read_text("utf-8")
+    rules = re.findall(r'source_labels = \["__journal_(\w+)"\]\s+target_label  = "(\w+)"', alloy)
+    fields = {label: field.upper() for field, label in rules}
+    (block,) = (part for part in alloy.split("otelcol.processor.transform") if part.startswith(' "journal"'))
+    statements = re.findall(r"`(.+)`,", block)
+    (own,) = read(COLLECTOR)["processors"]["transform/journal"]["log_statements"]
+
+    assert [
+        re.sub(r'log\.attributes\["(\w+)"\]', lambda found: f'log.body["{fields[found[1]]}"]', each)
+        for each in statements[:-1]
+    ] == own["statements"][:-1]
+    for label in fields:
+        assert re.search(rf"[(|]{label}[|)]", statements[-1]), f"{label} is left behind"
 
 
 @pytest.mark.parametrize("command", ["otelcol-contrib", "otelcol"])
