@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +36,7 @@ _MARK_PAUSES = (0.5, 2.0)
 _LONGEST_REASON = 1_000
 _CREDENTIALS = re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]*@")
 
-_BAD_VALUE, _NO_INDEX = 2, 27
+_BAD_VALUE, _AUTHENTICATION_FAILED, _NO_INDEX = 2, 18, 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Collection:
         self.ordered = False
         """Whether documents come in the order of their ids: there is an index for it."""
         self._index_known = False
+        self._warned = False
 
     @property
     def namespace(self) -> str:
@@ -203,7 +204,7 @@ class Collection:
     # -- the index -----------------------------------------------------------------------------------------------
 
     def _find_index(self) -> None:
-        """Find out by which index to read, or make it."""
+        """Find out by which index to read, or make it. Where there is none it is looked for again the next time."""
         import pymongo.errors
 
         if self._index_known:
@@ -216,17 +217,20 @@ class Collection:
             if settings.hint is not None:
                 self._use(settings.hint if settings.hint in indexes else None, ordered=False)
                 return
-            named = next((name for name, each in indexes.items() if list(each["key"]) == _INDEX), None)
+            named = next((name for name, each in indexes.items() if _serves(each)), None)
             if named is None and settings.create_index:
                 named = collection.create_index(_INDEX)
             self._use(named, ordered=True)
         except pymongo.errors.OperationFailure as error:
+            if error.code == _AUTHENTICATION_FAILED:
+                raise
             self._use(None, ordered=False, problem=f" ({self._explained(error)})")
 
     def _use(self, index: str | None, *, ordered: bool, problem: str = "") -> None:
-        self._hint, self.ordered, self._index_known = index, index is not None and ordered, True
-        if index is not None:
+        self._hint, self.ordered, self._index_known = index, index is not None and ordered, index is not None
+        if index is not None or self._warned:
             return
+        self._warned = True
         settings = self._settings.mongodb
         wanted = f"the index {settings.hint}" if settings.hint is not None else "an index on status and _id"
         _log.warning(
@@ -249,7 +253,11 @@ class Collection:
             if self._hint is None or error.code not in (_BAD_VALUE, _NO_INDEX) or "hint" not in str(error):
                 raise
             self._use(None, ordered=False, problem=" any more")
-            return look()
+            self._index_known = True  # that there is none to hint at
+            try:
+                return look()
+            finally:
+                self._index_known = False
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -284,9 +292,17 @@ class Collection:
         password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
         for secret in {password, unquote(password)} - {""}:
             text = text.replace(secret, "********")
-        for lengthy in (", Timeout: ", " (configured timeouts: "):
+        for lengthy in (", full error: ", ", Timeout: ", " (configured timeouts: "):
             text, _, _ = text.partition(lengthy)
+        if getattr(error, "code", None) == _AUTHENTICATION_FAILED:
+            text += " (a user is known in one database: the URI ends with its name, or with /?authSource=NAME)"
         return SourceError(f"MongoDB: {text[:_LONGEST_REASON]}")
+
+
+def _serves(index: Mapping[str, Any]) -> bool:
+    """Tell whether it is an index to read by. A hint at one that is partial would leave out what is not in it."""
+    partial = index.get("partialFilterExpression")
+    return list(index["key"]) == _INDEX and partial in (None, {STATUS: INGESTED}) and not index.get("hidden")
 
 
 def _status(mark: Mark) -> str:

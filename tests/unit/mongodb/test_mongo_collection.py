@@ -93,6 +93,54 @@ def test_a_user_who_may_not_make_an_index_reads_all(
     assert "not authorized" in caplog.text
 
 
+def test_an_index_that_is_made_later_is_read_by(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = hints(monkeypatch)
+    mongo.write(document())
+    source = make(mongo, create_index=False)
+    assert source.waiting()
+    mongo.events.create_index([("status", 1), ("_id", 1)])
+    assert source.waiting()
+    assert given == ["None", "status_1__id_1"]
+    assert source.ordered
+
+
+@pytest.mark.parametrize(
+    ("properties", "serves"),
+    [
+        ({"partialFilterExpression": {"status": "ingested"}}, True),
+        ({"partialFilterExpression": {"status": "processed"}}, False),
+        ({"partialFilterExpression": {"source": "reading"}}, False),
+        ({"hidden": True}, False),
+    ],
+)
+def test_an_index_that_leaves_documents_out_is_not_read_by(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, properties: dict[str, Any], serves: bool
+) -> None:
+    given = hints(monkeypatch)
+    mongo.write(document())
+    theirs = {"theirs": {"key": [("status", 1), ("_id", 1)], **properties}}
+    monkeypatch.setattr(COLLECTION, "index_information", lambda _: theirs)
+    assert make(mongo).waiting()
+    assert given == ["theirs" if serves else "status_1__id_1"]
+
+
+def test_a_password_that_is_wrong_says_nothing_about_indexes(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OperationFailure("Authentication failed., full error: {'ok': 0.0, 'code': 18}", 18, {"code": 18})
+
+    mongo.write(document())
+    source = make(mongo)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(COLLECTION, "index_information", refuse)
+        with pytest.raises(SourceError, match=r"^MongoDB: Authentication failed\. \(.*authSource=NAME\)$"):
+            source.waiting()
+    assert source.waiting()
+    assert source.ordered
+    assert not caplog.records
+
+
 def test_an_index_that_goes_is_done_without(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
     mongo.write(document(), document())
     source = make(mongo)
@@ -230,7 +278,7 @@ class Stream:
 
 def test_changes_are_heard_of(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
-    stream = Stream({"_id": 1}, {"_id": 2}, None, None, AutoReconnect("mongodb://a:b@c gone"))
+    stream = Stream({"_id": 1}, {"_id": 2}, {"_id": 3}, None, None, AutoReconnect("mongodb://a:b@c gone"))
 
     def watch(_: Any, stages: list[dict[str, Any]], **options: Any) -> Stream:
         asked.update(options, stages=stages)
@@ -238,13 +286,33 @@ def test_changes_are_heard_of(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(COLLECTION, "watch", watch, raising=False)
     changes = make(mongo).changes()
-    assert [changes.wait(), changes.wait()] == [True, False]
+    assert [changes.wait(), changes.wait(), changes.wait()] == [True, True, False]
     with pytest.raises(SourceError, match=r"mongodb://\*+@c gone"):
         changes.wait()
     stream.alive = False
     with pytest.raises(SourceError, match="the change stream ended"):
         changes.wait()
     assert asked["stages"][-1] == {"$project": {"_id": 1}}, "documents are not sent twice"
+
+
+def test_changes_that_never_pause_are_told_all_the_same(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Trickle(Stream):
+        def try_next(self) -> Any:
+            nonlocal now
+            now += 0.3  # less than it waits for a change
+            return {"_id": now}
+
+    monkeypatch.setattr("receivers.mongodb.changes.monotonic", lambda: now)
+    monkeypatch.setattr(COLLECTION, "watch", lambda *_, **__: Trickle(), raising=False)
+    changes = make(mongo).changes()
+    assert changes.wait()
+    assert now == pytest.approx(0.3), "the first is told at once"
+    for _ in range(3):
+        began = now
+        assert changes.wait()
+        assert now - began == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("code", [13, 59, 238, 40573])
