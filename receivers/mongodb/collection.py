@@ -16,10 +16,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from receivers.mongodb.changes import STAGES, WAIT_MILLISECONDS, WITHOUT_CHANGE_STREAMS, Changes
-from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, MongoPipeline
+from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, URI, MongoPipeline
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class Collection:
         uri = self._settings.mongodb.uri.get_secret_value()
         text = " ".join(str(error).split()) or type(error).__name__
         text = _CREDENTIALS.sub(r"\1********@", text.replace(uri, _CREDENTIALS.sub(r"\1********@", uri)))
-        password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
+        password = (found["password"] or "") if (found := URI.match(uri)) else ""
         for secret in {password, unquote(password)} - {""}:
             text = text.replace(secret, "********")
         for lengthy in (", full error: ", ", Timeout: ", " (configured timeouts: "):

@@ -232,6 +232,15 @@ def test_passwords_are_kept_out_of_what_is_said(mongo: Mongo, monkeypatch: pytes
     assert found.value.__cause__ is None
 
 
+def test_an_error_is_told_whatever_the_password_is_made_of(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ServerSelectionTimeoutError("no host by secret[word")
+
+    monkeypatch.setattr(COLLECTION, "index_information", fail)
+    with pytest.raises(SourceError, match=r"^MongoDB: no host by \*+$"):
+        make(mongo, uri="mongodb://apps:secret[word@db/").waiting()
+
+
 def test_a_query_with_types_is_extended_json(mongo: Mongo) -> None:
     (kept, _) = mongo.write(document(batch=bson.ObjectId("65a000000000000000000001")), document())
     settings = {"mongodb": mongo.settings, "query": {"batch": {"$oid": "65a000000000000000000001"}}}
