@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Collection:
         self._name = name
         self._settings = settings
         self._client: Any = None
+        self._opening = threading.Lock()
         self._hint: str | None = None
         self.ordered = False
         """Whether documents come in the order of their ids: there is an index for it."""
@@ -70,7 +72,8 @@ class Collection:
 
     def close(self) -> None:
         """Close the connections. The next operation would open some again."""
-        client, self._client = self._client, None
+        with self._opening:
+            client, self._client = self._client, None
         if client is not None:
             client.close()
 
@@ -262,15 +265,17 @@ class Collection:
     # -- the connection ------------------------------------------------------------------------------------------
 
     def _collection(self) -> Any:
-        if self._client is None:
-            import pymongo
+        import pymongo
 
-            uri = self._settings.mongodb.uri.get_secret_value()
-            options: dict[str, Any] = {
-                name: value for name, value in _OPTIONS.items() if name.lower() not in uri.lower()
-            }
-            self._client = pymongo.MongoClient(uri, appname="obs-hub", tz_aware=True, **options)
-        return self._client[self._settings.mongodb.database][self._settings.mongodb.collection]
+        settings = self._settings.mongodb
+        with self._opening:  # a run, a look for documents and a change stream begin at the same time
+            if self._client is None:
+                uri = settings.uri.get_secret_value()
+                options: dict[str, Any] = {
+                    name: value for name, value in _OPTIONS.items() if name.lower() not in uri.lower()
+                }
+                self._client = pymongo.MongoClient(uri, appname="obs-hub", tz_aware=True, **options)
+            return self._client[settings.database][settings.collection]
 
     def _guarded(self, work: Callable[[], _T], *passed: type[Exception]) -> _T:
         """Do something; raise what pymongo raises as `SourceError`, but for the exceptions ``passed``."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bson
@@ -239,6 +242,29 @@ def test_an_error_is_told_whatever_the_password_is_made_of(mongo: Mongo, monkeyp
     monkeypatch.setattr(COLLECTION, "index_information", fail)
     with pytest.raises(SourceError, match=r"^MongoDB: no host by \*+$"):
         make(mongo, uri="mongodb://apps:secret[word@db/").waiting()
+
+
+def test_what_begins_at_the_same_time_shares_a_client_that_is_closed(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    both = threading.Barrier(2)
+
+    def client(uri: str, **_: Any) -> Any:
+        made.append(uri)
+        time.sleep(0.05)  # long enough for the other to come in between
+        return mongo.client
+
+    monkeypatch.setattr(pymongo, "MongoClient", client)
+    source = make(mongo)
+
+    def look(_: int) -> bool:
+        both.wait()
+        return source.waiting()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(look, range(2))) == [False, False]
+    assert len(made) == 1
 
 
 def test_a_query_with_types_is_extended_json(mongo: Mongo) -> None:

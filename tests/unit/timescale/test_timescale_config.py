@@ -24,9 +24,7 @@ def test_a_connection_string_in_either_form(dsn: str) -> None:
     assert config.dsn.get_secret_value() == dsn
 
 
-@pytest.mark.parametrize(
-    "password", ["se%cret", "se cret", "se@cret", "se/cr@et", "se@cret:x", "s@e@cret", "se/cret"]
-)
+@pytest.mark.parametrize("password", ["se%cret", "se cret", "se@cret", "se/cr@et", "se@cret:x", "s@e@cret", "se/cret"])
 def test_a_password_that_a_uri_cannot_hold_as_it_is_is_refused_and_not_told(password: str) -> None:
     """libpq would take a part of it for a host or a port, look for that, and say so in the log."""
     with pytest.raises(ValidationError) as found:
