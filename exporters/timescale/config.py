@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from gateway.pipeline.settings import Duration, ExporterSettings, Settings
+
+
+def _check_dsn(dsn: SecretStr) -> SecretStr:
+    """See that it can be read: libpq's own errors tell the part that they do not understand, such as a password."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    text = dsn.get_secret_value()
+    try:
+        parts = conninfo_to_dict(text)
+    except psycopg.Error:
+        parts = None
+    cut_off = (
+        "://" in text and parts and any("@" in str(parts.get(each, ""))[1:] for each in ("host", "port", "dbname"))
+    )
+    if parts is None or cut_off:
+        raise ValueError(
+            "expected a connection string of PostgreSQL, such as postgresql://user:password@host:5432/database or "
+            "host=… password='…'; in the first form % @ : / ? # and spaces of a password are written %25 %40 %3A %2F "
+            "%3F %23 %20"
+        )
+    return dsn
 
 
 class Retention(Settings):
@@ -49,7 +71,7 @@ class Accept(Settings):
 class TimescaleConfig(ExporterSettings):
     """Writes all three signals to TimescaleDB or PostgreSQL."""
 
-    dsn: SecretStr | None = None
+    dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
     logs: Literal["auto", "all", "events"] = "auto"
     """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also

@@ -137,7 +137,8 @@ class PipelinesService:
         while True:
             due.clear()
             asked_at = time.monotonic()
-            if name not in self._busy and await self._is_waiting(name):
+            # Once more afterwards: a run that began meanwhile reads what was found, and is followed by another look.
+            if name not in self._busy and await self._is_waiting(name) and name not in self._busy:
                 await self._ask_by_schedule(name)
                 await asyncio.sleep(schedule.at_most_every.total_seconds())
             pause = None

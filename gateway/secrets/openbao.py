@@ -124,9 +124,14 @@ class OpenBao:
             ) from None
         except requests.RequestException as error:
             raise _CannotAnswerError(f"OpenBao at {access.address} cannot be reached: {_innermost(error)}") from None
+        except (hvac.exceptions.InternalServerError, hvac.exceptions.BadGateway) as error:
+            # A cluster that has no leader yet, as for some seconds after it was unsealed; or what is in front of it.
+            raise _CannotAnswerError(f"OpenBao at {access.address} cannot answer: {_first_line(error)}") from None
+        except (TypeError, KeyError):
+            raise LookupError(f"what answers at {access.address} is not OpenBao; see BAO_ADDR") from None
         except hvac.exceptions.VaultError as error:
             # The message is OpenBao's own word on the request, never the secret.
-            raise LookupError(f"OpenBao at {access.address}: {str(error).splitlines()[0]}") from None
+            raise LookupError(f"OpenBao at {access.address}: {_first_line(error)}") from None
 
     def _logged_in(self) -> hvac.Client:
         if self._client is not None and self._clock() < self._renew_at:
@@ -221,6 +226,10 @@ def _read_token(access: Access) -> str:
             f"the service account's token cannot be read from {access.kubernetes_token_file}: {error.strerror} "
             "(BAO_KUBERNETES_TOKEN_FILE)"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _innermost(error: BaseException) -> str:

@@ -46,6 +46,9 @@ class Rotation:
                     _log.warning("rotated secrets cannot be read; those before stay in use: %s", error)
                 self._failing = True
                 continue
+            except Exception:  # to follow no more, and not to say so, would be worse
+                _log.exception("following secrets failed; it is tried again")
+                continue
             self._failing = False
             self.take(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from receivers.mongodb.config import INGESTED, STATUS
@@ -17,9 +18,6 @@ WITHOUT_CHANGE_STREAMS = {
     40324: "the server has no change streams",
     40573: "the server is no replica set",
 }
-_MORE = 1_000
-"""How many further changes are passed over at once: one is enough to look."""
-
 STAGES = [
     {
         "$match": {
@@ -39,17 +37,17 @@ class Changes:
     def __init__(self, stream: Any, guarded: Callable[[Callable[[], Any]], Any]) -> None:
         self._stream = stream
         self._guarded = guarded
+        self._passing_over = 0.0
+        """Seconds for which further changes are passed over: one is enough to look. None are before the first."""
 
     def wait(self) -> bool:
-        """Return whether a document came to be ``ingested``, after a second at most. Raises `SourceError`."""
-        found = self._guarded(self._stream.try_next) is not None
-        for _ in range(_MORE if found else 0):
-            if self._guarded(self._stream.try_next) is None:
+        """Return whether a document came to be ``ingested``, after two seconds at most. Raises `SourceError`."""
+        until, found = monotonic() + self._passing_over, False
+        while self._guarded(self._stream.try_next) is not None:
+            found = True
+            if monotonic() >= until:
                 break
+        self._passing_over = WAIT_MILLISECONDS / 1000 if found else 0.0
         if not self._stream.alive:
             raise SourceError("the change stream ended")
         return found
-
-    def close(self) -> None:
-        """End it."""
-        self._guarded(self._stream.close)

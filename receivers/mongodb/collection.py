@@ -11,15 +11,16 @@ import functools
 import json
 import logging
 import re
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from receivers.mongodb.changes import STAGES, WAIT_MILLISECONDS, WITHOUT_CHANGE_STREAMS, Changes
-from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, MongoPipeline
+from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, URI, MongoPipeline
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _MARK_PAUSES = (0.5, 2.0)
 _LONGEST_REASON = 1_000
 _CREDENTIALS = re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]*@")
 
-_BAD_VALUE, _NO_INDEX = 2, 27
+_BAD_VALUE, _AUTHENTICATION_FAILED, _NO_INDEX = 2, 18, 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,12 @@ class Collection:
         self._name = name
         self._settings = settings
         self._client: Any = None
+        self._opening = threading.Lock()
         self._hint: str | None = None
         self.ordered = False
         """Whether documents come in the order of their ids: there is an index for it."""
         self._index_known = False
+        self._warned = False
 
     @property
     def namespace(self) -> str:
@@ -69,7 +72,8 @@ class Collection:
 
     def close(self) -> None:
         """Close the connections. The next operation would open some again."""
-        client, self._client = self._client, None
+        with self._opening:
+            client, self._client = self._client, None
         if client is not None:
             client.close()
 
@@ -203,7 +207,7 @@ class Collection:
     # -- the index -----------------------------------------------------------------------------------------------
 
     def _find_index(self) -> None:
-        """Find out by which index to read, or make it."""
+        """Find out by which index to read, or make it. Where there is none it is looked for again the next time."""
         import pymongo.errors
 
         if self._index_known:
@@ -216,17 +220,20 @@ class Collection:
             if settings.hint is not None:
                 self._use(settings.hint if settings.hint in indexes else None, ordered=False)
                 return
-            named = next((name for name, each in indexes.items() if list(each["key"]) == _INDEX), None)
+            named = next((name for name, each in indexes.items() if _serves(each)), None)
             if named is None and settings.create_index:
                 named = collection.create_index(_INDEX)
             self._use(named, ordered=True)
         except pymongo.errors.OperationFailure as error:
+            if error.code == _AUTHENTICATION_FAILED:
+                raise
             self._use(None, ordered=False, problem=f" ({self._explained(error)})")
 
     def _use(self, index: str | None, *, ordered: bool, problem: str = "") -> None:
-        self._hint, self.ordered, self._index_known = index, index is not None and ordered, True
-        if index is not None:
+        self._hint, self.ordered, self._index_known = index, index is not None and ordered, index is not None
+        if index is not None or self._warned:
             return
+        self._warned = True
         settings = self._settings.mongodb
         wanted = f"the index {settings.hint}" if settings.hint is not None else "an index on status and _id"
         _log.warning(
@@ -249,20 +256,26 @@ class Collection:
             if self._hint is None or error.code not in (_BAD_VALUE, _NO_INDEX) or "hint" not in str(error):
                 raise
             self._use(None, ordered=False, problem=" any more")
-            return look()
+            self._index_known = True  # that there is none to hint at
+            try:
+                return look()
+            finally:
+                self._index_known = False
 
     # -- the connection ------------------------------------------------------------------------------------------
 
     def _collection(self) -> Any:
-        if self._client is None:
-            import pymongo
+        import pymongo
 
-            uri = self._settings.mongodb.uri.get_secret_value()
-            options: dict[str, Any] = {
-                name: value for name, value in _OPTIONS.items() if name.lower() not in uri.lower()
-            }
-            self._client = pymongo.MongoClient(uri, appname="obs-hub", tz_aware=True, **options)
-        return self._client[self._settings.mongodb.database][self._settings.mongodb.collection]
+        settings = self._settings.mongodb
+        with self._opening:  # a run, a look for documents and a change stream begin at the same time
+            if self._client is None:
+                uri = settings.uri.get_secret_value()
+                options: dict[str, Any] = {
+                    name: value for name, value in _OPTIONS.items() if name.lower() not in uri.lower()
+                }
+                self._client = pymongo.MongoClient(uri, appname="obs-hub", tz_aware=True, **options)
+            return self._client[settings.database][settings.collection]
 
     def _guarded(self, work: Callable[[], _T], *passed: type[Exception]) -> _T:
         """Do something; raise what pymongo raises as `SourceError`, but for the exceptions ``passed``."""
@@ -281,12 +294,20 @@ class Collection:
         uri = self._settings.mongodb.uri.get_secret_value()
         text = " ".join(str(error).split()) or type(error).__name__
         text = _CREDENTIALS.sub(r"\1********@", text.replace(uri, _CREDENTIALS.sub(r"\1********@", uri)))
-        password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
+        password = (found["password"] or "") if (found := URI.match(uri)) else ""
         for secret in {password, unquote(password)} - {""}:
             text = text.replace(secret, "********")
-        for lengthy in (", Timeout: ", " (configured timeouts: "):
+        for lengthy in (", full error: ", ", Timeout: ", " (configured timeouts: "):
             text, _, _ = text.partition(lengthy)
+        if getattr(error, "code", None) == _AUTHENTICATION_FAILED:
+            text += " (a user is known in one database: the URI ends with its name, or with /?authSource=NAME)"
         return SourceError(f"MongoDB: {text[:_LONGEST_REASON]}")
+
+
+def _serves(index: Mapping[str, Any]) -> bool:
+    """Tell whether it is an index to read by. A hint at one that is partial would leave out what is not in it."""
+    partial = index.get("partialFilterExpression")
+    return list(index["key"]) == _INDEX and partial in (None, {STATUS: INGESTED}) and not index.get("hidden")
 
 
 def _status(mark: Mark) -> str:

@@ -23,12 +23,19 @@ STATUS = "status"
 """The field of a document that says what became of it."""
 INGESTED, PROCESSED, FAILED = "ingested", "processed", "failed"
 
+URI = re.compile(
+    r"mongodb(\+srv)?://((?:[^%@:/?]|%[0-9A-Fa-f]{2})*(:(?P<password>(?:[^%@:/?]|%[0-9A-Fa-f]{2})*))?@)?[^@/?]+(/[^@?]*)?(\?.*)?"
+)
+"""A connection string. What a URI cannot hold as it is would be taken for a host or a port, and told in errors."""
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def _check_uri(uri: SecretStr) -> SecretStr:
-    if not uri.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("expected a URI such as mongodb://user:password@host:27017/")
+    if not URI.fullmatch(uri.get_secret_value()):
+        raise ValueError(
+            "expected a URI such as mongodb://user:password@host:27017/database, in which % @ : / ? of a password are "
+            "written %25 %40 %3A %2F %3F"
+        )
     return uri
 
 

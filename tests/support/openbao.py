@@ -24,6 +24,8 @@ class StandIn:
     forbidden: set[str] = field(default_factory=set)
     lease: int = 3600
     sealed: bool = False
+    instead: tuple[int, str] | None = None
+    """What is answered instead by something else at its address, or in front of it: a status, and a body."""
     reads: int = 0
     logins: int = 0
     renewals: int = 0
@@ -73,6 +75,8 @@ def stand_in() -> Iterator[StandIn]:
             path = self.path.partition("?")[0].removeprefix("/v1/")
             status, answer = state.answer(self.command, path, self.headers.get("x-vault-token"), body)
             text = json.dumps(answer).encode()
+            if state.instead is not None:
+                status, text = state.instead[0], state.instead[1].encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(text)))

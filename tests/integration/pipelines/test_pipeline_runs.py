@@ -269,7 +269,7 @@ async def eventually(condition: Until) -> None:
 
 
 async def test_documents_are_found_by_looking_now_and_then(mongo: Mongo, database: Database) -> None:
-    schedule = {"every": "1s", "at_most_every": "0s"}
+    schedule = {"every": "1s", "watch": False, "at_most_every": "0s"}
     async with pipelines(database, {"reading": pipeline(mongo, schedule=schedule)}) as service:
         mongo.write(document())
         await eventually(lambda: mongo.states() == {"processed": 1})

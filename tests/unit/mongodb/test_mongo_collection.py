@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bson
@@ -91,6 +94,54 @@ def test_a_user_who_may_not_make_an_index_reads_all(
     monkeypatch.setattr(COLLECTION, "create_index", refuse)
     assert make(mongo).waiting()
     assert "not authorized" in caplog.text
+
+
+def test_an_index_that_is_made_later_is_read_by(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = hints(monkeypatch)
+    mongo.write(document())
+    source = make(mongo, create_index=False)
+    assert source.waiting()
+    mongo.events.create_index([("status", 1), ("_id", 1)])
+    assert source.waiting()
+    assert given == ["None", "status_1__id_1"]
+    assert source.ordered
+
+
+@pytest.mark.parametrize(
+    ("properties", "serves"),
+    [
+        ({"partialFilterExpression": {"status": "ingested"}}, True),
+        ({"partialFilterExpression": {"status": "processed"}}, False),
+        ({"partialFilterExpression": {"source": "reading"}}, False),
+        ({"hidden": True}, False),
+    ],
+)
+def test_an_index_that_leaves_documents_out_is_not_read_by(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, properties: dict[str, Any], serves: bool
+) -> None:
+    given = hints(monkeypatch)
+    mongo.write(document())
+    theirs = {"theirs": {"key": [("status", 1), ("_id", 1)], **properties}}
+    monkeypatch.setattr(COLLECTION, "index_information", lambda _: theirs)
+    assert make(mongo).waiting()
+    assert given == ["theirs" if serves else "status_1__id_1"]
+
+
+def test_a_password_that_is_wrong_says_nothing_about_indexes(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OperationFailure("Authentication failed., full error: {'ok': 0.0, 'code': 18}", 18, {"code": 18})
+
+    mongo.write(document())
+    source = make(mongo)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(COLLECTION, "index_information", refuse)
+        with pytest.raises(SourceError, match=r"^MongoDB: Authentication failed\. \(.*authSource=NAME\)$"):
+            source.waiting()
+    assert source.waiting()
+    assert source.ordered
+    assert not caplog.records
 
 
 def test_an_index_that_goes_is_done_without(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +235,38 @@ def test_passwords_are_kept_out_of_what_is_said(mongo: Mongo, monkeypatch: pytes
     assert found.value.__cause__ is None
 
 
+def test_an_error_is_told_whatever_the_password_is_made_of(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ServerSelectionTimeoutError("no host by secret[word")
+
+    monkeypatch.setattr(COLLECTION, "index_information", fail)
+    with pytest.raises(SourceError, match=r"^MongoDB: no host by \*+$"):
+        make(mongo, uri="mongodb://apps:secret[word@db/").waiting()
+
+
+def test_what_begins_at_the_same_time_shares_a_client_that_is_closed(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    both = threading.Barrier(2)
+
+    def client(uri: str, **_: Any) -> Any:
+        made.append(uri)
+        time.sleep(0.05)  # long enough for the other to come in between
+        return mongo.client
+
+    monkeypatch.setattr(pymongo, "MongoClient", client)
+    source = make(mongo)
+
+    def look(_: int) -> bool:
+        both.wait()
+        return source.waiting()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(look, range(2))) == [False, False]
+    assert len(made) == 1
+
+
 def test_a_query_with_types_is_extended_json(mongo: Mongo) -> None:
     (kept, _) = mongo.write(document(batch=bson.ObjectId("65a000000000000000000001")), document())
     settings = {"mongodb": mongo.settings, "query": {"batch": {"$oid": "65a000000000000000000001"}}}
@@ -230,7 +313,7 @@ class Stream:
 
 def test_changes_are_heard_of(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
-    stream = Stream({"_id": 1}, {"_id": 2}, None, None, AutoReconnect("mongodb://a:b@c gone"))
+    stream = Stream({"_id": 1}, {"_id": 2}, {"_id": 3}, None, None, AutoReconnect("mongodb://a:b@c gone"))
 
     def watch(_: Any, stages: list[dict[str, Any]], **options: Any) -> Stream:
         asked.update(options, stages=stages)
@@ -238,13 +321,33 @@ def test_changes_are_heard_of(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(COLLECTION, "watch", watch, raising=False)
     changes = make(mongo).changes()
-    assert [changes.wait(), changes.wait()] == [True, False]
+    assert [changes.wait(), changes.wait(), changes.wait()] == [True, True, False]
     with pytest.raises(SourceError, match=r"mongodb://\*+@c gone"):
         changes.wait()
     stream.alive = False
     with pytest.raises(SourceError, match="the change stream ended"):
         changes.wait()
     assert asked["stages"][-1] == {"$project": {"_id": 1}}, "documents are not sent twice"
+
+
+def test_changes_that_never_pause_are_told_all_the_same(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Trickle(Stream):
+        def try_next(self) -> Any:
+            nonlocal now
+            now += 0.3  # less than it waits for a change
+            return {"_id": now}
+
+    monkeypatch.setattr("receivers.mongodb.changes.monotonic", lambda: now)
+    monkeypatch.setattr(COLLECTION, "watch", lambda *_, **__: Trickle(), raising=False)
+    changes = make(mongo).changes()
+    assert changes.wait()
+    assert now == pytest.approx(0.3), "the first is told at once"
+    for _ in range(3):
+        began = now
+        assert changes.wait()
+        assert now - began == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("code", [13, 59, 238, 40573])

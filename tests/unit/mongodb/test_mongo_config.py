@@ -43,6 +43,30 @@ def test_mistakes_are_told(changes: dict[str, Any], problem: str) -> None:
     assert "secret-word" not in str(found.value) or "uri" in changes.get("mongodb", {})
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://db",
+        "mongodb://u@a:27017,b:27017/apps?replicaSet=rs0&readPreferenceTags=dc:a@b",
+        "mongodb://u:pa%24s%40[word]#@[::1]:27017/",
+        "mongodb://%2Frun%2Fmongodb.sock/apps",
+        "mongodb+srv://u:p@cluster.example.com",
+    ],
+)
+def test_connection_strings_of_every_kind(uri: str) -> None:
+    Pipeline.model_validate({"mongodb": {**MONGODB, "uri": uri}})
+
+
+@pytest.mark.parametrize("password", ["se%cret", "se@cret", "se/cret", "se:cret", "s@e/cret"])
+def test_a_password_that_a_uri_cannot_hold_as_it_is_is_refused_and_not_told(password: str) -> None:
+    """A part of it would be taken for a host that is looked for, and told in errors."""
+    with pytest.raises(ValidationError) as found:
+        Pipeline.model_validate({"mongodb": {**MONGODB, "uri": f"mongodb://apps:{password}@db.example.com/"}})
+    (error,) = found.value.errors()
+    assert "of a password are written %25 %40" in error["msg"]
+    assert "cret" not in error["msg"]
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "-a", "x" * 64])
 def test_names_can_be_part_of_a_path(name: str) -> None:
     with pytest.raises(ValidationError, match="expected a name"):

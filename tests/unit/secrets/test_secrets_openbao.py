@@ -86,6 +86,24 @@ def test_sealed_and_unreachable(bao: StandIn, access: Access) -> None:
     assert "cannot be reached" in message(OpenBao(replace(access, address="http://127.0.0.1:9")))
 
 
+def test_a_cluster_without_a_leader_cannot_answer(
+    bao: StandIn, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "local node not active but active cluster node not found"
+    bao.instead = 500, f'{{"errors": ["{reason}"]}}'
+    assert message(OpenBao(access)).startswith(f"OpenBao at {bao.address} cannot answer: {reason}")
+    monkeypatch.setenv("HUB_DATABASE_PASSWORD", "first boot")
+    assert OpenBao(replace(access, environment_fallback=True)).get("hub/database#password") == "first boot"
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", "{}", "[]", '"ok"'])
+def test_something_else_at_its_address(bao: StandIn, access: Access, body: str) -> None:
+    bao.instead = 200, body
+    expected = f"what answers at {bao.address} is not OpenBao; see BAO_ADDR"
+    assert message(OpenBao(access)) == expected
+    assert message(OpenBao(Access(bao.address, role_id="gateway", secret_id="x"))) == expected
+
+
 def test_environment_variables_stand_in_only_while_openbao_cannot_answer(
     bao: StandIn, access: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,42 @@
+"""Following secrets goes on, whatever comes between."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+from pydantic import SecretStr
+
+from exporters.timescale.config import TimescaleConfig
+from gateway.config import Config, load
+from gateway.pipeline.settings import Settings
+from gateway.secrets.rotation import Rotation
+
+
+async def test_a_failure_that_nobody_thought_of_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    def of(dsn: str) -> Config:
+        exporters = {"timescale": TimescaleConfig(dsn=SecretStr(dsn))}
+        places = frozenset({("exporters", "timescale", "dsn")})
+        return dataclasses.replace(load(None), exporters=exporters, secret_places=places)
+
+    answers: list[Config | Exception] = [TypeError("nobody thought of this"), of("host=after")]
+    taken: asyncio.Queue[Settings] = asyncio.Queue()
+
+    def read() -> Config:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def apply(section: str, name: str, settings: Settings) -> bool:
+        taken.put_nowait(settings)
+        return True
+
+    following = asyncio.create_task(Rotation(of("host=before"), read, apply, 0.01).run())
+    try:
+        async with asyncio.timeout(60):
+            assert await taken.get() == of("host=after").exporters["timescale"]
+    finally:
+        following.cancel()
+    assert "following secrets failed; it is tried again" in caplog.text
