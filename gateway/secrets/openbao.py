@@ -38,11 +38,18 @@ class _Cached:
 class OpenBao:
     """Reads secrets, and keeps each for a while. Safe in any thread.
 
-    Logs in when it first has to, again when the token ends, and renews it before.
+    Logs in when it first has to, again when the token ends, and renews it before. ``reread`` is asked for the access at
+    each login: what is in files may have been replaced, as an agent does with a token that ends.
     """
 
-    def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        access: Access,
+        clock: Callable[[], float] = time.monotonic,
+        reread: Callable[[], Access] | None = None,
+    ) -> None:
         self.access = access
+        self._reread = reread or (lambda: access)
         self._clock = clock
         self._lock = threading.Lock()
         self._cache: dict[str, _Cached] = {}
@@ -96,10 +103,11 @@ class OpenBao:
             try:
                 return ask(self._logged_in())
             except hvac.exceptions.Forbidden:
-                if access.token is not None:  # there is no other way in
-                    raise
                 self._client = None
-                return ask(self._logged_in())
+                client = self._logged_in()
+                if access.token is not None and access.token == self.access.token:  # there is no other way in
+                    raise
+                return ask(client)
         except hvac.exceptions.InvalidPath:
             raise LookupError(
                 f"OpenBao has nothing at {where}; write it by "
@@ -139,7 +147,7 @@ class OpenBao:
         if self._client is not None and self._renewed(self._client):
             return self._client
         self._client = None
-        access = self.access
+        self.access = access = self._reread()
         client = hvac.Client(
             access.address,
             token=access.token,
@@ -210,7 +218,7 @@ def variable_name(path: str, key: str) -> str:
 
 @functools.cache
 def _process_wide() -> OpenBao:
-    return OpenBao(from_environment())
+    return OpenBao(from_environment(), reread=from_environment)
 
 
 def resolve(reference: str) -> str:

@@ -160,6 +160,36 @@ def test_a_token_that_was_given_is_renewed(bao: StandIn, access: Access) -> None
     assert bao.renewals == 1
 
 
+def test_a_token_or_secret_id_that_was_replaced_in_its_file_is_taken_up(bao: StandIn, tmp_path: Path) -> None:
+    file = tmp_path / "credential"
+    clock = Clock()
+
+    def used(**variables: str) -> OpenBao:
+        environ = {"BAO_ADDR": bao.address, "OBSHUB_BAO_CACHE_TTL": "1s", **variables}
+        return OpenBao(from_environment(environ), clock, lambda: from_environment(environ))
+
+    bao.tokens.add("first")
+    file.write_text("first")
+    client = used(BAO_TOKEN_FILE=str(file))
+    assert client.get("hub/database#password") == "s3cret"
+    bao.tokens.remove("first")
+    clock.now += 10
+    assert "does not let us read" in message(client)
+    bao.tokens.add("second")
+    file.write_text("second")
+    assert client.get("hub/database#password") == "s3cret"
+
+    bao.roles["gateway"] = "third"
+    file.write_text("third")
+    client = used(BAO_ROLE_ID="gateway", BAO_SECRET_ID_FILE=str(file))
+    assert client.get("hub/database#password") == "s3cret"
+    bao.tokens.clear()
+    bao.roles["gateway"] = "fourth"
+    file.write_text("fourth")
+    clock.now += 10
+    assert client.get("hub/database#password") == "s3cret"
+
+
 def test_the_environment_says_how_to_reach_it(tmp_path: Path) -> None:
     (tmp_path / "id").write_text("from a file\n")
     access = from_environment(
