@@ -71,8 +71,8 @@ class When(Settings):
     """When a step is run at all."""
 
     changed: list[Annotated[str, AfterValidator(_word)]] = Field(default_factory=list)
-    """Patterns such as ``charts/**``: only when a file that matches one differs from the last good revision. Empty:
-    always."""
+    """Patterns such as ``charts/**``: only when a file that matches one was changed since the last good revision, be it
+    changed back. Empty: always."""
 
 
 class HelmUpgrade(Settings):

@@ -11,6 +11,7 @@ import codecs
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -190,8 +191,27 @@ class Git:
 
     async def _dirty(self) -> tuple[str, ...]:
         untracked = "no" if self.repository.allow_untracked else "normal"
-        status = await self.read("status", "--porcelain=v1", "-z", "--no-renames", f"--untracked-files={untracked}")
-        return tuple(entry[3:] for entry in status.split("\0")[:20] if entry)
+        status = await self.read("status", "--porcelain=v2", "-z", "--no-renames", f"--untracked-files={untracked}")
+        found = []
+        for entry in filter(None, status.split("\0")):
+            path = entry.split(" ", {"1": 8, "u": 10}.get(entry[0], 1))[-1]
+            if entry.startswith("1 .M SC.. ") and await self._is_left_behind(path):
+                continue
+            found.append(path)
+            if len(found) == 20:
+                break
+        return tuple(found)
+
+    async def _is_left_behind(self, submodule: str) -> bool:
+        """Tell whether a submodule is at a revision that it was brought to here, and only waits for its update."""
+        if not self.repository.submodules:
+            return False
+        at = await self.read("-C", submodule, "rev-parse", "--verify", "HEAD")
+        for revision in (GOOD, FAILED, "ORIG_HEAD"):
+            recorded = f"{revision}:{submodule}"
+            if (await self.run("rev-parse", "--quiet", "--verify", recorded, ok=(0, 1, 128)))[1].strip() == at:
+                return True
+        return False
 
     async def refuse_what_is_not_ours(self, state: State) -> None:
         """Raise `ReconcileRefusedError` unless the clone is on its branch with nothing uncommitted."""
@@ -254,7 +274,7 @@ class Git:
             header = (await self.read("cat-file", "commit", revision)).partition("\n\n")[0]
             if not re.search(r"^gpgsig(-sha256)? -----BEGIN SSH SIGNATURE-----$", header, re.MULTILINE):
                 raise ReconcileRefusedError(f"the revision {revision} has no SSH signature; {hint}")
-        options = () if signers is None else ("-c", f"gpg.ssh.allowedSignersFile={signers}")
+        options = () if signers is None else ("-c", f"gpg.ssh.allowedSignersFile={signers}", *_SSH_SIGNATURES_ONLY)
         try:
             await self.run(*options, "verify-commit", revision)
         except GitError:
@@ -269,6 +289,9 @@ class Git:
             raise ReconcileRefusedError(await self._why_no_fast_forward(state.head, target))
         if state.head != target:
             await self.run("merge", "--ff-only", "--quiet", "--no-autostash", target)
+
+    async def update_submodules(self) -> None:
+        """Bring submodules, where they are wanted, to what the revision says."""
         if self.repository.submodules:
             await self.run("submodule", "update", "--init", "--recursive", at_most=self.repository.fetch_timeout)
 
@@ -293,13 +316,16 @@ class Git:
     async def go_back(self, revision: str) -> None:
         """Move the branch back to a revision, keeping whatever is not committed. Git refuses where both cannot be."""
         await self.run("reset", "--quiet", "--keep", revision)
-        if self.repository.submodules:
-            await self.run("submodule", "update", "--init", "--recursive", at_most=self.repository.fetch_timeout)
+        await self.update_submodules()
 
-    async def changed(self, before: str, after: str, patterns: list[str]) -> bool:
-        """Tell whether a file that matches one of the patterns differs between two revisions."""
+    async def changed(self, before: str, after: str, paths: Sequence[str]) -> bool:
+        """Tell whether a file that matches one of the pathspecs differs between two revisions."""
         arguments = ("diff", "--quiet", "--no-ext-diff", before, after, "--")
-        return not await self.test(*arguments, *(f":(glob){pattern}" for pattern in patterns))
+        return not await self.test(*arguments, *paths)
+
+    async def touching(self, one: str, other: str, paths: Sequence[str]) -> list[str]:
+        """Return the commits that are in one revision's history only and touch a file that matches a pathspec."""
+        return (await self.read("rev-list", "--full-history", f"{one}...{other}", "--", *paths)).split()
 
     async def content(self, revision: str, path: str) -> bytes | None:
         """Return a file as it is in a revision, or None where it is not there."""
@@ -329,6 +355,9 @@ def _explained(path: Path, command: str, said: str) -> str:
     hint = next((hint.format(path=path) for sign, hint in _HINTS if sign in said), None)
     return f"git {command} in {path} failed: {text}" + (f" — {hint}" if hint else "")
 
+
+# A commit may have a second signature in its header, and git chooses which it looks at.
+_SSH_SIGNATURES_ONLY = ("-c", "gpg.program=false", "-c", "gpg.openpgp.program=false", "-c", "gpg.x509.program=false")
 
 _HINTS = (
     (
