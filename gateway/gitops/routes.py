@@ -6,6 +6,7 @@ signature is its authentication.
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -25,6 +26,10 @@ from gateway.pipeline.access import Scope
 from gateway.runs.routes import SECURITY, Asked, run_routes, store_needed
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+_BODY_SECONDS = 10.0
+"""How long a body may take to come, which may be a stranger's: GitHub itself gives a delivery up after ten seconds."""
 
 
 class Taken(msgspec.Struct):
@@ -60,7 +65,12 @@ def _webhook_route(service: GitOpsService, max_body_size: int) -> BaseRouteHandl
         "that a push or a merged pull request calls for; 503 when they could not be written down, and then the "
         "delivery can be sent again at GitHub.",
         responses={
-            **problems(HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE),
+            **problems(
+                HTTPStatus.UNAUTHORIZED,
+                HTTPStatus.REQUEST_TIMEOUT,
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            ),
             HTTPStatus.OK: ResponseSpec(Ignored, description="There is nothing to do, and why"),
         },
     )
@@ -80,7 +90,14 @@ def _webhook_route(service: GitOpsService, max_body_size: int) -> BaseRouteHandl
 async def _take(service: GitOpsService, request: Request[Any, Any, Any], span: Span) -> Taken | Ignored:
     """Take a delivery. Raises `ProblemError` for one that is not GitHub's, or cannot be written down."""
     headers, result = request.headers, "obs_hub.webhook.result"
-    body = await request.body()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.body()
+    except TimeoutError:
+        span.set_attribute(result, "too_slow")
+        raise ProblemError(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {_BODY_SECONDS:g} s", {"connection": "close"}
+        ) from None
     if not webhook.signed(body, headers.get("x-hub-signature-256"), service.secrets):
         _log.warning("webhook refused: its signature is missing or wrong")
         span.set_attribute(result, "unauthenticated")
