@@ -36,7 +36,10 @@ def create_app(
 ) -> ASGIApp:
     """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well."""
     app = Litestar(
-        route_handlers=[*page_routes(view, config.links), Router("/api/v1", route_handlers=[*routes(view), *routers])],
+        route_handlers=[
+            *page_routes(view, config.links, reads_are_open=config.reads_are_open),
+            Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
+        ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
         exception_handlers={
             HTTPException: on_http_exception,

@@ -105,6 +105,41 @@ async def test_a_webhook_comes_by_the_public_name_of_what_leads_it_here() -> Non
     assert (await ask(hub, "/api/v1/synthetic", "POST", host="machine.tailnet.ts.net")).status_code == 421
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1", 401),
+        ("https://127.0.0.1", 401),
+        ("http://127.0.0.1:1", 403),
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("ftp://127.0.0.1", 403),
+    ],
+)
+async def test_a_page_of_another_site_may_change_nothing(origin: str, status: int) -> None:
+    answer = await ask(app(), "/api/v1/synthetic", "POST", origin=origin)
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+async def test_what_is_wrong_with_baggage_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert (await ask(app(), "/api/v1/health", baggage=f"=,{'b' * 10_000}")).status_code == 200
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("settings", [{"endpoint": "0.0.0.0:8085"}, {"anonymous_read": False}])
+async def test_where_reading_needs_a_token_nobody_is_told_what_runs(settings: dict[str, Any]) -> None:
+    closed = app(**settings)
+    page = (await ask(closed, "/", accept="text/html")).text
+    assert "Not taking telemetry" in page
+    assert "What runs" not in page
+    assert "page.js" not in page
+    dependencies = (await ask(closed, "/api/v1/ready")).json()["dependencies"]
+    assert [set(each.values()) for each in dependencies if each["name"] == "receivers"] == [{"receivers", "down", ""}]
+    assert "What runs" in (await ask(app(), "/", accept="text/html")).text
+    assert "nothing listens" in (await ask(app(), "/api/v1/ready")).text
+
+
 async def test_each_request_is_timed_by_its_route() -> None:
     told = Told()
     hub = app(told=told)
