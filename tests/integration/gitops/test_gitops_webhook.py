@@ -15,6 +15,7 @@ import pytest
 from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.testing import AsyncTestClient
+from structlog.testing import capture_logs
 
 from gateway.api.problems import on_http_exception
 from gateway.gitops import routes
@@ -218,6 +219,14 @@ async def test_a_wrong_signature_is_refused(hub: Hub, signature: str) -> None:
 
 async def test_a_delivery_without_a_signature_is_refused(hub: Hub) -> None:
     assert (await hub.client.post("/api/v1/webhooks/github", json=PUSH)).status_code == 401
+
+
+async def test_strangers_leave_no_spans_and_few_lines(hub: Hub) -> None:
+    with capture_logs() as lines:
+        for _ in range(20):
+            assert (await hub.deliver(secret="a-wrong-secret-of-nobody"))[0] == 401
+    assert not hub.told.spans
+    assert 1 <= len(lines) < 20
 
 
 async def test_a_body_that_was_changed_on_the_way_is_refused(hub: Hub) -> None:
