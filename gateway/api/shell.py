@@ -21,6 +21,11 @@ from gateway.api.problems import REQUEST_ID, Problem
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
+_HOST = re.compile(
+    r"(\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]*)"
+    r"(:([0-9]{0,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
+"""As RFC 9110 (7.2) and RFC 3986 (3.2.2) write it, in lower case. None at all is a name that is not known."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 """Seconds; as the semantic conventions for HTTP metrics advise."""
@@ -109,9 +114,11 @@ class Shell:
                 await _send_problem(answer, problem, request_id)
 
     def _refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
+        if not _HOST.fullmatch(host):
+            return Problem("Bad Request", 400, "the header Host is malformed")
         if path.startswith(_SIGNED):
             return None
-        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
         name = _name_of(host)
         if self._hosts and name not in self._hosts and not _is_address(name):
             detail = f"{name!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"

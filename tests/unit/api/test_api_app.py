@@ -77,6 +77,15 @@ def test_everybody_may_read_beyond_loopback_only_when_told_to_be_insecure() -> N
         ({}, "evil.example", 421),
         ({}, "192.0.2.7", 200),
         ({}, "[::1]:8085", 200),
+        ({}, "[::1]", 200),
+        ({}, "localhost:", 200),
+        ({}, "localhost:65535", 200),
+        ({}, "localhost:65536", 400),
+        ({}, "localhost:99999999", 400),
+        ({}, "localhost:banana", 400),
+        ({}, "user@localhost", 400),
+        ({}, "localhost/evil", 400),
+        ({}, "[::1", 400),
         ({"anonymous_read": False}, "evil.example", 421),
         ({"allowed_hosts": ["hub.example.com"]}, "hub.example.com:8085", 200),
         ({"endpoint": "0.0.0.0:8085"}, "any.example", 401),
@@ -86,6 +95,8 @@ def test_everybody_may_read_beyond_loopback_only_when_told_to_be_insecure() -> N
 )
 async def test_names_it_may_be_called_by(settings: dict[str, Any], host: str, status: int) -> None:
     assert (await ask(app(**settings), host=host)).status_code == status
+    if status == 400:
+        assert (await ask(app(), "/nowhere", host=host)).json()["status"] == 400
 
 
 async def test_the_page_links_to_what_else_there_is() -> None:
