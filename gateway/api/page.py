@@ -63,7 +63,8 @@ def page_routes(view: HubView, links: Mapping[str, str], *, reads_are_open: bool
     async def index(request: Request[Any, Any, Any]) -> Response[Any]:
         if request.accept.best_match([MediaType.JSON, MediaType.HTML]) != MediaType.HTML:
             return Response(Welcome("Observability Hub", __version__, _LINKS), headers={"vary": "accept"})
-        page = rendered("index.html", status=await probe.status(), reads_are_open=reads_are_open)
+        here = str(request.base_url).rstrip("/")
+        page = rendered("index.html", status=await probe.status(), reads_are_open=reads_are_open, here=here)
         page.headers["vary"] = "accept"
         return page
 
