@@ -28,6 +28,11 @@ SEEN = "refs/obs-hub/seen"
 RETURNING = "refs/obs-hub/returning"
 """The revision that is being returned to; there while that is not finished."""
 
+MOVING = "refs/obs-hub/moving"
+"""The revision that the branch is being brought to; there while git may be at it, or was killed at it."""
+
+_FORWARD = ("merge", "--ff-only", "--quiet", "--no-autostash")
+_ANYWHERE = ("reset", "--quiet", "--keep")
 _TIMEOUT = timedelta(minutes=2)
 _MOST_OUTPUT = 4 * 2**20
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -288,7 +293,7 @@ class Git:
         if not await self.is_ancestor(state.head, target):
             raise ReconcileRefusedError(await self._why_no_fast_forward(state.head, target))
         if state.head != target:
-            await self.run("merge", "--ff-only", "--quiet", "--no-autostash", target)
+            await self._move(target, *_FORWARD)
 
     async def update_submodules(self) -> None:
         """Bring submodules, where they are wanted, to what the revision says."""
@@ -315,8 +320,46 @@ class Git:
 
     async def go_back(self, revision: str) -> None:
         """Move the branch back to a revision, keeping whatever is not committed. Git refuses where both cannot be."""
-        await self.run("reset", "--quiet", "--keep", revision)
+        await self._move(revision, *_ANYWHERE)
         await self.update_submodules()
+
+    async def _move(self, revision: str, *how: str) -> None:
+        await self.set_ref(MOVING, revision)
+        await self.run(*how, revision)
+        await self.set_ref(MOVING, None)
+
+    async def finish_move(self, state: State) -> bool:
+        """Finish a move of the branch that was cut off in the middle; return whether there was one.
+
+        Git writes the files first, then the index, then the branch. So each file that differs from the branch has to be
+        gone, or as in the revision that was being checked out. Anything else is the owner's, and then nothing is done.
+        """
+        target = await self.revision(MOVING)
+        if target is None or state.head in (None, target) or not state.dirty:
+            return False
+        folder = Path(await self.read("rev-parse", "--absolute-git-dir")) / "obs-hub"
+        folder.mkdir(exist_ok=True)
+        there = Git(self.repository, {**self._env, "GIT_INDEX_FILE": str(folder / "index")})
+        await there.run("read-tree", "--reset", target)
+        names = set((await there.read("ls-files", "-z")).split("\0"))
+        other = set((await there.read("diff", "--name-only", "--no-renames", "-z")).split("\0"))
+        moved = []
+        status = await self.read("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
+        for entry in filter(None, status.split("\0")):
+            kind, path = entry[:2], entry[3:]
+            if kind == " D":
+                continue  # to be removed, or to be written next; and what it held is in the repository
+            if path in names and path not in other:
+                moved.append(path)
+            elif kind != "??" or path in names or not self.repository.allow_untracked:
+                return False
+        listed = folder / "moved"
+        listed.write_bytes("\0".join(moved).encode("utf-8", "surrogateescape"))
+        arguments = (f"--pathspec-from-file={listed}", "--pathspec-file-nul")
+        await self.run("--literal-pathspecs", "add", "--all", "--force", *arguments)
+        forward = await self.is_ancestor(state.head, target)
+        await self._move(target, *(_FORWARD if forward else _ANYWHERE))
+        return True
 
     async def changed(self, before: str, after: str, paths: Sequence[str]) -> bool:
         """Tell whether a file that matches one of the pathspecs differs between two revisions."""

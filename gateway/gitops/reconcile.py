@@ -142,6 +142,9 @@ class _Reconciliation:
         git = self._git
         await git.check_clone()
         state = await git.state()
+        if state.branch == self._repository.branch and await git.finish_move(state):
+            self._say("finished what a gateway that was killed had begun to check out")
+            state = await git.state()
         await git.refuse_what_is_not_ours(state)
         if (returned := await self._finish_return(state)) is not None:
             return returned

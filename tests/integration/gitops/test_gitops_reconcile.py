@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.gitops.drift import check
+from gateway.gitops.git import Git, GitError
 from gateway.gitops.reconcile import BusyError, exclusive
 from tests.support.operations import Told
 from tests.support.repositories import Repositories, git
@@ -451,3 +454,95 @@ async def test_a_remote_that_is_away_is_a_drift_of_its_own(repositories: Reposit
     assert "unusable" in found.drift
     assert found.problem is not None
     assert not found.due
+
+
+# -- moves that are cut off --------------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def cut_off(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let git be killed in the middle of checking out, with whoever runs it: when it comes to a file of this name.
+
+    A filter of the repository's owner does it, such as that of Git LFS, which may well take its time there.
+    """
+    git(repositories.hub, "config", "filter.deadly.clean", "cat")
+    git(repositories.hub, "config", "filter.deadly.smudge", "cat")
+    git(repositories.hub, "config", "filter.deadly.required", "true")
+    run = Git.run
+
+    async def run_or_die(self: Git, *arguments: str, **options: Any) -> tuple[int, str]:
+        try:
+            return await run(self, *arguments, **options)
+        except GitError as error:
+            if arguments[0] in ("merge", "reset"):
+                raise KilledError from error
+            raise
+
+    def at(name: str) -> None:
+        monkeypatch.setattr(Git, "run", run_or_die)
+        git(repositories.hub, "config", "filter.deadly.smudge", f"test %f != {name} || kill -TERM $PPID; cat")
+
+    return at
+
+
+def recover(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    git(repositories.hub, "config", "filter.deadly.smudge", "cat")
+
+
+ATTRIBUTES = {".gitattributes": "* filter=deadly\n"}
+
+
+@pytest.mark.parametrize("owner", ["nothing", "edits", "adds"])
+async def test_a_fast_forward_that_was_cut_off_is_finished_unless_the_owner_did_something(
+    repositories: Repositories, cut_off: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    repositories.push({**ATTRIBUTES, "a": "1", "b": "1", "gone": "1", "m": "1", "z": "1"})
+    await repositories.succeeds(repositories.settings())
+    before = repositories.head
+    git(repositories.dev, "rm", "--quiet", "gone")
+    repositories.push({"a": "2", "b": "2", "folder/new *": "2", "m": "2", "z": "2"})
+    cut_off("m")
+    with pytest.raises(KilledError):
+        await repositories.reconcile(repositories.settings(NOTE))
+    assert repositories.head == before
+    assert (repositories.hub / "a").read_text() == "2"
+    assert (repositories.hub / "z").read_text() == "1"
+    recover(repositories, monkeypatch)
+    last = repositories.push({"a": "3"})
+    if owner == "nothing":
+        await repositories.succeeds(repositories.settings(NOTE), resumed=True)
+        assert notes(repositories) == [last]
+        assert not git(repositories.hub, "status", "--porcelain")
+        return
+    name = {"edits": "b", "adds": "own"}[owner]
+    (repositories.hub / name).write_text("mine")
+    assert "changes that are not committed" in await repositories.fails(repositories.settings(NOTE), resumed=True)
+    assert (repositories.hub / name).read_text() == "mine"
+    if owner == "adds":
+        await repositories.succeeds(repositories.settings(NOTE, allow_untracked=True), resumed=True)
+        assert git(repositories.hub, "status", "--porcelain") == "?? own"
+
+
+async def test_a_return_that_was_cut_off_in_the_checkout_is_finished(
+    repositories: Repositories, cut_off: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy = {"name": "deploy", "run": ["sh", "-c", "cp z ../deployed; test $(cat z) != bad"], "rollback": True}
+    good = repositories.push({**ATTRIBUTES, "a": "good", "m": "good", "z": "good"})
+    await repositories.succeeds(repositories.settings(deploy))
+    bad = repositories.push({"a": "bad", "m": "bad", "new": "bad", "z": "bad"})
+    git(repositories.hub, "fetch", "--quiet")
+    git(repositories.hub, "merge", "--quiet", "--ff-only", "origin/main")
+    cut_off("m")
+    with pytest.raises(KilledError):
+        await repositories.reconcile(repositories.settings(deploy))
+    assert (repositories.hub / "a").read_text() == "good"
+    recover(repositories, monkeypatch)
+    assert f"returned to {good}" in await repositories.fails(repositories.settings(deploy), resumed=True)
+    assert (repositories.head, await repositories.failed()) == (good, bad)
+    assert not git(repositories.hub, "status", "--porcelain")
+    assert (repositories.folder / "deployed").read_text() == "good"
