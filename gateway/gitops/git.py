@@ -380,12 +380,13 @@ class Git:
     async def prune_branches(self) -> list[tuple[str, str]]:
         """Remove local branches that are merged into the branch. Returns their names and where they stood."""
         listing = await self.read(
-            "for-each-ref", "--format=%(refname) %(objectname) %(worktreepath)", "--merged=HEAD", "refs/heads/"
+            *("for-each-ref", "--format=%(symref) %(refname) %(objectname) %(worktreepath)"),
+            *("--merged=HEAD", "refs/heads/"),
         )
         removed = []
         for line in filter(None, listing.split("\n")):
-            ref, revision, worktree = [*line.split(" ", 2), ""][:3]
-            if worktree or ref == f"refs/heads/{self.repository.branch}" or not is_object_id(revision):
+            alias, ref, revision, worktree = [*line.split(" ", 3), ""][:4]
+            if alias or worktree or ref == f"refs/heads/{self.repository.branch}" or not is_object_id(revision):
                 continue
             await self.run("update-ref", "-d", ref, revision)
             removed.append((ref.removeprefix("refs/heads/"), revision))

@@ -125,12 +125,13 @@ async def test_what_a_failed_run_rolled_out_is_rolled_out_again_when_it_is_rever
 
 async def test_merged_branches_are_removed_when_asked_for(repositories: Repositories) -> None:
     git(repositories.hub, "branch", "merged")
+    git(repositories.hub, "symbolic-ref", "refs/heads/another-name", "refs/heads/main")
     git(repositories.hub, "switch", "--quiet", "-c", "own")
     git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Not merged")
     git(repositories.hub, "switch", "--quiet", "main")
     repositories.push()
     progress = await repositories.succeeds(repositories.settings(prune_branches=True))
-    assert git(repositories.hub, "branch", "--format=%(refname:short)").split() == ["main", "own"]
+    assert git(repositories.hub, "branch", "--format=%(refname:short)").split() == ["another-name", "main", "own"]
     assert f"removed the merged branch 'merged', which stood at {repositories.first}" in progress.output.text
 
 
