@@ -151,6 +151,15 @@ async def test_where_reading_needs_a_token_nobody_is_told_what_runs(settings: di
     assert "nothing listens" in (await ask(app(), "/api/v1/ready")).text
 
 
+async def test_the_document_says_whether_reading_needs_a_token() -> None:
+    async def security(path: str, method: str, **settings: Any) -> Any:
+        return (await ask(app(**settings), "/api/v1/openapi.json")).json()["paths"][path][method]["security"]
+
+    assert await security("/api/v1/status", "get") == [{}, {"token": []}]
+    assert await security("/api/v1/status", "get", anonymous_read=False) == [{"token": []}]
+    assert await security("/api/v1/synthetic", "post") == [{"token": []}]
+
+
 async def test_each_request_is_timed_by_its_route() -> None:
     told = Told()
     hub = app(told=told)
