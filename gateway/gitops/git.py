@@ -325,7 +325,8 @@ class Git:
 
     async def _move(self, revision: str, *how: str) -> None:
         await self.set_ref(MOVING, revision)
-        await self.run(*how, revision)
+        # Filters may fetch, as that of Git LFS does.
+        await self.run(*how, revision, at_most=max(_TIMEOUT, self.repository.fetch_timeout))
         await self.set_ref(MOVING, None)
 
     async def finish_move(self, state: State) -> bool:
