@@ -21,7 +21,7 @@ from gateway.api.routes import routes
 from gateway.api.shell import Shell
 from gateway.api.view import HubView
 from gateway.pipeline import DeliveryError
-from gateway.pipeline.access import Authenticator
+from gateway.pipeline.access import Authenticator, Scope
 from gateway.pipeline.listeners import is_loopback, split_endpoint
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def create_app(
 ) -> ASGIApp:
     """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well."""
     app = Litestar(
-        route_handlers=[*page_routes(view, config.links), Router("/api/v1", route_handlers=[*routes(view), *routers])],
+        route_handlers=[
+            *page_routes(view, config.links, reads_are_open=config.reads_are_open),
+            Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
+        ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
         exception_handlers={
             HTTPException: on_http_exception,
@@ -55,6 +58,8 @@ def create_app(
         request_max_body_size=_MAX_BODY,
     )
     _check_declared(app)
+    if config.reads_are_open:
+        _describe_reads_as_open(app)
     return Shell(app, view.tracer, view.meter, _hosts(config), tls=config.tls is not None)
 
 
@@ -64,6 +69,14 @@ def _hosts(config: ApiConfig) -> set[str]:
         return set()
     host, _ = split_endpoint(config.endpoint)
     return {"localhost", host, *config.allowed_hosts} - {""}
+
+
+def _describe_reads_as_open(app: Litestar) -> None:
+    """Let the OpenAPI document say what is so: a token may be given for reading, and need not be."""
+    for route in app.routes:
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            if handler.opt.get("scope") is Scope.READ:
+                handler.security = [{}, *(handler.security or [])]
 
 
 def _check_declared(app: Litestar) -> None:

@@ -45,8 +45,11 @@ def environment() -> Environment:
     )
 
 
-def page_routes(view: HubView, links: Mapping[str, str]) -> Sequence[Any]:
-    """Make the handlers of the page and a router for its assets. ``links`` lead elsewhere, by their names."""
+def page_routes(view: HubView, links: Mapping[str, str], *, reads_are_open: bool) -> Sequence[Any]:
+    """Make the handlers of the page and a router for its assets. ``links`` lead elsewhere, by their names.
+
+    Where reading needs a token, which a page has not, it says how the hub is and nothing of what runs.
+    """
     templates = environment()
     probe = Probe(view)
 
@@ -60,7 +63,8 @@ def page_routes(view: HubView, links: Mapping[str, str]) -> Sequence[Any]:
     async def index(request: Request[Any, Any, Any]) -> Response[Any]:
         if request.accept.best_match([MediaType.JSON, MediaType.HTML]) != MediaType.HTML:
             return Response(Welcome("Observability Hub", __version__, _LINKS), headers={"vary": "accept"})
-        page = rendered("index.html", status=await probe.status())
+        here = str(request.base_url).rstrip("/")
+        page = rendered("index.html", status=await probe.status(), reads_are_open=reads_are_open, here=here)
         page.headers["vary"] = "accept"
         return page
 

@@ -70,7 +70,7 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
     detail = error.detail
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND and not isinstance(error, ProblemError):
-        detail = f"there is nothing at {request.url.path}; GET /api/v1/openapi.json lists what there is"
+        detail = f"there is nothing at {request.scope['path']}; GET /api/v1/openapi.json lists what there is"
     if error.status_code >= 500 and not isinstance(error, ProblemError):
         return on_exception(request, error)
     extra = error.extra if isinstance(error.extra, list) else []
@@ -98,5 +98,5 @@ def on_access_error(request: Request[Any, Any, Any], error: Exception) -> Respon
 def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer an error that nobody foresaw. Its text stays in the log, for it may hold secrets."""
     request_id = request.scope.get("state", {}).get(REQUEST_ID)
-    _log.error("unexpected error in the API", path=request.url.path, request_id=request_id, exc_info=error)
+    _log.error("unexpected error in the API", path=request.scope["path"], request_id=request_id, exc_info=error)
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the gateway failed to answer; its log says why")

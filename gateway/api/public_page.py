@@ -6,6 +6,7 @@ It shows no address, no name of a machine, and no version but the hub's own.
 from __future__ import annotations
 
 import shutil
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +30,14 @@ class StatusUnavailableError(Exception):
 def read_status(url: str, token: str | None) -> HubStatus | None:
     """Ask the API front at a URL for its status; None when nobody answers. Raises `StatusUnavailableError`."""
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    trusted = ssl.create_default_context()  # what this machine trusts, or SSL_CERT_FILE
     try:
-        answer = httpx.get(f"{url}/api/v1/status", headers=headers, timeout=_SECONDS, trust_env=False)
-    except httpx.HTTPError:
+        answer = httpx.get(f"{url}/api/v1/status", headers=headers, timeout=_SECONDS, verify=trusted, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):  # somebody answers, who may well be the hub
+            raise StatusUnavailableError(f"{url} has no certificate that is trusted for that name: {error}") from error
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+            raise StatusUnavailableError(f"{url} cannot be asked: {error}") from error
         return None
     if answer.status_code >= 500:
         return None

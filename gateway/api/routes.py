@@ -14,7 +14,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 
 from gateway.api.problems import ASKED, ProblemError, problems
-from gateway.api.status import HubStatus, Probe, Readiness, State
+from gateway.api.status import Dependency, HubStatus, Probe, Readiness, State
 from gateway.api.synthetic import SyntheticReport, run
 from gateway.api.view import HubView
 from gateway.pipeline import DeliveryError
@@ -27,8 +27,8 @@ class Health(msgspec.Struct):
     status: State
 
 
-def routes(view: HubView) -> Sequence[BaseRouteHandler]:
-    """Make the handlers."""
+def routes(view: HubView, *, reads_are_open: bool) -> Sequence[BaseRouteHandler]:
+    """Make the handlers. Where reading needs a token, readiness, which needs none, tells states without details."""
     probe = Probe(view)
     running = asyncio.Lock()
 
@@ -60,6 +60,9 @@ def routes(view: HubView) -> Sequence[BaseRouteHandler]:
     ) -> Response[Readiness]:
         readiness = await probe.readiness()
         good = readiness.status is State.OK or (readiness.status is State.DEGRADED and not strict)
+        if not reads_are_open:
+            bare = [Dependency(each.name, each.state) for each in readiness.dependencies]
+            readiness = Readiness(readiness.status, bare)
         return Response(readiness, status_code=HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
     @get(

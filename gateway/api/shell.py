@@ -9,24 +9,30 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
-from opentelemetry import propagate
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.api.problems import REQUEST_ID, Problem
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
+_HOST = re.compile(
+    r"(\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]*)"
+    r"(:([0-9]{0,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
+"""As RFC 9110 (7.2) and RFC 3986 (3.2.2) write it, in lower case. None at all is a name that is not known."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 """Seconds; as the semantic conventions for HTTP metrics advise."""
 _METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
+"""Nothing else is taken up: nobody here reads baggage, and what is wrong with it would be logged as it came."""
 _SIGNED = "/api/v1/webhooks/"
 """What is below it knows its callers by a signature, which no page in a browser can make. They come by the public name
 of whatever leads them here, such as a Tailscale Funnel."""
@@ -79,7 +85,7 @@ class Shell:
         with (
             structlog.contextvars.bound_contextvars(request_id=request_id),
             self._tracer.start_as_current_span(
-                scope["method"], propagate.extract(carrier), SpanKind.SERVER, attributes
+                scope["method"], _TRACE_CONTEXT.extract(carrier), SpanKind.SERVER, attributes
             ) as span,
         ):
             begun = False
@@ -108,9 +114,11 @@ class Shell:
                 await _send_problem(answer, problem, request_id)
 
     def _refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
+        if not _HOST.fullmatch(host):
+            return Problem("Bad Request", 400, "the header Host is malformed")
         if path.startswith(_SIGNED):
             return None
-        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
         name = _name_of(host)
         if self._hosts and name not in self._hosts and not _is_address(name):
             detail = f"{name!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"
@@ -118,7 +126,7 @@ class Shell:
         if method in _SAFE_METHODS:
             return None
         site, origin = _header(headers, b"sec-fetch-site"), _header(headers, b"origin")
-        foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host
+        foreign = origin is not None and origin.decode("latin-1").lower() not in (f"http://{host}", f"https://{host}")
         if foreign or site in (b"cross-site", b"same-site"):
             return Problem("Forbidden", 403, "a page of another site may not call this")
         return None

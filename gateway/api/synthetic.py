@@ -23,6 +23,8 @@ from gateway.pipeline.destination import Destination
 from gateway.synthetic import MARK, look_up
 
 _PATIENCE = 10.0
+_LAST_LOOK = 1.0
+"""Seconds that there are to look at the store after a sending that took all of the patience."""
 _PAUSE = 0.02
 _VIEWS = {Signal.METRICS: "metrics", Signal.LOGS: "events", Signal.TRACES: "spans"}
 
@@ -60,14 +62,16 @@ async def run(to: Destination, dsn: str, tracer: trace.Tracer) -> SyntheticRepor
         trace_id = context.trace_id.to_bytes(16) if context.is_valid else os.urandom(16)
         parent = context.span_id.to_bytes(8) if context.is_valid and context.trace_flags.sampled else b""
         client = connect(to)
+        sent = [
+            asyncio.create_task(_one(client, signal, payload, dsn, mark))
+            for signal, payload in _requests(mark, trace_id, parent).items()
+        ]
         try:
-            hops = await asyncio.gather(
-                *(
-                    _one(client, signal, payload, dsn, mark)
-                    for signal, payload in _requests(mark, trace_id, parent).items()
-                )
-            )
+            hops = await asyncio.gather(*sent)
         finally:
+            for each in sent:  # where one fails, nobody waits for the others
+                each.cancel()
+            await asyncio.wait(sent)
             await client.close()
     return SyntheticReport(mark, trace_id.hex(), *hops)
 
@@ -86,14 +90,15 @@ async def _visible(dsn: str, view: str, mark: str, deadline: float) -> float | N
     """Return when the store showed a record, or None when it did not in time."""
     look = look_up(view, mark)
     try:
-        connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5)
-        async with connection:
-            while True:
-                if await (await connection.execute(look)).fetchone():
-                    return time.perf_counter()
-                if time.perf_counter() >= deadline:
-                    return None
-                await asyncio.sleep(_PAUSE)
+        async with asyncio.timeout(max(deadline - time.perf_counter(), _LAST_LOOK)):
+            connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5)
+            async with connection:
+                while True:
+                    if await (await connection.execute(look)).fetchone():
+                        return time.perf_counter()
+                    await asyncio.sleep(_PAUSE)
+    except TimeoutError:
+        return None
     except psycopg.Error as error:
         raise UnavailableError(f"the store cannot be read ({type(error).__name__})") from error
 

@@ -44,7 +44,8 @@ def build_page(
         build(output, status, title)
     except StatusUnavailableError as error:
         raise click.ClickException(
-            f"{error}; give --token, made by `obs-hub token create page --scope read`, or another --url"
+            f"{error}; give --token, made by `obs-hub token create page --scope read`, or another --url: by the name "
+            "that is in its certificate, where it has one"
         ) from error
     except OSError as error:
         raise click.ClickException(f"the page cannot be written: {error}") from error

@@ -71,7 +71,7 @@ def _reasons(body: bytes) -> str:
     """Return which dependencies are not well, as the answer of a gateway says."""
     with contextlib.suppress(msgspec.MsgspecError):
         found = msgspec.json.decode(body, type=_Readiness).dependencies
-        bad = [f"{one.name} is {one.state} ({one.detail})" for one in found if one.state != "ok"]
+        bad = [f"{one.name} is {one.state}{one.detail and f' ({one.detail})'}" for one in found if one.state != "ok"]
         return f": {', '.join(bad)}"[:500] if bad else ""
     return ""
 

@@ -71,8 +71,8 @@ class When(Settings):
     """When a step is run at all."""
 
     changed: list[Annotated[str, AfterValidator(_word)]] = Field(default_factory=list)
-    """Patterns such as ``charts/**``: only when a file that matches one differs from the last good revision. Empty:
-    always."""
+    """Patterns such as ``charts/**``: only when a file that matches one was changed since the last good revision, be it
+    changed back. Empty: always."""
 
 
 class HelmUpgrade(Settings):
@@ -196,7 +196,8 @@ class Repository(Settings):
     ssh_key: Path | None = None
     """A private key, such as a deploy key, for remotes over SSH. ``null``: whatever this user's ssh offers."""
     fetch_timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=2)
-    """How long a fetch may take."""
+    """How long a clone, a fetch or the fetching of submodules may take; a checkout, whose filters may fetch (Git LFS),
+    two minutes at least."""
     submodules: bool = False
     """Update submodules with each revision. Their addresses come from the repository: allow it only where those who
     push are trusted with that."""

@@ -9,7 +9,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from gateway.gitops.config import Repository
-from gateway.gitops.git import RETURNING, Git, GitError, ReconcileRefusedError, State
+from gateway.gitops.git import MOVING, RETURNING, Git, GitError, ReconcileRefusedError, State
 from gateway.gitops.reconcile import exclusive
 from gateway.operations import Operations
 
@@ -61,11 +61,11 @@ async def check(repository: Repository, *, fetch: bool = True) -> Check:
                     problem = str(error)
             state = await git.state()
             drift = drift_of(repository, state)
-            returning = await git.revision(RETURNING) is not None
+            unfinished = [ref for ref in (RETURNING, MOVING) if await git.revision(ref) is not None]
     except (GitError, ReconcileRefusedError) as error:
         return Check(None, frozenset({"unusable"}), str(error))
     blocked = drift & {"dirty", "detached", "wrong_branch", "local_commits", "failed_revision"}
-    due = returning or (not blocked and state.upstream is not None and state.upstream != state.good)
+    due = bool(unfinished) or (not blocked and state.upstream is not None and state.upstream != state.good)
     return Check(state, drift | ({"unusable"} if problem else set()), problem, due and problem is None)
 
 

@@ -11,6 +11,7 @@ import codecs
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,11 @@ SEEN = "refs/obs-hub/seen"
 RETURNING = "refs/obs-hub/returning"
 """The revision that is being returned to; there while that is not finished."""
 
+MOVING = "refs/obs-hub/moving"
+"""The revision that the branch is being brought to; there while git may be at it, or was killed at it."""
+
+_FORWARD = ("merge", "--ff-only", "--quiet", "--no-autostash")
+_ANYWHERE = ("reset", "--quiet", "--keep")
 _TIMEOUT = timedelta(minutes=2)
 _MOST_OUTPUT = 4 * 2**20
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -190,8 +196,27 @@ class Git:
 
     async def _dirty(self) -> tuple[str, ...]:
         untracked = "no" if self.repository.allow_untracked else "normal"
-        status = await self.read("status", "--porcelain=v1", "-z", "--no-renames", f"--untracked-files={untracked}")
-        return tuple(entry[3:] for entry in status.split("\0")[:20] if entry)
+        status = await self.read("status", "--porcelain=v2", "-z", "--no-renames", f"--untracked-files={untracked}")
+        found = []
+        for entry in filter(None, status.split("\0")):
+            path = entry.split(" ", {"1": 8, "u": 10}.get(entry[0], 1))[-1]
+            if entry.startswith("1 .M SC.. ") and await self._is_left_behind(path):
+                continue
+            found.append(path)
+            if len(found) == 20:
+                break
+        return tuple(found)
+
+    async def _is_left_behind(self, submodule: str) -> bool:
+        """Tell whether a submodule is at a revision that it was brought to here, and only waits for its update."""
+        if not self.repository.submodules:
+            return False
+        at = await self.read("-C", submodule, "rev-parse", "--verify", "HEAD")
+        for revision in (GOOD, FAILED, "ORIG_HEAD"):
+            recorded = f"{revision}:{submodule}"
+            if (await self.run("rev-parse", "--quiet", "--verify", recorded, ok=(0, 1, 128)))[1].strip() == at:
+                return True
+        return False
 
     async def refuse_what_is_not_ours(self, state: State) -> None:
         """Raise `ReconcileRefusedError` unless the clone is on its branch with nothing uncommitted."""
@@ -254,7 +279,7 @@ class Git:
             header = (await self.read("cat-file", "commit", revision)).partition("\n\n")[0]
             if not re.search(r"^gpgsig(-sha256)? -----BEGIN SSH SIGNATURE-----$", header, re.MULTILINE):
                 raise ReconcileRefusedError(f"the revision {revision} has no SSH signature; {hint}")
-        options = () if signers is None else ("-c", f"gpg.ssh.allowedSignersFile={signers}")
+        options = () if signers is None else ("-c", f"gpg.ssh.allowedSignersFile={signers}", *_SSH_SIGNATURES_ONLY)
         try:
             await self.run(*options, "verify-commit", revision)
         except GitError:
@@ -268,7 +293,10 @@ class Git:
         if not await self.is_ancestor(state.head, target):
             raise ReconcileRefusedError(await self._why_no_fast_forward(state.head, target))
         if state.head != target:
-            await self.run("merge", "--ff-only", "--quiet", "--no-autostash", target)
+            await self._move(target, *_FORWARD)
+
+    async def update_submodules(self) -> None:
+        """Bring submodules, where they are wanted, to what the revision says."""
         if self.repository.submodules:
             await self.run("submodule", "update", "--init", "--recursive", at_most=self.repository.fetch_timeout)
 
@@ -292,14 +320,56 @@ class Git:
 
     async def go_back(self, revision: str) -> None:
         """Move the branch back to a revision, keeping whatever is not committed. Git refuses where both cannot be."""
-        await self.run("reset", "--quiet", "--keep", revision)
-        if self.repository.submodules:
-            await self.run("submodule", "update", "--init", "--recursive", at_most=self.repository.fetch_timeout)
+        await self._move(revision, *_ANYWHERE)
+        await self.update_submodules()
 
-    async def changed(self, before: str, after: str, patterns: list[str]) -> bool:
-        """Tell whether a file that matches one of the patterns differs between two revisions."""
+    async def _move(self, revision: str, *how: str) -> None:
+        await self.set_ref(MOVING, revision)
+        # Filters may fetch, as that of Git LFS does.
+        await self.run(*how, revision, at_most=max(_TIMEOUT, self.repository.fetch_timeout))
+        await self.set_ref(MOVING, None)
+
+    async def finish_move(self, state: State) -> bool:
+        """Finish a move of the branch that was cut off in the middle; return whether there was one.
+
+        Git writes the files first, then the index, then the branch. So each file that differs from the branch has to be
+        gone, or as in the revision that was being checked out. Anything else is the owner's, and then nothing is done.
+        """
+        target = await self.revision(MOVING)
+        if target is None or state.head in (None, target) or not state.dirty:
+            return False
+        folder = Path(await self.read("rev-parse", "--absolute-git-dir")) / "obs-hub"
+        folder.mkdir(exist_ok=True)
+        there = Git(self.repository, {**self._env, "GIT_INDEX_FILE": str(folder / "index")})
+        await there.run("read-tree", "--reset", target)
+        names = set((await there.read("ls-files", "-z")).split("\0"))
+        other = set((await there.read("diff", "--name-only", "--no-renames", "-z")).split("\0"))
+        moved = []
+        status = await self.read("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
+        for entry in filter(None, status.split("\0")):
+            kind, path = entry[:2], entry[3:]
+            if kind == " D":
+                continue  # to be removed, or to be written next; and what it held is in the repository
+            if path in names and path not in other:
+                moved.append(path)
+            elif kind != "??" or path in names or not self.repository.allow_untracked:
+                return False
+        listed = folder / "moved"
+        listed.write_bytes("\0".join(moved).encode("utf-8", "surrogateescape"))
+        arguments = (f"--pathspec-from-file={listed}", "--pathspec-file-nul")
+        await self.run("--literal-pathspecs", "add", "--all", "--force", *arguments)
+        forward = await self.is_ancestor(state.head, target)
+        await self._move(target, *(_FORWARD if forward else _ANYWHERE))
+        return True
+
+    async def changed(self, before: str, after: str, paths: Sequence[str]) -> bool:
+        """Tell whether a file that matches one of the pathspecs differs between two revisions."""
         arguments = ("diff", "--quiet", "--no-ext-diff", before, after, "--")
-        return not await self.test(*arguments, *(f":(glob){pattern}" for pattern in patterns))
+        return not await self.test(*arguments, *paths)
+
+    async def touching(self, one: str, other: str, paths: Sequence[str]) -> list[str]:
+        """Return the commits that are in one revision's history only and touch a file that matches a pathspec."""
+        return (await self.read("rev-list", "--full-history", f"{one}...{other}", "--", *paths)).split()
 
     async def content(self, revision: str, path: str) -> bytes | None:
         """Return a file as it is in a revision, or None where it is not there."""
@@ -311,12 +381,13 @@ class Git:
     async def prune_branches(self) -> list[tuple[str, str]]:
         """Remove local branches that are merged into the branch. Returns their names and where they stood."""
         listing = await self.read(
-            "for-each-ref", "--format=%(refname) %(objectname) %(worktreepath)", "--merged=HEAD", "refs/heads/"
+            *("for-each-ref", "--format=%(symref) %(refname) %(objectname) %(worktreepath)"),
+            *("--merged=HEAD", "refs/heads/"),
         )
         removed = []
         for line in filter(None, listing.split("\n")):
-            ref, revision, worktree = [*line.split(" ", 2), ""][:3]
-            if worktree or ref == f"refs/heads/{self.repository.branch}" or not is_object_id(revision):
+            alias, ref, revision, worktree = [*line.split(" ", 3), ""][:4]
+            if alias or worktree or ref == f"refs/heads/{self.repository.branch}" or not is_object_id(revision):
                 continue
             await self.run("update-ref", "-d", ref, revision)
             removed.append((ref.removeprefix("refs/heads/"), revision))
@@ -329,6 +400,9 @@ def _explained(path: Path, command: str, said: str) -> str:
     hint = next((hint.format(path=path) for sign, hint in _HINTS if sign in said), None)
     return f"git {command} in {path} failed: {text}" + (f" — {hint}" if hint else "")
 
+
+# A commit may have a second signature in its header, and git chooses which it looks at.
+_SSH_SIGNATURES_ONLY = ("-c", "gpg.program=false", "-c", "gpg.openpgp.program=false", "-c", "gpg.x509.program=false")
 
 _HINTS = (
     (

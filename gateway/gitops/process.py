@@ -8,7 +8,6 @@ import fnmatch
 import os
 import re
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -127,12 +126,12 @@ async def run(
             async with asyncio.timeout(at_most.total_seconds()):
                 return await process.wait()
         except TimeoutError:
-            await _end(process)
+            await _end(process, env)
             raise ProgramError(
                 f"{argv[0]} took longer than {at_most.total_seconds():g} s and was ended, with all it had started"
             ) from None
         except asyncio.CancelledError:
-            await asyncio.shield(_end(process))
+            await asyncio.shield(_end(process, env))
             raise
         finally:
             _signal(process.pid, signal.SIGKILL)
@@ -162,7 +161,7 @@ async def _read(stream: asyncio.StreamReader, sink: Callable[[bytes], object]) -
         sink(chunk)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, env: Mapping[str, str]) -> None:
     _signal(process.pid, signal.SIGTERM)
     try:
         async with asyncio.timeout(_GRACE):
@@ -170,6 +169,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         _signal(process.pid, signal.SIGKILL)
         await process.wait()
+    if (run_id := env.get(RUN_VARIABLE)) is not None:  # what has left the process group, as daemons do
+        await asyncio.to_thread(end_leftovers, run_id)
 
 
 def _signal(group: int, number: signal.Signals) -> None:
@@ -178,13 +179,25 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def end_leftovers(run_id: str) -> int:
-    """End the processes of a run whose gateway was killed, and return how many there were. Blocks for a moment."""
-    left = []
+    """End the processes that a run has left, and return how many there were. Blocks until they have ended.
+
+    They are asked first: git takes its locks away then, and helm writes down that the upgrade under way is not.
+    """
+    left = _marked(run_id)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in _marked(run_id):
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        _, alive = psutil.wait_procs(left, timeout=_GRACE)
+        if not alive and not _marked(run_id):
+            break
+    return len(left)
+
+
+def _marked(run_id: str) -> list[psutil.Process]:
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(RUN_VARIABLE) == run_id:
-                process.kill()
-                left.append(process)
-    deadline = time.monotonic() + _GRACE
-    psutil.wait_procs(left, timeout=max(deadline - time.monotonic(), 0))
-    return len(left)
+                found.append(process)
+    return found

@@ -97,7 +97,7 @@ class Reconciler:
             if not self._repository.path.exists() and self._repository.url is not None:
                 async with self._span("gitops.clone", progress.context):
                     progress.output.add(f"clone to {self._repository.path}\n")
-                    await Git(self._repository).clone()
+                    await Git(self._repository, {RUN_VARIABLE: order.run_id}).clone()
             async with exclusive(self._repository, _PATIENCE):
                 return await _Reconciliation(self._name, self._repository, self._operations, order, progress).run()
         except (ReconcileRefusedError, GitError, BusyError) as error:
@@ -142,6 +142,9 @@ class _Reconciliation:
         git = self._git
         await git.check_clone()
         state = await git.state()
+        if state.branch == self._repository.branch and await git.finish_move(state):
+            self._say("finished what a gateway that was killed had begun to check out")
+            state = await git.state()
         await git.refuse_what_is_not_ours(state)
         if (returned := await self._finish_return(state)) is not None:
             return returned
@@ -175,13 +178,14 @@ class _Reconciliation:
 
     async def _roll_out(self, state: State, target: str) -> Outcome:
         git = self._git
+        await git.update_submodules()
         try:
             await self._steps(target, state)
         except StepFailedError as failure:
-            await git.set_ref(FAILED, target)
             error = str(failure)
             if failure.step.rollback and state.good is not None and state.good != target:
                 return await self._return_to(state.good, target, error, state)
+            await git.set_ref(FAILED, target)
             return self._failed(error, state, target)
         await git.set_ref(GOOD, target)
         await git.set_ref(FAILED, None)
@@ -194,6 +198,8 @@ class _Reconciliation:
     async def _return_to(self, good: str, failed: str, error: str, state: State) -> Outcome:
         """Return to the last good revision. The ref that says so stands until all of it is done."""
         await self._git.set_ref(RETURNING, good)
+        # Only now: a gateway killed before tries the revision again, one killed after finishes the return.
+        await self._git.set_ref(FAILED, failed)
         now = await self._git.state()
         if now.head != failed or now.dirty:
             await self._git.set_ref(RETURNING, None)
@@ -209,7 +215,7 @@ class _Reconciliation:
             self._say(f"return to {good[:12]}, the last good revision")
             await self._git.go_back(good)
         try:
-            await self._steps(good, state, base=failed)
+            await self._steps(good, state, tried=failed)
         except StepFailedError as again:
             await self._git.set_ref(RETURNING, None)
             return self._failed(f"{error}; returning to {good} failed, too: {again}", state, failed)
@@ -226,12 +232,11 @@ class _Reconciliation:
             return None
         return await self._back_at(returning, state.failed, "the steps failed before the gateway was killed", state)
 
-    async def _steps(self, revision: str, state: State, base: str | None = None) -> None:
-        """Run the steps for a revision. ``base`` is what they take for rolled out, if not the last good revision."""
-        known = [one for one in (state.good, state.failed, state.head, revision, base) if one]
-        target = Target(self._git, revision, base or state.good, tuple(known), self._variables(revision, state))
-        if self._order.force:
-            target = Target(self._git, revision, None, tuple(known), target.variables)
+    async def _steps(self, revision: str, state: State, tried: str | None = None) -> None:
+        """Run the steps for a revision. ``tried`` is one that they ran for before, and failed."""
+        known = tuple(one for one in (state.good, tried, state.failed, state.head) if one)
+        good = None if self._order.force else state.good
+        target = Target(self._git, revision, good, known, self._variables(revision, state))
         for step in self._repository.steps:
             if not await steps.wanted(step, target):
                 self._say(f"step {step.title}: skipped, nothing that it looks at has changed")

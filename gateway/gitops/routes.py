@@ -6,6 +6,8 @@ signature is its authentication.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,12 +21,20 @@ from litestar.params import Parameter
 from opentelemetry.trace import Span, SpanKind
 
 from gateway.api.problems import ASKED, ProblemError, problems
+from gateway.auth.limits import Rate
 from gateway.gitops import webhook
 from gateway.gitops.service import KIND, GitOpsService, UnknownRepositoryError
 from gateway.pipeline.access import Scope
 from gateway.runs.routes import SECURITY, Asked, run_routes, store_needed
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+_BODY_SECONDS = 10.0
+"""How long a body may take to come, which may be a stranger's: GitHub itself gives a delivery up after ten seconds."""
+
+
+_WARNINGS_PER_SECOND = 0.1
 
 
 class Taken(msgspec.Struct):
@@ -50,6 +60,8 @@ def make_router(service: GitOpsService) -> Router:
 
 
 def _webhook_route(service: GitOpsService, max_body_size: int) -> BaseRouteHandler:
+    warnings = Rate(_WARNINGS_PER_SECOND, time.monotonic(), burst=5)
+
     @post(
         "/webhooks/github",
         opt={"scope": None},
@@ -60,16 +72,22 @@ def _webhook_route(service: GitOpsService, max_body_size: int) -> BaseRouteHandl
         "that a push or a merged pull request calls for; 503 when they could not be written down, and then the "
         "delivery can be sent again at GitHub.",
         responses={
-            **problems(HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE),
+            **problems(
+                HTTPStatus.UNAUTHORIZED,
+                HTTPStatus.REQUEST_TIMEOUT,
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            ),
             HTTPStatus.OK: ResponseSpec(Ignored, description="There is nothing to do, and why"),
         },
     )
     async def github(request: Request[Any, Any, Any]) -> Response[Taken]:
+        body = await _body_of_github(service, request, warnings)
         # An answer that refuses is no error of this gateway: its span says what the answer was.
         with service.operations.tracer.start_as_current_span(
             "gitops.webhook", kind=SpanKind.CONSUMER, record_exception=False, set_status_on_exception=False
         ) as span:
-            answer = await _take(service, request, span)
+            answer = await _take(service, request, body, span)
         if isinstance(answer, Ignored):
             return Response(answer, status_code=HTTPStatus.OK)  # type: ignore[arg-type]  # as `responses` says
         return Response(answer)
@@ -77,18 +95,32 @@ def _webhook_route(service: GitOpsService, max_body_size: int) -> BaseRouteHandl
     return github
 
 
-async def _take(service: GitOpsService, request: Request[Any, Any, Any], span: Span) -> Taken | Ignored:
-    """Take a delivery. Raises `ProblemError` for one that is not GitHub's, or cannot be written down."""
-    headers, result = request.headers, "obs_hub.webhook.result"
-    body = await request.body()
-    if not webhook.signed(body, headers.get("x-hub-signature-256"), service.secrets):
-        _log.warning("webhook refused: its signature is missing or wrong")
-        span.set_attribute(result, "unauthenticated")
+async def _body_of_github(service: GitOpsService, request: Request[Any, Any, Any], warnings: Rate) -> bytes:
+    """Return the body of a delivery that is GitHub's. Raises `ProblemError` for any other.
+
+    The whole world may reach the webhook: of strangers nothing is written to the store, and little is logged.
+    """
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.body()
+    except TimeoutError:
+        raise ProblemError(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {_BODY_SECONDS:g} s", {"connection": "close"}
+        ) from None
+    if not webhook.signed(body, request.headers.get("x-hub-signature-256"), service.secrets):
+        if not warnings.take(time.monotonic()):
+            _log.warning("webhook refused: its signature is missing or wrong")
         raise ProblemError(
             HTTPStatus.UNAUTHORIZED,
             "the header X-Hub-Signature-256 is missing or wrong: set the same secret at GitHub and in the "
             "configuration",
         )
+    return body
+
+
+async def _take(service: GitOpsService, request: Request[Any, Any, Any], body: bytes, span: Span) -> Taken | Ignored:
+    """Take a delivery of GitHub's. Raises `ProblemError` for one that makes no sense, or cannot be written down."""
+    headers, result = request.headers, "obs_hub.webhook.result"
     delivery, event = headers.get("x-github-delivery"), headers.get("x-github-event", "")
     try:
         if delivery is None or not webhook.is_delivery_id(delivery):

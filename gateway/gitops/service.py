@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,10 +25,21 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 KIND = "gitops"
 _BUSY_PAUSE = 5.0
+_LONGEST_PAUSE = 6 * 3600.0
+"""Seconds between two runs at most that are asked for the same state of affairs."""
 
 
 class UnknownRepositoryError(Exception):
     """No repository of that name is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The state of affairs that a run was asked for, and when it is asked for again if that is still the same."""
+
+    affairs: tuple[str | None, ...]
+    pause: float
+    again_at: float
 
 
 class GitOpsService:
@@ -41,7 +54,7 @@ class GitOpsService:
         self._drift = DriftReport(operations)
         self._worker = Worker(runs, KIND, list(config.repositories), self._execute, operations, kept=config.keep_runs)
         self._watchers: list[asyncio.Task[None]] = []
-        self._asked_for: dict[str, tuple[str | None, ...]] = {}
+        self._asked_for: dict[str, _Asked] = {}
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -101,10 +114,9 @@ class GitOpsService:
 
     async def _execute(self, run: Run, progress: Progress) -> Outcome:
         repository = self.config.repositories[run.name]
-        try:
-            return await Reconciler(run.name, repository, self.operations).reconcile(order_of(run), progress)
-        finally:
-            await self._look(run.name, repository, fetch=False)
+        outcome = await Reconciler(run.name, repository, self.operations).reconcile(order_of(run), progress)
+        await self._look(run.name, repository, fetch=False)
+        return outcome
 
     async def _watch(self, name: str, repository: Repository) -> None:
         """Look for new revisions and for drift, again and again."""
@@ -118,7 +130,7 @@ class GitOpsService:
                 await asyncio.sleep(min(_BUSY_PAUSE, seconds))
                 continue
             if found.due:
-                await self._ask(name, found)
+                await self._ask(name, found, seconds)
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - spreads gateways, hides nothing
 
     async def _look(self, name: str, repository: Repository, *, fetch: bool = True) -> Check | None:
@@ -136,12 +148,14 @@ class GitOpsService:
         self._drift.found(name, found)
         return found
 
-    async def _ask(self, name: str, found: Check) -> None:
-        """Ask for a run, once for the same state of affairs: what failed then would fail again."""
-        state = found.state
+    async def _ask(self, name: str, found: Check, interval: float) -> None:
+        """Ask for a run; more and more seldom for the same state of affairs, which failed then and may fail again."""
+        state, now, pause = found.state, time.monotonic(), interval
         affairs = (None,) if state is None else (state.upstream, state.head, state.good)
-        if self._asked_for.get(name) == affairs:
-            return
+        if (asked := self._asked_for.get(name)) is not None and asked.affairs == affairs:
+            if now < asked.again_at:
+                return
+            pause = max(min(2 * asked.pause, _LONGEST_PAUSE), interval)
         with self.operations.tracer.start_as_current_span(
             "gitops.interval", attributes={"obs_hub.gitops.repository": name}
         ) as span:
@@ -150,7 +164,7 @@ class GitOpsService:
             except RunsUnavailableError as error:
                 _log.warning("a run could not be asked for", repository=name, reason=str(error))
                 return
-        self._asked_for[name] = affairs
+        self._asked_for[name] = _Asked(affairs, pause, now + pause)
         self._worker.wake()
 
 

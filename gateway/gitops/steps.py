@@ -7,14 +7,21 @@ from datetime import timedelta
 
 from gateway.gitops import units
 from gateway.gitops.config import HelmUpgrade, KubectlApply, Step
-from gateway.gitops.target import Target, command, inside
+from gateway.gitops.target import Target, all_inside, command, inside
 
 
 async def wanted(step: Step, target: Target) -> bool:
     """Tell whether a step has something to do for this revision."""
-    if not step.when.changed or target.good is None:
+    paths = [f":(glob){pattern}" for pattern in step.when.changed]
+    if not paths or target.good is None:
         return True
-    return await target.git.changed(target.good, target.revision, step.when.changed)
+    for revision in {target.revision, *target.tried} - {target.good}:
+        # What was changed and changed back is no difference, and yet rolled out if the run failed in a later step.
+        if await target.git.changed(target.good, revision, paths):
+            return True
+        if await target.git.touching(target.good, revision, paths):
+            return True
+    return False
 
 
 async def perform(step: Step, target: Target, write: Callable[[str], object]) -> None:
@@ -24,7 +31,7 @@ async def perform(step: Step, target: Target, write: Callable[[str], object]) ->
         await units.install(step.systemd_units, step.timeout, target, write)
         return
     for path in _pushed_paths(step):
-        inside(target.git.path, f"{step.working_directory}/{path}")
+        all_inside(target.git.path, f"{step.working_directory}/{path}")
     if step.helm_upgrade is not None:
         argv = helm(step.helm_upgrade, step.timeout)
     elif step.kubectl_apply is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,15 +19,16 @@ class StepError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is rolled out: a revision, the last good one before it, and what marks the processes of the run.
+    """What is rolled out: a revision, the last good one, and what marks the processes of the run.
 
-    ``known`` are the revisions whose files may be installed on this machine by an earlier run.
+    ``good`` is None where all steps are wanted. ``tried`` are the revisions that may be rolled out now, be it in part:
+    the last good one, and those whose steps failed since.
     """
 
     git: Git
     revision: str
     good: str | None
-    known: tuple[str, ...]
+    tried: tuple[str, ...]
     variables: dict[str, str]
 
 
@@ -64,3 +66,19 @@ def inside(root: Path, path: str) -> Path:
     if not found.is_relative_to(root.resolve()):
         raise StepError(f"{path} is a link that leads out of the repository: it is not followed")
     return found
+
+
+def all_inside(root: Path, path: str) -> None:
+    """Check a path in a clone with all that is below it, as a program would read it that follows links.
+
+    Raises `StepError` when a link that was pushed leads out of it.
+    """
+    seen: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        folder = inside(root, waiting.pop())
+        if folder in seen or not folder.is_dir():
+            continue
+        seen.add(folder)
+        entries = (folder / entry.name for entry in os.scandir(folder) if entry.is_symlink() or entry.is_dir())
+        waiting += [str(entry.relative_to(root.resolve())) for entry in entries]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable
@@ -90,7 +91,8 @@ def _content(path: Path) -> bytes:
 
 async def _is_ours(target: Target, path: str, found: bytes) -> bool:
     """Tell whether an installed file is one that an earlier revision of the repository had there."""
-    for revision in dict.fromkeys(target.known):
+    earlier = [await target.git.touching(target.revision, other, [f":(literal){path}"]) for other in target.tried]
+    for revision in dict.fromkeys([target.revision, *target.tried, *itertools.chain(*earlier)]):
         if await target.git.content(revision, path) == found:
             return True
     return False

@@ -10,6 +10,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -234,16 +235,20 @@ class Runs:
         return found[0] if found else None
 
     async def history(self, kind: str, name: str | None = None, *, limit: int = 50) -> list[Run]:
-        """Return the newest runs of a kind, newest first; ``name`` limits them to those of one name."""
+        """Return the newest runs of a kind, newest first; ``name`` limits them to those of one name.
+
+        They come without their output, which `get` has: of many runs that is many megabytes.
+        """
         return await self._select(
             "WHERE kind = %(kind)s AND (%(name)s::text IS NULL OR name = %(name)s)"
             " ORDER BY requested_at DESC, id LIMIT %(limit)s",
             {"kind": kind, "name": name, "limit": limit},
+            columns=", ".join(field.name for field in fields(Run) if field.name != "output"),
         )
 
-    async def _select(self, clause: str, parameters: Mapping[str, Any]) -> list[Run]:
+    async def _select(self, clause: str, parameters: Mapping[str, Any], columns: str = "*") -> list[Run]:
         async def work(connection: _Connection) -> list[Run]:
-            query = f"SELECT * FROM run {clause}".encode()  # noqa: S608 - what is written above
+            query = f"SELECT {columns} FROM run {clause}".encode()  # noqa: S608 - what is written above
             return [_run(row) for row in await (await connection.execute(query, parameters)).fetchall()]
 
         return await self._do(work)

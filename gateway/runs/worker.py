@@ -188,19 +188,24 @@ class Worker:
     async def _outcome(self, run: Run, progress: Progress) -> Outcome:
         """Do the run while saying that it goes on. Raises `RunLostError` when it no longer may."""
         work = asyncio.ensure_future(self._execute(run, progress))
-        lost_at = time.monotonic() + STALE_AFTER.total_seconds() - _MARGIN
+        kept = STALE_AFTER.total_seconds() - _MARGIN
+        lost_at = time.monotonic() + kept
         try:
             while True:
                 done, _ = await asyncio.wait({work}, timeout=_HEARTBEAT)
                 if done:
                     break
+                asked_at = time.monotonic()
                 try:
-                    await self._runs.heartbeat(run, counts=progress.counts, output=progress.output.text)
-                    lost_at = time.monotonic() + STALE_AFTER.total_seconds() - _MARGIN
-                except RunsUnavailableError as error:
+                    # Other runs may stand before this one at a store that does not answer.
+                    async with asyncio.timeout(max(lost_at - asked_at, 0)):
+                        await self._runs.heartbeat(run, counts=progress.counts, output=progress.output.text)
+                    lost_at = asked_at + kept
+                except (RunsUnavailableError, TimeoutError) as error:
                     if time.monotonic() >= lost_at:
                         raise RunLostError(
-                            f"the store is away for so long that another gateway may take the run over: {error}"
+                            "the store is away for so long that another gateway may take the run over: "
+                            f"{str(error) or 'it does not answer'}"
                         ) from error
         finally:
             if not work.done():

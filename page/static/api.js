@@ -7,6 +7,9 @@ const make = (tag, properties = {}, ...children) => {
   return element;
 };
 
+// A text with its names between backticks, as the document writes them.
+const prose = (text) => text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
+
 async function call(path, method, form, output) {
   const query = new URLSearchParams();
   let url = path;
@@ -36,6 +39,7 @@ function operation(path, method, about) {
   const form = make("form");
   for (const parameter of about.parameters || []) {
     const input = make("input", { name: parameter.name, required: Boolean(parameter.required) });
+    input.placeholder = parameter.schema?.default ?? "";
     input.dataset.in = parameter.in;
     form.append(make("label", {}, `${parameter.name} `, input, ` ${parameter.description || ""}`));
   }
@@ -47,7 +51,7 @@ function operation(path, method, about) {
   });
   return make("article", { className: "operation" },
     make("h2", {}, make("span", { className: "method" }, method.toUpperCase()), make("code", {}, path)),
-    make("p", {}, [about.summary, about.description].filter(Boolean).join(". ")), form, output);
+    make("p", {}, ...prose([about.summary, about.description].filter(Boolean).join(". "))), form, output);
 }
 
 async function list() {

@@ -2,6 +2,7 @@
 "use strict";
 
 const words = { ok: "Everything works", degraded: "Working, with something amiss", down: "Not taking telemetry" };
+const deliveries = { ok: "works", degraded: "away; what comes is kept on disk", down: "away, and the disk space for it is full" };
 const put = (element, text) => { if (element && element.textContent !== text) element.textContent = text; };
 
 function duration(seconds) {
@@ -23,9 +24,12 @@ function show(status) {
   put(document.getElementById("state-text"), words[status.status]);
   put(document.getElementById("uptime"), duration(status.uptime_seconds));
   put(document.getElementById("store"), status.store.detail);
+  document.getElementById("store-box").className = `box ${status.store.state}`;
   for (const box of document.querySelectorAll("[data-exporter]")) {
     const exporter = status.exporters[box.dataset.exporter];
     if (!exporter) continue;
+    box.className = `box ${exporter.state}`;
+    put(box.querySelector("[data-field=state]"), deliveries[exporter.state]);
     put(box.querySelector("[data-field=spool]"), exporter.spool_bytes.toLocaleString("en"));
     put(box.querySelector("[data-field=letters]"), exporter.dead_letters.toLocaleString("en"));
   }

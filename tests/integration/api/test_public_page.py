@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import ssl
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from gateway.api.public_page import build, read_status
+from gateway.api.public_page import StatusUnavailableError, build, read_status
 from gateway.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
 from tests.integration.api.conftest import Front
 from tests.integration.cli.processes import obs_hub
+from tests.support.certificates import Authority
 
 AT = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -69,6 +73,37 @@ def test_a_build_that_fails_leaves_the_page_before_it_whole(tmp_path: Path, monk
         build(tmp_path, status(State.DOWN), "Home", AT)
     assert (tmp_path / "index.html").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["icon.svg", "index.html", "status.json", "style.css"]
+
+
+class Front503(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(503)
+
+
+def test_a_certificate_that_is_not_trusted_is_no_hub_that_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = Authority(tmp_path, "ca")
+    own = ca.issue("server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own.cert, own.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Front503) as front:
+        front.socket = context.wrap_socket(front.socket, server_side=True)
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        try:
+            url = f"https://127.0.0.1:{front.server_port}"
+            with pytest.raises(StatusUnavailableError, match="no certificate that is trusted"):
+                read_status(url, None)
+            monkeypatch.setenv("SSL_CERT_FILE", str(ca.file))
+            assert read_status(url, None) is None
+        finally:
+            front.shutdown()
+
+
+@pytest.mark.parametrize("url", ["hub.example.com", "http://\0", "ftp://hub.example.com"])
+def test_what_is_no_address_is_said_to_be_none(url: str) -> None:
+    with pytest.raises(StatusUnavailableError, match="cannot be asked"):
+        read_status(url, None)
 
 
 def test_the_command_builds_it_from_the_running_hub(front: Front, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.gitops.drift import check
+from gateway.gitops.git import Git, GitError
 from gateway.gitops.reconcile import BusyError, exclusive
 from tests.support.operations import Told
 from tests.support.repositories import Repositories, git
@@ -100,14 +103,35 @@ async def test_what_a_failed_run_skipped_is_not_skipped_by_the_next(repositories
     assert notes(repositories) == [repositories.first, fixed]
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_what_a_failed_run_rolled_out_is_rolled_out_again_when_it_is_reverted(
+    repositories: Repositories, failures: int
+) -> None:
+    """A revert leaves no difference to the last good revision; what is rolled out is another."""
+    deploy = {"name": "deploy", "run": ["sh", "-c", "cp app ../app"], "when": {"changed": ["app"]}}
+    check_step = {"name": "check", "run": ["test", "!", "-e", "broken"], "when": {"changed": ["broken"]}}
+    settings = repositories.settings(deploy, check_step)
+    repositories.push({"app": "good"})
+    await repositories.succeeds(settings)
+    repositories.push({"app": "bad", "broken": ""})
+    for number in range(failures):
+        await repositories.fails(settings)
+        repositories.push({"other": str(number)})
+    git(repositories.dev, "rm", "--quiet", "broken")
+    repositories.push({"app": "good"})
+    await repositories.succeeds(settings)
+    assert (repositories.folder / "app").read_text() == "good"
+
+
 async def test_merged_branches_are_removed_when_asked_for(repositories: Repositories) -> None:
     git(repositories.hub, "branch", "merged")
+    git(repositories.hub, "symbolic-ref", "refs/heads/another-name", "refs/heads/main")
     git(repositories.hub, "switch", "--quiet", "-c", "own")
     git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Not merged")
     git(repositories.hub, "switch", "--quiet", "main")
     repositories.push()
     progress = await repositories.succeeds(repositories.settings(prune_branches=True))
-    assert git(repositories.hub, "branch", "--format=%(refname:short)").split() == ["main", "own"]
+    assert git(repositories.hub, "branch", "--format=%(refname:short)").split() == ["another-name", "main", "own"]
     assert f"removed the merged branch 'merged', which stood at {repositories.first}" in progress.output.text
 
 
@@ -261,6 +285,65 @@ async def test_submodules_are_not_followed(repositories: Repositories) -> None:
     assert list((repositories.hub / "sub").iterdir()) == []
 
 
+@pytest.fixture
+def with_submodule(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> Repositories:
+    """A repository with a submodule of its own, and a user who allows the transport that tests use."""
+    (repositories.folder / "home").mkdir()
+    (repositories.folder / "home/.gitconfig").write_text('[protocol "file"]\nallow = always\n')
+    monkeypatch.setenv("HOME", str(repositories.folder / "home"))
+    git(repositories.folder, "clone", "--quiet", "--bare", repositories.url, "lib.git")
+    lib = f"file://{repositories.folder}/lib.git"
+    git(repositories.folder, "clone", "--quiet", lib, "lib")
+    git(repositories.dev, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", lib, "sub")
+    repositories.push()
+    return repositories
+
+
+def push_submodule(repositories: Repositories) -> None:
+    for folder in (repositories.folder / "lib", repositories.dev / "sub"):
+        git(folder, "pull", "--quiet", "origin", "main")
+    (repositories.folder / "lib/new").write_text("new\n")
+    git(repositories.folder / "lib", "add", "--all")
+    git(repositories.folder / "lib", "commit", "--quiet", "--message", "New")
+    git(repositories.folder / "lib", "push", "--quiet", "origin", "HEAD:main")
+    git(repositories.dev / "sub", "pull", "--quiet", "origin", "main")
+    repositories.push()
+
+
+async def test_submodules_are_followed_when_asked_for(with_submodule: Repositories) -> None:
+    shutil.rmtree(with_submodule.hub)
+    settings = with_submodule.settings(
+        {"name": "look", "run": ["test", "-e", "sub/README"]}, submodules=True, url=with_submodule.url
+    )
+    await with_submodule.succeeds(settings)
+    push_submodule(with_submodule)
+    await with_submodule.succeeds(settings)
+    assert (with_submodule.hub / "sub/new").exists()
+
+
+async def test_an_update_of_submodules_that_failed_is_made_up_for(with_submodule: Repositories) -> None:
+    settings = with_submodule.settings(submodules=True)
+    await with_submodule.succeeds(settings)
+    push_submodule(with_submodule)
+    away = (with_submodule.folder / "lib.git").rename(with_submodule.folder / "away")
+    assert "git submodule" in await with_submodule.fails(settings)
+    away.rename(with_submodule.folder / "lib.git")
+    found = await check(settings)
+    assert (found.drift, found.due) == (frozenset(), True)
+    await with_submodule.succeeds(settings)
+    assert (with_submodule.hub / "sub/new").exists()
+
+
+async def test_what_is_changed_in_a_submodule_is_refused_and_kept(with_submodule: Repositories) -> None:
+    settings = with_submodule.settings(submodules=True)
+    await with_submodule.succeeds(settings)
+    (with_submodule.hub / "sub/README").write_text("mine\n")
+    assert "not committed ('sub')" in await with_submodule.fails(settings)
+    git(with_submodule.hub / "sub", "commit", "--quiet", "--all", "--message", "Mine")
+    assert "not committed ('sub')" in await with_submodule.fails(settings)
+    assert (with_submodule.hub / "sub/README").read_text() == "mine\n"
+
+
 async def test_a_link_out_of_the_repository_is_not_followed(repositories: Repositories) -> None:
     (repositories.dev / "outside").symlink_to(repositories.folder)
     repositories.push()
@@ -312,6 +395,27 @@ async def test_only_signed_revisions_are_rolled_out_when_asked_for(repositories:
     assert notes(repositories) == [revision]
 
 
+async def test_a_signature_beside_one_of_ssh_does_not_count(repositories: Repositories, key: Path) -> None:
+    """Where SSH keys are named, the keyring of the hub's user does not say who else may sign."""
+    keyring = repositories.folder / "gpg"
+    said = ("NEWSIG", "GOODSIG 0 somebody", "TRUST_ULTIMATE 0 pgp")
+    keyring.write_text("#!/bin/sh\n" + "".join(f"echo '[GNUPG:] {line}'\n" for line in said))
+    keyring.chmod(0o755)
+    git(repositories.hub, "config", "gpg.program", str(keyring))
+    commit = git(repositories.dev, "cat-file", "commit", repositories.commit({"app": "1"}))
+    signatures = "".join(
+        f"{header} -----BEGIN {kind} SIGNATURE-----\n -----END {kind} SIGNATURE-----\n"
+        for header, kind in (("gpgsig-sha256", "SSH"), ("gpgsig", "PGP"))
+    )
+    forged = repositories.folder / "forged"
+    forged.write_text(commit.replace("\n\n", f"\n{signatures}\n", 1) + "\n")
+    revision = git(repositories.dev, "hash-object", "-t", "commit", "-w", str(forged))
+    git(repositories.dev, "push", "--quiet", "origin", f"{revision}:main")
+    settings = repositories.settings(require_signed=True, allowed_signers=str(repositories.folder / "signers"))
+    assert "has no good signature of somebody who may sign" in await repositories.fails(settings)
+    await repositories.succeeds(repositories.settings(require_signed=True))
+
+
 async def test_a_signature_of_somebody_else_is_refused(repositories: Repositories, key: Path) -> None:
     other = make_key(repositories.folder / "other")
     repositories.commit({"app": "1"}, "Signed", *signed(other))
@@ -351,3 +455,95 @@ async def test_a_remote_that_is_away_is_a_drift_of_its_own(repositories: Reposit
     assert "unusable" in found.drift
     assert found.problem is not None
     assert not found.due
+
+
+# -- moves that are cut off --------------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def cut_off(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let git be killed in the middle of checking out, with whoever runs it: when it comes to a file of this name.
+
+    A filter of the repository's owner does it, such as that of Git LFS, which may well take its time there.
+    """
+    git(repositories.hub, "config", "filter.deadly.clean", "cat")
+    git(repositories.hub, "config", "filter.deadly.smudge", "cat")
+    git(repositories.hub, "config", "filter.deadly.required", "true")
+    run = Git.run
+
+    async def run_or_die(self: Git, *arguments: str, **options: Any) -> tuple[int, str]:
+        try:
+            return await run(self, *arguments, **options)
+        except GitError as error:
+            if arguments[0] in ("merge", "reset"):
+                raise KilledError from error
+            raise
+
+    def at(name: str) -> None:
+        monkeypatch.setattr(Git, "run", run_or_die)
+        git(repositories.hub, "config", "filter.deadly.smudge", f"test %f != {name} || kill -TERM $PPID; cat")
+
+    return at
+
+
+def recover(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    git(repositories.hub, "config", "filter.deadly.smudge", "cat")
+
+
+ATTRIBUTES = {".gitattributes": "* filter=deadly\n"}
+
+
+@pytest.mark.parametrize("owner", ["nothing", "edits", "adds"])
+async def test_a_fast_forward_that_was_cut_off_is_finished_unless_the_owner_did_something(
+    repositories: Repositories, cut_off: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    repositories.push({**ATTRIBUTES, "a": "1", "b": "1", "gone": "1", "m": "1", "z": "1"})
+    await repositories.succeeds(repositories.settings())
+    before = repositories.head
+    git(repositories.dev, "rm", "--quiet", "gone")
+    repositories.push({"a": "2", "b": "2", "folder/new *": "2", "m": "2", "z": "2"})
+    cut_off("m")
+    with pytest.raises(KilledError):
+        await repositories.reconcile(repositories.settings(NOTE))
+    assert repositories.head == before
+    assert (repositories.hub / "a").read_text() == "2"
+    assert (repositories.hub / "z").read_text() == "1"
+    recover(repositories, monkeypatch)
+    last = repositories.push({"a": "3"})
+    if owner == "nothing":
+        await repositories.succeeds(repositories.settings(NOTE), resumed=True)
+        assert notes(repositories) == [last]
+        assert not git(repositories.hub, "status", "--porcelain")
+        return
+    name = {"edits": "b", "adds": "own"}[owner]
+    (repositories.hub / name).write_text("mine")
+    assert "changes that are not committed" in await repositories.fails(repositories.settings(NOTE), resumed=True)
+    assert (repositories.hub / name).read_text() == "mine"
+    if owner == "adds":
+        await repositories.succeeds(repositories.settings(NOTE, allow_untracked=True), resumed=True)
+        assert git(repositories.hub, "status", "--porcelain") == "?? own"
+
+
+async def test_a_return_that_was_cut_off_in_the_checkout_is_finished(
+    repositories: Repositories, cut_off: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy = {"name": "deploy", "run": ["sh", "-c", "cp z ../deployed; test $(cat z) != bad"], "rollback": True}
+    good = repositories.push({**ATTRIBUTES, "a": "good", "m": "good", "z": "good"})
+    await repositories.succeeds(repositories.settings(deploy))
+    bad = repositories.push({"a": "bad", "m": "bad", "new": "bad", "z": "bad"})
+    git(repositories.hub, "fetch", "--quiet")
+    git(repositories.hub, "merge", "--quiet", "--ff-only", "origin/main")
+    cut_off("m")
+    with pytest.raises(KilledError):
+        await repositories.reconcile(repositories.settings(deploy))
+    assert (repositories.hub / "a").read_text() == "good"
+    recover(repositories, monkeypatch)
+    assert f"returned to {good}" in await repositories.fails(repositories.settings(deploy), resumed=True)
+    assert (repositories.head, await repositories.failed()) == (good, bad)
+    assert not git(repositories.hub, "status", "--porcelain")
+    assert (repositories.folder / "deployed").read_text() == "good"

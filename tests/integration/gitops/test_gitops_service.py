@@ -166,10 +166,25 @@ async def test_the_same_failure_is_not_asked_for_again_and_again(
             found = await service._look("home", service.config.repositories["home"])
             assert found is not None
             if found.due:
-                await service._ask("home", found)
+                await service._ask("home", found, 0)
                 (run, *_) = await service.runs.history("gitops")
                 await ended(service, run.id)
         assert len(await service.runs.history("gitops")) == 1
+
+
+@pytest.mark.parametrize(("interval", "asked"), [(0, 3), (3600, 1)])
+async def test_a_failure_that_may_have_passed_is_asked_for_again_after_a_while(
+    database: Database, repositories: Repositories, interval: float, asked: int
+) -> None:
+    async with running(database, settings(repositories, require_signed=True)) as service:
+        for _ in range(3):
+            found = await service._look("home", service.config.repositories["home"])
+            assert found is not None
+            assert found.due
+            await service._ask("home", found, interval)
+            for run in await service.runs.history("gitops"):
+                assert (await ended(service, run.id)).state is RunState.FAILED
+        assert len(await service.runs.history("gitops")) == asked
 
 
 async def test_no_secret_is_in_what_is_written_down_or_told(

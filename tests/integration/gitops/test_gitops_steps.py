@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from gateway.gitops import process
-from gateway.gitops.git import GOOD, RETURNING
+from gateway.gitops.git import GOOD, RETURNING, Git
 from gateway.gitops.process import RUN_VARIABLE, Redactor, end_leftovers
 from gateway.gitops.units import _UNIT
 from gateway.runs import RunState
@@ -129,6 +130,17 @@ async def test_a_step_that_takes_too_long_is_ended_with_all_it_started(
     until(lambda: not any(alive(pid) for pid in pids))
 
 
+async def test_a_step_that_is_ended_leaves_no_daemon(repositories: Repositories) -> None:
+    step = {"name": "daemon", "run": ["sh", "-c", "setsid sh -c 'echo $$ > ../pid; exec sleep 600' & sleep 600"]}
+    run = asyncio.create_task(repositories.reconcile(repositories.settings(step)))
+    pid = repositories.folder / "pid"
+    while not (pid.exists() and pid.read_text()):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.01)
+    run.cancel()
+    await asyncio.wait({run})
+    assert not alive(int(pid.read_text()))
+
+
 async def test_nothing_of_a_step_outlives_it(repositories: Repositories) -> None:
     step = {"name": "sneaky", "run": ["sh", "-c", "sleep 600 & echo $! > ../pids"]}
     await repositories.succeeds(repositories.settings(step))
@@ -220,6 +232,36 @@ async def test_what_a_failed_step_left_in_the_clone_is_never_thrown_away(reposit
     assert (repositories.hub / "README").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("after", range(4))
+async def test_a_failed_revision_is_returned_from_wherever_the_gateway_is_killed(
+    repositories: Repositories, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    settings = repositories.settings(DEPLOY)
+    good = repositories.push({"app": "good\n"})
+    await repositories.succeeds(settings)
+    bad = repositories.push({"app": "bad\n"})
+    set_ref, done = Git.set_ref, 0
+
+    async def set_ref_or_die(self: Git, ref: str, revision: str | None) -> None:
+        nonlocal done
+        if done == after:
+            raise KilledError
+        done += 1
+        await set_ref(self, ref, revision)
+
+    monkeypatch.setattr(Git, "set_ref", set_ref_or_die)
+    with pytest.raises(KilledError):
+        await repositories.reconcile(settings)
+    monkeypatch.undo()
+    assert f"returned to {good}" in await repositories.fails(settings, resumed=True)
+    assert (repositories.head, await repositories.good(), await repositories.failed()) == (good, good, bad)
+    assert deployed(repositories)[-1] == "good"
+
+
+class KilledError(Exception):
+    pass
+
+
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_way_back_that_was_cut_off_is_finished(repositories: Repositories, reset: bool) -> None:
     """The gateway may be killed before the branch is moved, or before the steps have run."""
@@ -268,6 +310,38 @@ async def test_helm_upgrades_a_chart_of_the_repository(repositories: Repositorie
     assert said(calls) == (
         "helm upgrade --install --namespace shop --values values/prod.yaml --wait --timeout 90s -- web charts/web\n"
     )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"helm_upgrade": {"release": "web", "chart": "charts/web"}},
+        {"kubectl_apply": {"path": "charts"}},
+        {"kubectl_apply": {"path": "charts", "kustomize": True}},
+    ],
+)
+@pytest.mark.parametrize("by_way_of", [False, True])
+async def test_a_link_deep_in_what_is_rolled_out_is_not_followed_out_of_the_repository(
+    repositories: Repositories, calls: Path, step: dict[str, Any], by_way_of: bool
+) -> None:
+    (repositories.folder / "secret").write_text("a secret of this machine")
+    files = repositories.dev / ("elsewhere" if by_way_of else "charts/web/files")
+    files.mkdir(parents=True)
+    (files / "stolen").symlink_to(repositories.folder / "secret")
+    if by_way_of:
+        (repositories.dev / "charts/web").mkdir(parents=True)
+        (repositories.dev / "charts/web/files").symlink_to("../../elsewhere")
+    repositories.push({"charts/web/Chart.yaml": ""})
+    assert "stolen is a link that leads out of the repository" in await repositories.fails(repositories.settings(step))
+    assert not (repositories.folder / "calls").exists()
+
+
+async def test_links_inside_of_the_repository_are_fine(repositories: Repositories, calls: Path) -> None:
+    (repositories.dev / "charts/web").mkdir(parents=True)
+    (repositories.dev / "charts/web/again").symlink_to("..")
+    (repositories.dev / "charts/web/nowhere").symlink_to("gone")
+    repositories.push({"charts/web/Chart.yaml": ""})
+    await repositories.succeeds(repositories.settings({"helm_upgrade": {"release": "web", "chart": "charts/web"}}))
 
 
 async def test_kubectl_applies_manifests(repositories: Repositories, calls: Path) -> None:
@@ -338,6 +412,26 @@ async def test_a_unit_that_somebody_changed_here_is_not_overwritten(
     assert "was changed on this machine" in await repositories.fails(repositories.settings(units(target)))
     assert (target / "web.service").read_text() == "mine"
     assert (target / "a.service").read_text() == "1"
+
+
+async def test_a_unit_of_a_revision_that_failed_is_overwritten(
+    repositories: Repositories, calls: Path, target: Path
+) -> None:
+    """Be it long since that it was the last to fail."""
+    install = {**units(target), "rollback": False}
+    settings = repositories.settings({"name": "before", "run": ["test", "!", "-e", "broken"]}, install,
+        {"name": "after", "run": ["test", "!", "-e", "late"]})  # fmt: skip
+    repositories.push({"systemd/web.service": "1"})
+    await repositories.succeeds(settings)
+    repositories.push({"systemd/web.service": "2", "late": ""})
+    await repositories.fails(settings)
+    (repositories.dev / "late").unlink()
+    repositories.push({"systemd/web.service": "3", "broken": ""})
+    await repositories.fails(settings)
+    (repositories.dev / "broken").unlink()
+    repositories.push()
+    await repositories.succeeds(settings)
+    assert (target / "web.service").read_text() == "3"
 
 
 async def test_a_pushed_link_is_not_installed(repositories: Repositories, calls: Path, target: Path) -> None:

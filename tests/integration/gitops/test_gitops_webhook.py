@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -9,12 +10,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.testing import AsyncTestClient
+from structlog.testing import capture_logs
 
 from gateway.api.problems import on_http_exception
+from gateway.gitops import routes
 from gateway.gitops.config import GitOpsConfig
 from gateway.gitops.routes import make_router
 from gateway.gitops.service import GitOpsService
@@ -217,6 +221,14 @@ async def test_a_delivery_without_a_signature_is_refused(hub: Hub) -> None:
     assert (await hub.client.post("/api/v1/webhooks/github", json=PUSH)).status_code == 401
 
 
+async def test_strangers_leave_no_spans_and_few_lines(hub: Hub) -> None:
+    with capture_logs() as lines:
+        for _ in range(20):
+            assert (await hub.deliver(secret="a-wrong-secret-of-nobody"))[0] == 401
+    assert not hub.told.spans
+    assert 1 <= len(lines) < 20
+
+
 async def test_a_body_that_was_changed_on_the_way_is_refused(hub: Hub) -> None:
     good = hmac.new(NEW.encode(), json.dumps(PUSH).encode(), hashlib.sha256).hexdigest()
     assert (await hub.deliver(content=json.dumps(PUSH).encode() + b" ",
@@ -231,6 +243,19 @@ async def test_nothing_reads_a_body_before_its_signature_is_checked(hub: Hub) ->
 
 async def test_large_bodies_are_refused(hub: Hub) -> None:
     assert (await hub.deliver({**PUSH, "padding": "x" * 70_000}))[0] == 413
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_BODY_SECONDS", 0.1)
+    app = Litestar([make_router(hub.service)], exception_handlers={HTTPException: on_http_exception})
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
+        response = await client.post("/webhooks/github", content=trickle())
+    assert (response.status_code, response.headers["connection"]) == (408, "close")
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"\xff", b'{"ref": '])

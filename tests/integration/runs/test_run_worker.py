@@ -56,7 +56,7 @@ async def succeed(_: Run, progress: Progress) -> Outcome:
     return Outcome(result={"revision": "abc"})
 
 
-async def hang(*_: object) -> Outcome:
+async def hang(*_: object, **__: object) -> Outcome:
     await asyncio.Event().wait()
     raise AssertionError
 
@@ -191,6 +191,24 @@ async def test_a_run_is_broken_off_before_others_may_take_it_over(
             await asyncio.wait_for(broken_off.wait(), 30)
     finally:
         native_database.allow_connections(True)
+
+
+async def test_a_run_is_broken_off_also_when_the_store_leaves_it_without_an_answer(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "STALE_AFTER", timedelta(seconds=worker._MARGIN + 0.1))
+    monkeypatch.setattr(runs, "heartbeat", hang)
+    broken_off = asyncio.Event()
+
+    async def note(*_: object) -> Outcome:
+        try:
+            return await hang()
+        finally:
+            broken_off.set()
+
+    await runs.enqueue(HOME)
+    async with working(runs, note):
+        await asyncio.wait_for(broken_off.wait(), 30)
 
 
 async def test_the_end_of_a_run_waits_for_the_store(native_database: Database, runs: Runs) -> None:

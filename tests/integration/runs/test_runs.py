@@ -233,6 +233,15 @@ async def test_history_is_newest_first_and_of_one_name_where_asked(runs: Runs) -
     assert await runs.history("pipeline") == []
 
 
+async def test_history_leaves_out_what_runs_wrote(runs: Runs) -> None:
+    await runs.enqueue(Request("gitops", "home", {}))
+    run = await runs.claim("gitops", ["home"])
+    assert run is not None
+    await runs.finish(run, RunState.SUCCEEDED, output="long")
+    (listed,) = await runs.history("gitops")
+    assert (listed.id, listed.output) == (run.id, "")
+
+
 # -- without a database ------------------------------------------------------------------------------------------------
 
 

@@ -77,6 +77,15 @@ def test_everybody_may_read_beyond_loopback_only_when_told_to_be_insecure() -> N
         ({}, "evil.example", 421),
         ({}, "192.0.2.7", 200),
         ({}, "[::1]:8085", 200),
+        ({}, "[::1]", 200),
+        ({}, "localhost:", 200),
+        ({}, "localhost:65535", 200),
+        ({}, "localhost:65536", 400),
+        ({}, "localhost:99999999", 400),
+        ({}, "localhost:banana", 400),
+        ({}, "user@localhost", 400),
+        ({}, "localhost/evil", 400),
+        ({}, "[::1", 400),
         ({"anonymous_read": False}, "evil.example", 421),
         ({"allowed_hosts": ["hub.example.com"]}, "hub.example.com:8085", 200),
         ({"endpoint": "0.0.0.0:8085"}, "any.example", 401),
@@ -86,6 +95,8 @@ def test_everybody_may_read_beyond_loopback_only_when_told_to_be_insecure() -> N
 )
 async def test_names_it_may_be_called_by(settings: dict[str, Any], host: str, status: int) -> None:
     assert (await ask(app(**settings), host=host)).status_code == status
+    if status == 400:
+        assert (await ask(app(), "/nowhere", host=host)).json()["status"] == 400
 
 
 async def test_the_page_links_to_what_else_there_is() -> None:
@@ -103,6 +114,50 @@ async def test_a_webhook_comes_by_the_public_name_of_what_leads_it_here() -> Non
     hub = app([Router("/", route_handlers=[github])])
     assert (await ask(hub, "/api/v1/webhooks/github", "POST", host="machine.tailnet.ts.net")).status_code == 201
     assert (await ask(hub, "/api/v1/synthetic", "POST", host="machine.tailnet.ts.net")).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1", 401),
+        ("https://127.0.0.1", 401),
+        ("http://127.0.0.1:1", 403),
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("ftp://127.0.0.1", 403),
+    ],
+)
+async def test_a_page_of_another_site_may_change_nothing(origin: str, status: int) -> None:
+    answer = await ask(app(), "/api/v1/synthetic", "POST", origin=origin)
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+async def test_what_is_wrong_with_baggage_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert (await ask(app(), "/api/v1/health", baggage=f"=,{'b' * 10_000}")).status_code == 200
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("settings", [{"endpoint": "0.0.0.0:8085"}, {"anonymous_read": False}])
+async def test_where_reading_needs_a_token_nobody_is_told_what_runs(settings: dict[str, Any]) -> None:
+    closed = app(**settings)
+    page = (await ask(closed, "/", accept="text/html")).text
+    assert "Not taking telemetry" in page
+    assert "What runs" not in page
+    assert "page.js" not in page
+    dependencies = (await ask(closed, "/api/v1/ready")).json()["dependencies"]
+    assert [set(each.values()) for each in dependencies if each["name"] == "receivers"] == [{"receivers", "down", ""}]
+    assert "What runs" in (await ask(app(), "/", accept="text/html")).text
+    assert "nothing listens" in (await ask(app(), "/api/v1/ready")).text
+
+
+async def test_the_document_says_whether_reading_needs_a_token() -> None:
+    async def security(path: str, method: str, **settings: Any) -> Any:
+        return (await ask(app(**settings), "/api/v1/openapi.json")).json()["paths"][path][method]["security"]
+
+    assert await security("/api/v1/status", "get") == [{}, {"token": []}]
+    assert await security("/api/v1/status", "get", anonymous_read=False) == [{"token": []}]
+    assert await security("/api/v1/synthetic", "post") == [{"token": []}]
 
 
 async def test_each_request_is_timed_by_its_route() -> None:

@@ -1,0 +1,23 @@
+"""The synthetic check against a store that keeps it waiting."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gateway.api import synthetic
+from tests.support.databases import Database
+from tests.support.stores import migrate
+
+
+async def test_a_store_that_does_not_answer_is_not_waited_for(
+    native_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a migration holds its tables."""
+    migrate(native_database)
+    monkeypatch.setattr(synthetic, "_LAST_LOOK", 0.5)
+    with native_database.connect() as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE sample")
+        assert await synthetic._visible(native_database.dsn, "metrics", "mark", time.perf_counter()) is None
