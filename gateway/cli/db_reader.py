@@ -156,7 +156,8 @@ def _is_reader(connection: psycopg.Connection[Any], name: str) -> bool:
 def _what_to_enter(connection: psycopg.Connection[Any], name: str, password: str | None, *, made: bool) -> str:
     info = connection.info
     by_socket = info.host.startswith("/")
-    url = info.host if by_socket else f"{info.host}:{info.port}"
+    host = f"[{info.host}]" if ":" in info.host else info.host
+    url = host if by_socket else f"{host}:{info.port}"
     lines = [
         f"{'Made' if made else 'Changed'} the user {name}. In Grafana's environment (see docs/grafana.md):",
         "",

@@ -15,6 +15,7 @@ from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
+from gateway.explore.terminal import safe
 from gateway.gitops.config import GitOpsConfig, Repository
 from gateway.gitops.drift import Check, check
 from gateway.gitops.reconcile import BusyError, Reconciler
@@ -96,11 +97,11 @@ def _show(name: str, repository: Repository, found: Check | None, run: Run | Non
         if state.ahead or state.behind:
             click.echo(f"  {state.ahead} commits ahead, {state.behind} behind")
         for path in state.dirty:
-            click.echo(f"  changed    {ascii(path)[1:-1]}")
+            click.echo(f"  changed    {safe(path)}")
     if found.problem:
-        click.echo(f"  problem    {found.problem}")
+        click.echo(f"  problem    {safe(found.problem)}")
     if run is not None:
-        error = f": {run.error}" if run.error else ""
+        error = f": {safe(run.error)}" if run.error else ""
         click.echo(f"  last run   {run.state.value} at {local(run.finished_at or run.requested_at)}{error}")
 
 

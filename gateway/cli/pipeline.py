@@ -17,6 +17,7 @@ from gateway.assembly import open_grpc_endpoint
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
+from gateway.explore.terminal import safe
 from gateway.operations import Operations
 from gateway.pipeline.destination import Destination
 from gateway.pipeline.settings import format_duration
@@ -69,7 +70,7 @@ def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str
         if run is not None:
             counts = ", ".join(f"{what}: {count:,}" for what, count in run.counts.items())
             at = local(run.finished_at or run.started_at or run.requested_at)
-            click.echo(f"  last run {run.state.value} at {at}  {run.error or counts}")
+            click.echo(f"  last run {run.state.value} at {at}  {safe(run.error or counts)}")
     if problem and output == "text":
         click.echo(f"The runs cannot be shown: {problem}", err=True)
 

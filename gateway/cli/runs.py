@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import msgspec
 
 from gateway.assembly import open_grpc_endpoint
 from gateway.config import Config
+from gateway.explore.terminal import safe, safe_text
 from gateway.operations import Operations
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
 from gateway.runs.routes import details, summary
@@ -68,7 +68,7 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
             hint_at = float("inf")
         # A long output loses its middle, and then its end is all that can be shown of what is new.
         fresh = run.output[len(shown) :] if run.output.startswith(shown) else run.output[-2000:]
-        click.echo(fresh, err=True, nl=False)
+        click.echo(safe_text(fresh), err=True, nl=False)
         shown = run.output
         if run.finished:
             return run
@@ -148,7 +148,9 @@ def show_history(
 def tell_end(run: Run) -> bool:
     """Say how a run ended; return whether it succeeded."""
     took = _seconds(run)
-    click.echo(f"{run.name}: {run.state.value}{took and f' after {took}'}" + (f": {run.error}" if run.error else ""))
+    click.echo(
+        f"{run.name}: {run.state.value}{took and f' after {took}'}" + (f": {safe(run.error)}" if run.error else "")
+    )
     return run.state is RunState.SUCCEEDED
 
 
@@ -164,7 +166,7 @@ def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
         source = run.trigger.get("source", "")
         click.echo(f"{at}  {run.name:<16} {run.state.value:<11} {_seconds(run):>8}  {source:<9} {run.id}  {counts}")
         if run.error:
-            click.echo(f"  {run.error}")
+            click.echo(f"  {safe(run.error)}")
     if not runs:
         click.echo(none)
 
@@ -176,8 +178,9 @@ def show_run(run: Run, output: str) -> None:
         return
     for what, value in msgspec.to_builtins(summary(run)).items():
         if value not in (None, {}):
-            click.echo(f"{what:<14} {json.dumps(value) if isinstance(value, dict) else value}")
-    sys.stdout.write(f"\n{run.output}" if run.output else "")
+            click.echo(f"{what:<14} {json.dumps(value) if isinstance(value, dict) else safe(str(value))}")
+    if run.output:
+        click.echo(f"\n{safe_text(run.output)}", nl=False)
 
 
 def local(at: datetime) -> str:

@@ -30,9 +30,14 @@ def safe(text: str) -> str:
     return _CONTROL.sub(_spelled_out, _COLOURS.sub("", text))
 
 
+def safe_text(text: str) -> str:
+    """Return text of several lines, each of them safe. Tabs become spaces, as a terminal would have it."""
+    return "\n".join(safe(line.expandtabs(8)) for line in text.replace("\r\n", "\n").split("\n"))
+
+
 def safe_lines(text: str) -> list[str]:
-    """Return text as the lines it has, each of them safe. Tabs become spaces, as a terminal would have it."""
-    return [safe(line.expandtabs(8)) for line in text.rstrip("\r\n").replace("\r\n", "\n").split("\n")]
+    """Return text as the lines it has, each of them safe."""
+    return safe_text(text.rstrip("\r\n")).split("\n")
 
 
 def _spelled_out(match: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -46,6 +47,17 @@ async def test_what_a_run_writes_is_shown_once_through_a_restart(capsys: pytest.
     ended = await follow(cast("Runs", answers), IDENTITY, "hint")
     assert ended.state is RunState.SUCCEEDED
     assert capsys.readouterr().err == "one\nPostgreSQL is not available; waiting for it\ntwo\n"
+
+
+async def test_what_a_run_writes_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    pushed = "\x1b[31mred\x1b[0m\n\x1b]0;a title\x07 \x1b[2J100%\r\n"
+    ended = run(RunState.FAILED, pushed)
+    await follow(cast("Runs", Answers(ended)), IDENTITY, "hint")
+    cli_runs.show_run(ended, "text")
+    cli_runs.tell_end(dataclasses.replace(ended, error="\x1b[2Jgone"))
+    written = capsys.readouterr()
+    assert written.err == "red\n\\x1b]0;a title\\x07 \\x1b[2J100%\n"
+    assert written.out.endswith(f"\n\n{written.err}home: failed: \\x1b[2Jgone\n")
 
 
 async def test_a_store_that_stays_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
