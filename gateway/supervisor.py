@@ -321,7 +321,7 @@ async def _work(
     finally:
         if beating is not None:
             beating.cancel()
-        # Now a signal may just end the process. asyncio removes its handlers after the pipe that they write to: one that
-        # came between (the parent ends the workers when one of them cannot start) would print a traceback.
+        # Now a signal may just end the process. asyncio closes the pipe of its handlers before it removes them, and one
+        # that came between (the parent ends all workers when one cannot start) would print a traceback.
         for each in (signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(each)

@@ -162,8 +162,7 @@ class Gateway:
 class Load:
     """Clients that send without pause, and know what was acknowledged. Each sends one signal, all signals in turn.
 
-    ``timeout`` is after how many seconds a client takes a request for unanswered. ``slowest`` is the longest that a
-    request took that was acknowledged, in seconds from its being sent for the last time.
+    ``timeout`` is after how many seconds a client takes a request for unanswered.
     """
 
     _numbers = itertools.count(1_000_000)
@@ -190,7 +189,6 @@ class Load:
         self.answers: Counter[str] = Counter()
         self.without_retry_info = 0
         self.final: list[str] = []
-        self.slowest = 0.0
         self._requests = 0
         self._threads = [
             threading.Thread(target=self._client, args=(endpoints[number % len(endpoints)], number), daemon=True)
@@ -241,7 +239,6 @@ class Load:
 
     def _send(self, call: Any, payload: bytes) -> bool:
         while not self._stop.is_set():
-            began = time.monotonic()
             try:
                 call(payload, timeout=self._timeout)
             except grpc.RpcError as error:
@@ -257,7 +254,6 @@ class Load:
             else:
                 with self._lock:
                     self.answers["OK"] += 1
-                    self.slowest = max(self.slowest, time.monotonic() - began)
                 return True
         return False
 
