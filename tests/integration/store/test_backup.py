@@ -259,6 +259,16 @@ def test_only_so_many_are_kept_and_nothing_else_is_removed(native: Database, tmp
     assert made.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_new_backup_stays_although_others_are_of_a_later_date(native: Database, tmp_path: Path) -> None:
+    """They were made when the clock was wrong, and are the ones to go."""
+    later = [archive.name(native.name, datetime(2999, 1, day, tzinfo=UTC), None) for day in (1, 2, 3)]
+    for name in later:
+        (tmp_path / name).write_text("")
+    made = backup(native.dsn, tmp_path, keep=2, bin_dirs=[binaries()], progress=lambda _: None)
+    assert [path.name for path in made.removed] == later[:2]
+    assert {path.name for path in tmp_path.glob("*.dump")} == {later[2], made.path.name}
+
+
 def archive_time(day: int) -> datetime:
     return datetime(2020, 1, day, tzinfo=UTC)
 
