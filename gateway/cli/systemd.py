@@ -145,6 +145,8 @@ def _carry_out(steps: Sequence[Step], target: Target, dry_run: bool) -> None:
             for line in step.shown():
                 click.echo(line)
         return
+    if not target.per_user:
+        os.umask(0o022)  # the hub's users must get at what root makes, whatever root's own umask is
     for step in steps:
         line = next(step.shown())
         try:

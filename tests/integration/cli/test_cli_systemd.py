@@ -199,6 +199,18 @@ def test_a_system_can_be_prepared_below_a_directory(machine: Machine) -> None:
     assert "etc/obs-hub/openbao.hcl" in left
 
 
+def test_the_umask_of_whoever_installs_keeps_the_hubs_users_out_of_nothing(machine: Machine) -> None:
+    previous = os.umask(0o077)
+    try:
+        machine.done("install", "--root", machine.root, "--command", "/opt/obs-hub/bin/obs-hub", "gateway")
+    finally:
+        os.umask(previous)
+    modes = {str(each.relative_to(machine.root)): each.stat().st_mode & 0o777 for each in machine.root.rglob("*")}
+    assert modes.pop("etc/obs-hub/credentials") == 0o700
+    assert {mode for path, mode in modes.items() if (machine.root / path).is_dir()} == {0o755}
+    assert {mode for path, mode in modes.items() if (machine.root / path).is_file()} == {0o644}
+
+
 def test_a_system_of_ones_own_is_prepared_with_other_paths(machine: Machine) -> None:
     machine.done(
         "install", "--root", machine.root, "--command", "/bin/true",
