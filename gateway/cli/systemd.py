@@ -11,7 +11,15 @@ from pathlib import Path
 import click
 
 import gateway
-from gateway.systemd.install import Step, Target, check_reachable, installed, installing, uninstalling
+from gateway.systemd.install import (
+    Step,
+    Target,
+    check_reachable,
+    check_visible,
+    installed,
+    installing,
+    uninstalling,
+)
 from gateway.systemd.units import UNITS, Unit, UnitError
 
 _PATH = click.Path(path_type=Path)
@@ -78,20 +86,21 @@ def install(
         raise click.UsageError(f"{', '.join(unfit)} can only be run by the system; leave out --user")
     if {"hostmetrics", "hostmetrics-once"} <= {unit.name for unit in units}:
         raise click.UsageError("hostmetrics and hostmetrics-once send the same metrics; choose one of them")
+    config, data_dir = _absolute(config), _absolute(data_dir)
     program = _absolute(command) or _this_command()
     if target.running and not program.exists():
         raise click.UsageError(f"there is no {program}; say by --command which command obs-hub the units run")
     try:
         if target.running and not per_user:
             check_reachable([program] if command else [program, Path(sys.executable), Path(gateway.__file__)])
-        steps = installing(
-            units, target, program, config=_absolute(config), data_dir=_absolute(data_dir), start=not no_start
-        )
+            for path in filter(None, (config, data_dir)):
+                check_visible(path)
+        steps = installing(units, target, program, config=config, data_dir=data_dir, start=not no_start)
         _carry_out(steps, target, dry_run)
     except (UnitError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not dry_run:
-        _say_what_next(units, target, program, _absolute(data_dir))
+        _say_what_next(units, target, program, data_dir)
 
 
 @systemd.command()

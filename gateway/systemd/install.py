@@ -250,7 +250,7 @@ def check_reachable(paths: Sequence[Path]) -> None:
     """Raise `UnitError` for a path of the hub's program that its units could not see or enter."""
     for path in paths:
         for place in dict.fromkeys((path, path.resolve())):
-            hidden = next((each for each in _HIDDEN if place.is_relative_to(each)), None)
+            hidden = _hidden(place)
             closed = next((each for each in reversed(place.parents) if not each.stat().st_mode & 0o001), None)
             if hidden is None and closed is None:
                 continue
@@ -260,6 +260,19 @@ def check_reachable(paths: Sequence[Path]) -> None:
                 "python3 -m venv /opt/obs-hub && /opt/obs-hub/bin/pip install observability-hub, and use "
                 "/opt/obs-hub/bin/obs-hub; or run the units as yourself, with --user"
             )
+
+
+def check_visible(path: Path) -> None:
+    """Raise `UnitError` for a configuration file or data directory that the units would not see."""
+    if hidden := _hidden(path) or _hidden(path.resolve()):
+        raise UnitError(
+            f"the units do not see {path} ({_HIDDEN[hidden]}); choose a place outside {hidden}, such as below /etc for "
+            "the configuration and below /var/lib or /srv for data, or run the units as yourself, with --user"
+        )
+
+
+def _hidden(path: Path) -> str | None:
+    return next((each for each in _HIDDEN if path.is_relative_to(each)), None)
 
 
 def _sysusers_file(target: Target, user: str) -> Path:

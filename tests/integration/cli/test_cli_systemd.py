@@ -261,13 +261,18 @@ def test_without_the_right_to_write_it_says_what_to_do(machine: Machine) -> None
     assert "run it with sudo, or for yourself with --user" in message
 
 
-def test_a_program_that_the_units_could_not_reach_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_a_configuration_and_data_that_the_units_could_not_reach_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for hidden in ("/home", "/root", "/tmp"):
         with pytest.raises(UnitError, match=r"which the units do not see .*/opt/obs-hub/bin/obs-hub"):
             installation.check_reachable([Path(hidden)])
     installation.check_reachable([Path("/bin/sh")])
     (tmp_path / "closed").mkdir(mode=0o700)
     (tmp_path / "closed/obs-hub").touch()
+    with pytest.raises(UnitError, match=r"the units do not see /home/me/hub\.yaml \(ProtectHome\).*--user"):
+        installation.check_visible(Path("/home/me/hub.yaml"))
+    installation.check_visible(Path("/srv/hub"))
     monkeypatch.setattr(installation, "_HIDDEN", {})
     with pytest.raises(UnitError, match="only some may enter"):
         installation.check_reachable([tmp_path / "closed/obs-hub"])
