@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ _HIDDEN = {"/home": "ProtectHome", "/root": "ProtectHome", "/run/user": "Protect
     "/var/tmp": "PrivateTmp",  # noqa: S108
 }
 """Directories that the units do not see, and the setting that hides them."""
+
+_PATHS = re.compile(r"^Environment=OBSHUB_CONFIG=(\S+) OBSHUB_DATA_DIR=(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,20 @@ def uninstalling(units: Sequence[Unit], target: Target) -> list[Step]:
 def installed(unit: Unit, target: Target) -> bool:
     """Tell whether any file of a unit was installed by us."""
     return any(is_ours(target.units / file) for file in unit.files)
+
+
+def installed_paths(target: Target) -> tuple[Path | None, Path | None]:
+    """Return the configuration file and the data directory that installed units have; None for the default."""
+    default = target.words(Path(), None, None)
+    for name in ("gateway", "reading-sync", "gitops-sync", "backup"):  # others have a data directory of their own
+        path = target.units / UNITS[name].files[0]
+        if is_ours(path) and (found := _PATHS.search(path.read_text("utf-8"))):
+            config, data_dir = found.groups()
+            return (
+                None if config == default["CONFIG"] else Path(config),
+                None if data_dir == default["DATA_DIR"] else Path(data_dir),
+            )
+    return None, None
 
 
 def check_reachable(paths: Sequence[Path]) -> None:

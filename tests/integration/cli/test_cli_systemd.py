@@ -116,6 +116,18 @@ def test_installing_again_changes_nothing_and_an_upgrade_restarts_what_it_change
     assert "systemctl --user try-restart obs-hub.service" in machine.calls()
 
 
+def test_an_upgrade_without_names_is_for_all_that_is_installed(machine: Machine) -> None:
+    machine.done("install", *USER, "hostmetrics-once", "backup")
+    machine.calls()
+    machine.done("install", "--user", "--command", "/bin/false")
+    assert machine.calls()[-1] == (
+        "systemctl --user enable --now obs-hub.service obs-hub-hostmetrics-once.timer obs-hub-journal.service"
+        " obs-hub-backup.timer"
+    )
+    assert all("/bin/false" in path.read_text() for path in machine.units.glob("*.service"))
+    assert "uninstall the other first" in machine.refused("install", *USER, "hostmetrics")
+
+
 def test_configuration_and_drop_ins_are_their_owners(machine: Machine) -> None:
     config, drop_in = machine.config / "obs-hub/hub.yaml", machine.units / "obs-hub.service.d/override.conf"
     for path in (config, drop_in):
@@ -219,6 +231,12 @@ def test_a_system_of_ones_own_is_prepared_with_other_paths(machine: Machine) -> 
     gateway = (machine.root / "etc/systemd/system/obs-hub.service").read_text()
     assert "OBSHUB_CONFIG=/srv/hub.yaml OBSHUB_DATA_DIR=/srv/hub\n" in gateway
     assert "\nReadWritePaths=/srv/hub\n" in gateway
+    assert not (machine.root / "etc/obs-hub/hub.yaml").exists()
+    # They stay so, for an upgrade must not give the hub an empty store, and are those of whatever is added.
+    machine.done("install", "--root", machine.root, "--command", "/bin/false", "backup", "gateway")
+    for service in ("obs-hub", "obs-hub-backup"):
+        text = (machine.root / f"etc/systemd/system/{service}.service").read_text()
+        assert "OBSHUB_CONFIG=/srv/hub.yaml OBSHUB_DATA_DIR=/srv/hub\n" in text
     assert not (machine.root / "etc/obs-hub/hub.yaml").exists()
 
 
