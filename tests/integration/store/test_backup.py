@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,6 +148,8 @@ async def test_a_backup_takes_the_place_of_a_store_which_is_kept(filled: Filled,
     with target.connect(), pytest.raises(BackupError, match="1 connections use the database"):
         replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
 
+    leaving = target.connect()  # as that of a gateway that was just stopped
+    threading.Timer(0.5, leaving.close).start()
     _, former = replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
     try:
         assert contents(target) == contents(filled.database)
