@@ -213,7 +213,7 @@ def test_tokens_are_nowhere_but_with_their_owners(to_start: Hubs) -> None:
 
     assert grpc_code(address, good) == "OK"
     assert grpc_code(address, bad) == grpc_code(address, odd) == "UNAUTHENTICATED"
-    with httpx.Client(base_url=f"http://{hub.running.endpoints['otlp http']}") as http:
+    with httpx.Client(base_url=f"http://{hub.running.endpoints['otlp http']}", timeout=60) as http:
         for credentials in (f"Bearer {bad}", f"Basic {odd}", odd):
             answer = http.post("/v1/logs", content=b"{", headers={"authorization": credentials})
             assert answer.status_code == 401

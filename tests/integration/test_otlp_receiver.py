@@ -123,7 +123,7 @@ async def receiver(pipeline: FakePipeline) -> AsyncIterator[Receiver]:
 
 
 def client_of(receiver: Receiver) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}")
+    return httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=60)
 
 
 def channel_to(receiver: Receiver) -> grpc.aio.Channel:
