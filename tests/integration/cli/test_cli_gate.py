@@ -120,8 +120,14 @@ class Gate:
 
     def until_status(self, reason: str) -> tuple[int, dict[str, Any]]:
         """Return the status once it has a reason that begins so: the gate notes why a moment after it has changed."""
-        until(lambda: (self.status()[1]["reason"] or "").startswith(reason))
-        return self.status()
+
+        def shown() -> tuple[int, dict[str, Any]] | None:
+            code, found = self.status()
+            return (code, found) if (found["reason"] or "").startswith(reason) else None
+
+        found = until(shown)
+        assert found is not None
+        return found
 
     def end(self) -> None:
         for process in self._processes:
