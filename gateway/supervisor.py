@@ -305,16 +305,23 @@ async def _work(
         reuse_port=True,
         own_access=own_access,
     )
+    beating = None
     try:
-        await hub.start()
-    except (OSError, SchemaError, LayoutError) as error:
-        parent.send(OSError(str(error)) if isinstance(error, OSError) else WorkerError(str(error)))
-        return
-    with contextlib.suppress(BrokenPipeError):
-        parent.send(hub.endpoints)
-    _log.info("worker %s listens", os.getpid())
-    beating = asyncio.create_task(beat(parent.fileno(), watchdog)) if watchdog is not None else None
-    await stop.wait()
-    await hub.stop()
-    if beating is not None:
-        beating.cancel()
+        try:
+            await hub.start()
+        except (OSError, SchemaError, LayoutError) as error:
+            parent.send(OSError(str(error)) if isinstance(error, OSError) else WorkerError(str(error)))
+            return
+        with contextlib.suppress(BrokenPipeError):
+            parent.send(hub.endpoints)
+        _log.info("worker %s listens", os.getpid())
+        beating = asyncio.create_task(beat(parent.fileno(), watchdog)) if watchdog is not None else None
+        await stop.wait()
+        await hub.stop()
+    finally:
+        if beating is not None:
+            beating.cancel()
+        # Now a signal may just end the process. asyncio closes the pipe of its handlers before it removes them, and one
+        # that came between (the parent ends all workers when one cannot start) would print a traceback.
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(each)

@@ -152,7 +152,10 @@ def status(output: str, config_path: Path | None, data_dir: Path | None) -> None
         if state == "open" and not tailscale.is_as_it_should(found):
             problem = tailscale.obstacle(found) or f"it should be {tailscale.proxy} by {settings.mode}"
         elif state == "open" and not running:
-            problem = "the gate is open and no gate runs that would close it: run `obs-hub gate close`"
+            problem = (
+                f"the gate is open, and no gate that would close it runs on {DataDir.resolve(data_dir)}: run "
+                "`obs-hub gate close`; or name by --data-dir where it runs (as a systemd unit: /var/lib/obs-hub-gate)"
+            )
     agrees = last is not None and last.state == state
     shown: dict[str, Any] = {
         "state": state,

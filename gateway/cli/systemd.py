@@ -11,7 +11,16 @@ from pathlib import Path
 import click
 
 import gateway
-from gateway.systemd.install import Step, Target, check_reachable, installed, installing, uninstalling
+from gateway.systemd.install import (
+    Step,
+    Target,
+    check_reachable,
+    check_visible,
+    installed,
+    installed_paths,
+    installing,
+    uninstalling,
+)
 from gateway.systemd.units import UNITS, Unit, UnitError
 
 _PATH = click.Path(path_type=Path)
@@ -52,8 +61,12 @@ def list_units(per_user: bool) -> None:
 @systemd.command()
 @click.argument("names", metavar="[UNIT]...", nargs=-1, type=click.Choice(list(UNITS)))
 @_target_options
-@click.option("--config", type=_PATH, help="Configuration file of the gateway. Default: /etc/obs-hub/hub.yaml.")
-@click.option("--data-dir", type=_PATH, help="Where the gateway keeps its data. Default: /var/lib/obs-hub.")
+@click.option(
+    "--config", type=_PATH, help="Configuration file of the gateway. Default: as installed, else /etc/obs-hub/hub.yaml."
+)
+@click.option(
+    "--data-dir", type=_PATH, help="Where the gateway keeps its data. Default: as installed, else /var/lib/obs-hub."
+)
 @click.option("--command", type=_PATH, help="The command obs-hub that the units run. Default: this one.")
 @click.option("--no-start", is_flag=True, help="Enable the units, and leave starting them to you or the next boot.")
 def install(
@@ -66,32 +79,37 @@ def install(
     command: Path | None,
     no_start: bool,
 ) -> None:
-    """Write units, enable and start them. Without UNIT: gateway, hostmetrics and journal.
+    """Write units, enable and start them. Without UNIT: gateway, hostmetrics and journal, and what is installed.
 
     Look at everything first with --dry-run. It can be called again at any time, after an upgrade for example: files
     that are up to date stay, units whose files changed are restarted. Drop-ins and configuration files are never
     touched.
     """
     target = _target(per_user, root)
-    units = _chosen(names) or [unit for unit in UNITS.values() if unit.default]
+    units = _chosen(names) or _default(target)
     if per_user and (unfit := [unit.name for unit in units if not unit.per_user]):
         raise click.UsageError(f"{', '.join(unfit)} can only be run by the system; leave out --user")
-    if {"hostmetrics", "hostmetrics-once"} <= {unit.name for unit in units}:
-        raise click.UsageError("hostmetrics and hostmetrics-once send the same metrics; choose one of them")
+    same = [UNITS["hostmetrics"], UNITS["hostmetrics-once"]]
+    if any(each in units for each in same) and all(each in units or installed(each, target) for each in same):
+        raise click.UsageError(
+            "hostmetrics and hostmetrics-once send the same metrics; choose one of them, and uninstall the other first"
+        )
+    present = installed_paths(target)
+    config, data_dir = _absolute(config) or present[0], _absolute(data_dir) or present[1]
     program = _absolute(command) or _this_command()
     if target.running and not program.exists():
         raise click.UsageError(f"there is no {program}; say by --command which command obs-hub the units run")
     try:
         if target.running and not per_user:
             check_reachable([program] if command else [program, Path(sys.executable), Path(gateway.__file__)])
-        steps = installing(
-            units, target, program, config=_absolute(config), data_dir=_absolute(data_dir), start=not no_start
-        )
+            for path in filter(None, (config, data_dir)):
+                check_visible(path)
+        steps = installing(units, target, program, config=config, data_dir=data_dir, start=not no_start)
         _carry_out(steps, target, dry_run)
     except (UnitError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not dry_run:
-        _say_what_next(units, target, program, _absolute(data_dir))
+        _say_what_next(units, target, program, data_dir)
 
 
 @systemd.command()
@@ -120,6 +138,16 @@ def _chosen(names: Iterable[str]) -> list[Unit]:
     return [UNITS[name] for name in dict.fromkeys(names)]
 
 
+def _default(target: Target) -> list[Unit]:
+    """Return what is installed by default, and what is installed already: an upgrade is for all of it."""
+    once = installed(UNITS["hostmetrics-once"], target)  # instead of hostmetrics
+    return [
+        unit
+        for unit in UNITS.values()
+        if installed(unit, target) or (unit.default and not (once and unit.name == "hostmetrics"))
+    ]
+
+
 def _target(per_user: bool, root: Path) -> Target:
     if per_user and root != Path("/"):
         raise click.UsageError("--root prepares a system; it does not go with --user")
@@ -145,6 +173,8 @@ def _carry_out(steps: Sequence[Step], target: Target, dry_run: bool) -> None:
             for line in step.shown():
                 click.echo(line)
         return
+    if not target.per_user:
+        os.umask(0o022)  # the hub's users must get at what root makes, whatever root's own umask is
     for step in steps:
         line = next(step.shown())
         try:

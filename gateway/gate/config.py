@@ -81,7 +81,7 @@ class GateConfig(EmitterSettings):
     """How long it may take."""
 
     close_timeout: Duration = Field(default=timedelta(seconds=45), ge=timedelta(milliseconds=100))
-    """How long closing is tried when the gate ends. Shorter than what systemd grants it (``TimeoutStopSec``, 90 s)."""
+    """How long closing is tried when the gate ends. Shorter than what systemd grants it (``TimeoutStopSec``, 2 min)."""
 
     @model_validator(mode="after")
     def _port_of_funnel(self) -> GateConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ _HIDDEN = {"/home": "ProtectHome", "/root": "ProtectHome", "/run/user": "Protect
     "/var/tmp": "PrivateTmp",  # noqa: S108
 }
 """Directories that the units do not see, and the setting that hides them."""
+
+_PATHS = re.compile(r"^Environment=OBSHUB_CONFIG=(\S+) OBSHUB_DATA_DIR=(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +249,25 @@ def installed(unit: Unit, target: Target) -> bool:
     return any(is_ours(target.units / file) for file in unit.files)
 
 
+def installed_paths(target: Target) -> tuple[Path | None, Path | None]:
+    """Return the configuration file and the data directory that installed units have; None for the default."""
+    default = target.words(Path(), None, None)
+    for name in ("gateway", "reading-sync", "gitops-sync", "backup"):  # others have a data directory of their own
+        path = target.units / UNITS[name].files[0]
+        if is_ours(path) and (found := _PATHS.search(path.read_text("utf-8"))):
+            config, data_dir = found.groups()
+            return (
+                None if config == default["CONFIG"] else Path(config),
+                None if data_dir == default["DATA_DIR"] else Path(data_dir),
+            )
+    return None, None
+
+
 def check_reachable(paths: Sequence[Path]) -> None:
     """Raise `UnitError` for a path of the hub's program that its units could not see or enter."""
     for path in paths:
         for place in dict.fromkeys((path, path.resolve())):
-            hidden = next((each for each in _HIDDEN if place.is_relative_to(each)), None)
+            hidden = _hidden(place)
             closed = next((each for each in reversed(place.parents) if not each.stat().st_mode & 0o001), None)
             if hidden is None and closed is None:
                 continue
@@ -260,6 +277,19 @@ def check_reachable(paths: Sequence[Path]) -> None:
                 "python3 -m venv /opt/obs-hub && /opt/obs-hub/bin/pip install observability-hub, and use "
                 "/opt/obs-hub/bin/obs-hub; or run the units as yourself, with --user"
             )
+
+
+def check_visible(path: Path) -> None:
+    """Raise `UnitError` for a configuration file or data directory that the units would not see."""
+    if hidden := _hidden(path) or _hidden(path.resolve()):
+        raise UnitError(
+            f"the units do not see {path} ({_HIDDEN[hidden]}); choose a place outside {hidden}, such as below /etc for "
+            "the configuration and below /var/lib or /srv for data, or run the units as yourself, with --user"
+        )
+
+
+def _hidden(path: Path) -> str | None:
+    return next((each for each in _HIDDEN if path.is_relative_to(each)), None)
 
 
 def _sysusers_file(target: Target, user: str) -> Path:

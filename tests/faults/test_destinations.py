@@ -170,8 +170,9 @@ def test_another_gateway_gets_everything_exactly_once(
             clients.until_acknowledged(20)
             assert near.spooled
             near.kill()
-            far.start()
+            far.start(wait=False)
             near.start()
+            far.hub.until_ready()
             clients.until_acknowledged(20)
             near.kill()
             near.start()

@@ -87,13 +87,13 @@ class Gateway:
         return Answer(answer.status_code, answer.text)
 
     @contextmanager
-    def connection(self, address: str, seconds: float = 10) -> Iterator[socket.socket]:
+    def connection(self, address: str, seconds: float = 60) -> Iterator[socket.socket]:
         """A connection to one of the gateway's addresses, for what no client library says."""
         host, _, port = address.rpartition(":")
         with socket.create_connection((host, int(port)), seconds) as connection:
             yield connection
 
-    def raw_http(self, request: bytes, *, half_close: bool = True, seconds: float = 10) -> bytes:
+    def raw_http(self, request: bytes, *, half_close: bool = True, seconds: float = 60) -> bytes:
         """Send bytes as they are; return all that comes until the gateway closes, or nothing more comes."""
         answer = b""
         with self.connection(self.http_address, seconds) as connection, contextlib.suppress(OSError):
@@ -104,7 +104,7 @@ class Gateway:
                 answer += chunk
         return answer
 
-    def raw_grpc(self, request: bytes, *enough: bytes, seconds: float = 10) -> bytes:
+    def raw_grpc(self, request: bytes, *enough: bytes, seconds: float = 60) -> bytes:
         """Send bytes as they are to the gRPC port; return what comes until it holds one of those that are enough."""
         answer = b""
         with self.connection(self.grpc_address, seconds) as connection, contextlib.suppress(OSError):

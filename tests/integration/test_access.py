@@ -124,7 +124,7 @@ async def receiver(pipeline: FakePipeline, tokens: Tokens) -> AsyncIterator[Rece
 
 @pytest.fixture
 async def http(receiver: Receiver) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE) as client:
         yield client
 
 
@@ -242,7 +242,7 @@ async def test_two_tokens_are_none(receiver: Receiver, tokens: Tokens, protocol:
             error = await failure(channel.unary_unary(EXPORT)(PAYLOAD, metadata=twice))
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
     else:
-        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}") as http:
+        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE) as http:
             headers = [*PROTOBUF.items(), *twice]
             assert (await http.post("/v1/logs", content=PAYLOAD, headers=headers)).status_code == 401
 
@@ -262,7 +262,7 @@ async def test_an_authenticator_that_fails_lets_nobody_in_and_tells_nobody_why(p
 
     async with (
         running(pipeline, Broken()) as receiver,
-        httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}") as http,
+        httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE) as http,
         grpc.aio.insecure_channel(receiver.endpoints["grpc"]) as channel,
     ):
         answer = await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)
@@ -373,7 +373,7 @@ async def test_failed_attempts_are_limited_by_address(
         assert codes == [grpc.StatusCode.UNAUTHENTICATED] * 3 + [grpc.StatusCode.RESOURCE_EXHAUSTED]
         assert has_retry_info(status_of(errors[-1]))
     else:
-        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}") as http:
+        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE) as http:
             answers = [await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF) for _ in range(4)]
             sent = await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF | header)
         assert [answer.status_code for answer in answers] == [401] * 3 + [429]
@@ -447,7 +447,9 @@ def client_context(ca: Authority, client: Certificate | None = None) -> ssl.SSLC
 async def try_http(receiver: Receiver, ca: Authority, client: Certificate | None = None) -> bool:
     """Tell whether a new connection comes to an answer."""
     address = receiver.endpoints["http"]
-    async with httpx.AsyncClient(base_url=f"https://{address}", verify=client_context(ca, client)) as http:
+    async with httpx.AsyncClient(
+        base_url=f"https://{address}", verify=client_context(ca, client), timeout=PATIENCE
+    ) as http:
         try:
             return (await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)).status_code == 200
         except httpx.TransportError:
@@ -491,7 +493,7 @@ async def test_the_sdk_sends_by_tls(
 
 async def test_where_there_is_tls_nothing_goes_in_the_clear(pki: Pki, pipeline: FakePipeline) -> None:
     async with running(pipeline, tls=pki.settings()) as receiver:
-        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}") as http:
+        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE) as http:
             with pytest.raises(httpx.TransportError):
                 await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)
         async with grpc.aio.insecure_channel(receiver.endpoints["grpc"]) as channel:
@@ -614,5 +616,7 @@ async def test_a_token_is_asked_for_by_tls_as_well(pki: Pki, pipeline: FakePipel
     async with running(pipeline, tokens.authenticator, tls=pki.settings()) as receiver:
         assert not await try_http(receiver, pki.ca)
         address = receiver.endpoints["http"]
-        async with httpx.AsyncClient(base_url=f"https://{address}", verify=client_context(pki.ca)) as http:
+        async with httpx.AsyncClient(
+            base_url=f"https://{address}", verify=client_context(pki.ca), timeout=PATIENCE
+        ) as http:
             assert (await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF | header)).is_success

@@ -44,7 +44,9 @@ def push(url: str, *bodies: str, service: str = SERVICE, at: int = START, **fiel
         record.body.string_value = body
         record.attributes.add(key="http.route").value.string_value = f"/{body}"
     headers = {"Content-Type": "application/x-protobuf"}
-    httpx.post(f"{url}/otlp/v1/logs", content=request.SerializeToString(), headers=headers).raise_for_status()
+    httpx.post(
+        f"{url}/otlp/v1/logs", content=request.SerializeToString(), headers=headers, timeout=60
+    ).raise_for_status()
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,7 @@ async def test_a_client_that_gives_up_is_not_worked_for(receiver: Receiver, cons
         await consumer.entered.wait()
         client.send(frame(RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
         client.send(frame(RST_STREAM, 0, 3, (8).to_bytes(4, "big")))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while consumer.cancelled == 0 or not consumer.refused:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
     assert consumer.refused == ["disconnected"]

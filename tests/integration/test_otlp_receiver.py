@@ -58,6 +58,7 @@ from gateway.pipeline import (
 )
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, OtlpReceiverConfig
 from receivers.otlp.factory import create
+from tests.integration.cli.processes import free_port
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json"}
@@ -122,7 +123,7 @@ async def receiver(pipeline: FakePipeline) -> AsyncIterator[Receiver]:
 
 
 def client_of(receiver: Receiver) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}")
+    return httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=60)
 
 
 def channel_to(receiver: Receiver) -> grpc.aio.Channel:
@@ -745,11 +746,11 @@ async def test_connections_that_are_idle_or_never_said_anything_do_not_hold_up_t
 
 
 async def test_the_address_is_free_after_stop(pipeline: FakePipeline) -> None:
-    async with running(pipeline) as first:
-        endpoints = first.endpoints
-    again = settings(grpc={"endpoint": endpoints["grpc"]}, http={"endpoint": endpoints["http"]})
-    async with running(pipeline, again) as second:
-        assert second.endpoints == endpoints
+    endpoints = {protocol: f"127.0.0.1:{free_port()}" for protocol in ("grpc", "http")}
+    fixed = settings(**{protocol: {"endpoint": endpoint} for protocol, endpoint in endpoints.items()})
+    for _ in range(2):
+        async with running(pipeline, fixed) as receiver:
+            assert receiver.endpoints == endpoints
 
 
 async def test_stopping_twice_or_before_the_start_is_harmless(pipeline: FakePipeline) -> None:

@@ -104,7 +104,7 @@ class Client:
 
     async def until(self, kind: int, stream: int = 0, flags: int = 0, *, size: int | None = None) -> bytes:
         """Wait for a frame that has these flags, and this size; return its content."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 for found, its_flags, its_stream, content in self.frames:
                     is_it = (found, its_stream, its_flags & flags) == (kind, stream, flags)
@@ -120,7 +120,7 @@ class Client:
 
     async def end(self) -> None:
         """Wait until the server has closed the connection."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with contextlib.suppress(EOFError):
                 while True:
                     await self._read()

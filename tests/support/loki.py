@@ -23,6 +23,8 @@ from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from tests.integration.cli.processes import free_port
+
 _WEEK = 7 * 86_400 * 10**9
 
 Entry = tuple[str, int, str]
@@ -50,7 +52,7 @@ class StandInLoki:
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
-        self._port = 0
+        self._port = free_port()  # not one that an outgoing connection may have got by the time it starts again
         self.start()
 
     @property
@@ -92,7 +94,6 @@ class StandInLoki:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True
-        self._port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -57,10 +57,16 @@ def backup(
             raise BackupError(f"the backup cannot be written: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
-        old = [] if keep is None else archive.backups(directory, database)[:-keep]
-        for each in old:
-            each.unlink()
-        return Backup(path, path.stat().st_size, old)
+        size = path.stat().st_size
+        # Not this one, though it may bear the oldest date: the clock was wrong when the others were made, or is now.
+        others = [each for each in archive.backups(directory, database) if each != path]
+        old = [] if keep is None else others[: max(len(others) + 1 - keep, 0)]
+        try:
+            for each in old:
+                each.unlink()
+        except OSError as error:
+            raise BackupError(f"{path} is made, but an older backup cannot be removed: {error}") from error
+        return Backup(path, size, old)
 
 
 def _store(connection: layout.Connection) -> tuple[str, str | None]:

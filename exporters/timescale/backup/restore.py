@@ -22,6 +22,8 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.reader import let_read
 
 _SWAP_PATIENCE = 30.0
+_LEAVING = 3.0
+"""Seconds in which PostgreSQL's side of a connection that was just closed, such as a stopped gateway's, may end."""
 
 _OWN_TABLES = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -71,7 +73,7 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     Returns the layout, and the name that the former database has now. The user needs to be allowed to make databases.
     Raises as `restore` does; the database that was there is then as it was.
     """
-    with psycopg.connect(dsn, connect_timeout=5) as connection:
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
         name = connection.info.dbname
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
@@ -179,12 +181,17 @@ def _fill(programs: tools.Tools, dsn: str, found: archive.Archive, *, keep_owner
 
 
 def _check_unused(connection: layout.Connection) -> None:
-    row = connection.execute(
-        "SELECT count(*), string_agg(DISTINCT application_name, ', ') FROM pg_stat_activity"
-        " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    ).fetchone()
-    if row is not None and row[0]:
-        raise BackupError(f"{row[0]} connections use the database ({row[1]}): stop the gateways and Grafana first")
+    deadline = time.monotonic() + _LEAVING
+    while True:
+        row = connection.execute(
+            "SELECT count(*), string_agg(DISTINCT application_name, ', ') FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        ).fetchone()
+        if row is None or not row[0]:
+            return
+        if time.monotonic() > deadline:
+            raise BackupError(f"{row[0]} connections use the database ({row[1]}): stop the gateways and Grafana first")
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -201,22 +201,26 @@ class HubProcess:
         return self.wait()
 
     def end(self) -> None:
-        """End whatever this hub has left running, for the end of a test."""
-        children = []
+        """End at once whatever this hub has left running, for the end of a test: nothing depends on it any more."""
+        postgres = self.postgres
+        left = [postgres] if postgres else []
         if self.process.poll() is None:
             with suppress(psutil.Error):
-                children = psutil.Process(self.pid).children()
-            self.signal(signal.SIGTERM)
-            try:
-                self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        postgres = self.postgres
-        for left in (*children, *([postgres] if postgres else ())):
-            with suppress(psutil.Error):
-                left.send_signal(signal.SIGQUIT)
-                left.wait(PATIENCE)
+                left += psutil.Process(self.pid).children()
+            self.process.kill()
+            self.process.wait()
+        for process in left:
+            with suppress(psutil.Error):  # PostgreSQL gets the chance to give back its shared memory
+                process.send_signal(signal.SIGQUIT if process == postgres else signal.SIGKILL)
+        until(lambda: all(map(has_ended, left)))
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether a process is no more, be it that nobody has asked for its exit code."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def until(condition: Callable[[], _T]) -> _T:

@@ -118,6 +118,17 @@ class Gate:
         shown: dict[str, Any] = json.loads(result.stdout)
         return result.returncode, shown
 
+    def until_status(self, reason: str) -> tuple[int, dict[str, Any]]:
+        """Return the status once it has a reason that begins so: the gate notes why a moment after it has changed."""
+
+        def shown() -> tuple[int, dict[str, Any]] | None:
+            code, found = self.status()
+            return (code, found) if (found["reason"] or "").startswith(reason) else None
+
+        found = until(shown)
+        assert found is not None
+        return found
+
     def end(self) -> None:
         for process in self._processes:
             if process.poll() is None:
@@ -147,14 +158,14 @@ def test_it_opens_while_the_gateway_is_ready_and_says_how_it_is(gate: Gate, fron
     assert gate.tailscale.changes == []
     front.status = 200
     until(lambda: gate.is_open)
-    code, shown = gate.status()
-    assert (code, shown["state"], shown["reason"]) == (0, "open", "the gateway is ready")
+    code, shown = gate.until_status("the gateway is ready")
+    assert (code, shown["state"]) == (0, "open")
     assert shown["pid"] == process.pid
     assert shown["exposed"]["url"] == f"https://{NAME}{PATH}"
     front.status = 503
     until(lambda: not gate.tailscale.config)
-    code, shown = gate.status()
-    assert (code, shown["state"], shown["reason"]) == (3, "closed", "the gateway answers 503")
+    code, shown = gate.until_status("the gateway answers 503")
+    assert (code, shown["state"]) == (3, "closed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -171,7 +182,7 @@ def test_it_closes_when_the_gateway_is_gone(gate: Gate, front: Front) -> None:
     until(lambda: gate.is_open)
     front.stop()
     until(lambda: not gate.tailscale.config)
-    assert "the gateway cannot be asked" in gate.status()[1]["reason"]
+    gate.until_status("the gateway cannot be asked")
 
 
 def test_one_that_was_killed_is_noticed_closed_by_hand_or_by_the_next(gate: Gate, front: Front) -> None:
@@ -313,20 +324,22 @@ def test_its_events_outlive_the_gateway_that_they_are_about(hubs_to_start: Hubs,
         until(lambda: not gate.tailscale.config)
         hub = hubs_to_start.start(text).until_ready()
         until(lambda: gate.is_open)
-        names = ["gate.closed", "gate.opened", "gate.closed", "gate.opened"]
-        until(lambda: [row[0] for row in events(hub)] == names)
-        assert "cannot be asked" in events(hub)[2][1] or "did not answer" in events(hub)[2][1]
+        # On a machine under load it may have closed more than once.
+        until(lambda: len(found := events(hub)) >= 4 and found[-1][0] == "gate.opened")
+        assert [name for name, _ in events(hub)[:2]] == ["gate.closed", "gate.opened"]
+        reasons = [reason for name, reason in events(hub)[2:] if name == "gate.closed"]
+        assert any("cannot be asked" in reason or "did not answer" in reason for reason in reasons)
         with psycopg.connect(hub.dsn) as connection:
             query = "SELECT DISTINCT value FROM metrics WHERE name = 'obs_hub.gate.open' ORDER BY value"
             until(lambda: connection.execute(query).fetchall()[-1:] == [(1.0,)])
         process.terminate()
         assert process.wait(PATIENCE) == 0
-        until(lambda: len(events(hub)) == 5)
+        until(lambda: events(hub)[-1] == ("gate.closed", "the gate was stopped"))
     finally:
         gate.end()
 
 
 def events(hub: HubProcess) -> list[Any]:
     with psycopg.connect(hub.dsn) as connection:
-        query = "SELECT name, body #>> '{}', attributes FROM events WHERE name LIKE 'gate.%' ORDER BY time"
+        query = "SELECT name, body #>> '{}' FROM events WHERE name LIKE 'gate.%' ORDER BY time"
         return connection.execute(query).fetchall()

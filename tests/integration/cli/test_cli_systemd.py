@@ -116,6 +116,18 @@ def test_installing_again_changes_nothing_and_an_upgrade_restarts_what_it_change
     assert "systemctl --user try-restart obs-hub.service" in machine.calls()
 
 
+def test_an_upgrade_without_names_is_for_all_that_is_installed(machine: Machine) -> None:
+    machine.done("install", *USER, "hostmetrics-once", "backup")
+    machine.calls()
+    machine.done("install", "--user", "--command", "/bin/false")
+    assert machine.calls()[-1] == (
+        "systemctl --user enable --now obs-hub.service obs-hub-hostmetrics-once.timer obs-hub-journal.service"
+        " obs-hub-backup.timer"
+    )
+    assert all("/bin/false" in path.read_text() for path in machine.units.glob("*.service"))
+    assert "uninstall the other first" in machine.refused("install", *USER, "hostmetrics")
+
+
 def test_configuration_and_drop_ins_are_their_owners(machine: Machine) -> None:
     config, drop_in = machine.config / "obs-hub/hub.yaml", machine.units / "obs-hub.service.d/override.conf"
     for path in (config, drop_in):
@@ -199,6 +211,18 @@ def test_a_system_can_be_prepared_below_a_directory(machine: Machine) -> None:
     assert "etc/obs-hub/openbao.hcl" in left
 
 
+def test_the_umask_of_whoever_installs_keeps_the_hubs_users_out_of_nothing(machine: Machine) -> None:
+    previous = os.umask(0o077)
+    try:
+        machine.done("install", "--root", machine.root, "--command", "/opt/obs-hub/bin/obs-hub", "gateway")
+    finally:
+        os.umask(previous)
+    modes = {str(each.relative_to(machine.root)): each.stat().st_mode & 0o777 for each in machine.root.rglob("*")}
+    assert modes.pop("etc/obs-hub/credentials") == 0o700
+    assert {mode for path, mode in modes.items() if (machine.root / path).is_dir()} == {0o755}
+    assert {mode for path, mode in modes.items() if (machine.root / path).is_file()} == {0o644}
+
+
 def test_a_system_of_ones_own_is_prepared_with_other_paths(machine: Machine) -> None:
     machine.done(
         "install", "--root", machine.root, "--command", "/bin/true",
@@ -207,6 +231,12 @@ def test_a_system_of_ones_own_is_prepared_with_other_paths(machine: Machine) -> 
     gateway = (machine.root / "etc/systemd/system/obs-hub.service").read_text()
     assert "OBSHUB_CONFIG=/srv/hub.yaml OBSHUB_DATA_DIR=/srv/hub\n" in gateway
     assert "\nReadWritePaths=/srv/hub\n" in gateway
+    assert not (machine.root / "etc/obs-hub/hub.yaml").exists()
+    # They stay so, for an upgrade must not give the hub an empty store, and are those of whatever is added.
+    machine.done("install", "--root", machine.root, "--command", "/bin/false", "backup", "gateway")
+    for service in ("obs-hub", "obs-hub-backup"):
+        text = (machine.root / f"etc/systemd/system/{service}.service").read_text()
+        assert "OBSHUB_CONFIG=/srv/hub.yaml OBSHUB_DATA_DIR=/srv/hub\n" in text
     assert not (machine.root / "etc/obs-hub/hub.yaml").exists()
 
 
@@ -249,13 +279,18 @@ def test_without_the_right_to_write_it_says_what_to_do(machine: Machine) -> None
     assert "run it with sudo, or for yourself with --user" in message
 
 
-def test_a_program_that_the_units_could_not_reach_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_a_configuration_and_data_that_the_units_could_not_reach_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for hidden in ("/home", "/root", "/tmp"):
         with pytest.raises(UnitError, match=r"which the units do not see .*/opt/obs-hub/bin/obs-hub"):
             installation.check_reachable([Path(hidden)])
     installation.check_reachable([Path("/bin/sh")])
     (tmp_path / "closed").mkdir(mode=0o700)
     (tmp_path / "closed/obs-hub").touch()
+    with pytest.raises(UnitError, match=r"the units do not see /home/me/hub\.yaml \(ProtectHome\).*--user"):
+        installation.check_visible(Path("/home/me/hub.yaml"))
+    installation.check_visible(Path("/srv/hub"))
     monkeypatch.setattr(installation, "_HIDDEN", {})
     with pytest.raises(UnitError, match="only some may enter"):
         installation.check_reachable([tmp_path / "closed/obs-hub"])

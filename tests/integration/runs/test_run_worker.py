@@ -212,14 +212,18 @@ async def test_a_run_is_broken_off_also_when_the_store_leaves_it_without_an_answ
 
 
 async def test_the_end_of_a_run_waits_for_the_store(native_database: Database, runs: Runs) -> None:
+    away = asyncio.Event()
+
     async def without_store(*_: object) -> Outcome:
         await asyncio.to_thread(native_database.allow_connections, False)
+        away.set()
         return Outcome(result={"revision": "abc"})
 
     identity = await runs.enqueue(HOME)
     try:
         async with working(runs, without_store):
-            await asyncio.sleep(0.3)
+            await asyncio.wait_for(away.wait(), 60)
+            await asyncio.sleep(0.3)  # in which it may try in vain
             native_database.allow_connections(True)
             assert (await ended(runs, identity)).result == {"revision": "abc"}
     finally:

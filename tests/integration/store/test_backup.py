@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,6 +148,8 @@ async def test_a_backup_takes_the_place_of_a_store_which_is_kept(filled: Filled,
     with target.connect(), pytest.raises(BackupError, match="1 connections use the database"):
         replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
 
+    leaving = target.connect()  # as that of a gateway that was just stopped
+    threading.Timer(0.5, leaving.close).start()
     _, former = replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
     try:
         assert contents(target) == contents(filled.database)
@@ -257,6 +260,16 @@ def test_only_so_many_are_kept_and_nothing_else_is_removed(native: Database, tmp
     assert [path.name for path in made.removed] == old[:2]
     assert {path.name for path in tmp_path.glob("*.*")} == {*others, old[2], made.path.name, ".lock"}
     assert made.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_backup_stays_although_others_are_of_a_later_date(native: Database, tmp_path: Path) -> None:
+    """They were made when the clock was wrong, and are the ones to go."""
+    later = [archive.name(native.name, datetime(2999, 1, day, tzinfo=UTC), None) for day in (1, 2, 3)]
+    for name in later:
+        (tmp_path / name).write_text("")
+    made = backup(native.dsn, tmp_path, keep=2, bin_dirs=[binaries()], progress=lambda _: None)
+    assert [path.name for path in made.removed] == later[:2]
+    assert {path.name for path in tmp_path.glob("*.dump")} == {later[2], made.path.name}
 
 
 def archive_time(day: int) -> datetime:

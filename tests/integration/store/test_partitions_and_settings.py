@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,15 @@ from exporters.timescale.partitions import existing
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans
+
+
+@pytest.fixture(autouse=True)
+def _within_a_day() -> None:
+    """What a partition of today is must not change in the middle of a test: shortly before midnight, wait for it."""
+    left = 86_400 - time.time() % 86_400
+    if left < 30:
+        time.sleep(left)
+
 
 # -- native: partitions ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import unicodedata
 from datetime import UTC, datetime, timedelta
@@ -69,7 +68,7 @@ def test_a_record_is_a_line_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         line = log_line(record, Screen("never"))
         colored = log_line(record, Screen("always"))
     finally:
-        os.environ.pop("TZ")
+        monkeypatch.undo()  # the zone of whoever runs the tests is that of the tests that follow
         time.tzset()
     assert line == ('2026-05-01 14:00:00.123 WARN  nas/shop order.placed {"total":12.5} customer=42 note="two words"')
     assert "\x1b[33m" in colored

@@ -41,7 +41,7 @@ def entries(*names: str) -> list[Entry]:
     return [Entry(name, *to_record(Event(name, 10**18), name)) for name in names]
 
 
-async def sent(client: Client, *names: str, patience: float = 5) -> dict[str, str | None]:
+async def sent(client: Client, *names: str, patience: float = 60) -> dict[str, str | None]:
     marks = await Sender("reading", client, QUICK, patience).send(entries(*names))
     assert len(marks) == len(names)
     return {mark.id: mark.reason for mark in marks}

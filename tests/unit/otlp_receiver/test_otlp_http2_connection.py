@@ -74,7 +74,7 @@ async def serving(consumer: Refusing, **patience: float) -> AsyncIterator[str]:
     server.close()
     for each in tuple(connections.open):
         each.abort()
-    assert await connections.gone(20)
+    assert await connections.gone(60)
 
 
 async def test_a_client_that_does_not_begin(consumer: Refusing) -> None:
@@ -85,7 +85,7 @@ async def test_a_client_that_does_not_begin(consumer: Refusing) -> None:
             writer.write(bytes((byte,)))
             await asyncio.sleep(0)
         with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await reader.read()
         writer.close()
 

@@ -141,7 +141,7 @@ class Telemetry:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks run until something holds."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - every turn of the loop must be looked at
             await asyncio.sleep(0)
 

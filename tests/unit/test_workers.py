@@ -1,0 +1,48 @@
+"""A worker process of a hub, without the hub that starts it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.cli.processes import ROOT, config_text, environment
+
+# Its parent tells it to end when asyncio has closed the pipe of its signal handlers, and not yet removed them.
+_WORKER = """
+import asyncio, multiprocessing, os, signal, sys
+from pathlib import Path
+from gateway import supervisor
+from gateway.config import load
+
+close = asyncio.SelectorEventLoop._close_self_pipe
+
+def close_and_be_told(loop):
+    close(loop)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+asyncio.SelectorEventLoop._close_self_pipe = close_and_be_told
+ours, theirs = multiprocessing.Pipe()
+supervisor._worker(load(Path(sys.argv[1])), None, Path(sys.argv[2]), 0, None, theirs, None)
+"""
+
+
+def test_one_that_cannot_start_and_is_told_to_end_at_that_moment_says_nothing_of_it(tmp_path: Path) -> None:
+    config = tmp_path / "hub.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        away = {"dsn": "postgresql://127.0.0.1:9/none"}
+        config.write_text(config_text(grpc=taken.getsockname()[1], timescale=away))
+        worker = subprocess.run(
+            [sys.executable, "-c", _WORKER, config, tmp_path / "data"],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert worker.returncode == -signal.SIGTERM
+    assert "wakeup" not in worker.stderr
+    assert "Traceback" not in worker.stderr
