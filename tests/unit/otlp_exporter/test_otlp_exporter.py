@@ -74,6 +74,20 @@ async def test_what_the_far_end_rejects_is_counted_and_logged_now_and_then(caplo
     assert record.getMessage().endswith("rejected 3 log records since this was last said: too old")
 
 
+async def test_what_the_far_end_warns_of_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    warning = ExportLogsServiceResponse(partial_success={"error_message": "kept as a dead letter"})
+    with grpc_server(lambda request, context: warning.SerializeToString()) as endpoint:
+        exporter = OtlpExporter("otlp", OtlpExporterConfig(endpoint=f"http://{endpoint}"))
+        await exporter.start()
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                assert await exporter.commit([exporter.prepare(logs("a"))]) == [True]
+        await exporter.stop()
+    assert exporter.gauges() == {"obs_hub.records.rejected_by_destination": 0}
+    (record,) = caplog.records
+    assert record.getMessage().endswith("took everything and warns: kept as a dead letter")
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
