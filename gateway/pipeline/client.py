@@ -168,7 +168,10 @@ def retry_after(response: httpx.Response, otherwise: float = 1.0) -> float:
     if value.isdecimal():
         return float(value)
     date = email.utils.parsedate_tz(value)
-    return otherwise if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    try:
+        return otherwise if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    except (ValueError, OverflowError):  # a year that no calendar has
+        return otherwise
 
 
 def _from_grpc(endpoint: str, error: grpc.aio.AioRpcError) -> DeliveryError:
@@ -189,13 +192,12 @@ def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             try:
-                details = Status.FromString(value).details
+                for detail in Status.FromString(value).details:
+                    info = RetryInfo()
+                    if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):
+                        return float(info.retry_delay.ToMicroseconds() / 1e6)
             except DecodeError:
                 return None
-            for detail in details:
-                info = RetryInfo()
-                if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):
-                    return float(info.retry_delay.ToMicroseconds() / 1e6)
     return None
 
 

@@ -33,6 +33,12 @@ def retry_in(seconds: float) -> bytes:
     return bytes(status.SerializeToString())
 
 
+def damaged_retry_info() -> bytes:
+    status = Status(code=8, message="full")
+    status.details.add(type_url=f"type.googleapis.com/{RetryInfo.DESCRIPTOR.full_name}", value=b"\xff")
+    return bytes(status.SerializeToString())
+
+
 @contextmanager
 def grpc_server(answer: Callable[[bytes, Any], bytes], credentials: Any = None) -> Iterator[str]:
     class Handler(grpc.GenericRpcHandler):
@@ -114,6 +120,7 @@ async def test_grpc_carries_the_bytes_as_they_are_with_the_headers() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, None, UnavailableError, 1),
         (grpc.StatusCode.UNAVAILABLE, retry_in(7.5), UnavailableError, 7.5),
+        (grpc.StatusCode.UNAVAILABLE, damaged_retry_info(), UnavailableError, 1),
         (grpc.StatusCode.ABORTED, None, UnavailableError, 1),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, retry_in(2), OverloadedError, 2),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, None, RefusedError, None),
@@ -172,6 +179,7 @@ async def test_http_compresses_and_reads_the_partial_success() -> None:
         (503, {}, UnavailableError, 1),
         (503, {"retry_after": "Fri, 01 Jan 2010 00:00:00 GMT"}, UnavailableError, 0),
         (503, {"retry_after": "soon"}, UnavailableError, 1),
+        (503, {"retry_after": "Mon, 01 Jan 99999 00:00:00 GMT"}, UnavailableError, 1),
         (502, {}, UnavailableError, 1),
         (504, {}, UnavailableError, 1),
         (500, {}, RefusedError, None),
