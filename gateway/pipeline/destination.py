@@ -31,8 +31,17 @@ _NAMES = {Signal.METRICS: "METRICS", Signal.LOGS: "LOGS", Signal.TRACES: "TRACES
 def check_endpoint(endpoint: str) -> str:
     """Return the endpoint if it is a URL with a host. Raises `ValueError` with an example when it is not."""
     parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in parts.netloc
+    except ValueError:  # a port that is no number, or too high
+        usable = False
+    if not usable:
         raise ValueError("expected a URL such as http://127.0.0.1:4317 or https://hub.example.com:4317")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "expected a URL without user name and password, for it is written to logs; send them in headers "
+            "(authorization), to Loki by basic_auth"
+        )
     return endpoint
 
 

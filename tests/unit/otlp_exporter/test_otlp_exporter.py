@@ -135,5 +135,6 @@ def test_settings_that_do_not_fit_are_said_so() -> None:
         OtlpExporterConfig.model_validate({"endpoint": "http://a:4317", "compression": "zstd"})
     with pytest.raises(ValidationError, match="cert_file and key_file together"):
         OtlpExporterConfig.model_validate({"endpoint": "https://a:4317", "tls": {"cert_file": "/a"}})
-    with pytest.raises(ValidationError, match=r"a URL such as http://127\.0\.0\.1:4317"):
-        OtlpExporterConfig.model_validate({"endpoint": "tempo:4317"})
+    for endpoint in ("tempo:4317", "http://tempo:431700", "http://tempo:port", "http://tempo:0", "http://tem po"):
+        with pytest.raises(ValidationError, match=r"a URL such as http://127\.0\.0\.1:4317"):
+            OtlpExporterConfig.model_validate({"endpoint": endpoint})

@@ -53,6 +53,13 @@ def test_what_loki_is_sent_in_headers(tmp_path: Path, setting: str) -> None:
         assert "hunter" not in said
 
 
+def test_a_url_is_no_place_for_a_password_since_it_is_written_to_logs(tmp_path: Path) -> None:
+    said = refusal(tmp_path, loki='{endpoint: "https://123:hunter22@logs.example.com"}')
+    assert "exporters.loki.endpoint: expected a URL without user name and password" in said
+    assert "basic_auth" in said
+    assert "found 'https://…@logs.example.com'" in said
+
+
 def test_what_can_be_sent_is_taken(tmp_path: Path) -> None:
     file = tmp_path / "hub.yaml"
     headers = '{authorization: "Basic a+/=", X-Scope_1.a: "two words", empty: ""}'
