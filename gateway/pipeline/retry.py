@@ -11,8 +11,8 @@ from gateway.pipeline.settings import RetrySettings
 _SECOND = timedelta(seconds=1)
 
 _LONGEST_ASKED = 600.0
-"""The longest pause in seconds that a destination gets by asking. It may ask by the time of day, while a clock is wrong,
-or by mistake for days."""
+"""The longest pause that a destination gets by asking, in seconds. It may ask by the time of day, while a clock is
+wrong, or by mistake for days."""
 
 
 class Backoff:
