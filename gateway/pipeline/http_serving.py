@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway.pipeline.binding import bind, cannot_listen
 from gateway.pipeline.certificates import Certificates
+from gateway.pipeline.http_protocol import BoundedHttpProtocol
 from gateway.pipeline.listeners import ListenerSettings, join_endpoint, split_endpoint
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class AppServer:
         """Begin to answer requests."""
         config = uvicorn.Config(
             self._app,
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
