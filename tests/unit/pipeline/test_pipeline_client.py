@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
@@ -144,6 +147,20 @@ async def test_what_grpc_codes_mean(
         await send(Destination("grpc", f"http://{address}"))
     assert type(raised.value) is error
     assert getattr(raised.value, "retry_after", None) == pause
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="a setting of Linux")
+async def test_a_connection_whose_other_end_vanished_is_given_up_by_the_kernel() -> None:
+    with grpc_server(lambda *_: b"") as address:
+        client = connect(Destination("grpc", f"http://{address}"))
+        await client.send(Signal.LOGS, b"")
+        timeouts = []
+        for connection in psutil.Process().net_connections("tcp"):
+            if connection.raddr and connection.raddr.port == int(address.rpartition(":")[2]):
+                with socket.socket(fileno=os.dup(connection.fd)) as ours:
+                    timeouts.append(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        await client.close()
+    assert timeouts == [20_000]
 
 
 async def test_nobody_there_is_unavailable() -> None:
