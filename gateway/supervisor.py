@@ -11,6 +11,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESTART_PAUSE = 1.0
 _WATCH_INTERVAL = 1.0
+_OPEN_FILES = 65_536
 _STOP_MARGIN = 90.0
 """Seconds that a stop may take beside the graces of the first process and of the workers: PostgreSQL's, mostly."""
 
@@ -48,6 +50,7 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     Raises `AlreadyRunningError` when a hub runs on the data directory, `EmbeddedPostgresError` when the embedded server
     does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start.
     """
+    allow_many_files()
     notifier = Notifier.from_environment()
     with data_dir.locked():
         adopt_spools(data_dir.path, workers)
@@ -65,6 +68,18 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
             finally:
                 if postgres is not None:
                     postgres.stop()
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files to what this process may have, within reason: each connection is one.
+
+    Shells and service managers leave it at 1024, for the sake of programs that cannot deal with more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _StopSignals:

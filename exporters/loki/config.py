@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from gateway.pipeline.destination import ClientTlsSettings, Compression, check_endpoint
+from gateway.pipeline.destination import (
+    ClientTlsSettings,
+    Compression,
+    Headers,
+    HeaderSecret,
+    check_endpoint,
+    check_header_value,
+)
 from gateway.pipeline.settings import ExporterSettings, Settings
 
 
@@ -32,13 +39,13 @@ class LokiConfig(ExporterSettings):
 
     endpoint: Annotated[str, AfterValidator(_base_url)]
     """Loki's base URL, such as ``http://loki:3100``, to which ``/otlp/v1/logs`` is added."""
-    tenant_id: str | None = None
+    tenant_id: Annotated[str, AfterValidator(check_header_value)] | None = None
     """The tenant, sent as ``X-Scope-OrgID``. Needed where Loki runs with ``auth_enabled``."""
     basic_auth: BasicAuth | None = None
     """User name and password."""
-    bearer_token: SecretStr | None = None
+    bearer_token: HeaderSecret | None = None
     """A token, sent as ``Authorization: Bearer``."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
     """More headers of each request."""
     tls: ClientTlsSettings = ClientTlsSettings()
     """Certificates, for an ``https`` endpoint."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from gateway.pipeline import shadow
 
 _MESSAGES = shadow.messages("""
@@ -29,6 +31,9 @@ LogRecord
 """)
 _Request: Any = _MESSAGES["Request"]
 _LogRecord: Any = _MESSAGES["LogRecord"]
+
+_LAST = 2**64 - 1
+"""The last nanosecond that a record can have."""
 
 
 def count(payload: bytes) -> int:
@@ -71,26 +76,43 @@ def set_apart(payload: bytes) -> bytes:
     """Return a request in which no two records are equal in timestamp and body.
 
     Where some are, all but the first are moved to the next nanosecond that is free. The same request is changed in the
-    same way each time. Records without a timestamp, which Loki gives its own, stay as they are.
+    same way each time. Records without a timestamp, which Loki gives its own, stay as they are, and so do those that
+    cannot be read: Loki says what it makes of them.
     """
     request = _Request.FromString(payload)
-    taken: set[tuple[int, bytes]] = set()
+    taken: dict[tuple[int, bytes], int] = {}
     changed = False
     for scope_logs in _scopes(request):
         for index, raw in enumerate(scope_logs.log_records):
-            record = _LogRecord.FromString(raw)
+            try:
+                record = _LogRecord.FromString(raw)
+            except DecodeError:
+                continue
             field = "time_unix_nano" if record.time_unix_nano else "observed_time_unix_nano"
-            at = own = getattr(record, field)
+            own = getattr(record, field)
             if not own:
                 continue
-            while (at, record.body) in taken:
-                at += 1
-            taken.add((at, record.body))
-            if at != own:
+            at = _take(taken, own, record.body)
+            if own < at <= _LAST:
                 setattr(record, field, at)
                 scope_logs.log_records[index] = record.SerializeToString()
                 changed = True
     return bytes(request.SerializeToString()) if changed else payload
+
+
+def _take(taken: dict[tuple[int, bytes], int], at: int, body: bytes) -> int:
+    """Take the first nanosecond from ``at`` on that is free for a body, and return it.
+
+    ``taken`` leads from each that is not free towards one that may be. What was gone through leads straight there
+    afterwards: a batch may consist of one record a hundred thousand times.
+    """
+    through = []
+    while (further := taken.get((at, body))) is not None:
+        through.append(at)
+        at = further
+    for each in (*through, at):
+        taken[each, body] = at + 1
+    return at
 
 
 def _scopes(request: Any) -> Iterator[Any]:

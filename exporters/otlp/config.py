@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from gateway.pipeline.destination import ClientTlsSettings, Compression, EndpointUrl
+from gateway.pipeline.destination import ClientTlsSettings, Compression, EndpointUrl, Headers
 from gateway.pipeline.settings import ExporterSettings
 
 
@@ -18,7 +18,7 @@ class OtlpExporterConfig(ExporterSettings):
     is the base URL, to which ``/v1/traces`` and the like are added."""
     protocol: Literal["grpc", "http/protobuf"] = "grpc"
     """How to send."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
     """Headers (gRPC metadata) of each request, such as ``authorization: Bearer ${env:VENDOR_TOKEN}``."""
     compression: Compression = "gzip"
     """How requests are compressed. ``zstd`` is for ``http/protobuf`` only."""

@@ -35,7 +35,7 @@ class OtlpExporter:
         self._clients: dict[Signal, OtlpClient] = {}
         self._rejected = 0
         self._untold = 0
-        self._told_at = -_LOG_INTERVAL
+        self._told_at = self._warned_at = -_LOG_INTERVAL
 
     async def start(self) -> None:
         """Get ready to send. Whether somebody answers is seen at the first commit.
@@ -80,6 +80,8 @@ class OtlpExporter:
         outcome = await self._clients[one.batch.signal].send(one.batch.signal, one.batch.payload)
         if outcome.rejected:
             self._note(one.batch.signal, outcome)
+        elif outcome.message:
+            self._pass_on(outcome.message)
         return [True]
 
     def _note(self, signal: Signal, outcome: Outcome) -> None:
@@ -96,6 +98,13 @@ class OtlpExporter:
                 outcome.message or "without a reason",
             )
             self._untold, self._told_at = 0, now
+
+    def _pass_on(self, warning: str) -> None:
+        """Log what the far end says of records that it has taken all the same, such as that they are dead letters."""
+        now = time.monotonic()
+        if now - self._warned_at >= _LOG_INTERVAL:
+            _log.warning("%s: %s took everything and warns: %s", self.name, self._config.endpoint, warning)
+            self._warned_at = now
 
     def gauges(self) -> dict[str, float]:
         """Return how many records the far end has rejected."""

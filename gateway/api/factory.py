@@ -7,6 +7,7 @@ from gateway.api.config import ApiConfig
 from gateway.api.service import ApiService
 from gateway.api.view import HasRouters, HubView
 from gateway.pipeline.access import Authenticators
+from gateway.pipeline.instruments import connections_refused
 from gateway.pipeline.interfaces import Service
 
 
@@ -14,4 +15,5 @@ def create(name: str, config: ApiConfig, view: HubView, authenticators: Authenti
     """Make the API front of a hub."""
     authenticator = None if config.auth is None else authenticators[config.auth.authenticator]
     routers = [router for each in view.services.values() if isinstance(each, HasRouters) for router in each.routers()]
-    return ApiService(name, config, create_app(config, view, authenticator, routers))
+    app = create_app(config, view, authenticator, routers)
+    return ApiService(name, config, app, connections_refused(view.meter))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opentelemetry.metrics import Counter
+
 from gateway.api.config import ApiConfig
 from gateway.pipeline.http_serving import AppServer
 
@@ -12,11 +14,14 @@ if TYPE_CHECKING:
 
 
 class ApiService:
-    """Implements `gateway.pipeline.interfaces.Service`."""
+    """Implements `gateway.pipeline.interfaces.Service`. ``refused`` counts connections that are not let in."""
 
-    def __init__(self, name: str, config: ApiConfig, app: ASGIApp) -> None:
+    def __init__(self, name: str, config: ApiConfig, app: ASGIApp, refused: Counter) -> None:
         self.name = name
-        self._server = AppServer(f"extensions.{name}", config, app)
+        setting = f"extensions.{name}"
+        self._server = AppServer(
+            setting, config, app, lambda reason: refused.add(1, {"listener": setting, "reason": reason})
+        )
 
     @property
     def endpoints(self) -> dict[str, str]:

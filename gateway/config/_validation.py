@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -246,6 +247,7 @@ def _found(value: object, *, collections: bool = True) -> str:
         case int() | float():
             text = str(value)
         case str():
+            value = re.sub(r"//[^/\s]*@", "//…@", value)  # a password in a URL
             text = repr(value if len(value) <= _LONGEST_FOUND else value[:_LONGEST_FOUND] + "…")
         case None:
             text = "null"

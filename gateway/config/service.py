@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from gateway.pipeline import Signal
+from gateway.pipeline.destination import Headers
 from gateway.pipeline.settings import ByteSize, Duration, Settings
 
 
@@ -64,7 +65,7 @@ class TelemetrySettings(Settings):
     logs: OwnLogs = OwnLogs()
     endpoint: str | None = None
     """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: the gateway itself."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
     """What to send along to that endpoint, such as ``authorization``; never sent to the gateway itself."""
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 
+from gateway.pipeline.accepting import Admission, Listener
 from gateway.pipeline.listeners import split_endpoint
 
 BACKLOG = 2048
@@ -15,7 +16,7 @@ BACKLOG = 2048
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
+async def bind(endpoint: str, admission: Admission, *, reuse_port: bool) -> list[socket.socket]:
     """Return listening sockets, one for each address that the endpoint's host stands for, all on one port.
 
     Raises `OSError` when an address is taken.
@@ -39,8 +40,8 @@ async def bind(endpoint: str, *, reuse_port: bool) -> list[socket.socket]:
         # Connections inherit it. asyncio sets it only where a socket was made with the protocol's number. Without it an
         # answer in several pieces waits 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sockets.append(listener)
-        port = listener.getsockname()[1]  # where any port will do, all addresses get the same
+        sockets.append(Listener(listener, admission))
+        port = sockets[-1].getsockname()[1]  # where any port will do, all addresses get the same
     if not sockets:
         raise unusable or OSError(errno.EADDRNOTAVAIL, "the host has no address")
     return sockets

@@ -222,7 +222,8 @@ class Delivery:
             settled = {id(waiting) for waiting, _ in refused}
             left = [each for each in gathered if not each.done.done() and id(each) not in settled]
             if self.spool is None:
-                _refuse(left, error)
+                # What waits behind would be tried next, each for as long as this was, and answered too late.
+                _refuse(left + self._take_waiting(), error)
             else:
                 await self._spool_all(self.spool, left + self._take_waiting())
         finally:

@@ -6,6 +6,7 @@ Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", for the 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,13 +31,50 @@ _NAMES = {Signal.METRICS: "METRICS", Signal.LOGS: "LOGS", Signal.TRACES: "TRACES
 def check_endpoint(endpoint: str) -> str:
     """Return the endpoint if it is a URL with a host. Raises `ValueError` with an example when it is not."""
     parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in parts.netloc
+    except ValueError:  # a port that is no number, or too high
+        usable = False
+    if not usable:
         raise ValueError("expected a URL such as http://127.0.0.1:4317 or https://hub.example.com:4317")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "expected a URL without user name and password, for it is written to logs; send them in headers "
+            "(authorization), to Loki by basic_auth"
+        )
     return endpoint
 
 
 EndpointUrl = Annotated[str, AfterValidator(check_endpoint)]
 """Where to send: a URL. ``http`` is plain text, ``https`` is TLS."""
+
+
+def _check_header_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise ValueError(f"expected the name of a header such as x-api-key, found {name!r}")
+    return name
+
+
+def check_header_value(value: str) -> str:
+    """Return the value if HTTP and gRPC can send it. Raises `ValueError`, which does not tell it, when they cannot."""
+    if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", value):
+        raise ValueError(
+            "expected a text of printable ASCII characters, without line breaks, and without spaces around it"
+        )
+    return value
+
+
+def _check_secret(value: SecretStr) -> SecretStr:
+    check_header_value(value.get_secret_value())
+    return value
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
+"""A secret that is sent in a header."""
+
+Headers = dict[Annotated[str, AfterValidator(_check_header_name)], HeaderSecret]
+"""Headers of a request: names and values. What cannot be sent is found here, for the libraries that send would find it
+at each request, and some of them tell the value."""
 
 
 class ClientTlsSettings(Settings):
@@ -72,7 +110,7 @@ class EmitterSettings(Settings):
     protocol: Protocol | None = None
     """Absent: as ``OTEL_EXPORTER_OTLP_PROTOCOL`` or the variable of the one signal says, and else grpc."""
 
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
     """Headers (gRPC metadata) of each request. They replace those of ``OTEL_EXPORTER_OTLP_HEADERS``."""
 
     timeout: Annotated[Duration, Field(gt=timedelta(0))] | None = None

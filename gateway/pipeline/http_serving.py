@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
+from gateway.pipeline.accepting import Admission
 from gateway.pipeline.binding import bind, cannot_listen
 from gateway.pipeline.certificates import Certificates
+from gateway.pipeline.http_protocol import BoundedHttpProtocol
 from gateway.pipeline.listeners import ListenerSettings, join_endpoint, split_endpoint
 
 if TYPE_CHECKING:
@@ -31,13 +33,23 @@ _LAST_WORDS_SECONDS = 1.0
 class AppServer:
     """Serves one application on one listener. ``setting`` is where its settings stand, for error messages.
 
+    ``refused`` hears the reason of each connection that is not let in.
     A request that outlives the grace period of `stop` is cancelled; the application answers it then.
     """
 
-    def __init__(self, setting: str, settings: ListenerSettings, app: ASGIApp, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        setting: str,
+        settings: ListenerSettings,
+        app: ASGIApp,
+        refused: Callable[[str], None],
+        *,
+        reuse_port: bool = False,
+    ) -> None:
         self._setting = setting
         self._settings = settings
         self._app = app
+        self._admission = Admission(setting, settings.max_connections, refused)
         self._certificates: Certificates | None = None
         self._reuse_port = reuse_port
         self._sockets: list[socket.socket] = []
@@ -50,7 +62,7 @@ class AppServer:
         if self._settings.tls is not None:
             self._certificates = Certificates(f"{self._setting}.tls", self._settings.tls)
         try:
-            self._sockets = await bind(self._settings.endpoint, reuse_port=self._reuse_port)
+            self._sockets = await bind(self._settings.endpoint, self._admission, reuse_port=self._reuse_port)
         except OSError as error:
             raise cannot_listen(error, self._settings.endpoint, self._setting) from error
         host, _ = split_endpoint(self._settings.endpoint)
@@ -60,7 +72,7 @@ class AppServer:
         """Begin to answer requests."""
         config = uvicorn.Config(
             self._app,
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

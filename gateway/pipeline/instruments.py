@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Counter, Meter, Observation
 
 from gateway.pipeline.batch import Signal
 
@@ -28,6 +28,7 @@ class Instruments:
         self.requests_refused = meter.create_counter(
             "obs_hub.requests.refused", "{request}", "Requests refused as a whole, by reason"
         )
+        self.connections_refused = connections_refused(meter)
         self.stored = meter.create_counter("obs_hub.records.stored", "{record}", "Records newly stored, by exporter")
         self.duplicate = meter.create_counter(
             "obs_hub.records.duplicate", "{record}", "Records of batches that the exporter's destination already had"
@@ -80,3 +81,10 @@ class Instruments:
             return [Observation(read(), attributes)]
 
         self._meter.create_observable_gauge(name, [callback], unit, description)
+
+
+def connections_refused(meter: Meter) -> Counter:
+    """Make the counter of connections that a listener did not let in; a listener without a pipeline uses it, too."""
+    return meter.create_counter(
+        "obs_hub.connections.refused", "{connection}", "Connections closed as soon as they came, by listener and reason"
+    )

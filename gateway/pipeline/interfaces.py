@@ -87,6 +87,9 @@ class Consumer(Protocol):
     def refuse(self, signal: Signal, reason: str) -> None:
         """Count a request that was refused before it became a batch: too large, undecodable, unauthenticated."""
 
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        """Count a connection that was not let in."""
+
 
 class Receiver(Protocol):
     """One source of batches, or one emitter that sends OTLP to an endpoint."""

@@ -107,6 +107,9 @@ class ListenerSettings(Settings):
     tls: TlsSettings | None = None
     """Encryption. Absent: none."""
 
+    max_connections: int = Field(default=2000, ge=1)
+    """Connections at once, in each process. One too many is closed at once, and clients come back."""
+
     insecure: bool = False
     """Listen beyond loopback without authentication all the same."""
 

@@ -59,6 +59,10 @@ class Pipeline:
         """Count a request that was refused before it became a batch."""
         self._instruments.refuse(signal, reason)
 
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        """Count a connection that was not let in."""
+        self._instruments.connections_refused.add(1, {"listener": listener, "reason": reason})
+
     async def drain(self, seconds: float) -> bool:
         """Wait until every admitted batch is answered for. Returns whether that came true in time."""
         if self._tasks:

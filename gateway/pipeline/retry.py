@@ -10,6 +10,10 @@ from gateway.pipeline.settings import RetrySettings
 
 _SECOND = timedelta(seconds=1)
 
+_LONGEST_ASKED = 600.0
+"""The longest pause that a destination gets by asking, in seconds. It may ask by the time of day, while a clock is
+wrong, or by mistake for days."""
+
 
 class Backoff:
     """Growing pauses between attempts, each varied at random."""
@@ -23,10 +27,10 @@ class Backoff:
         self._pause = self._settings.initial_interval / _SECOND
 
     def next(self, asked_for: float = 0.0) -> float:
-        """Return the next pause in seconds, at least what the destination asked for."""
+        """Return the next pause in seconds, at least what the destination asked for, unless that is very long."""
         pause, spread = self._pause, self._settings.randomization_factor
         self._pause = min(self._pause * self._settings.multiplier, self._settings.max_interval / _SECOND)
-        return max(pause * random.uniform(1 - spread, 1 + spread), asked_for)  # noqa: S311 - no secret
+        return max(pause * random.uniform(1 - spread, 1 + spread), min(asked_for, _LONGEST_ASKED))  # noqa: S311 - no secret
 
 
 class Circuit:

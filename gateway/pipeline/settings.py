@@ -101,7 +101,7 @@ class RetrySettings(Settings):
     """How a destination that is down is tried again: at growing intervals, each varied at random."""
 
     initial_interval: Duration = timedelta(milliseconds=500)
-    """The first pause. A pause that the destination asks for counts if it is longer."""
+    """The first pause. A pause that the destination asks for counts if it is longer, up to ten minutes of it."""
     max_interval: Duration = timedelta(seconds=30)
     """The longest pause."""
     multiplier: float = Field(default=2.0, ge=1)

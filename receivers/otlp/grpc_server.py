@@ -12,6 +12,7 @@ import socket
 import structlog
 
 from gateway.pipeline import Consumer
+from gateway.pipeline.accepting import Admission
 from gateway.pipeline.access import Authenticator
 from gateway.pipeline.binding import BACKLOG, bind, cannot_listen
 from gateway.pipeline.certificates import Certificates
@@ -55,6 +56,9 @@ class GrpcServer:
         in_all = max(_INCOMPLETE, 2 * limit)
         bounds = Bounds(limit, in_all, f"{setting}.max_recv_msg_size")
         self._services = Services(exports(consumer, authenticator) | self._health.methods(), bounds)
+        self._admission = Admission(
+            setting, config.max_connections, lambda reason: consumer.refuse_connection(setting, reason)
+        )
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []
@@ -66,7 +70,7 @@ class GrpcServer:
         if self._config.tls is not None:
             self._certificates = Certificates(f"{self._setting}.tls", self._config.tls, alpn="h2")
         try:
-            self._sockets = await bind(self._config.endpoint, reuse_port=self._reuse_port)
+            self._sockets = await bind(self._config.endpoint, self._admission, reuse_port=self._reuse_port)
         except OSError as error:
             raise cannot_listen(error, self._config.endpoint, self._setting) from error
         host, _ = split_endpoint(self._config.endpoint)

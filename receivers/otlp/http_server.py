@@ -71,7 +71,10 @@ class HttpServer(AppServer):
         *,
         reuse_port: bool,
     ) -> None:
-        super().__init__(setting, config, create_app(setting, config, consumer, authenticator), reuse_port=reuse_port)
+        app = create_app(setting, config, consumer, authenticator)
+        super().__init__(
+            setting, config, app, lambda reason: consumer.refuse_connection(setting, reason), reuse_port=reuse_port
+        )
 
 
 def create_app(

@@ -15,6 +15,7 @@ import psutil
 import psycopg
 import pytest
 
+from gateway.embedded import EmbeddedPostgres
 from gateway.pipeline import Signal
 from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, stored, until
 from tests.integration.cli.processes import Hubs
@@ -66,6 +67,35 @@ def test_a_thousand_idle_connections(gateway: Gateway) -> None:
         clients.until_acknowledged(20)
         clients.finish()
     prove(f"{count} idle connections", clients, gateway)
+
+
+def test_no_file_descriptor_is_left(hubs_to_start: Hubs, postgres: EmbeddedPostgres) -> None:
+    """Who is connected is served, the spool works, and everybody is let in again when there is room."""
+    gateway = Gateway(hubs_to_start, postgres.dsn).start()
+    hub = psutil.Process(gateway.hub.pid)
+    before = hub.rlimit(psutil.RLIMIT_NOFILE)
+    with load(gateway) as clients:
+        clients.until_acknowledged(20)
+        few = (hub.num_fds() + 20) * 4 // 3  # of which a quarter is not for connections
+        hub.rlimit(psutil.RLIMIT_NOFILE, (few, before[1]))
+        with rude(gateway, 100, b""):
+            until(lambda: "connections are refused" in gateway.log(), "a refusal")
+            postgres.stop()
+            until(lambda: gateway.spooled, "the spool being used")
+            clients.until_acknowledged(20)
+            hub.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))  # and now not one more
+            with rude(gateway, 10, b""):
+                until(lambda: "socket.accept() out of system resource" in gateway.log(), "nothing being left")
+                clients.until_acknowledged(20)
+        postgres.start()
+        hub.rlimit(psutil.RLIMIT_NOFILE, before)
+        with load(gateway) as latecomers:
+            latecomers.until_acknowledged(20)
+            latecomers.finish()
+        clients.finish()
+    assert gateway.log().count("out of system resource") < 500, "it did not wait between its tries"
+    prove("no file descriptor left", clients, gateway)
+    prove("no file descriptor left, then connected", latecomers, gateway)
 
 
 def test_connections_reset_in_the_middle_of_requests(gateway: Gateway) -> None:

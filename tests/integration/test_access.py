@@ -63,6 +63,9 @@ class FakePipeline:
     def refuse(self, signal: Signal, reason: str) -> None:
         self.refused.append(reason)
 
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        self.refused.append(reason)
+
 
 class Tokens:
     """The authenticator over a file, whose clock can be put forward."""

@@ -40,6 +40,9 @@ class Bodies:
     def refuse(self, signal: Signal, reason: str) -> None:
         raise AssertionError(f"{signal} refused: {reason}")
 
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        raise AssertionError(f"a connection to {listener} refused: {reason}")
+
 
 def collector_config(port: int, endpoints: dict[str, str]) -> str:
     """What comes in on a port goes to the gateway once by each compression."""

@@ -80,6 +80,9 @@ class Consumer:
         assert signal is Signal.LOGS
         self.refused.append(reason)
 
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        self.refused.append(reason)
+
 
 @pytest.fixture
 def consumer() -> Consumer:

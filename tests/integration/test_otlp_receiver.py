@@ -76,6 +76,7 @@ class FakePipeline:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.refused: list[tuple[Signal, str]] = []
+        self.refused_connections: list[tuple[str, str]] = []
         self.answer: Outcome | Exception = ACCEPTED
         self.entered = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -91,6 +92,9 @@ class FakePipeline:
 
     def refuse(self, signal: Signal, reason: str) -> None:
         self.refused.append((signal, reason))
+
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        self.refused_connections.append((listener, reason))
 
 
 @pytest.fixture
@@ -635,6 +639,28 @@ async def test_processes_may_share_a_port_when_all_ask_for_it(
 ) -> None:
     async with running(pipeline, settings(**{protocol: {"endpoint": taken}}), reuse_port=True) as receiver:
         assert receiver.endpoints[protocol] == taken
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_a_connection_too_many_is_closed_at_once(pipeline: FakePipeline, protocol: str) -> None:
+    config = settings(**{protocol: {"max_connections": 1}})
+    lasting = httpx.AsyncClient(limits=httpx.Limits(keepalive_expiry=None))
+    async with running(pipeline, config) as receiver, lasting as http, channel_to(receiver) as channel:
+
+        async def send() -> None:
+            if protocol == "grpc":
+                await export(channel)(PAYLOAD)
+            else:
+                url = f"http://{receiver.endpoints['http']}/v1/logs"
+                assert (await http.post(url, content=PAYLOAD, headers=PROTOBUF)).is_success
+
+        await send()
+        host, _, port = receiver.endpoints[protocol].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        assert await reader.read() == b""
+        writer.close()
+        await send()
+    assert pipeline.refused_connections == [(f"receivers.otlp.protocols.{protocol}", "too_many_connections")]
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -9,9 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic import ValidationError
 
+from exporters.loki import parts
 from exporters.loki.config import LokiConfig
 from exporters.loki.exporter import LokiExporter
 from gateway.pipeline import (
@@ -260,6 +264,43 @@ async def test_equal_records_are_dropped_by_loki_unless_they_are_kept_apart(loki
         unlike = logs("a", "b", "c", step=0)
         await commit(made, unlike)
     assert loki.payloads[-1] == unlike.payload
+
+
+def test_very_many_records_that_are_equal_are_set_apart_in_a_moment() -> None:
+    """As long as each looks through all before it, half an hour goes by here."""
+    payload = logs(*["same"] * 100_000, step=0, at=1).payload
+    request = ExportLogsServiceRequest.FromString(parts.set_apart(payload))
+    times = [record.time_unix_nano for record in request.resource_logs[0].scope_logs[0].log_records]
+    assert times == list(range(1, 100_001))
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ab")), max_size=40))
+def test_records_are_moved_to_the_next_nanosecond_that_is_free(records: list[tuple[int, str]]) -> None:
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    taken, expected = set(), []
+    for at, body in records:
+        scope.log_records.add(time_unix_nano=at).body.string_value = body
+        while (at, body) in taken:
+            at += 1
+        taken.add((at, body))
+        expected.append((at, body))
+    apart = ExportLogsServiceRequest.FromString(parts.set_apart(request.SerializeToString()))
+    found = apart.resource_logs[0].scope_logs[0].log_records
+    assert [(record.time_unix_nano, record.body.string_value) for record in found] == expected
+
+
+@pytest.mark.parametrize("record", [b"\xff", LogRecord(time_unix_nano=2**64 - 1).SerializeToString()])
+async def test_what_cannot_be_set_apart_is_sent_as_it_came(loki: StandInLoki, record: bytes) -> None:
+    """An error of ours would have the batch tried again for ever, and all behind it in the spool wait."""
+    scope = b"".join(b"\x12" + bytes([len(each)]) + each for each in (record, record))
+    resource = b"\x12" + bytes([len(scope)]) + scope
+    batch = Batch.of(Signal.LOGS, b"\x0a" + bytes([len(resource)]) + resource)
+    loki.answer = 400
+    async with exporter(loki, duplicates="keep") as made:
+        with pytest.raises(RefusedError, match="2 of 2 records"):
+            await commit(made, batch)
+    assert parts.set_apart(batch.payload) == batch.payload
 
 
 async def test_what_is_no_request_is_not_sent() -> None:

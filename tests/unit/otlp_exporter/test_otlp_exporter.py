@@ -74,6 +74,20 @@ async def test_what_the_far_end_rejects_is_counted_and_logged_now_and_then(caplo
     assert record.getMessage().endswith("rejected 3 log records since this was last said: too old")
 
 
+async def test_what_the_far_end_warns_of_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    warning = ExportLogsServiceResponse(partial_success={"error_message": "kept as a dead letter"})
+    with grpc_server(lambda request, context: warning.SerializeToString()) as endpoint:
+        exporter = OtlpExporter("otlp", OtlpExporterConfig(endpoint=f"http://{endpoint}"))
+        await exporter.start()
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                assert await exporter.commit([exporter.prepare(logs("a"))]) == [True]
+        await exporter.stop()
+    assert exporter.gauges() == {"obs_hub.records.rejected_by_destination": 0}
+    (record,) = caplog.records
+    assert record.getMessage().endswith("took everything and warns: kept as a dead letter")
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -121,5 +135,6 @@ def test_settings_that_do_not_fit_are_said_so() -> None:
         OtlpExporterConfig.model_validate({"endpoint": "http://a:4317", "compression": "zstd"})
     with pytest.raises(ValidationError, match="cert_file and key_file together"):
         OtlpExporterConfig.model_validate({"endpoint": "https://a:4317", "tls": {"cert_file": "/a"}})
-    with pytest.raises(ValidationError, match=r"a URL such as http://127\.0\.0\.1:4317"):
-        OtlpExporterConfig.model_validate({"endpoint": "tempo:4317"})
+    for endpoint in ("tempo:4317", "http://tempo:431700", "http://tempo:port", "http://tempo:0", "http://tem po"):
+        with pytest.raises(ValidationError, match=r"a URL such as http://127\.0\.0\.1:4317"):
+            OtlpExporterConfig.model_validate({"endpoint": endpoint})

@@ -52,6 +52,9 @@ class Refusing:
     def refuse(self, signal: Signal, reason: str) -> None:
         self.refused.append(reason)
 
+    def refuse_connection(self, listener: str, reason: str) -> None:
+        self.refused.append(reason)
+
 
 @pytest.fixture
 def consumer() -> Refusing:

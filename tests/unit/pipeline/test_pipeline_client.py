@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
@@ -30,6 +33,12 @@ def retry_in(seconds: float) -> bytes:
     status, delay = Status(code=8, message="full"), Duration()
     delay.FromNanoseconds(round(seconds * 1e9))
     status.details.add().Pack(RetryInfo(retry_delay=delay))
+    return bytes(status.SerializeToString())
+
+
+def damaged_retry_info() -> bytes:
+    status = Status(code=8, message="full")
+    status.details.add(type_url=f"type.googleapis.com/{RetryInfo.DESCRIPTOR.full_name}", value=b"\xff")
     return bytes(status.SerializeToString())
 
 
@@ -114,6 +123,7 @@ async def test_grpc_carries_the_bytes_as_they_are_with_the_headers() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, None, UnavailableError, 1),
         (grpc.StatusCode.UNAVAILABLE, retry_in(7.5), UnavailableError, 7.5),
+        (grpc.StatusCode.UNAVAILABLE, damaged_retry_info(), UnavailableError, 1),
         (grpc.StatusCode.ABORTED, None, UnavailableError, 1),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, retry_in(2), OverloadedError, 2),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, None, RefusedError, None),
@@ -137,6 +147,20 @@ async def test_what_grpc_codes_mean(
         await send(Destination("grpc", f"http://{address}"))
     assert type(raised.value) is error
     assert getattr(raised.value, "retry_after", None) == pause
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="a setting of Linux")
+async def test_a_connection_whose_other_end_vanished_is_given_up_by_the_kernel() -> None:
+    with grpc_server(lambda *_: b"") as address:
+        client = connect(Destination("grpc", f"http://{address}"))
+        await client.send(Signal.LOGS, b"")
+        timeouts = []
+        for connection in psutil.Process().net_connections("tcp"):
+            if connection.raddr and connection.raddr.port == int(address.rpartition(":")[2]):
+                with socket.socket(fileno=os.dup(connection.fd)) as ours:
+                    timeouts.append(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        await client.close()
+    assert timeouts == [20_000]
 
 
 async def test_nobody_there_is_unavailable() -> None:
@@ -172,6 +196,7 @@ async def test_http_compresses_and_reads_the_partial_success() -> None:
         (503, {}, UnavailableError, 1),
         (503, {"retry_after": "Fri, 01 Jan 2010 00:00:00 GMT"}, UnavailableError, 0),
         (503, {"retry_after": "soon"}, UnavailableError, 1),
+        (503, {"retry_after": "Mon, 01 Jan 99999 00:00:00 GMT"}, UnavailableError, 1),
         (502, {}, UnavailableError, 1),
         (504, {}, UnavailableError, 1),
         (500, {}, RefusedError, None),

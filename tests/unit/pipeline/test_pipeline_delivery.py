@@ -115,6 +115,22 @@ async def test_several_bad_batches_are_refused_each_with_its_own_error(start: St
     assert exporter.stored == ["a", "b"]
 
 
+async def test_without_a_spool_those_who_wait_behind_a_failure_are_told_at_once(start: Start) -> None:
+    """Each would wait for an attempt of its own, as long as the one that failed, and long be gone by then."""
+    exporter = FakeExporter(batches_per_commit=1)
+    exporter.gate.clear()
+    delivery = await start(exporter)
+    sent = send(delivery, "a", "b", "c")
+    await until(lambda: exporter.running == 1)
+    await settle()
+    exporter.error = UnavailableError("away", retry_after=0)
+    exporter.gate.set()
+    assert await answers(sent) == ["UnavailableError"] * 3
+    assert exporter.commits == [["a"]]
+    exporter.error = None
+    assert await answers(send(delivery, "a", "b", "c")) == ["ok"] * 3
+
+
 async def test_when_the_destination_fails_in_the_middle_of_splitting_what_is_stored_stays_acknowledged(
     start: Start,
 ) -> None:

@@ -96,6 +96,9 @@ async def test_overload_is_counted_and_so_is_what_a_receiver_refuses(start: Star
         await pipeline.accept(batch("b"))
     pipeline.refuse(Signal.TRACES, "too_large")
     assert telemetry.values("obs_hub.requests.refused") == {("overloaded", "logs"): 1, ("too_large", "traces"): 1}
+    pipeline.refuse_connection("receivers.otlp.protocols.grpc", "too_many_connections")
+    refused = telemetry.values("obs_hub.connections.refused")
+    assert refused == {("receivers.otlp.protocols.grpc", "too_many_connections"): 1}
     exporter.gate.set()
     await sent
 

@@ -31,6 +31,12 @@ def test_what_the_destination_asks_for_counts_if_it_is_longer() -> None:
     assert backoff.next(asked_for=1) == 4
 
 
+@pytest.mark.parametrize("asked_for", [86_400.0, float("inf")])
+def test_a_destination_cannot_ask_to_be_left_alone_for_ever(asked_for: float) -> None:
+    assert Backoff(settings()).next(asked_for) == 600
+    assert Backoff(settings("1h", "1h")).next(asked_for) == 3600
+
+
 @given(st.integers(1, 40), st.floats(0, 1))
 def test_pauses_vary_within_the_spread(attempts: int, spread: float) -> None:
     backoff = Backoff(settings("1s", "30s", spread))
