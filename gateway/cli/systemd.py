@@ -100,16 +100,19 @@ def install(
     if target.running and not program.exists():
         raise click.UsageError(f"there is no {program}; say by --command which command obs-hub the units run")
     try:
+        steps = installing(units, target, program, config=config, data_dir=data_dir, start=not no_start)
+        if dry_run:
+            _show(steps)
         if target.running and not per_user:
             check_reachable([program] if command else [program, Path(sys.executable), Path(gateway.__file__)])
             for path in filter(None, (config, data_dir)):
                 check_visible(path)
-        steps = installing(units, target, program, config=config, data_dir=data_dir, start=not no_start)
-        _carry_out(steps, target, dry_run)
+        if dry_run:
+            return
+        _carry_out(steps, target)
     except (UnitError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if not dry_run:
-        _say_what_next(units, target, program, data_dir)
+    _say_what_next(units, target, program, data_dir)
 
 
 @systemd.command()
@@ -126,12 +129,14 @@ def uninstall(names: tuple[str, ...], dry_run: bool, root: Path, per_user: bool)
         if not steps:
             click.echo(f"nothing to remove: {target.units} has none of these units that `install` wrote")
             return
-        _carry_out(steps, target, dry_run)
+        if dry_run:
+            _show(steps)
+            return
+        _carry_out(steps, target)
     except (UnitError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if not dry_run:
-        data = "your data directory" if per_user else "the data in /var/lib, the system users"
-        click.echo(f"\nLeft as they are: {target.etc}, {data}, drop-ins. Remove them if nobody needs them.")
+    data = "your data directory" if per_user else "the data in /var/lib, the system users"
+    click.echo(f"\nLeft as they are: {target.etc}, {data}, drop-ins. Remove them if nobody needs them.")
 
 
 def _chosen(names: Iterable[str]) -> list[Unit]:
@@ -166,13 +171,14 @@ def _this_command() -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - symbolic links stay as they are
 
 
-def _carry_out(steps: Sequence[Step], target: Target, dry_run: bool) -> None:
-    if dry_run:
-        click.echo("Nothing is done. This would be:\n")
-        for step in steps:
-            for line in step.shown():
-                click.echo(line)
-        return
+def _show(steps: Sequence[Step]) -> None:
+    click.echo("Nothing is done. This would be:\n")
+    for step in steps:
+        for line in step.shown():
+            click.echo(line)
+
+
+def _carry_out(steps: Sequence[Step], target: Target) -> None:
     if not target.per_user:
         os.umask(0o022)  # the hub's users must get at what root makes, whatever root's own umask is
     for step in steps:

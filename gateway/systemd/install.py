@@ -273,9 +273,10 @@ def check_reachable(paths: Sequence[Path]) -> None:
                 continue
             why = f"which the units do not see ({_HIDDEN[hidden]})" if hidden else f"and only some may enter {closed}"
             raise UnitError(
-                f"the hub's program needs {place}, {why}; install it where every user may read, for example: "
-                "python3 -m venv /opt/obs-hub && /opt/obs-hub/bin/pip install observability-hub, and use "
-                "/opt/obs-hub/bin/obs-hub; or run the units as yourself, with --user"
+                f"the hub's program needs {place}, {why}; install it where every user may read, for example, from "
+                "a checkout: python3 -m venv /opt/obs-hub && /opt/obs-hub/bin/pip install -c constraints.txt . (with a "
+                "Python that every user may run), and use /opt/obs-hub/bin/obs-hub; or run the units as yourself, with "
+                "--user"
             )
 
 

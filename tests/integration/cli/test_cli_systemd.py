@@ -294,3 +294,11 @@ def test_a_program_a_configuration_and_data_that_the_units_could_not_reach_are_r
     monkeypatch.setattr(installation, "_HIDDEN", {})
     with pytest.raises(UnitError, match="only some may enter"):
         installation.check_reachable([tmp_path / "closed/obs-hub"])
+
+
+def test_a_dry_run_shows_everything_and_then_what_stands_in_the_way(machine: Machine) -> None:
+    result = machine.run("install", "--dry-run", "--command", "/bin/true", "--config", "/home/me/hub.yaml", "gateway")
+    assert result.returncode == 1
+    assert "write /etc/systemd/system/obs-hub.service" in result.stdout
+    assert "the units do not see /home/me/hub.yaml" in result.stderr
+    assert machine.calls() == []
