@@ -11,15 +11,15 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 
 Format = Literal["auto", "console", "json"]
 
-# Libraries that say at INFO what their users say better, or at WARNING what is being retried anyway; or at DEBUG what
-# is nobody's business: hpack writes down every header, tokens among them.
+# Libraries that say at INFO what their users say better; or at WARNING what is being retried anyway, or what a stranger
+# can make them say without end; or at DEBUG what is nobody's business: hpack writes down headers, tokens among them.
 _QUIETER = {
     "alembic": logging.WARNING,
     "grpc": logging.WARNING,
     "hpack": logging.INFO,
     "httpx": logging.WARNING,
     "opentelemetry": logging.ERROR,
-    "uvicorn": logging.WARNING,
+    "uvicorn": logging.ERROR,
 }
 
 

@@ -18,6 +18,7 @@ import structlog
 from pydantic import Field, ValidationError, field_validator
 
 from gateway.auth.token import Token
+from gateway.pipeline.durability import sync
 from gateway.pipeline.settings import Settings
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -118,11 +119,7 @@ class TokenFile:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(self.path.parent)
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -174,7 +171,7 @@ class WatchedTokens:
             return None
         except OSError:
             return (0,)
-        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+        return found.st_ino, found.st_ctime_ns, found.st_size  # not st_mtime: a new owner or mode counts, too
 
 
 def _give_to_owner(descriptor: int, path: Path) -> None:

@@ -159,4 +159,4 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
         found = os.stat(path)  # noqa: PTH116 - follows the links of a mounted Kubernetes secret
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_ctime_ns, found.st_size  # not st_mtime: one that may be read at last has changed, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,29 @@ def test_a_rotation_that_is_half_done_waits_for_its_other_half(server: Certifica
     server.key.write_bytes(other.key.read_bytes())
     clock.now += 10
     assert certificates.current().certificate == other.cert.read_bytes()
+
+
+def test_files_that_may_not_be_read_yet_are_used_when_they_may(
+    server: Certificate, ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.read_bytes
+
+    def as_a_user(path: Path) -> bytes:  # root may read everything
+        if not path.stat().st_mode & 0o400:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", as_a_user)
+    clock = Clock()
+    certificates = Certificates("setting.tls", settings(server), clock)
+    before = certificates.current()
+    ca.issue("other").copy_to(server)
+    server.key.chmod(0o000)
+    clock.now += 10
+    assert certificates.current() is before
+    server.key.chmod(0o600)
+    clock.now += 10
+    assert certificates.current() is not before
 
 
 def test_files_that_vanish_are_as_good_as_damaged(server: Certificate) -> None:
