@@ -135,7 +135,7 @@ async def test_a_page_of_another_site_may_change_nothing(origin: str, status: in
 
 async def test_what_is_wrong_with_baggage_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert (await ask(app(), "/api/v1/health", baggage=f"=,{'b' * 10_000}")).status_code == 200
-    assert not caplog.text
+    assert "bbb" not in caplog.text
 
 
 @pytest.mark.parametrize("settings", [{"endpoint": "0.0.0.0:8085"}, {"anonymous_read": False}])
