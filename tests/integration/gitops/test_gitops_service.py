@@ -89,7 +89,7 @@ async def push(service: GitOpsService, delivery: str = "delivery") -> UUID:
     body = json.dumps({"ref": "refs/heads/main", "repository": {"full_name": "someone/home"}}).encode()
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {"x-github-event": "push", "x-github-delivery": delivery, "x-hub-signature-256": f"sha256={signature}"}
-    app = Litestar([Router("/api/v1", route_handlers=service.routers())])
+    app = Litestar([Router("/api/v1", route_handlers=service.routers())], logging_config=None)
     # In this event loop, which is the service's.
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
         response = await client.post("/api/v1/webhooks/github", content=body, headers=headers)

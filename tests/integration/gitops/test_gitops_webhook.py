@@ -96,6 +96,7 @@ async def hub(native_database: Database) -> AsyncIterator[Hub]:
     app = Litestar(
         [Router("/api/v1", route_handlers=[make_router(service)])],
         exception_handlers={HTTPException: on_http_exception},
+        logging_config=None,
     )
     async with AsyncTestClient(app) as client:
         yield Hub(native_database.dsn, told, client, service)
@@ -247,7 +248,9 @@ async def test_large_bodies_are_refused(hub: Hub) -> None:
 
 async def test_a_body_that_does_not_come_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "_BODY_SECONDS", 0.1)
-    app = Litestar([make_router(hub.service)], exception_handlers={HTTPException: on_http_exception})
+    app = Litestar(
+        [make_router(hub.service)], exception_handlers={HTTPException: on_http_exception}, logging_config=None
+    )
 
     async def trickle() -> AsyncIterator[bytes]:
         yield b"{"
@@ -317,7 +320,7 @@ def test_each_route_says_who_may_use_it() -> None:
     router = make_router(GitOpsService("gitops", config, Runs(""), Told().operations))
     scopes = {
         (method, route.path): handler.opt["scope"]
-        for route in Litestar([router]).routes
+        for route in Litestar([router], logging_config=None).routes
         for handler in getattr(route, "route_handlers", ())
         for method in handler.http_methods
         if method != "OPTIONS" and not route.path.startswith("/schema")
@@ -333,4 +336,4 @@ def test_each_route_says_who_may_use_it() -> None:
 def test_without_a_secret_there_is_no_webhook() -> None:
     config = GitOpsConfig.model_validate({"repositories": {"a": {"path": "/a"}}})
     router = make_router(GitOpsService("gitops", config, Runs(""), Told().operations))
-    assert not any("webhooks" in route.path for route in Litestar([router]).routes)
+    assert not any("webhooks" in route.path for route in Litestar([router], logging_config=None).routes)

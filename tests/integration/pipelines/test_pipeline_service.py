@@ -183,7 +183,9 @@ async def test_the_routes(mongo: Mongo, database: Database) -> None:
     mongo.write(*map(document, range(3)))
     async with pipelines(database, {"reading": pipeline(mongo)}) as service:
         app = Litestar(
-            [Router("/api/v1", route_handlers=service.routers())], exception_handlers={ProblemError: on_http_exception}
+            [Router("/api/v1", route_handlers=service.routers())],
+            exception_handlers={ProblemError: on_http_exception},
+            logging_config=None,
         )
         # In this event loop, which is the service's.
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
