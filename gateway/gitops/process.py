@@ -183,13 +183,14 @@ def end_leftovers(run_id: str) -> int:
 
     They are asked first: git takes its locks away then, and helm writes down that the upgrade under way is not.
     """
-    left = _marked(run_id)
+    left = found = _marked(run_id)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in _marked(run_id):
+        for process in found:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
         _, alive = psutil.wait_procs(left, timeout=_GRACE)
-        if not alive and not _marked(run_id):
+        found = _marked(run_id)
+        if not alive and not found:
             break
     return len(left)
 
