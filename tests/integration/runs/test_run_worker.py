@@ -61,6 +61,18 @@ async def hang(*_: object, **__: object) -> Outcome:
     raise AssertionError
 
 
+def noting(broken_off: asyncio.Event) -> Callable[..., Awaitable[Outcome]]:
+    """Make work without an end that notes when it is broken off."""
+
+    async def note(*_: object) -> Outcome:
+        try:
+            return await hang()
+        finally:
+            broken_off.set()
+
+    return note
+
+
 async def test_a_run_is_done_and_written_down(runs: Runs) -> None:
     async with working(runs, succeed):
         run = await ended(runs, await runs.enqueue(HOME))
@@ -157,15 +169,8 @@ async def test_a_long_run_is_kept_alive_and_shows_how_far_it_is(native_database:
 
 async def test_a_run_that_another_took_over_is_broken_off(native_database: Database, runs: Runs) -> None:
     broken_off = asyncio.Event()
-
-    async def note(*_: object) -> Outcome:
-        try:
-            return await hang()
-        finally:
-            broken_off.set()
-
     await runs.enqueue(HOME)
-    async with working(runs, note):
+    async with working(runs, noting(broken_off)):
         await native_database.until("SELECT heartbeat_at > started_at FROM run")
         native_database.run("UPDATE run SET holder = 'second', heartbeat_at = now()")
         await asyncio.wait_for(broken_off.wait(), 30)
@@ -180,10 +185,7 @@ async def test_a_run_is_broken_off_before_others_may_take_it_over(
 
     async def note(*_: object) -> Outcome:
         native_database.allow_connections(False)
-        try:
-            return await hang()
-        finally:
-            broken_off.set()
+        return await noting(broken_off)()
 
     await runs.enqueue(HOME)
     try:
@@ -199,15 +201,8 @@ async def test_a_run_is_broken_off_also_when_the_store_leaves_it_without_an_answ
     monkeypatch.setattr(worker, "STALE_AFTER", timedelta(seconds=worker._MARGIN + 0.1))
     monkeypatch.setattr(runs, "heartbeat", hang)
     broken_off = asyncio.Event()
-
-    async def note(*_: object) -> Outcome:
-        try:
-            return await hang()
-        finally:
-            broken_off.set()
-
     await runs.enqueue(HOME)
-    async with working(runs, note):
+    async with working(runs, noting(broken_off)):
         await asyncio.wait_for(broken_off.wait(), 30)
 
 
