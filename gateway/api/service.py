@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from opentelemetry.metrics import Counter
 
 from gateway.api.config import ApiConfig
 from gateway.pipeline.http_serving import AppServer
@@ -14,14 +13,11 @@ if TYPE_CHECKING:
 
 
 class ApiService:
-    """Implements `gateway.pipeline.interfaces.Service`. ``refused`` counts connections that are not let in."""
+    """Implements `gateway.pipeline.interfaces.Service`. ``refused`` is as for `AppServer`."""
 
-    def __init__(self, name: str, config: ApiConfig, app: ASGIApp, refused: Counter) -> None:
+    def __init__(self, name: str, config: ApiConfig, app: ASGIApp, refused: Callable[[str, str], None]) -> None:
         self.name = name
-        setting = f"extensions.{name}"
-        self._server = AppServer(
-            setting, config, app, lambda reason: refused.add(1, {"listener": setting, "reason": reason})
-        )
+        self._server = AppServer(f"extensions.{name}", config, app, refused)
 
     @property
     def endpoints(self) -> dict[str, str]:

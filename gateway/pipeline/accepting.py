@@ -30,11 +30,11 @@ _WARNING_INTERVAL = 60.0
 class Admission:
     """Lets in ``most`` connections at once, over all sockets of one listener, and fewer where descriptors run out.
 
-    ``setting`` is where the listener's settings stand, for messages. ``refused`` hears the reason of each refusal:
+    ``setting`` is where the listener's settings stand. ``refused`` hears that and the reason of each refusal:
     ``too_many_connections`` or ``no_file_descriptors``.
     """
 
-    def __init__(self, setting: str, most: int, refused: Callable[[str], None]) -> None:
+    def __init__(self, setting: str, most: int, refused: Callable[[str, str], None]) -> None:
         self._setting = setting
         self._most = most
         self._refused = refused
@@ -66,7 +66,7 @@ class Admission:
 
     def refuse(self, reason: str, why: str) -> None:
         """Count a refusal and log it, once a minute."""
-        self._refused(reason)
+        self._refused(self._setting, reason)
         self._untold += 1
         now = time.monotonic()
         if now - self._told_at >= _WARNING_INTERVAL:

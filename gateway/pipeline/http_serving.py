@@ -33,7 +33,7 @@ _LAST_WORDS_SECONDS = 1.0
 class AppServer:
     """Serves one application on one listener. ``setting`` is where its settings stand, for error messages.
 
-    ``refused`` hears the reason of each connection that is not let in.
+    ``refused`` hears the setting and the reason of each connection that is not let in.
     A request that outlives the grace period of `stop` is cancelled; the application answers it then.
     """
 
@@ -42,7 +42,7 @@ class AppServer:
         setting: str,
         settings: ListenerSettings,
         app: ASGIApp,
-        refused: Callable[[str], None],
+        refused: Callable[[str, str], None],
         *,
         reuse_port: bool = False,
     ) -> None:

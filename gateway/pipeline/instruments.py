@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from opentelemetry.metrics import CallbackOptions, Counter, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from gateway.pipeline.batch import Signal
 
@@ -83,8 +83,9 @@ class Instruments:
         self._meter.create_observable_gauge(name, [callback], unit, description)
 
 
-def connections_refused(meter: Meter) -> Counter:
-    """Make the counter of connections that a listener did not let in; a listener without a pipeline uses it, too."""
-    return meter.create_counter(
+def connections_refused(meter: Meter) -> Callable[[str, str], None]:
+    """Return what counts a connection that was not let in, by its listener and the reason. The front uses it, too."""
+    counter = meter.create_counter(
         "obs_hub.connections.refused", "{connection}", "Connections closed as soon as they came, by listener and reason"
     )
+    return lambda listener, reason: counter.add(1, {"listener": listener, "reason": reason})

@@ -61,7 +61,7 @@ class Pipeline:
 
     def refuse_connection(self, listener: str, reason: str) -> None:
         """Count a connection that was not let in."""
-        self._instruments.connections_refused.add(1, {"listener": listener, "reason": reason})
+        self._instruments.connections_refused(listener, reason)
 
     async def drain(self, seconds: float) -> bool:
         """Wait until every admitted batch is answered for. Returns whether that came true in time."""

@@ -56,9 +56,7 @@ class GrpcServer:
         in_all = max(_INCOMPLETE, 2 * limit)
         bounds = Bounds(limit, in_all, f"{setting}.max_recv_msg_size")
         self._services = Services(exports(consumer, authenticator) | self._health.methods(), bounds)
-        self._admission = Admission(
-            setting, config.max_connections, lambda reason: consumer.refuse_connection(setting, reason)
-        )
+        self._admission = Admission(setting, config.max_connections, consumer.refuse_connection)
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []

@@ -72,9 +72,7 @@ class HttpServer(AppServer):
         reuse_port: bool,
     ) -> None:
         app = create_app(setting, config, consumer, authenticator)
-        super().__init__(
-            setting, config, app, lambda reason: consumer.refuse_connection(setting, reason), reuse_port=reuse_port
-        )
+        super().__init__(setting, config, app, consumer.refuse_connection, reuse_port=reuse_port)
 
 
 def create_app(

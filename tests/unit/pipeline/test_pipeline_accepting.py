@@ -32,7 +32,12 @@ class Echo(asyncio.Protocol):
 async def listening(most: int = 100) -> AsyncIterator[tuple[int, list[str]]]:
     """A server that lets in so many; its port, and the refusals."""
     refused: list[str] = []
-    (taken,) = await bind("127.0.0.1:0", Admission(SETTING, most, refused.append), reuse_port=False)
+
+    def note(listener: str, reason: str) -> None:
+        assert listener == SETTING
+        refused.append(reason)
+
+    (taken,) = await bind("127.0.0.1:0", Admission(SETTING, most, note), reuse_port=False)
     port = taken.getsockname()[1]
     async with await asyncio.get_running_loop().create_server(Echo, sock=taken, backlog=BACKLOG):
         yield port, refused
