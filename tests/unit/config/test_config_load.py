@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.metrics import NoOpMeter
 
 from gateway.components import COMPONENTS, Component, Registry, create_receiver, listens
 from gateway.config import DEFAULT_YAML, Config, load, resolve_path, schema, show
 from gateway.config.reference import insert, settings_of
 from gateway.config.service import ServiceSettings
-from gateway.pipeline import Signal
+from gateway.pipeline import Instruments, Pipeline, Signal
 from gateway.pipeline.settings import Settings
 
 Loader = Callable[..., Config]
@@ -151,7 +152,8 @@ def test_every_registered_component_has_settings_with_defaults_and_a_factory(nam
 
 def test_a_component_is_made_by_the_factory_of_its_type() -> None:
     settings: Any = load(None).receivers["otlp"]
-    assert create_receiver("otlp/internal", settings, consumer=None).name == "otlp/internal"  # type: ignore[arg-type]
+    consumer = Pipeline({}, 1, Instruments(NoOpMeter("test")))
+    assert create_receiver("otlp/internal", settings, consumer).name == "otlp/internal"
     assert listens("otlp/internal")
     assert not listens("hostmetrics")
 
