@@ -101,9 +101,8 @@ class Places:
                     sources.append(opened.enter_context(LokiLogs(LokiAccess(**access))))
                 yield sources
             except SourceError as error:
-                alone = "--source store or --source loki reads one alone" if self.source else "leave --logs out"
-                hint = f"; {alone}" if len(sources) > 1 else ""
-                raise click.ClickException(f"{error}{hint}") from error
+                choice = "; --source store or --source loki reads one alone"
+                raise click.ClickException(f"{error}{choice if self.source and len(sources) > 1 else ''}") from error
 
     def _loki(self) -> dict[str, Any] | None:
         """Return where Loki is and how it is entered, or None where none is known."""

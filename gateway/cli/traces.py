@@ -77,16 +77,24 @@ def traces(
             return
         trace_id = _whole_id(store, trace_id)
         spans = spans_of(store, trace_id)
-        logs = _logs(places, trace_id, spans) if with_logs else []
+        try:
+            logs = _logs(places, trace_id, spans) if with_logs else []
+            without: click.ClickException | None = None
+        except click.ClickException as error:
+            logs, without = [], error
         if len(spans) > MOST_SPANS:
             click.echo(f"(the first {MOST_SPANS:,} spans of a longer trace)", err=True)
             spans = spans[:MOST_SPANS]
         if output == "json":
             whole: dict[str, Any] = {"trace_id": trace_id, "spans": [span.as_json() for span in spans]}
-            screen.line(as_json(whole | ({"logs": [log_json(record) for record in logs]} if with_logs else {})))
-            return
-        for line in waterfall(trace_id, spans, logs, screen, show_attributes):
-            screen.line(line)
+            if with_logs and not without:
+                whole["logs"] = [log_json(record) for record in logs]
+            screen.line(as_json(whole))
+        else:
+            for line in waterfall(trace_id, spans, logs, screen, show_attributes):
+                screen.line(line)
+        if without:
+            raise click.ClickException(f"these are the spans alone, for their logs cannot be read: {without.message}")
 
 
 def _as_line(trace: TraceSummary) -> str:

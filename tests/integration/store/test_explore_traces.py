@@ -137,6 +137,15 @@ def test_a_trace_as_json_has_all_its_spans(traces: Command) -> None:
     assert "logs" not in json.loads(traces(f"{CART} -o json").stdout)
 
 
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_the_spans_are_shown_when_their_logs_cannot_be_read(traces: Command, output: str) -> None:
+    result = traces(f"{CART} --logs --loki http://127.0.0.1:1 -o {output}")
+    assert result.exit_code == 1
+    assert "GET /cart" in result.stdout
+    assert "logs" not in result.stdout
+    assert "these are the spans alone, for their logs cannot be read: Loki" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
