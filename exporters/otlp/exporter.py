@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -12,11 +11,9 @@ from gateway.pipeline import Batch, Outcome, Prepared, Signal
 from gateway.pipeline.client import OtlpClient, connect
 from gateway.pipeline.counting import count_records
 from gateway.pipeline.destination import Destination, with_path
+from gateway.pipeline.seldom import Seldom
 
 _log = logging.getLogger(__name__)
-
-_LOG_INTERVAL = 60.0
-"""Seconds between two messages about records that the far end rejects."""
 
 
 class OtlpExporter:
@@ -34,8 +31,7 @@ class OtlpExporter:
         self._config = config
         self._clients: dict[Signal, OtlpClient] = {}
         self._rejected = 0
-        self._untold = 0
-        self._told_at = self._warned_at = -_LOG_INTERVAL
+        self._rejections, self._warnings = Seldom(), Seldom()
 
     async def start(self) -> None:
         """Get ready to send. Whether somebody answers is seen at the first commit.
@@ -86,25 +82,20 @@ class OtlpExporter:
 
     def _note(self, signal: Signal, outcome: Outcome) -> None:
         self._rejected += outcome.rejected
-        self._untold += outcome.rejected
-        now = time.monotonic()
-        if now - self._told_at >= _LOG_INTERVAL:
+        if untold := self._rejections.count(outcome.rejected):
             _log.warning(
                 "%s: %s rejected %d %s since this was last said: %s",
                 self.name,
                 self._config.endpoint,
-                self._untold,
-                "records" if self._untold != outcome.rejected else signal.records,
+                untold,
+                "records" if untold != outcome.rejected else signal.records,
                 outcome.message or "without a reason",
             )
-            self._untold, self._told_at = 0, now
 
     def _pass_on(self, warning: str) -> None:
         """Log what the far end says of records that it has taken all the same, such as that they are dead letters."""
-        now = time.monotonic()
-        if now - self._warned_at >= _LOG_INTERVAL:
+        if self._warnings.count():
             _log.warning("%s: %s took everything and warns: %s", self.name, self._config.endpoint, warning)
-            self._warned_at = now
 
     def gauges(self) -> dict[str, float]:
         """Return how many records the far end has rejected."""

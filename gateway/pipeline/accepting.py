@@ -7,14 +7,14 @@ whoever waits for an answer does not look for another way.
 from __future__ import annotations
 
 import errno
-import math
 import resource
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
+
+from gateway.pipeline.seldom import Seldom
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -23,8 +23,6 @@ _RESERVED = 128
 few, a quarter."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-_WARNING_INTERVAL = 60.0
 
 
 class Admission:
@@ -39,8 +37,7 @@ class Admission:
         self._most = most
         self._refused = refused
         self._open: set[socket.socket] = set()
-        self._untold = 0
-        self._told_at = -math.inf
+        self._warnings = Seldom()
 
     def admits(self, connection: socket.socket) -> bool:
         """Tell whether a connection may stay, and count it either way."""
@@ -67,11 +64,8 @@ class Admission:
     def refuse(self, reason: str, why: str) -> None:
         """Count a refusal and log it, once a minute."""
         self._refused(self._setting, reason)
-        self._untold += 1
-        now = time.monotonic()
-        if now - self._told_at >= _WARNING_INTERVAL:
-            _log.warning("connections are refused", listener=self._setting, refused=self._untold, reason=why)
-            self._untold, self._told_at = 0, now
+        if refused := self._warnings.count():
+            _log.warning("connections are refused", listener=self._setting, refused=refused, reason=why)
 
     def _way_out(self) -> str:
         return f"raise LimitNOFILE= of the service (ulimit -n), or set {self._setting}.max_connections lower"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -29,13 +28,12 @@ from h2.events import (
 from h2.exceptions import H2Error
 from hyperframe.frame import GoAwayFrame
 
+from gateway.pipeline.seldom import Seldom
 from receivers.otlp.http2.library import Library
 from receivers.otlp.http2.stream import Headers, Open, Stream
 from receivers.otlp.http2.watch import AttackError, FrameWatch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-_WARNING_INTERVAL = 10.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,18 +63,17 @@ class Connections:
     open: set[Http2Connection] = field(default_factory=set)
     draining: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _warned: float = -math.inf
+    _warnings: Seldom = field(default_factory=Seldom)
 
     def remove(self, connection: Http2Connection) -> None:
         """Strike out one that is closed."""
         self.open.discard(connection)
         self._changed.set()
 
-    def warn(self, peer: str, why: str, now: float) -> None:
+    def warn(self, peer: str, why: str) -> None:
         """Log that a client was cut off; of many at once, only the first, for they must not fill the log."""
-        if now - self._warned >= _WARNING_INTERVAL:
-            self._warned = now
-            _log.warning("a gRPC client was cut off", peer=peer, reason=why)
+        if clients := self._warnings.count():
+            _log.warning("a gRPC client was cut off", peer=peer, reason=why, clients=clients)
 
     async def gone(self, seconds: float) -> bool:
         """Wait until all are closed, at most for so long. Return whether they are."""
@@ -133,7 +130,7 @@ class Http2Connection(asyncio.Protocol):
             self._watch.see(data)
             events = self._h2.receive_data(data)
         except AttackError as error:
-            self._connections.warn(self.peer, str(error), self.now())
+            self._connections.warn(self.peer, str(error))
             self._say_goodbye(error.code, str(error))
             self._break_off()
             return
