@@ -26,6 +26,8 @@ from gateway.pipeline.batch import Batch, Signal
 _PAYLOAD, _ABOUT = ".otlp", ".json"
 _BLOCK = 4096
 _LOOK_SECONDS = 5.0
+_WRITTEN_WITHIN = 3600.0
+"""Seconds: what is no whole letter by then never becomes one."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,6 +62,18 @@ class DeadLetters:
         self._lock = threading.Lock()
         self._seen = Usage(0, 0)
         self._look_at = 0.0
+
+    def tidy(self) -> None:
+        """Remove halves of letters, which a process left that was killed as it wrote them. They had not been answered.
+
+        Recent ones stay: another process may be writing them. What cannot be removed stays too.
+        """
+        before = time.time() - _WRITTEN_WITHIN
+        for path in self.directory.glob("*"):
+            half = path.suffix == ".new" or (path.suffix == _PAYLOAD and not path.with_suffix(_ABOUT).exists())
+            with contextlib.suppress(OSError):
+                if half and path.stat().st_mtime < before:
+                    path.unlink()
 
     def usage(self) -> Usage:
         """Return how much there is, as of a few seconds ago at most."""

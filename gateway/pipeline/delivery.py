@@ -107,6 +107,8 @@ class Delivery:
         """Start the exporter, as many lanes as it runs commits at once, and the replay of what an earlier run left."""
         if self.spool is not None:
             await self.spool.open()
+        if self.dead_letters is not None:
+            await asyncio.to_thread(self.dead_letters.tidy)
         await self.exporter.start()
         self._tasks = [asyncio.create_task(self._lane()) for _ in range(self.exporter.concurrency)]
         if self.spool is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ def test_a_payload_that_a_crash_left_without_its_reason_is_no_letter_and_is_comp
     assert list(letters) == []
     letters.keep(refused, "no")
     assert len(list(letters)) == 1
+
+
+@pytest.mark.parametrize(("age", "left"), [(0, 4), (7200, 2)])
+def test_halves_of_letters_are_removed_once_nobody_can_be_writing_them(
+    letters: DeadLetters, age: float, left: int
+) -> None:
+    letter = letters.keep(batch(1), "no")
+    (letters.directory / "half.otlp").write_bytes(b"x")
+    (letters.directory / "other.json.new").write_bytes(b"x")
+    for path in letters.directory.iterdir():
+        os.utime(path, (time.time() - age,) * 2)
+    letters.tidy()
+    assert list(letters) == [letter]
+    assert len(list(letters.directory.iterdir())) == left
 
 
 def test_there_is_room_for_so_much_and_no_more(tmp_path: Path) -> None:
