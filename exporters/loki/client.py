@@ -25,12 +25,11 @@ from gateway.pipeline.client import (
     MISCONFIGURED_SECONDS,
     compressed,
     explained,
+    http_client,
     is_misconfigured,
     retry_after,
-    ssl_context,
 )
 from gateway.pipeline.destination import Destination
-from gateway.pipeline.proxies import is_local
 
 _STORED = {200, 202, 204}
 _HINTS = {
@@ -55,12 +54,7 @@ class LokiClient:
         to = Destination(
             "http/protobuf", self._url, {}, seconds, config.compression, tls.ca_file, tls.cert_file, tls.key_file
         )
-        self._client = httpx.AsyncClient(
-            verify=ssl_context(to) if self._url.startswith("https://") else True,
-            timeout=seconds,
-            headers=_headers(config),
-            trust_env=not is_local(self._url),
-        )
+        self._client = http_client(to, _headers(config))
 
     async def push(self, payload: bytes) -> None:
         """Send a serialized ``ExportLogsServiceRequest``.
@@ -70,9 +64,9 @@ class LokiClient:
         """
         headers = {} if self._compression == "none" else {"content-encoding": self._compression}
         try:
-            response = await self._client.post(
-                self._url, content=await compressed(payload, self._compression), headers=headers
-            )
+            body = await compressed(payload, self._compression)
+            async with self._client.use() as client:
+                response = await client.post(self._url, content=body, headers=headers)
         except httpx.HTTPError as error:
             raise UnavailableError(f"{self._url}: {str(error) or type(error).__name__}") from None
         code = response.status_code
@@ -90,7 +84,7 @@ class LokiClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
 
 def _headers(config: LokiConfig) -> dict[str, str]:

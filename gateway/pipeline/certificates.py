@@ -1,12 +1,7 @@
-"""The certificates of a listener, read again when their files change.
-
-Nothing runs in the background: whether the files have changed is looked at when a client connects, which is when it
-matters.
-"""
+"""The certificates of a listener, read again when their files change: that is looked at when a client connects."""
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
 import time
@@ -17,13 +12,12 @@ from typing import Any
 
 import structlog
 
+from gateway.pipeline.file_changes import FileChanges
 from gateway.pipeline.listeners import TlsSettings
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-_Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 class CertificateError(OSError):
@@ -54,21 +48,17 @@ class Certificates:
         self._setting = setting
         self._tls = tls
         self._alpn = alpn
-        self._clock = clock
         self._lock = threading.Lock()
-        self._seen = self._signature()
-        self._looked = clock()
+        self._changes = FileChanges(
+            (tls.cert_file, tls.key_file, tls.client_ca_file), tls.reload_interval.total_seconds(), clock
+        )
         self._loaded = self._load()
 
     def current(self) -> Loaded:
         """Return what is to be used for a connection that begins now."""
         with self._lock:
-            now = self._clock()
-            if now - self._looked >= self._tls.reload_interval.total_seconds():
-                self._looked = now
-                if (signature := self._signature()) != self._seen:
-                    self._seen = signature
-                    self._reload()
+            if self._changes.seen():
+                self._reload()
             return self._loaded
 
     def server_context(self) -> ssl.SSLContext:
@@ -84,9 +74,6 @@ class Certificates:
             _log.error("changed certificate files are not used; those before stay in use", reason=str(error))
         else:
             _log.info("certificate files have changed and are in use", setting=self._setting)
-
-    def _signature(self) -> _Signature:
-        return tuple(map(_stamp, (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)))
 
     def _load(self) -> Loaded:
         tls = self._tls
@@ -150,13 +137,3 @@ def _no_password() -> str:
 def _why(error: Exception) -> str:
     reason = getattr(error, "reason", None)
     return str(reason).replace("_", " ").lower() if reason else str(error)
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = os.stat(path)  # noqa: PTH116 - follows the links of a mounted Kubernetes secret
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns, found.st_size  # not st_mtime: one that may be read at last has changed, too

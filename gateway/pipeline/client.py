@@ -14,6 +14,8 @@ import functools
 import gzip
 import ssl
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -30,6 +32,7 @@ from gateway.pipeline.destination import Compression, Destination
 from gateway.pipeline.errors import DeliveryError, OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.interfaces import ACCEPTED, Outcome
 from gateway.pipeline.proxies import channel_options, is_local
+from gateway.pipeline.renewed import Renewed
 from gateway.pipeline.services import SERVICES
 
 _OFFLOAD_BYTES = 64 * 1024
@@ -74,14 +77,23 @@ class OtlpClient(Protocol):
 def connect(to: Destination) -> OtlpClient:
     """Make the client of a destination. Nothing is sent yet.
 
-    Raises `OSError` when a certificate cannot be read or used.
+    Raises `OSError` when a certificate cannot be read or used. When the files of its certificates change, they are
+    read again.
     """
-    if to.endpoint.startswith("https://"):
-        ssl_context(to)  # gRPC would say so at the first connection only, and never clearly
     return _GrpcClient(to) if to.protocol == "grpc" else _HttpClient(to)
 
 
-def ssl_context(to: Destination) -> ssl.SSLContext:
+def _certificate_files(to: Destination) -> tuple[Path | None, ...]:
+    """Return the files that a connection to a destination depends on: none when it is plain text."""
+    return (to.ca_file, to.cert_file, to.key_file) if _is_tls(to) else ()
+
+
+def _is_tls(to: Destination) -> bool:
+    """Tell whether a destination is spoken to over TLS."""
+    return to.endpoint.startswith("https://")
+
+
+def _ssl_context(to: Destination) -> ssl.SSLContext:
     """Make the context by which a client checks the server, and presents its own certificate where it has one.
 
     Raises `OSError` when a certificate cannot be read or used.
@@ -96,9 +108,10 @@ def ssl_context(to: Destination) -> ssl.SSLContext:
     return context
 
 
-class _GrpcClient:
+class _Channel:
+    """A gRPC channel, and what is called on it."""
+
     def __init__(self, to: Destination) -> None:
-        self._to = to
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", 4 * 2**20),
             # Whoever sends decides when to try again; a connection must not wait for longer than that.
@@ -110,20 +123,31 @@ class _GrpcClient:
         options += channel_options(to.endpoint)
         compression = grpc.Compression.Gzip if to.compression == "gzip" else grpc.Compression.NoCompression
         target = urlsplit(to.endpoint).netloc
-        if to.endpoint.startswith("https://"):
+        if _is_tls(to):
+            _ssl_context(to)  # gRPC would say at the first connection only what is wrong with them, and never clearly
             files = (to.ca_file, to.key_file, to.cert_file)
             credentials = grpc.ssl_channel_credentials(*(None if file is None else file.read_bytes() for file in files))
             self._channel = grpc.aio.secure_channel(target, credentials, options, compression)
         else:
             self._channel = grpc.aio.insecure_channel(target, options, compression)
-        self._metadata = tuple(to.headers.items())
-        self._calls: dict[Signal, Any] = {
+        self.calls: dict[Signal, Any] = {
             signal: self._channel.unary_unary(f"/{service.grpc_name}/Export") for signal, service in SERVICES.items()
         }
 
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+class _GrpcClient:
+    def __init__(self, to: Destination) -> None:
+        self._to = to
+        self._metadata = tuple(to.headers.items())
+        self._channel = Renewed(functools.partial(_Channel, to), _Channel.close, _certificate_files(to))
+
     async def send(self, signal: Signal, payload: bytes) -> Outcome:
         try:
-            answer = await self._calls[signal](payload, timeout=self._to.timeout, metadata=self._metadata)
+            async with self._channel.use() as channel:
+                answer = await channel.calls[signal](payload, timeout=self._to.timeout, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _from_grpc(self._to.endpoint, error) from None
         return _outcome(signal, answer)
@@ -135,18 +159,14 @@ class _GrpcClient:
 class _HttpClient:
     def __init__(self, to: Destination) -> None:
         self._to = to
-        self._client = httpx.AsyncClient(
-            verify=ssl_context(to) if to.endpoint.startswith("https://") else True,
-            timeout=to.timeout,
-            headers={**to.headers, "content-type": "application/x-protobuf"},
-            trust_env=not is_local(to.endpoint),
-        )
+        self._client = http_client(to, {**to.headers, "content-type": "application/x-protobuf"})
 
     async def send(self, signal: Signal, payload: bytes) -> Outcome:
         headers = {} if self._to.compression == "none" else {"content-encoding": self._to.compression}
         body = await compressed(payload, self._to.compression)
         try:
-            response = await self._client.post(self._to.endpoint, content=body, headers=headers)
+            async with self._client.use() as client:
+                response = await client.post(self._to.endpoint, content=body, headers=headers)
         except httpx.HTTPError as error:
             raise UnavailableError(f"{self._to.endpoint}: {str(error) or type(error).__name__}") from None
         if response.is_success:
@@ -154,7 +174,24 @@ class _HttpClient:
         raise _from_http(self._to.endpoint, response)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
+
+
+def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.AsyncClient]:
+    """Make an HTTP client of a destination that sends these headers with each request.
+
+    Raises `OSError` when a certificate cannot be read or used.
+    """
+
+    def make() -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            verify=_ssl_context(to) if _is_tls(to) else True,
+            timeout=to.timeout,
+            headers=headers,
+            trust_env=not is_local(to.endpoint),
+        )
+
+    return Renewed(make, httpx.AsyncClient.aclose, _certificate_files(to))
 
 
 async def compressed(payload: bytes, how: Compression) -> bytes:

@@ -78,13 +78,14 @@ at each request, and some of them tell the value."""
 
 
 class ClientTlsSettings(Settings):
-    """The certificates of a client that sends to an ``https`` address. Files in PEM, read when the hub starts."""
+    """The certificates of a client that sends to an ``https`` address. Files in PEM, read again when they change."""
 
     ca_file: Path | None = None
     """Certificates of the CAs that the server's may be of. Absent: those that the system trusts."""
 
     cert_file: Path | None = None
-    """The client's own certificate, for mTLS, followed by those that lead to its CA."""
+    """The client's own certificate, for mTLS, followed by those that lead to its CA. Files of certificates are read
+    again when they change."""
 
     key_file: Path | None = None
     """Its private key."""

@@ -30,8 +30,10 @@ from gateway.auth.authenticator import TokenAuthenticator
 from gateway.auth.limits import Failures
 from gateway.auth.token import create as create_token
 from gateway.auth.token_file import TokenFile, WatchedTokens
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Receiver, Signal
+from gateway.pipeline import ACCEPTED, Batch, Outcome, Receiver, Signal, UnavailableError
 from gateway.pipeline.access import Scope
+from gateway.pipeline.client import connect
+from gateway.pipeline.destination import Destination, Protocol
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.certificates import Authority, Certificate
@@ -557,6 +559,32 @@ async def test_a_client_ca_that_is_taken_away_is_trusted_no_more(
         trusted.write_bytes(new.pem + b"\n")
         assert await attempt(receiver, pki.ca, after)
         assert not await attempt(receiver, pki.ca, before)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+async def test_an_exporter_takes_up_a_client_certificate_that_was_replaced(
+    pki: Pki, pipeline: FakePipeline, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.renewed.LOOK_INTERVAL", 0.0)
+    clients, strangers = Authority(pki.folder, "clients"), Authority(pki.folder, "strangers")
+    own = strangers.issue("expired")
+    async with running(pipeline, tls=pki.settings(client_ca_file=str(clients.file))) as receiver:
+        address = receiver.endpoints["grpc" if protocol == "grpc" else "http"]
+        endpoint = f"https://{address}" if protocol == "grpc" else f"https://{address}/v1/logs"
+        client = connect(
+            Destination(protocol, endpoint, timeout=PATIENCE, ca_file=pki.ca.file, cert_file=own.cert, key_file=own.key)
+        )
+        with pytest.raises(UnavailableError):
+            await client.send(Signal.LOGS, PAYLOAD)
+        clients.issue("renewed").copy_to(own)
+        with capture_logs() as logs:
+            assert await client.send(Signal.LOGS, PAYLOAD) == ACCEPTED
+            assert [(log["log_level"], log["event"]) for log in logs] == [("info", "changed certificates are in use")]
+            own.key.write_text("half of a ke")
+            assert await client.send(Signal.LOGS, PAYLOAD) == ACCEPTED
+        assert logs[-1]["event"] == "changed certificates are not used; those before stay in use"
+        assert str(own.key) in logs[-1]["reason"]
+        await client.close()
 
 
 async def test_a_session_of_a_client_ca_that_was_taken_away_is_not_resumed(pki: Pki, pipeline: FakePipeline) -> None:
