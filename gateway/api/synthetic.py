@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from psycopg import sql
 
 from gateway import __version__
 from gateway.pipeline import Signal, UnavailableError
@@ -56,15 +57,15 @@ async def run(to: Destination, dsn: str, tracer: trace.Tracer) -> SyntheticRepor
 
     Raises `gateway.pipeline.DeliveryError` when the hub does not take them, or the store cannot be asked.
     """
-    mark = uuid.uuid4().hex
+    mark, now = uuid.uuid4().hex, time.time_ns()
     with tracer.start_as_current_span("synthetic") as span:
         context = span.get_span_context()
         trace_id = context.trace_id.to_bytes(16) if context.is_valid else os.urandom(16)
         parent = context.span_id.to_bytes(8) if context.is_valid and context.trace_flags.sampled else b""
         client = connect(to)
         sent = [
-            asyncio.create_task(_one(client, signal, payload, dsn, mark))
-            for signal, payload in _requests(mark, trace_id, parent).items()
+            asyncio.create_task(_one(client, signal, payload, dsn, look_up(_VIEWS[signal], mark, now)))
+            for signal, payload in _requests(mark, now, trace_id, parent).items()
         ]
         try:
             hops = await asyncio.gather(*sent)
@@ -76,19 +77,18 @@ async def run(to: Destination, dsn: str, tracer: trace.Tracer) -> SyntheticRepor
     return SyntheticReport(mark, trace_id.hex(), *hops)
 
 
-async def _one(client: Any, signal: Signal, payload: bytes, dsn: str, mark: str) -> Hop:
+async def _one(client: Any, signal: Signal, payload: bytes, dsn: str, look: sql.Composed) -> Hop:
     began = time.perf_counter()
     outcome = await client.send(signal, payload)
     acknowledged = time.perf_counter()
     if outcome.rejected:
         raise UnavailableError(f"the synthetic {signal.value} are rejected: {outcome.message}")
-    visible = await _visible(dsn, _VIEWS[signal], mark, began + _PATIENCE)
+    visible = await _visible(dsn, look, began + _PATIENCE)
     return Hop(round((acknowledged - began) * 1e3, 2), None if visible is None else round((visible - began) * 1e3, 2))
 
 
-async def _visible(dsn: str, view: str, mark: str, deadline: float) -> float | None:
+async def _visible(dsn: str, look: sql.Composed, deadline: float) -> float | None:
     """Return when the store showed a record, or None when it did not in time."""
-    look = look_up(view, mark)
     try:
         async with asyncio.timeout(max(deadline - time.perf_counter(), _LAST_LOOK)):
             connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5)
@@ -103,9 +103,9 @@ async def _visible(dsn: str, view: str, mark: str, deadline: float) -> float | N
         raise UnavailableError(f"the store cannot be read ({type(error).__name__})") from error
 
 
-def _requests(mark: str, trace_id: bytes, parent: bytes) -> dict[Signal, bytes]:
+def _requests(mark: str, now: int, trace_id: bytes, parent: bytes) -> dict[Signal, bytes]:
     """Make the three requests. The event and the span belong to one trace."""
-    now, span_id = time.time_ns(), os.urandom(8)
+    span_id = os.urandom(8)
     metrics, logs, traces = ExportMetricsServiceRequest(), ExportLogsServiceRequest(), ExportTraceServiceRequest()
 
     scope_metrics = _described(metrics.resource_metrics.add()).scope_metrics.add(scope=_SCOPE)

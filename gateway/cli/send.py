@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from psycopg import sql
 
 from gateway import __version__
 from gateway.cli.options import (
@@ -83,7 +84,7 @@ def metric(name: str, value: float, unit: str, **options: Any) -> None:
     point = scope_metrics.metrics.add(name=name, unit=unit).gauge.data_points.add()
     point.time_unix_nano, point.as_double = time.time_ns(), value
     mark = _describe(resource_metrics.resource, scope_metrics.scope, point.attributes, options)
-    _deliver("metrics.v1.MetricsService", request, "metrics", mark, options)
+    _deliver("metrics.v1.MetricsService", request, "metrics", mark, point.time_unix_nano, options)
 
 
 @send.command()
@@ -102,7 +103,7 @@ def log(body: str, severity: str, **options: Any) -> None:
     record.severity_text = severity.upper()
     record.severity_number = 1 + 4 * ["trace", "debug", "info", "warn", "error", "fatal"].index(severity)
     record.body.string_value = body
-    _deliver("logs.v1.LogsService", request, "logs", mark, options)
+    _deliver("logs.v1.LogsService", request, "logs", mark, record.time_unix_nano, options)
 
 
 @send.command()
@@ -120,7 +121,7 @@ def event(name: str, body: str | None, **options: Any) -> None:
             _set_value(record.body, json.loads(body))
         except ValueError as error:
             raise click.BadParameter(f"not JSON: {error}", param_hint="--body") from error
-    _deliver("logs.v1.LogsService", request, "events", mark, options)
+    _deliver("logs.v1.LogsService", request, "events", mark, record.time_unix_nano, options)
 
 
 @send.command()
@@ -136,7 +137,7 @@ def span(name: str, duration: float, **options: Any) -> None:
     one.end_time_unix_nano = time.time_ns()
     one.start_time_unix_nano = one.end_time_unix_nano - round(duration * 1e9)
     mark = _describe(resource_spans.resource, scope_spans.scope, one.attributes, options)
-    _deliver("trace.v1.TraceService", request, "spans", mark, options)
+    _deliver("trace.v1.TraceService", request, "spans", mark, one.start_time_unix_nano, options)
 
 
 def _log_record(options: dict[str, Any], mark: str) -> tuple[logs_service_pb2.ExportLogsServiceRequest, Any]:
@@ -187,7 +188,8 @@ def _set_value(target: Any, value: object) -> None:
             target.SetInParent()
 
 
-def _deliver(service: str, request: Message, view: str, mark: str, options: dict[str, Any]) -> None:
+def _deliver(service: str, request: Message, view: str, mark: str, at: int, options: dict[str, Any]) -> None:
+    """Send a record, and read it back from the view that has it: by its mark, at its time in nanoseconds."""
     endpoint = options["endpoint"] or _own_endpoint(options["data_dir"]) or "127.0.0.1:4317"
     began = time.perf_counter()
     try:
@@ -206,7 +208,7 @@ def _deliver(service: str, request: Message, view: str, mark: str, options: dict
     if options["no_confirm"]:
         return
     dsn = store_dsn(options["dsn"], options["config_path"], options["data_dir"])
-    if not _found(dsn, view, mark, began + options["timeout"]):
+    if not _found(dsn, look_up(view, mark, at), began + options["timeout"]):
         raise click.ClickException(f"{MARK} {mark} did not appear in {view} within {options['timeout']:g} s")
     click.echo(f"read back from {view} after {(time.perf_counter() - began) * 1000:.1f} ms")
     click.echo(f"its mark, among the attributes: {MARK} = {mark}")
@@ -245,8 +247,7 @@ def _own_endpoint(data_dir: Path | None) -> str | None:
     return next((address for name, address in endpoints.items() if name.endswith(" grpc")), None)
 
 
-def _found(dsn: str, view: str, mark: str, deadline: float) -> bool:
-    look = look_up(view, mark)
+def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
     try:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
             while True:

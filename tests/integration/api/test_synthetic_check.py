@@ -7,6 +7,7 @@ import time
 import pytest
 
 from gateway.api import synthetic
+from gateway.synthetic import look_up
 from tests.support.databases import Database
 from tests.support.stores import migrate
 
@@ -20,4 +21,5 @@ async def test_a_store_that_does_not_answer_is_not_waited_for(
     with native_database.connect() as other:
         other.execute("BEGIN")
         other.execute("LOCK TABLE sample")
-        assert await synthetic._visible(native_database.dsn, "metrics", "mark", time.perf_counter()) is None
+        look = look_up("metrics", "mark", time.time_ns())
+        assert await synthetic._visible(native_database.dsn, look, time.perf_counter()) is None

@@ -62,6 +62,10 @@ def test_a_span(on_hub: Command) -> None:
     assert (record["name"], record["duration_ms"], record["parent_span_id"]) == ("GET /cart", 125.0, None)
 
 
+def test_a_span_that_began_long_ago_is_found(on_hub: Command) -> None:
+    assert stored(on_hub, on_hub("send span nightly --duration 20000"))["duration_ms"] == 2e7
+
+
 def test_an_event_with_a_body_of_any_shape(on_hub: Command) -> None:
     body = {"total": 12.5, "lines": [{"sku": "a", "count": 2}, None, True], "note": "Grüße"}
     record = stored(on_hub, on_hub("send event order.placed --body", json.dumps(body)))
