@@ -72,7 +72,7 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iter
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -140,7 +140,8 @@ async def test_what_grpc_codes_mean(
 ) -> None:
     def answer(_: bytes, context: Any) -> bytes:
         if details is not None:
-            context.set_trailing_metadata((("grpc-status-details-bin", details),))
+            of_another = ("other-bin", b"\xff")
+            context.set_trailing_metadata((of_another, ("grpc-status-details-bin", details)))
         context.abort(code, "because")
 
     with grpc_server(answer) as address, pytest.raises(DeliveryError, match=f"{code.name}: because") as raised:
