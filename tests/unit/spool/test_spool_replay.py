@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -62,3 +64,25 @@ async def test_a_bad_batch_waits_in_the_spool_until_there_is_room_for_its_letter
     await until(lambda: spool.empty)
     await delivery.stop()
     assert [letters.batch(letter).payload for letter in letters] == [b"bad"]
+
+
+async def test_what_waited_for_longer_than_max_age_becomes_a_dead_letter_and_is_not_sent(tmp_path: Path) -> None:
+    exporter, telemetry, letters = FakeExporter(), Telemetry(), DeadLetters(tmp_path / "letters")
+    now = time.time_ns()
+    spool = Spool(tmp_path / "spool", SpoolSettings())
+    await spool.open()
+    for text, hours in (("stale", 3), ("late", 1), ("new", 0)):
+        await spool.append(replace(batch(text), received_at=now - hours * 3_600 * 10**9))
+    await spool.close()
+    settings = ExporterSettings(spool=SpoolSettings(max_age=timedelta(hours=2)))
+    spool = Spool(tmp_path / "spool", SpoolSettings())
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["late", "new"]
+    (letter,) = letters
+    assert letters.batch(letter).payload == b"stale"
+    assert "spool.max_age" in letter.reason
