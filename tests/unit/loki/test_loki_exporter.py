@@ -279,6 +279,18 @@ async def test_a_batch_that_loki_is_always_too_busy_for_is_tried_in_parts(loki: 
     assert not loki.repeated
 
 
+async def test_a_loki_that_is_too_busy_now_and_then_gets_a_batch_as_it_is(loki: StandInLoki) -> None:
+    batch = logs(*(f"{number:0500}" for number in range(1_000)))
+    async with exporter(loki) as made:
+        loki.answer = 429
+        for _ in range(2):
+            with pytest.raises(OverloadedError):
+                await commit(made, batch)
+        loki.answer = None
+        assert await commit(made, batch) == [True]
+    assert loki.payloads == [batch.payload]
+
+
 async def test_equal_records_are_dropped_by_loki_unless_they_are_kept_apart(loki: StandInLoki) -> None:
     now = time.time_ns()
     batch = logs("a", "a", "b", "a", step=0, at=now)
