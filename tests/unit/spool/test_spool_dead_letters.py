@@ -77,13 +77,15 @@ def test_a_payload_that_a_crash_left_without_its_reason_is_no_letter_and_is_comp
 def test_halves_of_letters_are_removed_once_nobody_can_be_writing_them(
     letters: DeadLetters, age: float, left: int
 ) -> None:
-    letter = letters.keep(batch(1), "no")
+    refused = batch(1)
+    letter = letters.keep(refused, "no")
     (letters.directory / "half.otlp").write_bytes(b"x")
     (letters.directory / "other.json.new").write_bytes(b"x")
     for path in letters.directory.iterdir():
         os.utime(path, (time.time() - age,) * 2)
     letters.tidy()
     assert list(letters) == [letter]
+    assert letters.batch(letter) == refused
     assert len(list(letters.directory.iterdir())) == left
 
 
