@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,6 +47,23 @@ async def test_commits_that_are_too_large_for_the_timeout_are_tried_smaller(tmp_
     await delivery.stop()
     assert exporter.stored == texts
     assert max(map(len, exporter.commits)) > 1
+
+
+async def test_new_batches_go_behind_what_the_spool_still_holds(tmp_path: Path) -> None:
+    exporter, telemetry = FakeExporter(concurrency=2), Telemetry()
+    exporter.gate.clear()
+    spool = await spooled(tmp_path, "old")
+    settings = ExporterSettings(slow_after=timedelta(milliseconds=50))
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    await until(lambda: exporter.running == 1)
+    async with asyncio.timeout(60):
+        await delivery.deliver(batch("new"))
+    assert exporter.commits == [["old"]]
+    exporter.gate.set()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["old", "new"]
 
 
 async def test_a_bad_batch_waits_in_the_spool_until_there_is_room_for_its_letter(tmp_path: Path) -> None:
