@@ -208,6 +208,33 @@ async def test_a_run_is_broken_off_also_when_the_store_leaves_it_without_an_answ
         await asyncio.wait_for(broken_off.wait(), 30)
 
 
+async def test_with_nothing_to_do_the_store_is_left_alone_until_the_worker_is_woken(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_POLL", 3600)
+    claim, looked = runs.claim, asyncio.Event()
+    looks = 0
+
+    async def counted(*about: Any) -> Run | None:
+        nonlocal looks
+        looks += 1
+        found = await claim(*about)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(runs, "claim", counted)
+    async with working(runs, succeed) as its:
+        await asyncio.wait_for(looked.wait(), 30)
+        identity = await runs.enqueue(HOME)
+        for _ in range(3):
+            run = await runs.get(identity)
+            assert run is not None
+            assert run.state is RunState.QUEUED
+        assert looks == 1
+        its.wake()
+        await ended(runs, identity)
+
+
 async def test_a_failure_that_nobody_thought_of_does_not_end_the_looking(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
