@@ -402,7 +402,8 @@ async def test_a_signature_beside_one_of_ssh_does_not_count(repositories: Reposi
     """Where SSH keys are named, the keyring of the hub's user does not say who else may sign."""
     keyring = repositories.folder / "gpg"
     said = ("NEWSIG", "GOODSIG 0 somebody", "TRUST_ULTIMATE 0 pgp")
-    keyring.write_text("#!/bin/sh\n" + "".join(f"echo '[GNUPG:] {line}'\n" for line in said))
+    # It reads to the end what it is given: to git, a program that does not is one that failed.
+    keyring.write_text("#!/bin/sh\ncat > /dev/null\n" + "".join(f"echo '[GNUPG:] {line}'\n" for line in said))
     keyring.chmod(0o755)
     git(repositories.hub, "config", "gpg.program", str(keyring))
     commit = git(repositories.dev, "cat-file", "commit", repositories.commit({"app": "1"}))
