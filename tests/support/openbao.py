@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.certificates import Certificate
 
 
 @dataclass
@@ -26,6 +29,9 @@ class StandIn:
     sealed: bool = False
     instead: tuple[int, str] | None = None
     """What is answered instead by something else at its address, or in front of it: a status, and a body."""
+    mount: str = "secret"
+    namespaces: set[str | None] = field(default_factory=set)
+    """In which it was asked."""
     reads: int = 0
     logins: int = 0
     renewals: int = 0
@@ -47,9 +53,9 @@ class StandIn:
         if path == "auth/token/renew-self":
             self.renewals += 1
             return 200, {"auth": {"client_token": token, "lease_duration": self.lease, "renewable": True}}
-        if method == "GET" and path.startswith("secret/data/"):
+        if method == "GET" and path.startswith(f"{self.mount}/data/"):
             self.reads += 1
-            name = path.removeprefix("secret/data/")
+            name = path.removeprefix(f"{self.mount}/data/")
             if name in self.forbidden:
                 return 403, {"errors": ["1 error occurred: permission denied"]}
             if name in self.secrets:
@@ -64,8 +70,8 @@ class StandIn:
 
 
 @contextmanager
-def stand_in() -> Iterator[StandIn]:
-    """Run one for the length of a block."""
+def stand_in(certificate: Certificate | None = None) -> Iterator[StandIn]:
+    """Run one for the length of a block, over TLS if it is given a certificate."""
     state = StandIn()
 
     class Handler(BaseHTTPRequestHandler):
@@ -73,6 +79,7 @@ def stand_in() -> Iterator[StandIn]:
             length = int(self.headers.get("content-length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
             path = self.path.partition("?")[0].removeprefix("/v1/")
+            state.namespaces.add(self.headers.get("x-vault-namespace"))
             status, answer = state.answer(self.command, path, self.headers.get("x-vault-token"), body)
             text = json.dumps(answer).encode()
             if state.instead is not None:
@@ -91,7 +98,12 @@ def stand_in() -> Iterator[StandIn]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate.cert, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        state.address = state.address.replace("http", "https")
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield state

@@ -130,6 +130,9 @@ async def test_merged_branches_are_removed_when_asked_for(repositories: Reposito
     git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Not merged")
     git(repositories.hub, "switch", "--quiet", "main")
     repositories.push()
+    await repositories.succeeds(repositories.settings())
+    assert "merged" in git(repositories.hub, "branch", "--format=%(refname:short)").split()
+    repositories.push()
     progress = await repositories.succeeds(repositories.settings(prune_branches=True))
     assert git(repositories.hub, "branch", "--format=%(refname:short)").split() == ["another-name", "main", "own"]
     assert f"removed the merged branch 'merged', which stood at {repositories.first}" in progress.output.text
@@ -399,7 +402,8 @@ async def test_a_signature_beside_one_of_ssh_does_not_count(repositories: Reposi
     """Where SSH keys are named, the keyring of the hub's user does not say who else may sign."""
     keyring = repositories.folder / "gpg"
     said = ("NEWSIG", "GOODSIG 0 somebody", "TRUST_ULTIMATE 0 pgp")
-    keyring.write_text("#!/bin/sh\n" + "".join(f"echo '[GNUPG:] {line}'\n" for line in said))
+    # It reads to the end what it is given: to git, a program that does not is one that failed.
+    keyring.write_text("#!/bin/sh\ncat > /dev/null\n" + "".join(f"echo '[GNUPG:] {line}'\n" for line in said))
     keyring.chmod(0o755)
     git(repositories.hub, "config", "gpg.program", str(keyring))
     commit = git(repositories.dev, "cat-file", "commit", repositories.commit({"app": "1"}))
@@ -435,6 +439,7 @@ async def test_drift_is_found(repositories: Repositories) -> None:
     clean = await check(settings)
     assert (clean.drift, clean.due) == (frozenset(), False)
     repositories.push()
+    assert (await check(settings, fetch=False)).drift == frozenset()
     behind = await check(settings)
     assert (behind.drift, behind.due) == ({"behind"}, True)
     (repositories.hub / "README").write_text("mine")
@@ -447,6 +452,16 @@ async def test_drift_is_found(repositories: Repositories) -> None:
     assert "detached" in (await check(settings)).drift
     git(repositories.hub, "switch", "--quiet", "-c", "other")
     assert "wrong_branch" in (await check(settings)).drift
+
+
+async def test_a_clone_that_is_missing_is_behind_where_it_can_be_made_and_unusable_otherwise(
+    repositories: Repositories,
+) -> None:
+    repositories.hub.rename(repositories.folder / "moved")
+    missing = await check(repositories.settings(url=str(repositories.origin)))
+    assert (missing.state, missing.drift, missing.due) == (None, {"behind"}, True)
+    lost = await check(repositories.settings())
+    assert (lost.state, lost.drift, lost.due) == (None, {"unusable"}, False)
 
 
 async def test_a_remote_that_is_away_is_a_drift_of_its_own(repositories: Repositories) -> None:
@@ -498,7 +513,7 @@ def recover(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None
 ATTRIBUTES = {".gitattributes": "* filter=deadly\n"}
 
 
-@pytest.mark.parametrize("owner", ["nothing", "edits", "adds"])
+@pytest.mark.parametrize("owner", ["nothing", "edits", "adds", "branches off"])
 async def test_a_fast_forward_that_was_cut_off_is_finished_unless_the_owner_did_something(
     repositories: Repositories, cut_off: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, owner: str
 ) -> None:
@@ -519,6 +534,12 @@ async def test_a_fast_forward_that_was_cut_off_is_finished_unless_the_owner_did_
         await repositories.succeeds(repositories.settings(NOTE), resumed=True)
         assert notes(repositories) == [last]
         assert not git(repositories.hub, "status", "--porcelain")
+        return
+    if owner == "branches off":
+        git(repositories.hub, "switch", "--quiet", "-c", "own")
+        half = git(repositories.hub, "status", "--porcelain")
+        await repositories.fails(repositories.settings(NOTE), resumed=True)
+        assert (repositories.head, git(repositories.hub, "status", "--porcelain")) == (before, half)
         return
     name = {"edits": "b", "adds": "own"}[owner]
     (repositories.hub / name).write_text("mine")

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, Trace, Worker, repository, worker
 from tests.support.databases import Database
@@ -206,21 +208,63 @@ async def test_a_run_is_broken_off_also_when_the_store_leaves_it_without_an_answ
         await asyncio.wait_for(broken_off.wait(), 30)
 
 
-async def test_the_end_of_a_run_waits_for_the_store(native_database: Database, runs: Runs) -> None:
-    away = asyncio.Event()
+async def test_with_nothing_to_do_the_store_is_left_alone_until_the_worker_is_woken(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_POLL", 3600)
+    claim, looked = runs.claim, asyncio.Event()
+    looks = 0
 
+    async def counted(*about: Any) -> Run | None:
+        nonlocal looks
+        looks += 1
+        found = await claim(*about)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(runs, "claim", counted)
+    async with working(runs, succeed) as its:
+        await asyncio.wait_for(looked.wait(), 30)
+        identity = await runs.enqueue(HOME)
+        for _ in range(3):
+            run = await runs.get(identity)
+            assert run is not None
+            assert run.state is RunState.QUEUED
+        assert looks == 1
+        its.wake()
+        await ended(runs, identity)
+
+
+async def test_a_failure_that_nobody_thought_of_does_not_end_the_looking(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, failures = runs.claim, [TypeError("nobody thought of this")]
+
+    async def fail_once(*about: Any) -> Run | None:
+        if failures:
+            raise failures.pop()
+        return await claim(*about)
+
+    monkeypatch.setattr(runs, "claim", fail_once)
+    async with working(runs, succeed):
+        assert (await ended(runs, await runs.enqueue(HOME))).state is RunState.SUCCEEDED
+    assert not failures
+
+
+async def test_the_end_of_a_run_waits_for_the_store(native_database: Database, runs: Runs) -> None:
     async def without_store(*_: object) -> Outcome:
         await asyncio.to_thread(native_database.allow_connections, False)
-        away.set()
         return Outcome(result={"revision": "abc"})
 
     identity = await runs.enqueue(HOME)
     try:
-        async with working(runs, without_store):
-            await asyncio.wait_for(away.wait(), 60)
-            await asyncio.sleep(0.3)  # in which it may try in vain
-            native_database.allow_connections(True)
-            assert (await ended(runs, identity)).result == {"revision": "abc"}
+        with capture_logs() as logs:
+            async with working(runs, without_store):
+                async with asyncio.timeout(60):
+                    while not any("waits for the store" in line["event"] for line in logs):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                native_database.allow_connections(True)
+                assert (await ended(runs, identity)).result == {"revision": "abc"}
     finally:
         native_database.allow_connections(True)
 

@@ -49,6 +49,13 @@ def test_funnel_of_somebody_else_is_in_the_way_of_serve_which_would_turn_it_off(
     assert "would be turned off" in str(found(entry("http://127.0.0.1:3000", path="/own")).obstacle("serve", 443))
 
 
+def test_serve_may_turn_off_the_funnel_of_the_webhook_unless_others_need_it() -> None:
+    config = entry(PROXY)
+    assert found(config).obstacle("serve", 443) is None
+    config["Web"][f"{NAME}:443"]["Handlers"]["/"] = {"Proxy": "http://127.0.0.1:3000"}
+    assert "would be turned off" in str(found(config).obstacle("serve", 443))
+
+
 def test_the_webhook_beside_something_public_is_not_what_should_be() -> None:
     config = entry(PROXY)
     config["Web"][f"{NAME}:443"]["Handlers"]["/"] = {"Proxy": "http://127.0.0.1:3000"}

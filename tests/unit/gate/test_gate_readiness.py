@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from gateway.gate.readiness import READY, Hysteresis, ask
+from tests.support.certificates import Authority
 
 
 @contextmanager
-def answering(*pieces: bytes, pause: float = 0.0) -> Iterator[tuple[str, list[bytes]]]:
+def answering(
+    *pieces: bytes, pause: float = 0.0, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[bytes]]]:
     """A server that answers every request with these bytes; yields its URL and the requests it got."""
     requests: list[bytes] = []
     ended = threading.Event()
@@ -23,6 +28,10 @@ def answering(*pieces: bytes, pause: float = 0.0) -> Iterator[tuple[str, list[by
         while not ended.is_set():
             try:
                 connection, _ = listener.accept()
+                if tls is not None:
+                    connection = tls.wrap_socket(connection, server_side=True)
+            except ssl.SSLError:
+                continue
             except OSError:
                 return
             with connection:
@@ -39,7 +48,7 @@ def answering(*pieces: bytes, pause: float = 0.0) -> Iterator[tuple[str, list[by
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
+            yield f"http{'' if tls is None else 's'}://127.0.0.1:{listener.getsockname()[1]}", requests
         finally:
             ended.set()
             listener.shutdown(socket.SHUT_RDWR)
@@ -54,6 +63,18 @@ def test_a_gateway_that_is_ready_is_asked_strictly() -> None:
     with answering(response("200 OK")) as (url, requests):
         assert ask(url, 10) == READY
     assert requests[0].startswith(b"GET /api/v1/ready?strict=true HTTP/1.1")
+
+
+def test_over_tls_the_certificate_is_checked_unless_told_otherwise(tmp_path: Path) -> None:
+    certificate = Authority(tmp_path, "ca").issue("gateway")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    with answering(response("200 OK"), tls=context) as (url, requests):
+        answer = ask(url, 10)
+        assert not answer.ready
+        assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
+        assert requests == []
+        assert ask(url.replace("https:", "https+insecure:"), 10) == READY
 
 
 def test_the_reason_names_what_is_not_well() -> None:

@@ -19,12 +19,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from receivers.journald import emitter as emitter_module
 from receivers.journald import reader as reader_module
 from receivers.journald import sender as sender_module
 from receivers.journald.config import JournaldConfig
 from receivers.journald.emitter import Emitter
 from receivers.journald.errors import JournalError
 from receivers.journald.factory import create
+from receivers.journald.records import Request
 from receivers.journald.state import State
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry
 
@@ -481,6 +483,58 @@ async def test_an_entry_larger_than_memory_allows_is_left_out(
     assert "larger than this receiver holds" in caplog.text
 
 
+async def test_an_entry_that_cannot_be_a_log_record_is_left_out_and_its_neighbours_are_sent(
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in.write(entry("one"), entry("without a time", __REALTIME_TIMESTAMP="soon"), entry("two"))
+    emitter = await once(config(stand_in), tmp_path)
+    assert destination.bodies == ["one", "two"]
+    assert emitter.unreadable == 1
+    assert "an entry of the journal is left out: no __REALTIME_TIMESTAMP" in caplog.text
+
+
+async def test_a_journal_whose_end_cannot_be_found_at_first_is_followed_once_it_can(
+    stand_in: StandInJournal,
+    destination: Any,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(emitter_module, "_PAUSE_SECONDS", 0.05)
+    broken = stand_in.directory / "broken"
+    broken.write_text("Journal file is truncated.")
+    stand_in.write(entry("old"))
+    async with following(config(stand_in, start_at="end")):
+        await until(lambda: "the journal cannot be read" in caplog.text)
+        broken.unlink()
+        await until(lambda: [each for each in programs(stand_in) if "--follow" in each.cmdline()])
+        stand_in.write(entry("new"))
+        await until(lambda: destination.bodies == ["new"])
+
+
+async def test_a_failure_that_nobody_thought_of_does_not_end_it(
+    stand_in: StandInJournal,
+    destination: Any,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(emitter_module, "_PAUSE_SECONDS", 0.05)
+    settle, failures = State.settle, [TypeError("nobody thought of this")]
+
+    def fail_once(state: State, cursor: str) -> None:
+        if failures:
+            raise failures.pop()
+        settle(state, cursor)
+
+    monkeypatch.setattr(State, "settle", fail_once)
+    stand_in.write(entry("one"))
+    async with following(config(stand_in)):
+        await until(lambda: "sending the journal failed; it is tried again" in caplog.text)
+        stand_in.write(entry("two"))
+        await until(lambda: "two" in destination.bodies)
+
+
 async def test_what_journalctl_complains_about_is_said_and_tried_again(
     stand_in: StandInJournal, destination: Any, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -519,8 +573,15 @@ def test_without_journalctl_it_says_what_to_install(config: Config, stand_in: St
 
 
 async def test_the_receiver_sends_what_it_read_before_it_ends(
-    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    add, read = Request.add, []
+
+    def noted(request: Request, fields: Any) -> None:
+        add(request, fields)
+        read.append(fields["MESSAGE"])
+
+    monkeypatch.setattr(Request, "add", noted)
     receiver = create("journald/web", config(stand_in, batch={"timeout": "1h"}), tmp_path)
     assert (receiver.name, receiver.endpoints) == ("journald/web", {})
     await receiver.stop(0)  # harmless when not started
@@ -528,8 +589,9 @@ async def test_the_receiver_sends_what_it_read_before_it_ends(
     await receiver.start()
     await until(lambda: [each for each in programs(stand_in) if "--follow" in each.cmdline()])
     stand_in.write(entry("two"))
-    await asyncio.sleep(0.5)
+    await until(lambda: read == ["one", "two"])
     await receiver.stop(30)
+    assert destination.bodies == ["one", "two"]
     await once(config(stand_in), tmp_path)
     assert destination.bodies == ["one", "two"]
 

@@ -218,6 +218,7 @@ def test_a_level_that_is_known_wins_over_the_priority(level: dict[str, Any], sev
         ({"traceId": TRACE, "spanId": SPAN}, (TRACE, SPAN, 0)),
         ({"trace.id": TRACE.upper(), "span.id": SPAN}, (TRACE, SPAN, 0)),
         ({"trace_id": TRACE}, (TRACE, "", 0)),
+        ({"trace_id": TRACE, "trace_flags": 1}, (TRACE, "", 1)),
         ({"trace_id": "0" * 32, "span_id": SPAN}, ("", "", 0)),
         ({"trace_id": TRACE[:-1]}, ("", "", 0)),
         ({"trace_id": 7, "span_id": None}, ("", "", 0)),
@@ -230,6 +231,14 @@ def test_trace_ids_are_lifted_where_they_are_valid(keys: dict[str, Any], ids: tu
     found = record(MESSAGE=json.dumps({"msg": "x"} | keys))
     assert (found.trace_id.hex(), found.span_id.hex(), found.flags) == ids
     assert bool(plain(found.attributes).keys() & keys.keys()) == (not ids[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"), [(2**63 - 1, 2**63 - 1), (-(2**63), -(2**63)), (2**63, 2.0**63), (-(2**63) - 1, -(2.0**63))]
+)
+def test_numbers_that_are_too_large_for_an_integer_are_kept_as_near_as_can_be(number: int, kept: float) -> None:
+    found = plain(record(MESSAGE=json.dumps({"msg": "x", "n": number})).attributes)["n"]
+    assert (found, type(found)) == (kept, type(kept))
 
 
 def test_trace_ids_in_fields_of_the_journal_count_too() -> None:
@@ -252,6 +261,7 @@ def test_a_json_object_without_a_message_is_the_body() -> None:
         '["msg"]',
         '{"msg": "\\ud800"}',
         '{"msg": "x", "n": 1e999}',
+        '{"msg": "huge", "n": ' + "9" * 400 + "}",
         json.dumps({"msg": "many", **{str(n): n for n in range(200)}}),
         '{"msg": "deep", "a": ' + "[" * 40 + "]" * 40 + "}",
         '{"msg": "deeper", "a": ' + "[" * 5000 + "]" * 5000 + "}",

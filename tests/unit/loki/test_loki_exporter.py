@@ -175,6 +175,35 @@ async def test_bad_records_are_told_from_their_neighbours(loki: StandInLoki, bad
     assert refused.resource_logs[0].scope_logs[0].schema_url == whole.resource_logs[0].scope_logs[0].schema_url
 
 
+@pytest.mark.parametrize(
+    "counts", [[[3]], [[1], [1]], [[1, 1]], [[4], [1]], [[1], [4]], [[2, 3], [], [0, 4], [1]]], ids=str
+)
+def test_every_record_is_in_one_half_with_its_resource_and_scope(counts: list[list[int]]) -> None:
+    request, said = ExportLogsServiceRequest(), []
+    for place, scopes in enumerate(counts):
+        resource = request.resource_logs.add(schema_url=f"resource {place}")
+        resource.resource.dropped_attributes_count = place
+        for number, size in enumerate(scopes):
+            scope = resource.scope_logs.add(schema_url=f"scope {number}")
+            scope.scope.name = f"scope {number}"
+            for _ in range(size):
+                said.append((place, number, str(len(said))))
+                scope.log_records.add().body.string_value = said[-1][-1]
+    found = parts.halves(request.SerializeToString())
+    assert found is not None
+    assert [parts.count(half) for half in found] == [len(said) // 2, len(said) - len(said) // 2]
+    told = []
+    for half in found:
+        for resource in ExportLogsServiceRequest.FromString(half).resource_logs:
+            place = resource.resource.dropped_attributes_count
+            assert resource.schema_url == f"resource {place}"
+            for scope in resource.scope_logs:
+                assert scope.schema_url == scope.scope.name
+                number = int(scope.scope.name.removeprefix("scope "))
+                told += [(place, number, record.body.string_value) for record in scope.log_records]
+    assert told == said
+
+
 async def test_a_batch_of_which_nothing_is_taken_is_refused_as_a_whole(loki: StandInLoki) -> None:
     async with exporter(loki) as made:
         for batch in (logs("old"), logs("old 1", "old 2", "x" * 2_000)):
@@ -250,6 +279,18 @@ async def test_a_batch_that_loki_is_always_too_busy_for_is_tried_in_parts(loki: 
     assert not loki.repeated
 
 
+async def test_a_loki_that_is_too_busy_now_and_then_gets_a_batch_as_it_is(loki: StandInLoki) -> None:
+    batch = logs(*(f"{number:0500}" for number in range(1_000)))
+    async with exporter(loki) as made:
+        loki.answer = 429
+        for _ in range(2):
+            with pytest.raises(OverloadedError):
+                await commit(made, batch)
+        loki.answer = None
+        assert await commit(made, batch) == [True]
+    assert loki.payloads == [batch.payload]
+
+
 async def test_equal_records_are_dropped_by_loki_unless_they_are_kept_apart(loki: StandInLoki) -> None:
     now = time.time_ns()
     batch = logs("a", "a", "b", "a", step=0, at=now)
@@ -288,6 +329,16 @@ def test_records_are_moved_to_the_next_nanosecond_that_is_free(records: list[tup
     apart = ExportLogsServiceRequest.FromString(parts.set_apart(request.SerializeToString()))
     found = apart.resource_logs[0].scope_logs[0].log_records
     assert [(record.time_unix_nano, record.body.string_value) for record in found] == expected
+
+
+def test_records_with_the_time_of_their_observation_alone_are_set_apart_by_it_and_those_without_any_are_not() -> None:
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    for observed in (7, 7, 0, 0):
+        scope.log_records.add(observed_time_unix_nano=observed).body.string_value = "same"
+    apart = ExportLogsServiceRequest.FromString(parts.set_apart(request.SerializeToString()))
+    found = apart.resource_logs[0].scope_logs[0].log_records
+    assert [(each.time_unix_nano, each.observed_time_unix_nano) for each in found] == [(0, 7), (0, 8), (0, 0), (0, 0)]
 
 
 @pytest.mark.parametrize("record", [b"\xff", LogRecord(time_unix_nano=2**64 - 1).SerializeToString()])

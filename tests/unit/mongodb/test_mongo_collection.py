@@ -38,13 +38,20 @@ def make(mongo: Mongo, **mongodb: Any) -> Collection:
 
 
 def hints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The hints that cursors are given from now on."""
+    """The hints that cursors are given from now on, and None where one is given none."""
     given: list[str] = []
     hint = collections.Collection._hinted
 
     def note(self: Collection, cursor: Any) -> Any:
+        told, own = ["None"], cursor.hint
+
+        def tell(index: Any) -> Any:
+            told.append(str(index))
+            return own(index)
+
+        cursor.hint = tell
         cursor = hint(self, cursor)
-        given.append(str(self._hint))
+        given.append(told[-1])
         return cursor
 
     monkeypatch.setattr(Collection, "_hinted", note)
@@ -61,6 +68,34 @@ def test_it_makes_its_index_and_reads_by_it(mongo: Mongo, monkeypatch: pytest.Mo
     mongo.events.create_index([("status", 1), ("_id", 1)], name="theirs")
     assert make(mongo).waiting()
     assert given[1:] == ["theirs"]
+
+
+def test_the_index_that_is_named_is_read_by(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = hints(monkeypatch)
+    mongo.write(document())
+    mongo.events.create_index([("status", 1), ("_id", 1)], name="theirs")
+    mongo.events.create_index([("status", 1), ("timestamp", 1)], name="mine")
+    source = make(mongo, hint="mine")
+    assert source.waiting()
+    assert len(list(source.documents())) == 1
+    assert given == ["mine", "mine"]
+    assert not source.ordered, "by that index, ids are in no order"
+
+
+@pytest.mark.parametrize(("query", "left_open"), [("", {10_000}), ("/?serverSelectionTimeoutMS=7", {None})])
+def test_what_a_connection_string_says_counts(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, query: str, left_open: set[int | None]
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def client(_: str, **options: Any) -> Any:
+        given.append(options)
+        return mongo.client
+
+    monkeypatch.setattr(pymongo, "MongoClient", client)
+    make(mongo, uri=f"mongodb://127.0.0.1{query}").waiting()
+    assert {each.get("serverSelectionTimeoutMS") for each in given} == left_open
+    assert {each["socketTimeoutMS"] for each in given} == {60_000}
 
 
 def test_a_collection_that_is_not_there_is_not_made(mongo: Mongo) -> None:

@@ -59,6 +59,7 @@ def json_of(found: Any) -> str:
         (AT_NS // 10**3, "us", AT_NS),
         (AT_NS, "ns", AT_NS),
         (bson.Timestamp(AT_NS // 10**9, 7), "ms", AT_NS - 250_000_000),
+        (DatetimeMS(AT_NS // 10**6), "ms", AT_NS),
     ],
 )
 def test_times_are_read_in_many_shapes(found: Any, unit: str, nanoseconds: int) -> None:
@@ -100,6 +101,29 @@ def test_parts_that_are_not_there_have_their_defaults() -> None:
         event(meta=[])
 
 
+def test_the_parts_of_a_document_are_where_the_settings_say() -> None:
+    parts = {"meta": {"device": "tablet", "who": "?"}, "payload": {"user": 7, "page": 12}}
+    made = event(**parts)
+    assert (made.name, made.body, made.attributes) == ("book.opened", parts["payload"], parts["meta"])
+    assert made.resource == {"service.name": "reading"}
+    settings = {
+        "attributes": {"who": "payload.user", "gone": "payload.gone"},
+        "event_names": {"book.opened": "opened"},
+        "resource": {"deployment.environment.name": "cellar"},
+    }
+    made = event(settings, source="app", **parts)
+    assert (made.name, made.body) == ("opened", parts["payload"])
+    assert made.attributes == {"device": "tablet", "who": 7}
+    assert made.resource == {"service.name": "app", "deployment.environment.name": "cellar"}
+    assert event({"attributes_from": None}, **parts).attributes == {}
+
+
+@pytest.mark.parametrize("name", [7, "", None, {}, "x" * 10_000])
+def test_what_is_no_name_is_said(name: Any) -> None:
+    with pytest.raises(DocumentError, match=r"^event_type: "):
+        event(event_type=name)
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -122,6 +146,7 @@ def test_parts_that_are_not_there_have_their_defaults() -> None:
         (bson.ObjectId("65a000000000000000000001"), '"65a000000000000000000001"'),
         (bson.Decimal128("12.50"), '"12.50"'),
         (AT, '"2026-03-01T12:30:15.250Z"'),
+        (AT.astimezone(timezone(timedelta(hours=5))), '"2026-03-01T12:30:15.250Z"'),
         (AT.replace(tzinfo=None, microsecond=1), '"2026-03-01T12:30:15.000001Z"'),
         (DatetimeMS(2**60), str(2**60)),
         (bson.Timestamp(0, 1), '"1970-01-01T00:00:00.000Z"'),
@@ -165,6 +190,9 @@ def test_identities_are_unique() -> None:
     an_id = bson.ObjectId()
     assert identity(an_id, "apps.events") == str(an_id)
     assert identity(uuid.UUID(int=7), "apps.events") == "00000000-0000-0000-0000-000000000007"
+    of_the_driver = bson.Binary(uuid.UUID(int=7).bytes, 4)
+    assert identity(of_the_driver, "apps.events") == "00000000-0000-0000-0000-000000000007"
+    assert identity(bson.Binary(of_the_driver, 0), "apps.events").startswith("apps.events/")
     assert identity("a", "apps.events") == 'apps.events/"a"'
     others = [1, "1", 1.0, True, None, "null", {"a": 1}, {"a": "1"}, [1], b"1", AT, math.nan, str(an_id)]
     assert len({identity(each, "apps.events") for each in others}) == len(others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import socket
@@ -72,7 +73,7 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iter
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -118,6 +119,29 @@ async def test_grpc_carries_the_bytes_as_they_are_with_the_headers() -> None:
     assert metadata["x-tenant"] == "cellar"
 
 
+@pytest.mark.parametrize(("compression", "least", "most"), [("gzip", 0, 10_000), ("none", 100_000, 200_000)])
+async def test_grpc_compresses_what_it_is_told_to(compression: Any, least: int, most: int) -> None:
+    sent = 0
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool) -> None:
+        nonlocal sent
+        while piece := await reader.read(65_536):
+            sent += len(piece) if count else 0
+            writer.write(piece)
+        writer.close()
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(relay(reader, back, count=True), relay(there, writer, count=False))
+
+    with grpc_server(lambda *_: b"") as address:
+        port = int(address.rpartition(":")[2])
+        async with await asyncio.start_server(between, "127.0.0.1", 0) as server:
+            endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            await send(Destination("grpc", endpoint, compression=compression), b"x" * 100_000)
+    assert least <= sent < most
+
+
 @pytest.mark.parametrize(
     ("code", "details", "error", "pause"),
     [
@@ -140,7 +164,8 @@ async def test_what_grpc_codes_mean(
 ) -> None:
     def answer(_: bytes, context: Any) -> bytes:
         if details is not None:
-            context.set_trailing_metadata((("grpc-status-details-bin", details),))
+            of_another = ("other-bin", b"\xff")
+            context.set_trailing_metadata((of_another, ("grpc-status-details-bin", details)))
         context.abort(code, "because")
 
     with grpc_server(answer) as address, pytest.raises(DeliveryError, match=f"{code.name}: because") as raised:
@@ -197,6 +222,7 @@ async def test_http_compresses_and_reads_the_partial_success() -> None:
         (503, {"retry_after": "Fri, 01 Jan 2010 00:00:00 GMT"}, UnavailableError, 0),
         (503, {"retry_after": "soon"}, UnavailableError, 1),
         (503, {"retry_after": "Mon, 01 Jan 99999 00:00:00 GMT"}, UnavailableError, 1),
+        (503, {"retry_after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, UnavailableError, 1),
         (502, {}, UnavailableError, 1),
         (504, {}, UnavailableError, 1),
         (500, {}, RefusedError, None),
@@ -220,6 +246,16 @@ async def test_what_http_statuses_mean(
         await send(over_http(url))
     assert type(raised.value) is error
     assert getattr(raised.value, "retry_after", None) == pause
+
+
+async def test_of_a_long_answer_the_beginning_is_told() -> None:
+    page = b"<html>\n  <p>" + b"because " * 10_000
+    with (
+        http_server(lambda handler, _: reply(handler, 400, page)) as url,
+        pytest.raises(RefusedError, match=r"400 .*: <html> <p>because because .*…$") as raised,
+    ):
+        await send(over_http(url))
+    assert len(str(raised.value)) < 600
 
 
 async def test_an_ok_with_a_body_of_its_own_is_an_ok() -> None:

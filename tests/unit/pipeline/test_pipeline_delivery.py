@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from gateway.pipeline import (
     RefusedError,
     UnavailableError,
 )
+from gateway.pipeline.settings import ExporterSettings, SpoolSettings
+from gateway.pipeline.spool import Spool
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
 Start = Callable[[FakeExporter], Awaitable[Delivery]]
@@ -144,6 +148,56 @@ async def test_when_the_destination_fails_in_the_middle_of_splitting_what_is_sto
     answered = await answers(send(await start(exporter), "a", "b", "c", "bad"))
     assert answered == ["ok", "ok", "UnavailableError", "UnavailableError"]
     assert exporter.stored == ["a", "b"]
+
+
+async def test_with_a_spool_what_is_neither_stored_nor_refused_by_then_is_spooled_and_nothing_else(
+    telemetry: Telemetry, tmp_path: Path
+) -> None:
+    class DownLater(FakeExporter):
+        async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+            if len(self.commits) == 4:  # after the whole, the first half, and each of its batches
+                self.error = UnavailableError("gone", retry_after=3600)
+            return await super().commit(prepared)
+
+    exporter = DownLater()
+    spool = Spool(tmp_path, SpoolSettings())
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, spool=spool)
+    await delivery.start()
+    assert await answers(send(delivery, "bad", "a", "b", "c")) == ["RefusedError", "ok", "ok", "ok"]
+    await delivery.stop()
+    assert exporter.stored == ["a"]
+    left = Spool(tmp_path, SpoolSettings())
+    await left.open()
+    batches, _ = await left.read(2**20)
+    await left.close()
+    assert [each.payload for each in batches] == [b"b", b"c"]
+
+
+async def test_while_a_commit_is_slow_what_waits_behind_it_is_spooled(telemetry: Telemetry, tmp_path: Path) -> None:
+    exporter, spool = FakeExporter(), Spool(tmp_path, SpoolSettings())
+    settings = ExporterSettings(slow_after=timedelta(milliseconds=50))
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    exporter.gate.clear()
+    slow = send(delivery, "slow")
+    await until(lambda: exporter.running == 1)
+    assert await answers(send(delivery, "behind")) == ["ok"]
+    assert not slow[0].done()
+    exporter.gate.set()
+    assert await answers(slow) == ["ok"]
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["slow", "behind"]
+
+
+async def test_commits_do_not_grow_beyond_what_a_destination_takes_in_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.delivery._COMMIT_BYTES", 8)
+    exporter = FakeExporter()
+    texts = ["larger than that", "four", "more", "last", "also larger"]
+    assert await answers(send(await start(exporter), *texts)) == ["ok"] * 5
+    assert exporter.commits == [["larger than that"], ["four", "more"], ["last"], ["also larger"]]
 
 
 async def test_while_the_destination_is_unavailable_all_keep_their_batches_and_nothing_is_split(start: Start) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.secrets.access import Access, AccessError, from_environment
 from gateway.secrets.openbao import OpenBao
+from tests.support.certificates import Authority
 from tests.support.openbao import StandIn, stand_in
 
 
@@ -73,6 +74,29 @@ def test_what_is_not_there_is_said_with_what_is(access: Access) -> None:
     assert message(client, "hub/nothing#x").startswith(
         "OpenBao has nothing at 'secret/hub/nothing'; write it by `bao kv"
     )
+
+
+def test_secrets_are_read_in_the_mount_and_the_namespace_that_are_named(bao: StandIn, access: Access) -> None:
+    bao.mount = "kv/team"
+    assert OpenBao(replace(access, mount="kv/team", namespace="cellar")).get("hub/database#password") == "s3cret"
+    assert bao.namespaces == {"cellar"}
+
+
+def test_its_certificate_is_checked_against_the_ca_that_is_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    with stand_in(authority.issue("openbao")) as bao:
+        bao.secrets["hub/database"] = {"password": "s3cret"}
+        access = Access(bao.address, bao.root_token)
+        assert OpenBao(replace(access, ca_file=str(authority.file))).get("hub/database#password") == "s3cret"
+        assert "is not trusted" in message(OpenBao(access))
+
+
+def test_the_variables_of_vault_stand_behind_those_of_openbao() -> None:
+    vault = {"VAULT_ADDR": "http://vault", "VAULT_TOKEN": "v", "VAULT_NAMESPACE": "cellar", "VAULT_CACERT": "/ca.pem"}
+    found = from_environment(vault)
+    assert (found.address, found.token, found.namespace, found.ca_file) == ("http://vault", "v", "cellar", "/ca.pem")
+    found = from_environment(vault | {"BAO_ADDR": "http://bao", "BAO_TOKEN": "b", "BAO_NAMESPACE": "attic"})
+    assert (found.address, found.token, found.namespace, found.ca_file) == ("http://bao", "b", "attic", "/ca.pem")
 
 
 def test_a_policy_that_does_not_allow_it_is_named(bao: StandIn, access: Access) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -14,12 +16,29 @@ from gateway.pipeline.settings import Settings
 from gateway.secrets.rotation import Rotation
 
 
-async def test_a_failure_that_nobody_thought_of_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
-    def of(dsn: str) -> Config:
-        exporters = {"timescale": TimescaleConfig(dsn=SecretStr(dsn))}
-        places = frozenset({("exporters", "timescale", "dsn")})
-        return dataclasses.replace(load(None), exporters=exporters, secret_places=places)
+def of(dsn: str, **others: Any) -> Config:
+    """A configuration in which only the DSN comes from a secret source."""
+    exporters = {"timescale": TimescaleConfig(dsn=SecretStr(dsn), **others)}
+    places = frozenset({("exporters", "timescale", "dsn")})
+    return dataclasses.replace(load(None), exporters=exporters, secret_places=places)
 
+
+def test_only_settings_whose_secrets_have_changed_are_handed_on_and_once() -> None:
+    taken: list[tuple[str, str, Settings]] = []
+
+    def apply(*new: Any) -> bool:
+        taken.append(new)
+        return True
+
+    rotation = Rotation(of("host=before"), lambda: of("never"), apply, 1)
+    rotation.take(of("host=before", retention={"logs": timedelta(days=3)}))
+    assert taken == []
+    for _ in range(2):
+        rotation.take(of("host=after"))
+    assert taken == [("exporters", "timescale", of("host=after").exporters["timescale"])]
+
+
+async def test_a_failure_that_nobody_thought_of_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     answers: list[Config | Exception] = [TypeError("nobody thought of this"), of("host=after")]
     taken: asyncio.Queue[Settings] = asyncio.Queue()
 

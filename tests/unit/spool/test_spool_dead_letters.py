@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -76,13 +77,15 @@ def test_a_payload_that_a_crash_left_without_its_reason_is_no_letter_and_is_comp
 def test_halves_of_letters_are_removed_once_nobody_can_be_writing_them(
     letters: DeadLetters, age: float, left: int
 ) -> None:
-    letter = letters.keep(batch(1), "no")
+    refused = batch(1)
+    letter = letters.keep(refused, "no")
     (letters.directory / "half.otlp").write_bytes(b"x")
     (letters.directory / "other.json.new").write_bytes(b"x")
     for path in letters.directory.iterdir():
         os.utime(path, (time.time() - age,) * 2)
     letters.tidy()
     assert list(letters) == [letter]
+    assert letters.batch(letter) == refused
     assert len(list(letters.directory.iterdir())) == left
 
 
@@ -103,6 +106,19 @@ def test_what_an_earlier_run_kept_counts(tmp_path: Path) -> None:
     assert DeadLetters(tmp_path).usage() == Usage(count=1, size=4 * 4096)
     with pytest.raises(OSError, match="1 already"):
         DeadLetters(tmp_path, max_size=20_000).keep(batch(2), "no")
+
+
+def test_a_letter_is_on_the_disk_when_it_counts_as_kept(letters: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int | str] = []
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append("directory" if stat.S_ISDIR(status.st_mode) else status.st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    letter = letters.keep(Batch.of(Signal.LOGS, b"x" * 1000), "no")
+    about = (letters.directory / f"{letter.name}.json").stat().st_size
+    assert synced == [1000, "directory", about, "directory"]
 
 
 def test_half_a_letter_is_not_left_on_a_full_disk(letters: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:

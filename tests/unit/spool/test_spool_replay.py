@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.pipeline import Delivery, Prepared, UnavailableError
+from gateway.pipeline import Batch, Delivery, Prepared, UnavailableError
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.pipeline.spool import Spool
-from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, until
+from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
 AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timedelta(), max_interval=timedelta()))
 
@@ -46,6 +49,73 @@ async def test_commits_that_are_too_large_for_the_timeout_are_tried_smaller(tmp_
     assert max(map(len, exporter.commits)) > 1
 
 
+async def test_new_batches_go_behind_what_the_spool_still_holds(tmp_path: Path) -> None:
+    exporter, telemetry = FakeExporter(concurrency=2), Telemetry()
+    exporter.gate.clear()
+    spool = await spooled(tmp_path, "old")
+    settings = ExporterSettings(slow_after=timedelta(milliseconds=50))
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    await until(lambda: exporter.running == 1)
+    async with asyncio.timeout(60):
+        await delivery.deliver(batch("new"))
+    assert exporter.commits == [["old"]]
+    exporter.gate.set()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["old", "new"]
+
+
+async def test_new_batches_wait_for_a_replay_that_catches_up_and_are_not_spooled_then(tmp_path: Path) -> None:
+    """The disk takes batches quicker than the destination: a busy gateway would spool for ever."""
+    exporter, telemetry = FakeExporter(), Telemetry()
+    exporter.gate.clear()
+    spool = await spooled(tmp_path, "old")
+    settings = ExporterSettings(slow_after=timedelta(hours=1))
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    await until(lambda: exporter.running == 1)
+    sent = asyncio.create_task(delivery.deliver(batch("new")))
+    await settle()
+    assert not sent.done()
+    exporter.gate.set()
+    await sent
+    await delivery.stop()
+    assert exporter.stored == ["old", "new"]
+    assert telemetry.values("obs_hub.records.spooled") == {}
+
+
+async def test_a_destination_that_is_away_is_not_asked_again_before_it_is_due(tmp_path: Path) -> None:
+    exporter, telemetry = FakeExporter(), Telemetry()
+    exporter.error = UnavailableError("away", retry_after=3600)
+    spool = await spooled(tmp_path, "old")
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, spool=spool)
+    await delivery.start()
+    await until(lambda: delivery.circuit_open)
+    await settle()
+    await delivery.stop()
+    assert exporter.commits == [["old"]]
+
+
+async def test_a_spool_that_is_empty_is_not_looked_at_again_and_again(tmp_path: Path) -> None:
+    telemetry, looks = Telemetry(), 0
+
+    class Watched(Spool):
+        async def read(self, most_bytes: int) -> tuple[list[Batch], Callable[[], None]]:
+            nonlocal looks
+            looks += 1
+            return await super().read(most_bytes)
+
+    await spooled(tmp_path, "old")
+    spool = Watched(tmp_path, SpoolSettings())
+    delivery = Delivery(FakeExporter(), telemetry.instruments, telemetry.tracer, spool=spool)
+    await delivery.start()
+    await until(lambda: looks == 2)  # for what there was, and whether there is more
+    await settle()
+    await delivery.stop()
+    assert looks == 2
+
+
 async def test_a_bad_batch_waits_in_the_spool_until_there_is_room_for_its_letter(tmp_path: Path) -> None:
     letters = DeadLetters(tmp_path / "letters", max_size=8192)
     earlier = letters.keep(batch("earlier"), "no")
@@ -62,3 +132,25 @@ async def test_a_bad_batch_waits_in_the_spool_until_there_is_room_for_its_letter
     await until(lambda: spool.empty)
     await delivery.stop()
     assert [letters.batch(letter).payload for letter in letters] == [b"bad"]
+
+
+async def test_what_waited_for_longer_than_max_age_becomes_a_dead_letter_and_is_not_sent(tmp_path: Path) -> None:
+    exporter, telemetry, letters = FakeExporter(), Telemetry(), DeadLetters(tmp_path / "letters")
+    now = time.time_ns()
+    spool = Spool(tmp_path / "spool", SpoolSettings())
+    await spool.open()
+    for text, hours in (("stale", 3), ("late", 1), ("new", 0)):
+        await spool.append(replace(batch(text), received_at=now - hours * 3_600 * 10**9))
+    await spool.close()
+    settings = ExporterSettings(spool=SpoolSettings(max_age=timedelta(hours=2)))
+    spool = Spool(tmp_path / "spool", SpoolSettings())
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["late", "new"]
+    (letter,) = letters
+    assert letters.batch(letter).payload == b"stale"
+    assert "spool.max_age" in letter.reason
