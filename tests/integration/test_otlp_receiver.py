@@ -59,6 +59,7 @@ from gateway.pipeline import (
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.integration.cli.processes import free_port
+from tests.support.waiting import until
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json"}
@@ -695,11 +696,6 @@ async def half_a_request(receiver: Receiver) -> tuple[asyncio.StreamReader, asyn
     writer.write(bytes(500))
     await writer.drain()
     return reader, writer
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - nothing announces it
-        await asyncio.sleep(0.01)
 
 
 async def is_refused(endpoint: str) -> bool:

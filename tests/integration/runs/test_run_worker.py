@@ -16,6 +16,7 @@ from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, Trace,
 from tests.support.databases import Database
 from tests.support.operations import Told, hexadecimal
 from tests.support.stores import migrate
+from tests.support.waiting import until
 
 HOME = Request("gitops", "home", {})
 Execute = Callable[[Run, Progress], Awaitable[Outcome]]
@@ -260,9 +261,7 @@ async def test_the_end_of_a_run_waits_for_the_store(native_database: Database, r
     try:
         with capture_logs() as logs:
             async with working(runs, without_store):
-                async with asyncio.timeout(60):
-                    while not any("waits for the store" in line["event"] for line in logs):  # noqa: ASYNC110
-                        await asyncio.sleep(0.02)
+                await until(lambda: any("waits for the store" in line["event"] for line in logs))
                 native_database.allow_connections(True)
                 assert (await ended(runs, identity)).result == {"revision": "abc"}
     finally:

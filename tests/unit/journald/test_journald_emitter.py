@@ -29,17 +29,9 @@ from receivers.journald.factory import create
 from receivers.journald.records import Request
 from receivers.journald.state import State
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry
+from tests.support.waiting import PATIENCE, until
 
 Config = Callable[..., JournaldConfig]
-PATIENCE = 60.0
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(0.01)
-    return result
 
 
 async def once(config: JournaldConfig, state: Path | None = None, patience: float = 30.0) -> Emitter:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heard, beat, keep_telling
 from tests.integration.cli.processes import PATIENCE
 from tests.support.service_manager import manager
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
@@ -56,12 +56,6 @@ def test_without_a_service_manager_nothing_is_said_and_one_that_is_gone_stops_no
         assert not caplog.records
         Notifier(str(tmp_path / "gone")).ready("serving")
     assert "systemd could not be told READY=1" in caplog.text
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - a socket, or time that has to pass
-            await asyncio.sleep(0.01)
 
 
 async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(

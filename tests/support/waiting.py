@@ -1,0 +1,20 @@
+"""Waiting for what nothing announces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+PATIENCE = 60.0
+"""Seconds."""
+
+
+async def until(condition: Callable[[], _T]) -> _T:
+    """Wait until something is true, and return it."""
+    async with asyncio.timeout(PATIENCE):
+        while not (result := condition()):  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+    return result
