@@ -69,11 +69,13 @@ class DeadLetters:
         Recent ones stay: another process may be writing them. What cannot be removed stays too.
         """
         before = time.time() - _WRITTEN_WITHIN
-        for path in self.directory.glob("*"):
-            half = path.suffix == ".new" or (path.suffix == _PAYLOAD and not path.with_suffix(_ABOUT).exists())
-            with contextlib.suppress(OSError):
-                if half and path.stat().st_mtime < before:
-                    path.unlink()
+        there = {path.name for path in self.directory.glob("*")}
+        for name in there:
+            if name.endswith(".new") or (name.endswith(_PAYLOAD) and name.removesuffix(_PAYLOAD) + _ABOUT not in there):
+                path = self.directory / name
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def usage(self) -> Usage:
         """Return how much there is, as of a few seconds ago at most."""
