@@ -37,6 +37,19 @@ async def spooled(directory: Path, *texts: str) -> Spool:
     return Spool(directory, SpoolSettings())
 
 
+async def replaying(
+    directory: Path, exporter: FakeExporter, telemetry: Telemetry, slow_after: timedelta
+) -> tuple[Delivery, Spool]:
+    """A delivery that is sending an old batch of its spool, which gets through when the exporter's gate is opened."""
+    exporter.gate.clear()
+    spool = await spooled(directory, "old")
+    settings = ExporterSettings(slow_after=slow_after)
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    await until(lambda: exporter.running == 1)
+    return delivery, spool
+
+
 async def test_commits_that_are_too_large_for_the_timeout_are_tried_smaller(tmp_path: Path) -> None:
     texts = [f"{number} {'x' * 50_000}" for number in range(40)]
     exporter, telemetry = SlowExporter(), Telemetry()
@@ -50,13 +63,8 @@ async def test_commits_that_are_too_large_for_the_timeout_are_tried_smaller(tmp_
 
 
 async def test_new_batches_go_behind_what_the_spool_still_holds(tmp_path: Path) -> None:
-    exporter, telemetry = FakeExporter(concurrency=2), Telemetry()
-    exporter.gate.clear()
-    spool = await spooled(tmp_path, "old")
-    settings = ExporterSettings(slow_after=timedelta(milliseconds=50))
-    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
-    await delivery.start()
-    await until(lambda: exporter.running == 1)
+    exporter = FakeExporter(concurrency=2)
+    delivery, spool = await replaying(tmp_path, exporter, Telemetry(), timedelta(milliseconds=50))
     async with asyncio.timeout(60):
         await delivery.deliver(batch("new"))
     assert exporter.commits == [["old"]]
@@ -69,12 +77,7 @@ async def test_new_batches_go_behind_what_the_spool_still_holds(tmp_path: Path) 
 async def test_new_batches_wait_for_a_replay_that_catches_up_and_are_not_spooled_then(tmp_path: Path) -> None:
     """The disk takes batches quicker than the destination: a busy gateway would spool for ever."""
     exporter, telemetry = FakeExporter(), Telemetry()
-    exporter.gate.clear()
-    spool = await spooled(tmp_path, "old")
-    settings = ExporterSettings(slow_after=timedelta(hours=1))
-    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
-    await delivery.start()
-    await until(lambda: exporter.running == 1)
+    delivery, _ = await replaying(tmp_path, exporter, telemetry, timedelta(hours=1))
     sent = asyncio.create_task(delivery.deliver(batch("new")))
     await settle()
     assert not sent.done()
