@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from gateway.auth.token import Token
 from gateway.pipeline.durability import sync
+from gateway.pipeline.file_changes import FileChanges
 from gateway.pipeline.settings import Settings
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -136,42 +137,29 @@ class WatchedTokens:
     def __init__(self, file: TokenFile, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
         self._clock = clock
-        self._looked = -_LOOK_EVERY
-        self._seen: tuple[int, ...] | None = ()
+        self._changes: FileChanges | None = None  # nothing is read before somebody asks
         self._tokens: dict[str, Token] = {}
 
     def get(self, identity: str) -> Token | None:
         """Return the token of that id."""
-        now = self._clock()
-        if now - self._looked >= _LOOK_EVERY:
-            self._looked = now
+        if self._changes is None:
+            self._changes = FileChanges([self._file.path], _LOOK_EVERY, self._clock)
+            self._refresh()
+        elif self._changes.seen():
             self._refresh()
         return self._tokens.get(identity)
 
     def _refresh(self) -> None:
-        signature = self._signature()
-        if signature == self._seen:
-            return
-        self._seen = signature
         try:
             tokens = self._file.read()
         except TokenFileError as error:
             _log.error("the tokens are not read again; those before stay valid", reason=str(error))
             return
         self._tokens = {token.id: token for token in tokens}
-        if signature is None:
+        if not self._file.path.exists():
             _log.warning("there is no file of tokens: nobody is let in", file=str(self._file.path))
         else:
             _log.info("tokens read", file=str(self._file.path), tokens=len(tokens))
-
-    def _signature(self) -> tuple[int, ...] | None:
-        try:
-            found = self._file.path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return (0,)
-        return found.st_ino, found.st_ctime_ns, found.st_size  # not st_mtime: a new owner or mode counts, too
 
 
 def _give_to_owner(descriptor: int, path: Path) -> None:

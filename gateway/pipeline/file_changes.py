@@ -36,9 +36,11 @@ class FileChanges:
         return self._stamps != before
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)  # noqa: PTH116 - follows the links of a mounted Kubernetes secret
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:
+        return ()  # it may be there: not the same as one that is gone
     return found.st_ino, found.st_ctime_ns, found.st_size  # not st_mtime: one that may be read at last has changed, too
