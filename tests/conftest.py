@@ -26,6 +26,16 @@ hypothesis.settings.register_profile("soak", deadline=None, max_examples=3_000, 
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes ``--numprocesses auto`` means: many tests wait most of the time, so two for each core."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their parameter: often they hold the time, and all processes must have the same tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Server]:
     """The embedded PostgreSQL, without the waiting for the disk that no test can see."""

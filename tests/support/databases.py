@@ -118,7 +118,7 @@ _templates: dict[Server, Database] = {}
 
 
 def _template(server: Server) -> str:
-    """The name of a database of a server with a store. Nobody may connect to it, which would keep it from being copied."""
+    """The name of a database with a store. Nobody may connect to it: that would keep it from being copied."""
     from tests.support.stores import migrate
 
     if server not in _templates:
