@@ -88,10 +88,15 @@ class Lock:
         with contextlib.suppress(OSError):  # a full disk; who holds it is then not told
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        if os.geteuid() == 0:  # a command of root's must not keep out the user whose directory it is
-            owner = self._file.parent.stat()
-            with contextlib.suppress(OSError):
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        give_to_owner(descriptor, self._file.parent)
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """Give an open file to the user whose directory it is in: a command of root's must not keep that user out of it."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            owner = directory.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def holder(directory: Path) -> str | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.pipeline.ownership import give_to_owner
+
 _FILE = "losses"
 _MOST_BYTES = 256 * 2**10
 """What is found when there is so much already is logged and counted, and not written down."""
@@ -43,6 +45,7 @@ def write_loss(directory: Path, place: str, what: str) -> None:
         line = f"{datetime.now(UTC).isoformat(timespec='seconds')}\t{place}\t{what}\n"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
+            give_to_owner(descriptor, directory)
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)

@@ -22,6 +22,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.pipeline.ownership import give_to_owner
+
 SUFFIX = ".segment"
 _FILE = "cursor"
 
@@ -76,6 +78,7 @@ def write_position(directory: Path, position: Position, *, durable: bool) -> Non
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            give_to_owner(descriptor, directory)
             file.write(body + f"crc {zlib.crc32(body):08x}\n".encode())
             file.flush()
             if durable:

@@ -93,3 +93,18 @@ async def test_what_no_exporter_takes_is_told_at_the_start(
     config: Config = load(None)
     tell_of_spools_without_exporter(config, data_dir)
     assert ("holds 60 bytes for the exporter elsewhere" in caplog.text) == (exporter == "elsewhere")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+async def test_what_root_drains_stays_with_the_user_whose_spool_it_is(data_dir: Path) -> None:
+    directory = spool_directory(data_dir, "timescale") / "0"
+    directory.mkdir(parents=True)
+    os.chown(directory, 12345, 12345)
+    await (await with_batches(directory, 3)).close()
+    segments(directory)[1].unlink()
+    spool = await with_batches(directory, 0)
+    await everything(spool)
+    await spool.close()
+    assert {path.name: path.stat().st_uid for path in directory.iterdir()} == dict.fromkeys(
+        ("lock", "cursor", "losses"), 12345
+    )
