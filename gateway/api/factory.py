@@ -16,4 +16,4 @@ def create(name: str, config: ApiConfig, view: HubView, authenticators: Authenti
     authenticator = None if config.auth is None else authenticators[config.auth.authenticator]
     routers = [router for each in view.services.values() if isinstance(each, HasRouters) for router in each.routers()]
     app = create_app(config, view, authenticator, routers)
-    return ApiService(name, config, app, connections_refused(view.meter))
+    return ApiService(name, config, app, connections_refused(view.meter), view.bodies)
