@@ -22,7 +22,7 @@ from gateway.api.shell import Shell
 from gateway.api.view import HubView
 from gateway.pipeline import DeliveryError
 from gateway.pipeline.access import Authenticator, Scope
-from gateway.pipeline.listeners import is_loopback, split_endpoint
+from gateway.pipeline.hosts import Hosts
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
@@ -32,9 +32,16 @@ _OPENAPI = "/api/v1/openapi"
 
 
 def create_app(
-    config: ApiConfig, view: HubView, authenticator: Authenticator | None = None, routers: Sequence[Router] = ()
+    config: ApiConfig,
+    view: HubView,
+    authenticator: Authenticator | None = None,
+    routers: Sequence[Router] = (),
+    setting: str = "extensions.api",
 ) -> ASGIApp:
-    """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well."""
+    """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well.
+
+    ``setting`` is where its settings stand, for error messages.
+    """
     app = Litestar(
         route_handlers=[
             *page_routes(view, config.links, reads_are_open=config.reads_are_open),
@@ -60,15 +67,7 @@ def create_app(
     _check_declared(app)
     if config.reads_are_open:
         _describe_reads_as_open(app)
-    return Shell(app, view.tracer, view.meter, _hosts(config), tls=config.tls is not None)
-
-
-def _hosts(config: ApiConfig) -> set[str]:
-    """Return the names that requests may be for; none stands for any."""
-    if not config.allowed_hosts and not is_loopback(config.endpoint):
-        return set()
-    host, _ = split_endpoint(config.endpoint)
-    return {"localhost", host, *config.allowed_hosts} - {""}
+    return Shell(app, view.tracer, view.meter, Hosts(setting, config), tls=config.tls is not None)
 
 
 def _describe_reads_as_open(app: Litestar) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,15 +17,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, form
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.api.problems import REQUEST_ID, Problem
+from gateway.pipeline.hosts import Hosts
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
-_HOST = re.compile(
-    r"(\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]*)"
-    r"(:([0-9]{0,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-)
-"""As RFC 9110 (7.2) and RFC 3986 (3.2.2) write it, in lower case. None at all is a name that is not known."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 """Seconds; as the semantic conventions for HTTP metrics advise."""
@@ -54,11 +50,9 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class Shell:
-    """Wraps an application. ``hosts`` are the names it may be called by; empty: any. ``tls``: it is served by TLS."""
+    """Wraps an application. ``hosts`` are the names it may be called by. ``tls``: it is served by TLS."""
 
-    def __init__(
-        self, app: ASGIApp, tracer: Tracer, meter: Meter, hosts: Iterable[str] = (), *, tls: bool = False
-    ) -> None:
+    def __init__(self, app: ASGIApp, tracer: Tracer, meter: Meter, hosts: Hosts, *, tls: bool = False) -> None:
         self._app = app
         self._tracer = tracer
         self._duration = meter.create_histogram(
@@ -67,7 +61,7 @@ class Shell:
             "Duration of HTTP server requests",
             explicit_bucket_boundaries_advisory=_BUCKETS,
         )
-        self._hosts = {host.lower() for host in hosts}
+        self._hosts = hosts
         self._tls = tls
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -114,15 +108,12 @@ class Shell:
                 await _send_problem(answer, problem, request_id)
 
     def _refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
-        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
-        if not _HOST.fullmatch(host):
-            return Problem("Bad Request", 400, "the header Host is malformed")
+        wrong = self._hosts.refusal(headers)
+        if wrong is not None and not (wrong.status is HTTPStatus.MISDIRECTED_REQUEST and path.startswith(_SIGNED)):
+            return Problem(wrong.status.phrase, wrong.status, wrong.reason)
         if path.startswith(_SIGNED):
             return None
-        name = _name_of(host)
-        if self._hosts and name not in self._hosts and not _is_address(name):
-            detail = f"{name!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"
-            return Problem("Misdirected Request", 421, detail)
+        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
         if method in _SAFE_METHODS:
             return None
         site, origin = _header(headers, b"sec-fetch-site"), _header(headers, b"origin")
@@ -167,20 +158,6 @@ def _describe(span: Span, scope: Any, status: int) -> None:
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return next((value for key, value in headers if key.lower() == name), None)
-
-
-def _name_of(host: str) -> str:
-    """Return a ``Host`` header without its port."""
-    return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-
-
-def _is_address(name: str) -> bool:
-    """Tell whether a name is an address, which nobody can have lead elsewhere."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 async def _send_problem(send: Send, problem: Problem, request_id: str) -> None:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from gateway.pipeline.hosts import HttpListenerSettings
 from gateway.pipeline.listeners import Endpoint, ListenerSettings
 from gateway.pipeline.settings import ByteSize, Settings
 
@@ -64,7 +65,7 @@ class CorsConfig(Settings):
     """Seconds for which a browser remembers the answer to its preflight request."""
 
 
-class HttpConfig(ListenerSettings):
+class HttpConfig(HttpListenerSettings):
     """OTLP over HTTP: ``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``, as protobuf or JSON.
 
     Bodies may be compressed with gzip, deflate (zlib), zstd, snappy (blocks or framed) or lz4.

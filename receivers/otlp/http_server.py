@@ -9,10 +9,11 @@ import asyncio
 import enum
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import msgspec
+import structlog
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from litestar import Litestar, Request, Response, post
@@ -30,13 +31,20 @@ from gateway.pipeline.access import (
     UnauthenticatedError,
     reason_of,
 )
+from gateway.pipeline.hosts import Hosts
 from gateway.pipeline.http_bodies import Bodies, body_of
 from gateway.pipeline.http_serving import AppServer
+from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
 from receivers.otlp.otlp_json import to_protobuf
 from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Send
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _Request = Request[Any, Any, Any]
 
@@ -59,8 +67,11 @@ _MEDIA_TYPES = {media_type.value: media_type for media_type in MediaType}
 
 def media_type_of(request: _Request) -> MediaType | None:
     """Return the encoding the request says it has, None when that is none of OTLP's. Parameters do not matter."""
-    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return _MEDIA_TYPES.get(name)
+    return _media_type_in(request.headers.get("content-type", ""))
+
+
+def _media_type_in(content_type: str) -> MediaType | None:
+    return _MEDIA_TYPES.get(content_type.partition(";")[0].strip().lower())
 
 
 class HttpServer(AppServer):
@@ -78,7 +89,7 @@ class HttpServer(AppServer):
         bodies: Bodies | None = None,
         reuse_port: bool,
     ) -> None:
-        app = create_app(setting, config, consumer, authenticator)
+        app = _Named(create_app(setting, config, consumer, authenticator), Hosts(setting, config), consumer)
         bodies = bodies or Bodies()
         bodies.make_room_for(config.max_request_body_size)
         super().__init__(setting, config, app, consumer.refuse_connection, bodies=bodies, reuse_port=reuse_port)
@@ -99,6 +110,39 @@ def create_app(
         logging_config=None,  # the gateway configures logging, not this application
         request_max_body_size=None,  # bounded here, with a message that names the setting
     )
+
+
+class _Named:
+    """Stands around the application: what is for a name that is not ours, it does not see.
+
+    gRPC needs nothing like it: no browser speaks HTTP/2 without TLS, and with TLS the name must be in the certificate.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, consumer: Consumer) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._consumer = consumer
+        self._warnings = Seldom()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        wrong = self._hosts.refusal(scope["headers"]) if scope["type"] == "http" else None
+        if wrong is None:
+            await self._app(scope, receive, send)
+            return
+        if requests := self._warnings.count():
+            _log.warning(
+                "requests for a name that is not this server's are refused", reason=wrong.reason, requests=requests
+            )
+        for service in SERVICES.values():
+            if service.http_path == scope["path"]:
+                self._consumer.refuse(service.signal, "wrong_host")
+        refusal = Refusal(wrong.status, grpc.StatusCode.INVALID_ARGUMENT, wrong.reason)
+        media_type = _media_type_in(dict(scope["headers"]).get(b"content-type", b"").decode("latin-1"))
+        media_type = media_type or MediaType.JSON
+        body = media_type.write(refusal.status())
+        headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": refusal.http_status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _cors(config: CorsConfig | None) -> CORSConfig | None:

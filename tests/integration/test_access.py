@@ -233,7 +233,8 @@ async def test_grpc_asks_before_it_takes_the_request(channel: grpc.aio.Channel, 
 async def test_http_asks_before_it_takes_the_body(receiver: Receiver) -> None:
     host, _, port = receiver.endpoints["http"].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+    writer.write(b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: 1000\r\n\r\n")
     answer = await asyncio.wait_for(reader.readline(), PATIENCE)
     writer.close()
     assert b" 401 " in answer

@@ -368,3 +368,49 @@ async def test_what_waits_beyond_the_bound_is_refused_in_its_turn() -> None:
         assert found[1] >= 400
         assert bodies.held == 0
         writer.close()
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"localhost", 200),
+        (b"LocalHost.:4318", 200),
+        (b"app.localhost:4318", 200),
+        (b"127.0.0.1:4318", 200),
+        (b"[::1]:4318", 200),
+        (b"hub.example.com", 200),
+        (b"192.0.2.7", 200),
+        (b"evil.example", 421),
+        (b"evil.example:4318", 421),
+        (b"localhost.evil.example", 421),
+        (b"127.0.0.1.evil.example", 421),
+        (b"", 421),
+        (b"evil.example@localhost", 400),
+        (b"localhost\r\nHost: evil.example", 400),
+    ],
+)
+async def test_a_name_that_leads_here_by_a_trick_is_refused(pipeline: Pipeline, host: bytes, status: int) -> None:
+    """DNS rebinding: for a browser, a page of evil.example may read and send what it likes there."""
+    async with listening(pipeline, allowed_hosts=["Hub.example.com"]) as receiver:
+        request = POST.replace(b"localhost", host) + b"Connection: close\r\n" + WHOLE
+        answer = await said_to(receiver, request)
+        assert statuses(answer) == [status]
+        assert pipeline.payloads == [PAYLOAD] * (status == 200)
+        assert pipeline.refused == ["wrong_host"] * (status != 200)
+        assert (b"receivers.otlp.protocols.http.allowed_hosts" in answer) == (status == 421)
+
+
+@pytest.mark.parametrize(("allowed", "status"), [([], 200), (["hub.example.com"], 421)])
+async def test_beyond_loopback_any_name_will_do_unless_some_are_given(
+    pipeline: Pipeline, allowed: list[str], status: int
+) -> None:
+    async with listening(pipeline, endpoint="0.0.0.0:0", insecure=True, allowed_hosts=allowed) as receiver:
+        said = POST.replace(b"localhost", b"any.example") + b"Connection: close\r\n" + WHOLE
+        port = receiver.endpoints["http"].rpartition(":")[2]
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(said)
+        assert statuses(await reader.read()) == [status]
+        writer.close()
