@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from litestar import Litestar, MediaType, Router
+from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 from gateway import __version__
 from gateway.api.access import guard
 from gateway.api.config import ApiConfig
-from gateway.api.page import page_routes
+from gateway.api.page import Document, page_routes
 from gateway.api.problems import on_access_error, on_exception, on_http_exception
 from gateway.api.routes import routes
 from gateway.api.shell import Shell
@@ -42,9 +41,10 @@ def create_app(
 
     ``setting`` is where its settings stand, for error messages.
     """
+    document = Document()
     app = Litestar(
         route_handlers=[
-            *page_routes(view, config.links, reads_are_open=config.reads_are_open),
+            *page_routes(view, config.links, document, reads_are_open=config.reads_are_open),
             Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
         ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
@@ -58,7 +58,7 @@ def create_app(
             version=__version__,
             description="Status, synthetic checks and automation of the hub. Telemetry itself comes in as OTLP.",
             path=_OPENAPI,
-            render_plugins=[JsonRenderPlugin(path="/openapi.json", media_type=MediaType.JSON)],
+            render_plugins=[document],
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
         logging_config=None,  # the gateway configures logging, not this application

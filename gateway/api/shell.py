@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 import uuid
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Tracer
 
 from gateway.api.problems import REQUEST_ID, Problem
+from gateway.api.request_span import RequestSpan, method_of
 from gateway.pipeline.hosts import Hosts
 
 if TYPE_CHECKING:
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 """Seconds; as the semantic conventions for HTTP metrics advise."""
-_METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_TRACE_CONTEXT = TraceContextTextMapPropagator()
-"""Nothing else is taken up: nobody here reads baggage, and what is wrong with it would be logged as it came."""
 _SIGNED = "/api/v1/webhooks/"
 """What is below it knows its callers by a signature, which no page in a browser can make. They come by the public name
 of whatever leads them here, such as a Tailscale Funnel."""
@@ -73,22 +71,17 @@ class Shell:
         presented = _header(headers, b"x-request-id")
         request_id = presented.decode() if presented and _SANE_ID.fullmatch(presented) else uuid.uuid4().hex
         scope.setdefault("state", {})[REQUEST_ID] = request_id
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
         arrived = time.perf_counter()
-        with (
-            structlog.contextvars.bound_contextvars(request_id=request_id),
-            self._tracer.start_as_current_span(
-                scope["method"], _TRACE_CONTEXT.extract(carrier), SpanKind.SERVER, attributes
-            ) as span,
-        ):
+        span = RequestSpan(self._tracer, scope)
+        with structlog.contextvars.bound_contextvars(request_id=request_id), contextlib.ExitStack() as ending:
+            ending.callback(span.end)
             begun = False
 
             async def answer(message: Message) -> None:
                 nonlocal begun
                 if message["type"] == "http.response.start":
                     begun = True
-                    _describe(span, scope, message["status"])
+                    span.answered(message["status"])
                     self._duration.record(time.perf_counter() - arrived, _labels(scope, message["status"]))
                     message["headers"] = [*message["headers"], *self._more(message, request_id, span)]
                 await send(message)
@@ -122,14 +115,14 @@ class Shell:
             return Problem("Forbidden", 403, "a page of another site may not call this")
         return None
 
-    def _more(self, message: Message, request_id: str, span: Span) -> list[tuple[bytes, bytes]]:
+    def _more(self, message: Message, request_id: str, span: RequestSpan) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in message["headers"]}  # type: ignore[typeddict-item]
         more = [*_ALWAYS, (b"x-request-id", request_id.encode())]
         content_type = _header(message["headers"], b"content-type") or b""  # type: ignore[typeddict-item]
         if content_type.startswith(b"text/html"):
             more += [*_HTML, (b"content-security-policy", CSP.encode())]
-        if span.get_span_context().is_valid:
-            more.append((b"x-trace-id", format_trace_id(span.get_span_context().trace_id).encode()))
+        if span.trace_id is not None:
+            more.append((b"x-trace-id", span.trace_id.encode()))
         if self._tls:
             more.append(_HSTS)
         if b"cache-control" not in present:
@@ -139,21 +132,12 @@ class Shell:
 
 def _labels(scope: Any, status: int) -> dict[str, str | int]:
     labels = {
-        "http.request.method": scope["method"] if scope["method"] in _METHODS else "_OTHER",
+        "http.request.method": method_of(scope),
         "url.scheme": scope["scheme"],
         "http.response.status_code": status,
     }
     route = scope.get("path_template")
     return labels if route is None else {**labels, "http.route": route}
-
-
-def _describe(span: Span, scope: Any, status: int) -> None:
-    span.set_attribute("http.response.status_code", status)
-    if (template := scope.get("path_template")) is not None:
-        span.set_attribute("http.route", template)
-        span.update_name(f"{scope['method']} {template}")
-    if status >= 500:
-        span.set_status(Status(StatusCode.ERROR))
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
