@@ -56,7 +56,11 @@ class CorsConfig(Settings):
     """Which web pages may send telemetry from a browser (cross-origin resource sharing)."""
 
     allowed_origins: list[str] = Field(min_length=1)
-    """Origins such as ``https://app.example.com``; ``*`` stands for any text, as in ``https://*.example.com``."""
+    """Origins such as ``https://app.example.com``; ``*`` stands for any text, as in ``https://*.example.com``.
+
+    Pages of these may send with credentials, as ``navigator.sendBeacon`` does. Where one of them is any origin at all,
+    such as ``*``, no page may.
+    """
 
     allowed_headers: list[str] = Field(default_factory=list)
     """Headers a page may send besides ``Accept``, ``Accept-Language``, ``Content-Language`` and ``Content-Type``."""

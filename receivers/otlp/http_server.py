@@ -153,7 +153,15 @@ def _cors(config: CorsConfig | None) -> CORSConfig | None:
         allow_methods=["POST"],
         allow_headers=["content-type", *config.allowed_headers],
         max_age=config.max_age,
+        # navigator.sendBeacon always sends with credentials, and so only to where they are wanted.
+        allow_credentials=all(map(_names_somebody, config.allowed_origins)),
     )
+
+
+def _names_somebody(origin: str) -> bool:
+    """Tell whether an allowed origin, which may hold ``*``, is more than any page there is."""
+    host = origin.rpartition("://")[2].partition(":")[0]
+    return any(character.isalnum() for character in host)
 
 
 class _RequestError(Exception):

@@ -545,6 +545,36 @@ async def test_web_pages_of_allowed_origins_may_send(pipeline: FakePipeline) -> 
             assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
 
 
+@pytest.mark.parametrize(
+    ("allowed", "credentials"),
+    [
+        (["https://app.example.com"], "true"),
+        (["http://localhost:3000", "https://*.example.com"], "true"),
+        (["*"], None),
+        (["https://app.example.com", "*"], None),
+        (["https://*"], None),
+        (["https://*:*"], None),
+    ],
+)
+async def test_only_pages_that_are_named_may_send_with_credentials(
+    pipeline: FakePipeline, allowed: list[str], credentials: str | None
+) -> None:
+    """As ``navigator.sendBeacon`` does. An origin is never allowed by ``*`` and trusted with them at once."""
+    origin = "https://app.example.com"
+    cors = {"allowed_origins": allowed}
+    async with running(pipeline, settings(http={"cors": cors})) as receiver, client_of(receiver) as http:
+        asked = await preflight(http, origin, "content-type")
+        sent = await http.post("/v1/traces", content=b"{}", headers=JSON | {"origin": origin})
+        for answer in (asked, sent):
+            assert answer.headers.get("access-control-allow-credentials") == credentials
+            if credentials:
+                assert answer.headers["access-control-allow-origin"] == origin
+                assert answer.headers["vary"].lower() == "origin"
+        if credentials:
+            stranger = await http.post("/v1/traces", content=b"{}", headers=JSON | {"origin": "https://evil.example"})
+            assert "access-control-allow-origin" not in stranger.headers
+
+
 async def test_without_cors_settings_no_web_page_may_send(http: httpx.AsyncClient) -> None:
     answer = await preflight(http, "https://app.example.com", "content-type")
     assert "access-control-allow-origin" not in answer.headers
