@@ -81,7 +81,7 @@ class RequestSpan:
         if status >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End it, if it ever began."""
         if self._token is not None:
             current.detach(self._token)

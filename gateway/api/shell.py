@@ -72,9 +72,10 @@ class Shell:
         request_id = presented.decode() if presented and _SANE_ID.fullmatch(presented) else uuid.uuid4().hex
         scope.setdefault("state", {})[REQUEST_ID] = request_id
         arrived = time.perf_counter()
-        span = RequestSpan(self._tracer, scope)
-        with structlog.contextvars.bound_contextvars(request_id=request_id), contextlib.ExitStack() as ending:
-            ending.callback(span.end)
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            contextlib.closing(RequestSpan(self._tracer, scope)) as span,
+        ):
             begun = False
 
             async def answer(message: Message) -> None:

@@ -35,7 +35,6 @@ _PACE = 8 * 1024
 _LOOK = 5.0
 """Seconds between two looks: by so much a client may take longer."""
 
-
 _HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """How a client begins that speaks HTTP/2 without having asked (RFC 9113, 3.4)."""
 
