@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import httpx
 import pytest
 import structlog
 from litestar import Router, get, post
+from litestar.params import Parameter
 from pydantic import ValidationError
 
 from gateway import logs
@@ -202,7 +203,7 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 def traced_app(told: Told, **settings: Any) -> Any:
     @get("/for/{name:str}", opt={"scope": Scope.READ}, sync_to_thread=False)
-    def of(name: str) -> str:
+    def of(name: Annotated[str, Parameter(description="Whose")]) -> str:
         return name
 
     return app([Router("/", route_handlers=[of])], told=told, authenticator=Anybody(), **settings)
