@@ -29,6 +29,7 @@ from gateway.pipeline.access import Authenticators
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.destination import Destination as To
 from gateway.pipeline.destination import EmitterSettings
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.interfaces import Reconfigurable, Service
 from gateway.pipeline.listeners import ListenerSettings, from_here, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
@@ -118,12 +119,14 @@ class Hub:
             for name in service.extensions
             if not components.is_service(name)
         }
+        self._bodies = Bodies()
         self._receivers: dict[str, Receiver] = {
             name: components.create_receiver(
                 name,
                 self._directed(name, config.receivers[name]),
                 self._pipeline,
                 authenticators=authenticators,
+                bodies=self._bodies,
                 reuse_port=reuse_port,
                 state_dir=None if data_dir is None else receiver_directory(data_dir, name),
             )
@@ -179,6 +182,7 @@ class Hub:
             self._telemetry.meter,
             lambda: self._telemetry.operations,
             self._services,
+            bodies=self._bodies,
             shared=shared,
         )
         names = filter(components.is_service, config.service.extensions)
