@@ -1,7 +1,7 @@
 """The schema and its migrations, run by Alembic.
 
-Several gateways may start at once on one empty database: whoever gets the advisory lock migrates, the others wait and
-find the work done.
+Several gateways may start at once on one empty database: whoever gets the lock migrates, in one transaction, the others
+wait and find the work done.
 """
 
 from __future__ import annotations
@@ -13,17 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from exporters.timescale import layout
+from exporters.timescale import layout, locks
 from exporters.timescale.connections import Connections
 
 if TYPE_CHECKING:
     from alembic.config import Config
-
-# Advisory locks of this store: any number will do, as long as nobody else uses it.
-MIGRATION_LOCK = 0x0B5_0001
-MAINTENANCE_LOCK = 0x0B5_0002
-DIMENSION_LOCK = 0x0B5_0003
-PARTITION_LOCK = 0x0B5_0004
 
 READER_ROLE = "obs_hub_reader"
 
@@ -105,20 +99,21 @@ def _alembic_config() -> Config:
 
 @contextmanager
 def _locked(connections: Connections) -> Iterator[tuple[layout.Connection, Config]]:
-    """Yield a connection that holds the migration lock, and an Alembic configuration that runs on it."""
+    """Yield a connection whose transaction holds the migration lock, and an Alembic configuration that runs in it."""
     import sqlalchemy
 
-    connection: Any = connections.open(autocommit=False)
+    connection: Any = connections.open()
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
     )
     config = _alembic_config()
     try:
-        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        connection.commit()
-        with engine.connect() as wrapped:
+        locks.make(connection)
+        connection.autocommit = False
+        with engine.connect() as wrapped:  # which rolls back, so what follows is one transaction
+            locks.hold(connection, locks.Lock.MIGRATION)
             config.attributes["connection"] = wrapped
             yield connection, config
     finally:
-        connection.close()  # which gives up the lock
+        connection.close()
         engine.dispose()

@@ -6,7 +6,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=None,
     version_table="schema_version",
-    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()
