@@ -58,9 +58,9 @@ def needs_embedded(config: Config) -> bool:
 def configured_dsn(config: Config) -> str | None:
     """Return the connection string of the first exporter that names a PostgreSQL server."""
     for name in config.used_exporters:
-        secret = getattr(config.exporters[name], "dsn", None)
-        if secret is not None:
-            return str(secret.get_secret_value())
+        dsn = getattr(config.exporters[name], "connection_string", None)
+        if dsn is not None:
+            return str(dsn)
     return None
 
 

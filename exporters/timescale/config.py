@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.pipeline.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
 
@@ -31,6 +31,11 @@ def _check_dsn(dsn: SecretStr) -> SecretStr:
             "%3F %23 %20"
         )
     return dsn
+
+
+def _switch(value: object) -> object:
+    """Take YAML's words for true and false as PostgreSQL does."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class Retention(Settings):
@@ -74,6 +79,17 @@ class TimescaleConfig(ExporterSettings):
 
     dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
+    pooler: Literal["auto", "transaction", "none"] = "auto"
+    """Whether ``dsn`` leads through a pooler such as PgBouncer. ``auto``: it is found out. ``transaction``: through
+    one, in transaction or session mode. ``none``: through none, or one in session mode; a round trip a commit is
+    saved."""
+    synchronous_commit: Annotated[
+        Literal["on", "off", "local", "remote_write", "remote_apply"], BeforeValidator(_switch)
+    ] = "on"
+    """PostgreSQL's setting of that name, for what this exporter stores. ``on``, whatever server, database or role have
+    set, or ``remote_apply`` where they have that. Anything weaker gives up on what an OK means: with ``off``, what was
+    acknowledged in the last moments is lost when PostgreSQL or its machine goes down; with ``local`` or
+    ``remote_write``, when a standby takes over."""
     logs: Literal["auto", "all", "events"] = "auto"
     """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
     has a ``loki`` exporter, which keeps the others, and else all."""
@@ -125,3 +141,10 @@ class TimescaleConfig(ExporterSettings):
                 f"{format_duration(minutes)} is shorter than data points are accepted ({format_duration(reach)}, by "
                 "accept.past or retention.metrics): the rollup by hour is made of the one by minute; keep it that long",
             )
+
+    @property
+    def connection_string(self) -> str | None:
+        """How to connect, with what these settings say of it; None: the embedded PostgreSQL."""
+        from gateway.pipeline.postgres import with_pooler
+
+        return None if self.dsn is None else with_pooler(self.dsn.get_secret_value(), self.pooler)

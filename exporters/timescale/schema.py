@@ -1,7 +1,7 @@
 """The schema and its migrations, run by Alembic.
 
-Several gateways may start at once on one empty database: whoever gets the lock migrates, in one transaction, the others
-wait and find the work done.
+Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others wait
+and find it done.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -17,6 +17,7 @@ from exporters.timescale import layout, locks
 from exporters.timescale.connections import Connections
 
 if TYPE_CHECKING:
+    import sqlalchemy
     from alembic.config import Config
 
 READER_ROLE = "obs_hub_reader"
@@ -46,21 +47,32 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    with _locked(connections) as (connection, config):
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        foreign = sorted(set(_applied(connection)) - known)
-        if foreign:
-            raise SchemaError(
-                f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
-                "it was made by a newer one; upgrade this gateway"
-            )
-        config.attributes["layout"] = wanted_layout
-        try:
-            command.upgrade(config, "head")
-        except sqlalchemy.exc.DBAPIError as error:
-            if isinstance(error.orig, psycopg.Error):
-                raise error.orig from error
-            raise
+    config = _alembic_config()
+    config.attributes["layout"] = wanted_layout
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    with connections.open() as connection:
+        locks.make(connection)
+        connection.autocommit = False
+        engine = sqlalchemy.create_engine(
+            "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
+        )
+        while True:
+            with _locked(engine, connection) as config.attributes["connection"]:
+                applied = set(_applied(connection))
+                if foreign := sorted(applied - known):
+                    raise SchemaError(
+                        f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not "
+                        "know: it was made by a newer one; upgrade this gateway"
+                    )
+                if applied == set(scripts.get_heads()):
+                    break
+                try:
+                    command.upgrade(config, "+1")
+                except sqlalchemy.exc.DBAPIError as error:
+                    if isinstance(error.orig, psycopg.Error):
+                        raise error.orig from error
+                    raise
         present = layout.current(connection)
         assert present is not None, "the first migration records the layout"
         if wanted_layout not in ("auto", present.name):
@@ -98,22 +110,8 @@ def _alembic_config() -> Config:
 
 
 @contextmanager
-def _locked(connections: Connections) -> Iterator[tuple[layout.Connection, Config]]:
-    """Yield a connection whose transaction holds the migration lock, and an Alembic configuration that runs in it."""
-    import sqlalchemy
-
-    connection: Any = connections.open()
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
-    )
-    config = _alembic_config()
-    try:
-        locks.make(connection)
-        connection.autocommit = False
-        with engine.connect() as wrapped:  # which rolls back, so what follows is one transaction
-            locks.hold(connection, locks.Lock.MIGRATION)
-            config.attributes["connection"] = wrapped
-            yield connection, config
-    finally:
-        connection.close()
-        engine.dispose()
+def _locked(engine: sqlalchemy.Engine, connection: layout.Connection) -> Iterator[sqlalchemy.Connection]:
+    """Run a block in a transaction that holds the migration lock; yields the connection as Alembic wants it."""
+    with engine.connect() as wrapped, wrapped.begin():
+        locks.hold(connection, locks.Lock.MIGRATION)
+        yield wrapped

@@ -83,12 +83,14 @@ class Writer:
         partitions: Partitions,
         timeout: timedelta,
         direct_copy_points: int | None,
+        synchronous_commit: str,
     ) -> None:
         self._connections = connections
         self._layout = present
         self._partitions = partitions
         self._timeout = timeout
         self._direct_copy_points = direct_copy_points if present.community else None
+        self._synchronous_commit = synchronous_commit
         self._connection: Connection | None = None
 
     def write(self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None) -> list[bool]:
@@ -127,8 +129,12 @@ class Writer:
         if self._connection is None or self._connection.closed:
             milliseconds = self._timeout // timedelta(milliseconds=1)
             self._connection = self._connections.open(
-                f"-c statement_timeout={milliseconds} -c lock_timeout=0"
-                f" -c idle_in_transaction_session_timeout={2 * milliseconds}",
+                {
+                    "statement_timeout": f"{milliseconds}ms",
+                    "lock_timeout": "0",
+                    "idle_in_transaction_session_timeout": f"{2 * milliseconds}ms",
+                    "synchronous_commit": self._synchronous_commit,
+                }
             )
         return self._connection
 

@@ -14,6 +14,7 @@ import psycopg
 from gateway import __version__
 from gateway.api.view import HubView
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.postgres import UnusableServerError, connect_async
 from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import status as spool_status
 from gateway.places import dead_letter_directory, spool_directory
@@ -139,11 +140,13 @@ class Probe:
             return Dependency("store", State.OK, "none is configured")
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                connection = await psycopg.AsyncConnection.connect(self._view.dsn, connect_timeout=2)
+                connection = await connect_async(self._view.dsn, connect_timeout=2, reading=True)
                 async with connection:
                     detail = await _describe(connection)
         except TimeoutError:
             return Dependency("store", State.DOWN, "it does not answer")
+        except UnusableServerError as error:
+            return Dependency("store", State.DOWN, str(error))
         except psycopg.Error as error:
             return Dependency("store", State.DOWN, type(error).__name__)  # the message may hold the connection string
         return Dependency("store", State.OK, detail)

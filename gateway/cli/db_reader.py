@@ -15,6 +15,7 @@ from psycopg import sql
 
 from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.pipeline.postgres import connect
 from gateway.pipeline.settings import parse_duration
 
 CONNECTION_LIMIT = 15
@@ -74,7 +75,7 @@ def reader(
     obs-hub db reader grafana --password-stdin < grafana.password
     """
     try:
-        with psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection:
+        with connect(store_dsn(dsn, config_path, data_dir)) as connection:
             if remove:
                 _remove(connection, name)
                 click.echo(f"Removed {name}.")

@@ -19,6 +19,7 @@ import psycopg.sql
 from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 from gateway.explore.store import read_only
+from gateway.pipeline.postgres import connect
 
 _MOST_ROWS = 1_000
 
@@ -41,7 +42,7 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
     """
     try:
         with (
-            psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection,
+            connect(store_dsn(dsn, config_path, data_dir), reading=True) as connection,
             reading(connection, sql.encode()) as (columns, rows),
         ):
             _PRINTERS[output or "table"](columns, rows)

@@ -31,6 +31,7 @@ from gateway.cli.options import (
     token_option,
 )
 from gateway.cli.query import reading
+from gateway.pipeline.postgres import connect
 from gateway.pipeline.proxies import channel_options
 from gateway.synthetic import MARK, look_up
 
@@ -249,7 +250,7 @@ def _own_endpoint(data_dir: Path | None) -> str | None:
 
 def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
     try:
-        with psycopg.connect(dsn, connect_timeout=5) as connection:
+        with connect(dsn, reading=True) as connection:
             while True:
                 with reading(connection, look) as (_, rows):
                     if list(rows):

@@ -20,6 +20,7 @@ from exporters.timescale import layout
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import let_read
+from gateway.pipeline.postgres import connect
 
 _SWAP_PATIENCE = 30.0
 _LEAVING = 3.0
@@ -73,7 +74,7 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     Returns the layout, and the name that the former database has now. The user needs to be allowed to make databases.
     Raises as `restore` does; the database that was there is then as it was.
     """
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+    with connect(dsn, autocommit=True) as connection:
         name = connection.info.dbname
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
@@ -201,7 +202,7 @@ def _beside(dsn: str, name: str) -> Iterator[layout.Connection]:
         if other == name:
             continue
         with contextlib.suppress(psycopg.OperationalError):
-            connection = psycopg.connect(make_conninfo(dsn, dbname=other), autocommit=True, connect_timeout=5)
+            connection = connect(make_conninfo(dsn, dbname=other), autocommit=True)
             with connection:
                 yield connection
             return
