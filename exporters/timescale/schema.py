@@ -1,7 +1,7 @@
 """The schema and its migrations, run by Alembic.
 
-Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others wait
-and find it done.
+Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others
+wait and find it done.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import psycopg
 
 from exporters.timescale import layout, locks
 from exporters.timescale.connections import Connections
+from exporters.timescale.reader import READER_ROLE as READER_ROLE
+from exporters.timescale.reader import let_read
 
 if TYPE_CHECKING:
     import sqlalchemy
     from alembic.config import Config
-
-READER_ROLE = "obs_hub_reader"
 
 
 class SchemaError(Exception):
@@ -66,6 +66,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
                         "know: it was made by a newer one; upgrade this gateway"
                     )
                 if applied == set(scripts.get_heads()):
+                    let_read(connection)
                     break
                 try:
                     command.upgrade(config, "+1")
