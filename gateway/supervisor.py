@@ -145,9 +145,7 @@ async def _serve(
         await hub.start()
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
         store = dsn or configured_dsn(config)
-        without_secret = store if store and not secrets_of(store) else None
-        source = None if config.source is None else str(config.source.absolute())
-        data_dir.record(Running(os.getpid(), without_secret, endpoints, source))
+        data_dir.record(description(config, store, endpoints))
         announce(endpoints, store)
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
         telling = asyncio.create_task(keep_telling(notifier, heard.silent))
@@ -163,6 +161,13 @@ async def _serve(
         await hub.stop()
         if pool is not None:
             await pool.stop(grace)
+
+
+def description(config: Config, store: str | None, endpoints: dict[str, str]) -> Running:
+    """Return what is written down of a running hub: no secret, which would be an old one after a rotation."""
+    without_secret = store if store and not secrets_of(store) else None
+    source = None if config.source is None else str(config.source.absolute())
+    return Running(os.getpid(), without_secret, endpoints, source)
 
 
 class WorkerError(Exception):
