@@ -17,7 +17,7 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from exporters.otlp.config import OtlpExporterConfig
-from exporters.timescale import schema
+from exporters.timescale import schema, unfinished
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
 from gateway.cli.options import (
@@ -221,6 +221,9 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
+        return
+    if found.unfinished:
+        yield Finding(False, "store", unfinished.MESSAGE, "run `obs-hub db restore FILE` again; it begins anew")
         return
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
