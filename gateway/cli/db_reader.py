@@ -102,7 +102,7 @@ def _given_password() -> str:
 
 
 def _mend_rights(connection: psycopg.Connection[Any]) -> None:
-    """Give all readers what they should have and no more, as far as this user may, who may be another than the hub's."""
+    """Give all readers what they should have and no more, as far as this user may, perhaps not the hub's own."""
     store = connection.execute(
         "SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.oid = to_regclass('store_setting')"
