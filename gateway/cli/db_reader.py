@@ -125,7 +125,9 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
     )
     connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER_ROLE), role))
     # What the user has set for itself, as any user may, goes.
+    database = sql.Identifier(connection.info.dbname)
     connection.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(role))
+    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(role, database))
     if connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,):
         connection.execute(
             sql.SQL("ALTER ROLE {} SET temp_file_limit = {}").format(role, sql.Literal(_TEMPORARY_FILES))
@@ -140,11 +142,7 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))
         )
     # Where the store is in a schema of its own, the gateway's connection string says so, and the reader needs the same.
-    connection.execute(
-        sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(
-            role, sql.Identifier(connection.info.dbname)
-        )
-    )
+    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(role, database))
     return not there
 
 

@@ -166,7 +166,7 @@ def test_a_second_time_takes_back_what_the_user_has_set_and_what_an_earlier_vers
     with as_reader(store, name, password) as connection:
         connection.execute("SET default_transaction_read_only = off")
         connection.execute(f"ALTER ROLE {name} SET statement_timeout = 0".encode())
-        connection.execute(f"ALTER ROLE {name} SET search_path = nowhere".encode())
+        connection.execute(f"ALTER ROLE {name} IN DATABASE {store.name} SET search_path = nowhere".encode())
     store.run(f"GRANT SELECT ON run TO {READER_ROLE}")
     password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
     with as_reader(store, name, password) as connection:
