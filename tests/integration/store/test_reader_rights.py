@@ -128,6 +128,7 @@ def test_whoever_has_something_in_the_database_keeps_what_was_everybodys(databas
             other.execute("SELECT * FROM logs")
 
 
+@pytest.mark.empty_database
 def test_a_user_that_may_make_no_roles_migrates_all_the_same(native_database: Database) -> None:
     name = native_database.name
     native_database.run(f"CREATE ROLE {name} LOGIN")
