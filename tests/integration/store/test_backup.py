@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import psycopg
@@ -27,6 +29,10 @@ from exporters.timescale.backup.restore import replace, restore
 from exporters.timescale.layout import FACTS
 from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.schema import READER_ROLE, SchemaError
+from gateway.api.status import Probe, State
+from gateway.cli.doctor import examine
+from gateway.config import load as load_config
+from gateway.datadir import DataDir
 from gateway.embedded import binaries
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
@@ -438,13 +444,29 @@ def load_again(database: Database, path: Path) -> bool:
     return True
 
 
-async def test_an_exporter_does_not_start_on_a_store_that_is_not_whole(database: Database) -> None:
+async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, tmp_path: Path) -> None:
+    """A gateway does not start on it, the page is not ready, the doctor finds it."""
     migrate(database)
+    view: Any = SimpleNamespace(dsn=database.dsn)
+    assert (await Probe(view).look_at_store()).state is State.OK
     with database.connect() as connection:
         unfinished.mark(connection, "public")
     with pytest.raises(SchemaError, match="run `obs-hub db restore FILE` again"):
         async with running_exporter(database):
             pass
+    store = await Probe(view).look_at_store()
+    assert (store.state, store.detail) == (
+        State.DOWN,
+        "it is not whole: a restore is under way, or was broken off",
+    )
+    config = tmp_path / "hub.yaml"
+    config.write_text(
+        f'receivers: {{otlp: }}\nexporters: {{timescale: {{dsn: "{database.dsn}"}}}}\n'
+        "service: {pipelines: {logs: {receivers: [otlp], exporters: [timescale]}}}\n"
+    )
+    found = [each for each in examine(load_config(config), DataDir(tmp_path / "data")) if each.subject == "store"]
+    assert [each.ok for each in found] == [False]
+    assert "not whole" in found[0].detail
 
 
 def test_databases_of_replacements_that_were_broken_off_are_removed(filled: Filled, target: Database) -> None:
