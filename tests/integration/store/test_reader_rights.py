@@ -118,6 +118,7 @@ def test_what_an_earlier_version_granted_is_taken_back_at_the_next_start(reader:
         reader.execute("SELECT * FROM made_later")
 
 
+@pytest.mark.empty_database
 def test_whoever_has_something_in_the_database_keeps_what_was_everybodys(database: Database, own_role: str) -> None:
     database.run(f"CREATE SCHEMA of_theirs AUTHORIZATION {own_role}")
     migrate(database)
