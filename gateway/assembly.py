@@ -59,9 +59,18 @@ def needs_embedded(config: Config) -> bool:
 def configured_dsn(config: Config) -> str | None:
     """Return the connection string of the first exporter that names a PostgreSQL server."""
     for name in config.used_exporters:
-        secret = getattr(config.exporters[name], "dsn", None)
-        if secret is not None:
-            return str(secret.get_secret_value())
+        dsn = getattr(config.exporters[name], "connection_string", None)
+        if dsn is not None:
+            return str(dsn)
+    return None
+
+
+def configured_reader_dsn(config: Config) -> str | None:
+    """Return the connection string by which the store of `configured_dsn` is read, where one is configured."""
+    for name in config.used_exporters:
+        dsn = getattr(config.exporters[name], "reader_connection_string", None)
+        if dsn is not None:
+            return str(dsn)
     return None
 
 
