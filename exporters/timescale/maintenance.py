@@ -1,6 +1,7 @@
 """What the gateway does for its store beside writing: partitions, rollups, receipts, dimensions.
 
-Every gateway process runs this; whoever holds the advisory lock does the work, the others find it taken.
+Every gateway process runs this. What two must not do at once is done under an advisory lock, which is a transaction's
+and not a session's, so that a pooler cannot keep it: whoever finds it taken leaves the rest to the other one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -62,9 +64,6 @@ class Maintenance:
 
     def run(self, connection: layout.Connection) -> bool:
         """Do what is due. Returns False when another gateway is at it. Raises `psycopg.Error`."""
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (MAINTENANCE_LOCK,)).fetchone()
-        if not row or not row[0]:
-            return False
         try:
             if self._layout.native:
                 self._partitions.forget()  # some of them may have been dropped, here or by another gateway
@@ -77,13 +76,13 @@ class Maintenance:
                     self.apply_retention(connection, now)
                 self.remove_receipts(connection, now)
                 self.remove_identities(connection, now)
-            if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
-                self._collected_at = time.monotonic()
-                removed = collect_dimensions(connection)
-                if any(removed.values()):
-                    _log.info("removed dimensions that nothing refers to: %s", removed)
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(%s)", (MAINTENANCE_LOCK,))
+        except _TakenError:
+            return False
+        if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
+            self._collected_at = time.monotonic()
+            removed = collect_dimensions(connection)
+            if any(removed.values()):
+                _log.info("removed dimensions that nothing refers to: %s", removed)
         return True
 
     def make_partitions(self, connection: layout.Connection) -> None:
@@ -98,7 +97,8 @@ class Maintenance:
             if kept is None:
                 continue
             if not self._layout.native:
-                connection.execute("SELECT drop_chunks(%s::regclass, older_than => %s::interval)", (table, kept))
+                with _alone(connection):
+                    connection.execute("SELECT drop_chunks(%s::regclass, older_than => %s::interval)", (table, kept))
                 continue
             try:
                 dropped = partitions.drop_before(connection, table, now - kept)
@@ -116,10 +116,10 @@ class Maintenance:
             return
         if self._layout.native:
             _summarize(connection)
-        with connection.transaction():
+        with _alone(connection):
             pending = [row[0] for row in connection.execute("DELETE FROM rollup_pending RETURNING minute")]
             minutes = sorted(set(pending))
-            hours = sorted({at.replace(minute=0) for at in minutes})
+            hours = sorted({at.astimezone(UTC).replace(minute=0) for at in minutes})
             for table, starts, bucket in (("sample_1m", minutes, minute), ("sample_1h", hours, hour)):
                 if self._layout.native:
                     its_intervals = {partitions.interval_of(at, self._config.chunk_interval) for at in starts}
@@ -137,19 +137,35 @@ class Maintenance:
         past = Acceptance(self._config).past(Signal.LOGS) + self._config.receipt_window
         removed = _RECEIPTS_AT_ONCE
         while removed == _RECEIPTS_AT_ONCE:
-            removed = connection.execute(
-                "DELETE FROM event_identity WHERE uid IN (SELECT uid FROM event_identity WHERE time < %s LIMIT %s)",
-                (now - past, _RECEIPTS_AT_ONCE),
-            ).rowcount
+            with _alone(connection):
+                removed = connection.execute(
+                    "DELETE FROM event_identity WHERE uid IN (SELECT uid FROM event_identity WHERE time < %s LIMIT %s)",
+                    (now - past, _RECEIPTS_AT_ONCE),
+                ).rowcount
 
     def remove_receipts(self, connection: layout.Connection, now: datetime) -> None:
         """Remove the receipts of batches older than the window in which they are recognized."""
         removed = _RECEIPTS_AT_ONCE
         while removed == _RECEIPTS_AT_ONCE:
-            removed = connection.execute(
-                "DELETE FROM receipt WHERE digest IN (SELECT digest FROM receipt WHERE received_at < %s LIMIT %s)",
-                (now - self._config.receipt_window, _RECEIPTS_AT_ONCE),
-            ).rowcount
+            with _alone(connection):
+                removed = connection.execute(
+                    "DELETE FROM receipt WHERE digest IN (SELECT digest FROM receipt WHERE received_at < %s LIMIT %s)",
+                    (now - self._config.receipt_window, _RECEIPTS_AT_ONCE),
+                ).rowcount
+
+
+class _TakenError(Exception):
+    """Another gateway is at it."""
+
+
+@contextmanager
+def _alone(connection: layout.Connection) -> Iterator[None]:
+    """Run a block in a transaction that no other gateway's maintenance is beside. Raises `_TakenError`."""
+    with connection.transaction():
+        row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (MAINTENANCE_LOCK,)).fetchone()
+        if row != (True,):
+            raise _TakenError
+        yield
 
 
 def _ranges(starts: Iterable[datetime], length: timedelta) -> Iterator[tuple[datetime, datetime]]:

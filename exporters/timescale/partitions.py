@@ -85,7 +85,7 @@ def drop_before(connection: Connection, table: str, cutoff: datetime) -> list[st
             break
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(partition.name)))
         dropped.append(partition.name)
     return dropped
 

@@ -40,6 +40,7 @@ def backup(
     answer. What is there already is never overwritten, and nothing half-made is left behind.
     """
     with Connections(dsn).open() as connection:
+        tools.check_direct(connection)
         schema, timescale = _store(connection)
         programs = tools.find(tools.server_major(connection), bin_dirs)
         database = connection.info.dbname

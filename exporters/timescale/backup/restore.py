@@ -46,6 +46,7 @@ def restore(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     """
     connections = Connections(dsn)
     with connections.open() as connection:
+        tools.check_direct(connection)
         programs = tools.find(tools.server_major(connection), bin_dirs)
         found = archive.read(path, programs)
         _check_empty(connection, found)
@@ -75,6 +76,7 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     Raises as `restore` does; the database that was there is then as it was.
     """
     with connect(dsn, autocommit=True) as connection:
+        tools.check_direct(connection)
         name = connection.info.dbname
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
