@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gateway.pipeline.settings import Duration, ExporterSettings, Settings
+from gateway.pipeline.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
@@ -118,6 +119,28 @@ class TimescaleConfig(ExporterSettings):
     """How often partitions are made and dropped, rollups brought up to date and old receipts removed."""
     collect_interval: Duration = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
     """How often series, resources and scopes that no record refers to any more are removed."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Return what would be accepted only to be dropped at once, and what would undo rollups."""
+        past, kept = self.accept.past, self.retention
+        for name in ("metrics", "logs", "traces"):
+            its = getattr(kept, name)
+            if past is not None and its is not None and past > its:
+                yield Contradiction(
+                    ("accept", "past"),
+                    f"{format_duration(past)} is longer than retention.{name} ({format_duration(its)}): what is older "
+                    "would be accepted and dropped at once; make the one shorter, or the other longer",
+                    refused=name == "metrics",
+                )
+        minutes, reach = kept.rollup_1m, past or kept.metrics
+        if not self.rollups or minutes is None or reach is None or reach <= minutes:
+            return
+        if past is not None or "rollup_1m" in kept.model_fields_set:
+            yield Contradiction(
+                ("retention", "rollup_1m"),
+                f"{format_duration(minutes)} is shorter than data points are accepted ({format_duration(reach)}, by "
+                "accept.past or retention.metrics): the rollup by hour is made of the one by minute; keep it that long",
+            )
 
     @property
     def connection_string(self) -> str | None:

@@ -1,7 +1,7 @@
 """The schema and its migrations, run by Alembic.
 
-Several gateways may start at once on one empty database: whoever gets the advisory lock makes the next migration, the
-others wait and find it done. The lock is a transaction's, not a session's, so that a pooler cannot keep it.
+Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others
+wait and find it done.
 """
 
 from __future__ import annotations
@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from exporters.timescale import layout
+from exporters.timescale import layout, locks
 from exporters.timescale.connections import Connections
+from exporters.timescale.reader import READER_ROLE as READER_ROLE
+from exporters.timescale.reader import let_read
 
 if TYPE_CHECKING:
     import sqlalchemy
     from alembic.config import Config
-
-# Advisory locks of this store: any number will do, as long as nobody else uses it.
-MIGRATION_LOCK = 0x0B5_0001
-MAINTENANCE_LOCK = 0x0B5_0002
-DIMENSION_LOCK = 0x0B5_0003
-PARTITION_LOCK = 0x0B5_0004
-
-READER_ROLE = "obs_hub_reader"
 
 
 class SchemaError(Exception):
@@ -57,7 +51,9 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     config.attributes["layout"] = wanted_layout
     scripts = ScriptDirectory.from_config(config)
     known = {script.revision for script in scripts.walk_revisions()}
-    with connections.open(autocommit=False) as connection:
+    with connections.open() as connection:
+        locks.make(connection)
+        connection.autocommit = False
         engine = sqlalchemy.create_engine(
             "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
         )
@@ -70,6 +66,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
                         "know: it was made by a newer one; upgrade this gateway"
                     )
                 if applied == set(scripts.get_heads()):
+                    let_read(connection)
                     break
                 try:
                     command.upgrade(config, "+1")
@@ -117,5 +114,5 @@ def _alembic_config() -> Config:
 def _locked(engine: sqlalchemy.Engine, connection: layout.Connection) -> Iterator[sqlalchemy.Connection]:
     """Run a block in a transaction that holds the migration lock; yields the connection as Alembic wants it."""
     with engine.connect() as wrapped, wrapped.begin():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+        locks.hold(connection, locks.Lock.MIGRATION)
         yield wrapped

@@ -16,8 +16,8 @@ from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Ro
 from exporters.timescale.dimensions import TABLES
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
+from exporters.timescale.locks import Lock, hold
 from exporters.timescale.partitions import Partitions
-from exporters.timescale.schema import DIMENSION_LOCK
 from gateway.pipeline import Prepared, RefusedError, UnavailableError
 
 
@@ -147,7 +147,7 @@ class Writer:
             with connection.pipeline():
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
-                connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (DIMENSION_LOCK,))
+                hold(connection, Lock.DIMENSIONS, shared=True)
                 epoch_now = connection.execute("SELECT epoch FROM dimension_epoch")
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
             if (found := epoch_now.fetchone()) is None or found[0] != epoch:

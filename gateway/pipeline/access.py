@@ -17,7 +17,6 @@ class Scope(enum.StrEnum):
     """What a client may be allowed to do. The value is what ``obs-hub token create --scope`` takes."""
 
     INGEST = "ingest"
-    WEBHOOK = "webhook"
     ADMIN = "admin"
     READ = "read"
 

@@ -326,11 +326,8 @@ class Runs:
 async def _enqueue(connection: _Connection, request: Request, supersede: bool) -> UUID:
     identity = uuid.uuid4()
     trace = request.trace
-    # Whoever asks for a run of this name waits for whoever does so at this moment.
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended('obs-hub run ' || %s || ' ' || %s, 0))",
-        (request.kind, request.name),
-    )
+    # Whoever asks for a run waits for whoever does so at this moment.
+    await connection.execute("LOCK TABLE run IN SHARE ROW EXCLUSIVE MODE")
     if supersede:
         await connection.execute(
             "UPDATE run SET state = 'superseded', finished_at = now(), superseded_by = %s"

@@ -242,7 +242,8 @@ def test_a_superuser_gives_the_store_back_to_whom_it_belonged(
         assert native_database.run(owners) == [(role,)]
         with psycopg.connect(writer) as connection:
             connection.execute("CREATE TABLE made_later ()")
-        assert native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'made_later', 'SELECT')")
+        assert not native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'made_later', 'SELECT')")
+        assert native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'logs', 'SELECT')")
     finally:
         with psycopg.connect(embedded_server.dsn, autocommit=True) as server:
             like = (f"{role[:38]}%",)

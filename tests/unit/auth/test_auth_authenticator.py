@@ -54,9 +54,8 @@ def test_a_token_opens_what_its_scope_names(door: Door, scheme: str) -> None:
     _, text = door.token(Scope.INGEST, Scope.READ)
     for scope in (Scope.INGEST, Scope.READ):
         door.knock(f"{scheme} {text}", scope=scope)
-    for scope in (Scope.ADMIN, Scope.WEBHOOK):
-        with pytest.raises(PermissionDeniedError, match=f"no scope '{scope}', only ingest, read"):
-            door.knock(f"{scheme} {text}", scope=scope)
+    with pytest.raises(PermissionDeniedError, match="no scope 'admin', only ingest, read"):
+        door.knock(f"{scheme} {text}", scope=Scope.ADMIN)
 
 
 def test_without_a_token_the_answer_says_how(door: Door) -> None:
