@@ -26,6 +26,7 @@ from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
+from gateway.pipeline.postgres import UnusableServerError, server
 from gateway.pipeline.proxies import DIRECTLY
 
 _LOW_DISK = 2 * 2**30
@@ -209,10 +210,22 @@ def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]
         return
     try:
         found = schema.status(Connections(dsn))
+        with Connections(dsn).open() as connection:
+            concerns = server.examine(connection)
+    except UnusableServerError as error:
+        yield Finding(False, "store", str(error))
+        return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
         return
+    for concern in concerns:
+        yield Finding(False if concern.harmful else None, "server", concern.detail, concern.advice)
+    for name in config.used_exporters:
+        chosen = getattr(config.exporters[name], "synchronous_commit", "on")
+        if chosen not in ("on", "remote_apply"):
+            advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
+            yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
         return

@@ -8,6 +8,7 @@
 ============= ========================================================================================
 """
 
+from gateway.pipeline.postgres import server
 from gateway.pipeline.postgres.connection import AsyncConnection, Connection, connect, connect_async
 from gateway.pipeline.postgres.session import UnusableServerError, program_options, with_pooler
 
@@ -18,5 +19,6 @@ __all__ = [
     "connect",
     "connect_async",
     "program_options",
+    "server",
     "with_pooler",
 ]

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from exporters.timescale.backup.dump import backup
 from exporters.timescale.backup.restore import restore
 from exporters.timescale.connections import Connections
-from exporters.timescale.schema import READER_ROLE, SchemaError
+from exporters.timescale.schema import SchemaError
+from gateway.cli import main
 from gateway.embedded import binaries
-from gateway.explore.store import Store
 from gateway.pipeline.postgres import UnusableServerError, connect, connect_async
-from tests.integration.cli.processes import obs_hub
+from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
-from tests.support.stores import maintain, running_exporter, settings, store
-from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans
+from tests.support.scenarios import assert_works, read, set_for
+from tests.support.stores import migrate, running_exporter, settings, store
+from tests.support.telemetry import gauge
 
 ODD: dict[str, dict[str, str]] = {
     "Asia/Kolkata": {"timezone": "Asia/Kolkata", "timezone_abbreviations": "India"},
@@ -57,80 +58,20 @@ ENVIRONMENTS = {
     "PGCLIENTENCODING": "LATIN1",
     "PGTZ": "Asia/Kolkata",
     "PGDATESTYLE": "German",
-    "PGOPTIONS": "-c timezone=Asia/Kathmandu -c default_transaction_read_only=on -c search_path=nowhere",
+    "PGOPTIONS": "-c timezone=Asia/Kathmandu -c datestyle=German -c search_path=nowhere",
 }
 LOCALES = ["LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'"]
 
-HOUR = 3600 * SECOND
-NAME, BODY = "日本.温度", "café \N{SNOWMAN}"
-
-
-def set_for(database: Database, name: str, value: str, role: str | None = None) -> None:
-    """Set something for all sessions of a database, or those of one role in it."""
-    whose = sql.SQL("DATABASE {}").format(sql.Identifier(database.name))
-    if role is not None:
-        whose = sql.SQL("ROLE {} IN {}").format(sql.Identifier(role), whose)
-    values = sql.SQL(", ").join(map(sql.Literal, value.split(", ")))
-    with psycopg.connect(database.server.dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("ALTER {} SET {} = {}").format(whose, sql.Identifier(name), values))
-
 
 async def assert_all_works(database: Database, folder: Path) -> None:
-    """Make a store, write all signals over hours, maintain it, read it, and do so again with what a backup holds."""
-    first = now() // HOUR * HOUR - 3 * HOUR
-    points = {first + minute * 60 * SECOND + 7: 0.1 * minute for minute in range(0, 150, 5)}
-    batches = [
-        gauge(points, name=NAME, attributes={"room": BODY}),
-        gauge([1.0], name="old", at=now() - 20 * DAY),
-        logs(BODY),
-        logs(BODY, event="order.placed"),
-        spans(BODY),
-    ]
-    async with running_exporter(database) as exporter:
-        assert await store(exporter, *batches) == [True] * len(batches)
-        assert await store(exporter, *batches) == [False] * len(batches)
-        for _ in range(2):  # the second finds the partitions of the first
-            await asyncio.to_thread(maintain, database)
-        await store(exporter, gauge({first + 1: 9.0}, name=NAME))  # another series, of hours that are rolled up
-        await asyncio.to_thread(maintain, database, retention={"metrics": "10d"}, accept={"past": "10d"})
-    expected = read(database)
-    hours = [datetime.fromtimestamp((first + n * HOUR) / SECOND, UTC) for n in range(3)]
-    assert [(row["time"], row["count"]) for row in expected["hours"]] == list(zip(hours, (12, 12, 6), strict=True))
-    assert [row["value"] for row in expected["points"]] == list(points.values())
-    assert {row["room"] for row in expected["points"]} == {BODY}
-    assert [row["body"] for row in expected["logs"]] == [BODY, BODY]
-    assert [row["name"] for row in expected["events"]] == ["order.placed"]
-    assert [(row["name"], row["duration_ms"]) for row in expected["spans"]] == [(BODY, 1.5)]
-    assert expected["old"] == [{"count": 0}] or not database.native
-
+    """Use a store, and go on with what a backup of it holds."""
+    expected = await assert_works(database)
     made = backup(database.dsn, folder, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
     with as_odd(database) as other:
         restore(other.dsn, made.path, bin_dirs=[binaries()], say=lambda _: None)
         assert read(other) == expected
         async with running_exporter(other) as exporter:
-            assert await store(exporter, batches[0], gauge([2.0])) == [False, True]
-
-
-def read(database: Database) -> dict[str, list[dict[str, Any]]]:
-    """Read through the views, as the commands do."""
-    named = {"name": NAME}
-    with Store(database.dsn, READER_ROLE) as reader:
-        return {
-            "points": reader.rows(
-                "SELECT time, value, attributes ->> 'room' AS room FROM metrics"
-                ' WHERE name = %(name)s AND attributes @> \'{"room": "café ☃"}\' ORDER BY time',
-                named,
-            ),
-            "hours": reader.rows(
-                "SELECT time, count, sum, last FROM metrics_1h WHERE name = %(name)s AND attributes ? 'room'"
-                " ORDER BY time",
-                named,
-            ),
-            "old": reader.rows("SELECT count(*) FROM metrics WHERE name = 'old'"),
-            "logs": reader.rows("SELECT time, body FROM logs ORDER BY time"),
-            "events": reader.rows("SELECT time, name FROM events"),
-            "spans": reader.rows("SELECT time, name, duration_ms, trace_id FROM spans"),
-        }
+            assert await store(exporter, gauge([2.0])) == [True]
 
 
 @contextmanager
@@ -183,12 +124,17 @@ async def test_tables_are_heaps_whatever_other_tables_are(native_database: Datab
 @contextmanager
 def made_as(server: Server, how: str) -> Iterator[Database]:
     """Make an empty database in a way of its own."""
-    with fresh(server) as database:
-        name = sql.Identifier(database.name)
-        with psycopg.connect(server.dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {}").format(name))
+    database = Database(server, f"obs_hub_test_{uuid.uuid4().hex[:12]}")
+    name = sql.Identifier(database.name)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        try:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(name, sql.SQL(how)))
-        yield database
+        except psycopg.errors.FeatureNotSupported as error:
+            pytest.skip(str(error))
+        try:
+            yield database
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 # -- what a session is ------------------------------------------------------------------------------------------------
@@ -264,8 +210,39 @@ async def test_a_database_that_cannot_hold_every_text_is_refused_with_what_to_do
                 pass
         with pytest.raises(UnusableServerError, match=advice):
             await connect_async(database.dsn)
-        if encoding == "LATIN1":
-            for command in ("query\nSELECT 1", "db\nstatus"):
-                refused = obs_hub(*command.split("\n"), "--dsn", database.dsn, "--data-dir", tmp_path)
-                assert refused.returncode == 1
-                assert "has the encoding LATIN1" in refused.stderr
+        for command in (["query", "SELECT 1"], ["db", "status"], ["db", "migrate"], ["db", "backup"], ["logs"]):
+            refused = CliRunner().invoke(main, [*command, "--dsn", database.dsn, "--data-dir", str(tmp_path)])
+            assert refused.exit_code == 1
+            assert f"has the encoding {encoding}" in refused.output
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_what_harms_and_what_is_other_than_sessions_have(
+    native_database: Database, tmp_path: Path
+) -> None:
+    for name, value in {"timezone": "Asia/Kolkata", "synchronous_commit": "off", "zero_damaged_pages": "on"}.items():
+        set_for(native_database, name, value)
+    migrate(native_database)
+    config = tmp_path / "hub.yaml"
+    config.write_text(config_text(timescale={"dsn": native_database.dsn, "synchronous_commit": "local"}))
+    looked = CliRunner().invoke(main, ["doctor", "--config", str(config), "--data-dir", str(tmp_path / "data")])
+    assert looked.exit_code == 1, looked.output
+    for finding in (
+        "FAIL  server: fsync = off\n      -> a crash of the machine can destroy the database",
+        "FAIL  server: zero_damaged_pages = on",
+        "  --  server: timezone = Asia/Kolkata, synchronous_commit = off by server, database or role",
+        "  --  server: exporters.timescale.synchronous_commit is local\n      -> records that were acknowledged can be",
+        "  ok  schema: up to date",
+    ):
+        assert finding in looked.output
+
+
+def test_the_doctor_finds_an_encoding_that_cannot_hold_every_text(embedded_server: Server, tmp_path: Path) -> None:
+    with made_as(embedded_server, "ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'") as database:
+        config = tmp_path / "hub.yaml"
+        config.write_text(config_text(timescale={"dsn": database.dsn}))
+        looked = CliRunner().invoke(main, ["doctor", "--config", str(config), "--data-dir", str(tmp_path / "data")])
+    assert "FAIL  store: the database" in looked.output
+    assert "ENCODING 'UTF8'" in looked.output
