@@ -28,6 +28,8 @@ from tests.support.scenarios import assert_works, set_for
 from tests.support.stores import migrate, running_exporter, store
 from tests.support.telemetry import gauge, logs, spans
 
+pytestmark = pytest.mark.empty_database  # a store is made under what is tried
+
 VARIABLE = "OBSHUB_TEST_PGBOUNCER_DSN"
 
 

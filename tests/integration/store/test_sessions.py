@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from exporters.timescale.backup import BackupError
 from exporters.timescale.backup.dump import backup
 from exporters.timescale.backup.restore import restore
 from exporters.timescale.connections import Connections
@@ -24,8 +26,10 @@ from gateway.pipeline.postgres import UnusableServerError, connect, connect_asyn
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
 from tests.support.scenarios import assert_works, read, set_for
-from tests.support.stores import migrate, running_exporter, settings, store
-from tests.support.telemetry import gauge
+from tests.support.stores import maintain, migrate, running_exporter, settings, store
+from tests.support.telemetry import DAY, gauge, now
+
+pytestmark = pytest.mark.empty_database  # a store is made under what is tried
 
 ODD: dict[str, dict[str, str]] = {
     "Asia/Kolkata": {"timezone": "Asia/Kolkata", "timezone_abbreviations": "India"},
@@ -135,6 +139,22 @@ def made_as(server: Server, how: str) -> Iterator[Database]:
             yield database
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+async def test_a_search_path_that_changes_later_moves_nothing(native_database: Database, tmp_path: Path) -> None:
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge())
+    native_database.run("CREATE SCHEMA odd")
+    set_for(native_database, "search_path", "odd, public")
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge(at=now() - 20 * DAY))
+        await asyncio.to_thread(maintain, native_database, retention={"metrics": "10d"}, accept={"past": "10d"})
+    assert native_database.count("pg_class WHERE relnamespace = 'odd'::regnamespace") == 0
+    assert native_database.count("sample") == 1, "retention finds partitions wherever they are"
+    for table in ("sample", "store_setting"):
+        native_database.run(f"ALTER TABLE {table} SET SCHEMA odd")
+    with pytest.raises(BackupError, match=r"ALTER TABLE \S*sample_p\d+_0000 SET SCHEMA odd"):
+        backup(native_database.dsn, tmp_path, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
 
 
 # -- what a session is ------------------------------------------------------------------------------------------------
