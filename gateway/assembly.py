@@ -64,6 +64,15 @@ def configured_dsn(config: Config) -> str | None:
     return None
 
 
+def configured_reader_dsn(config: Config) -> str | None:
+    """Return the connection string by which the store of `configured_dsn` is read, where one is configured."""
+    for name in config.used_exporters:
+        dsn = getattr(config.exporters[name], "reader_connection_string", None)
+        if dsn is not None:
+            return str(dsn)
+    return None
+
+
 def needs_own_access(config: Config) -> bool:
     """Tell whether no listener is a way to the hub for itself: each asks for a token, speaks TLS, or is not gRPC."""
     names = [name for name in config.used_receivers if components.listens(name)]

@@ -28,6 +28,7 @@ from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.pipeline.postgres.dsn import secrets_of
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heard, beat, keep_telling
 
@@ -144,7 +145,7 @@ async def _serve(
         await hub.start()
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
         store = dsn or configured_dsn(config)
-        data_dir.record(Running(os.getpid(), store, endpoints))
+        data_dir.record(description(config, store, endpoints))
         announce(endpoints, store)
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
         telling = asyncio.create_task(keep_telling(notifier, heard.silent))
@@ -160,6 +161,13 @@ async def _serve(
         await hub.stop()
         if pool is not None:
             await pool.stop(grace)
+
+
+def description(config: Config, store: str | None, endpoints: dict[str, str]) -> Running:
+    """Return what is written down of a running hub: no secret, which would be an old one after a rotation."""
+    without_secret = store if store and not secrets_of(store) else None
+    source = None if config.source is None else str(config.source.absolute())
+    return Running(os.getpid(), without_secret, endpoints, source)
 
 
 class WorkerError(Exception):

@@ -12,24 +12,9 @@ from gateway.pipeline.settings import Contradiction, Duration, ExporterSettings,
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
-    """See that it can be read: libpq's own errors tell the part that they do not understand, such as a password."""
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
+    from gateway.pipeline.postgres.dsn import check_dsn
 
-    text = dsn.get_secret_value()
-    try:
-        parts = conninfo_to_dict(text)
-    except psycopg.Error:
-        parts = None
-    cut_off = (
-        "://" in text and parts and any("@" in str(parts.get(each, ""))[1:] for each in ("host", "port", "dbname"))
-    )
-    if parts is None or cut_off:
-        raise ValueError(
-            "expected a connection string of PostgreSQL, such as postgresql://user:password@host:5432/database or "
-            "host=… password='…'; in the first form % @ : / ? # and spaces of a password are written %25 %40 %3A %2F "
-            "%3F %23 %20"
-        )
+    check_dsn(dsn.get_secret_value())
     return dsn
 
 
@@ -79,6 +64,9 @@ class TimescaleConfig(ExporterSettings):
 
     dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
+    reader_dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
+    """That of a user who may only read, as ``obs-hub db reader`` makes one: ``obs-hub query`` and whatever else only
+    reads logs in by it. Left out: as a user that is made for it, where the user of ``dsn`` may make users."""
     pooler: Literal["auto", "transaction", "none"] = "auto"
     """Whether ``dsn`` leads through a pooler such as PgBouncer. ``auto``: it is found out. ``transaction``: through
     one, in transaction or session mode. ``none``: through none, or one in session mode; a round trip a commit is
@@ -148,3 +136,10 @@ class TimescaleConfig(ExporterSettings):
         from gateway.pipeline.postgres import with_pooler
 
         return None if self.dsn is None else with_pooler(self.dsn.get_secret_value(), self.pooler)
+
+    @property
+    def reader_connection_string(self) -> str | None:
+        """How to connect to read, where these settings say so."""
+        from gateway.pipeline.postgres import with_pooler
+
+        return None if self.reader_dsn is None else with_pooler(self.reader_dsn.get_secret_value(), self.pooler)

@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from exporters.timescale import layout, partitions, policies
+from exporters.timescale import layout, partitions, policies, unfinished
 from exporters.timescale.clock import Clock
 from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.locks import Lock, try_hold
 from exporters.timescale.rejections import Acceptance
+from exporters.timescale.schema import SchemaError
 from exporters.timescale.taken import note_taken, taken_before
 from gateway.pipeline import Signal
 
@@ -69,7 +70,12 @@ class Maintenance:
         self._collected_at = time.monotonic()
 
     def run(self, connection: layout.Connection) -> bool:
-        """Do what is due. Returns False when another gateway is at it. Raises `psycopg.Error`."""
+        """Do what is due. Returns False when another gateway is at it.
+
+        Raises `psycopg.Error`, and `schema.SchemaError` when the store is not whole.
+        """
+        if unfinished.is_unfinished(connection):
+            raise SchemaError(unfinished.MESSAGE)
         if self._layout.native:
             self._partitions.forget()  # some of them may have been dropped, here or by another gateway
             self.make_partitions(connection)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from exporters.timescale import layout, locks
+from exporters.timescale import layout, locks, unfinished
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import READER_ROLE as READER_ROLE
 from exporters.timescale.reader import let_read
@@ -29,19 +29,20 @@ class SchemaError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Status:
-    """Which migrations a store has and lacks, oldest first, and its layout."""
+    """Which migrations a store has and lacks, oldest first, its layout, and whether a restore of it is not done."""
 
     applied: list[str]
     pending: list[str]
     layout: layout.Layout | None
+    unfinished: bool = False
 
 
 def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
     """Bring the schema up to date and return the layout of the store.
 
-    Raises `SchemaError` when the schema is newer than this gateway, `layout.LayoutError` when the layout is not to be
-    had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is not to be had in time. No
-    statement has a limit of its own: an index on much data takes its time.
+    Raises `SchemaError` when the schema is newer than this gateway or the store is not whole, `layout.LayoutError` when
+    the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
+    not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
     import sqlalchemy.exc
     from alembic import command
@@ -52,6 +53,8 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     scripts = ScriptDirectory.from_config(config)
     known = {script.revision for script in scripts.walk_revisions()}
     with connections.open() as connection:
+        if unfinished.is_unfinished(connection):
+            raise SchemaError(unfinished.MESSAGE)
         locks.make(connection)
         connection.autocommit = False
         engine = sqlalchemy.create_engine(
@@ -89,6 +92,8 @@ def status(connections: Connections) -> Status:
     from alembic.script import ScriptDirectory
 
     with connections.open() as connection:
+        if unfinished.is_unfinished(connection):
+            return Status([], [], None, unfinished=True)
         scripts = ScriptDirectory.from_config(_alembic_config())
         revisions = [f"{s.revision} {s.doc}" for s in reversed(list(scripts.walk_revisions()))]
         heads = _applied(connection)

@@ -145,6 +145,8 @@ class Probe:
                     detail = await _describe(connection)
         except TimeoutError:
             return Dependency("store", State.DOWN, "it does not answer")
+        except _UnfinishedError:
+            return Dependency("store", State.DOWN, "it is not whole: a restore is under way, or was broken off")
         except UnusableServerError as error:
             return Dependency("store", State.DOWN, str(error))
         except psycopg.Error as error:
@@ -170,13 +172,20 @@ class Probe:
         return found
 
 
+class _UnfinishedError(Exception):
+    """The store is marked as not whole by who restores it."""
+
+
 async def _describe(connection: psycopg.AsyncConnection[Any]) -> str:
     """Say what the store is: its versions, and how it is laid out."""
     cursor = await connection.execute(
         "SELECT current_setting('server_version'), to_regclass('store_setting') IS NOT NULL,"
-        " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
+        " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),"
+        " to_regclass('store_restoring') IS NOT NULL"
     )
-    server, made, timescale = await cursor.fetchone() or ("", False, None)
+    server, made, timescale, unfinished = await cursor.fetchone() or ("", False, None, False)
+    if unfinished:
+        raise _UnfinishedError
     detail = f"PostgreSQL {server}" + (f" with TimescaleDB {timescale}" if timescale else "")
     if not made:
         return f"{detail}, without a schema yet"

@@ -38,7 +38,7 @@ def bouncing(server: Server, pool_mode: str, **settings: object) -> Iterator[Ser
         folder, port = Path(name), free_port()
         folder.chmod(0o755)
         users, log, ini = folder / "users", folder / "log", folder / "pgbouncer.ini"
-        users.write_text(f'"{its["user"]}" ""\n')
+        users.write_text("".join(f'"{user}" ""\n' for user in (its["user"], f"{its['user']}_query")))
         log.touch()
         log.chmod(0o666)
         general = {
