@@ -38,8 +38,8 @@ from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.parent import end_at_once, end_with_parent
 from gateway.pipeline.ownership import holder
-from gateway.places import spools
 from gateway.pipeline.postgres.dsn import secrets_of
+from gateway.places import spools
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heard, beat, keep_telling
 

@@ -33,6 +33,7 @@ from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
+from gateway.pipeline.postgres import UnusableServerError, server
 from gateway.pipeline.proxies import DIRECTLY
 
 _LOW_DISK = 2 * 2**30
@@ -211,17 +212,30 @@ def _api_health(address: str) -> str:
 
 def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     try:
-        if find_store(None, config.source, data_dir.path) is None:
+        own = find_store(None, config.source, data_dir.path)
+        if own is None:
             yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
             return
+        with Connections(own.dsn).open() as connection:
+            concerns = server.examine(connection)
         found = schema.status(Connections(reading_dsn(None, config.source, data_dir.path)))
     except click.ClickException as error:
         yield Finding(False, "store", error.message, "run this as the hub runs, or name its file by --config")
+        return
+    except UnusableServerError as error:
+        yield Finding(False, "store", str(error))
         return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
         return
+    for concern in concerns:
+        yield Finding(False if concern.harmful else None, "server", concern.detail, concern.advice)
+    for name in config.used_exporters:
+        chosen = getattr(config.exporters[name], "synchronous_commit", "on")
+        if chosen not in ("on", "remote_apply"):
+            advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
+            yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
     if found.unfinished:
         yield Finding(False, "store", unfinished.MESSAGE, "run `obs-hub db restore FILE` again; it begins anew")
         return
