@@ -8,7 +8,6 @@ always one or the other.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import logging
@@ -19,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.durability import sync
+from gateway.pipeline.durability import replace_file
 from receivers.journald.errors import JournalError
 
 _log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ class State:
 
     def _open(self, directory: Path) -> None:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,20 +117,10 @@ class State:
     def _write(self, header: _Header, payload: bytes = b"") -> None:
         if self._directory is None:
             return
-        file = self._directory / "position"
-        fresh = self._directory / "position.new"
-        try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-                opened.write(msgspec.json.encode(header) + b"\n" + payload)
-                opened.flush()
-                crashpoint("before position fsync")
-                os.fsync(opened.fileno())
-            fresh.replace(file)
-            sync(self._directory)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            raise
+        content = msgspec.json.encode(header) + b"\n" + payload
+        replace_file(
+            self._directory / "position", content, before=lambda descriptor: crashpoint("before position fsync")
+        )
 
 
 def _digest(payload: bytes) -> str:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.backup import BackupError
+from gateway.pipeline.children import POSTGRESQL, environment
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _MAX_SAID = 2_000
@@ -43,13 +44,13 @@ class Tools:
 
         Raises `BackupError` with what it said when it fails. An exception on the way ends it too.
         """
-        environment = {**os.environ, "LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
+        given = {"LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
         process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, no shell
             [str(self.folder / program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=environment(*POSTGRESQL, given=given),
         )
         try:
             while True:
@@ -71,7 +72,12 @@ class Tools:
     def read(self, program: str, *arguments: str) -> str:
         """Run a program that needs no database, and return what it printed. Raises `BackupError`."""
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, no shell
-            [str(self.folder / program), *arguments], capture_output=True, text=True, errors="replace", check=False
+            [str(self.folder / program), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=environment(),
         )
         if done.returncode != 0:
             raise BackupError(
@@ -143,7 +149,7 @@ def _major(folder: Path) -> int | None:
         return None
     try:
         said = subprocess.run(  # noqa: S603 - asks a program for its version
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=30
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=30, env=environment()
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
