@@ -75,7 +75,8 @@ class TokenFile:
             return _Content.model_validate_json(text).tokens
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
+            known = {*_Content.model_fields, *Token.model_fields}
+            where = ".".join(str(one) for one in first["loc"] if isinstance(one, int) or one in known) or "the file"
             raise TokenFileError(
                 f"{self.path} is damaged ({where}: {first['msg']}); restore it, or remove it and make new tokens"
             ) from None

@@ -27,6 +27,7 @@ from gateway.datadir import DataDir, Running
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.proxies import DIRECTLY
+from gateway.terminal import safe
 
 _LOW_DISK = 2 * 2**30
 
@@ -51,9 +52,9 @@ def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -
     failed = False
     for finding in examine(config, DataDir.resolve(data_dir), token):
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("--", "yellow")}[finding.ok]
-        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {finding.subject}: {finding.detail}")
+        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {safe(f'{finding.subject}: {finding.detail}')}")
         if finding.advice:
-            click.echo(f"      -> {finding.advice}")
+            click.echo(f"      -> {safe(finding.advice)}")
         failed = failed or finding.ok is False
     if failed:
         raise click.exceptions.Exit(1)

@@ -24,6 +24,7 @@ from gateway.gate.config import GateConfig
 from gateway.gate.record import RecordFile
 from gateway.gate.tailscale import Tailscale, TailscaleError
 from gateway.pipeline.listeners import ListenerSettings, from_here
+from gateway.terminal import safe
 
 _log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def status(output: str, config_path: Path | None, data_dir: Path | None) -> None
         since = f" since {shown['since']}" if shown["since"] else ""
         click.echo(f"gate     {state}{since}")
         if shown["reason"]:
-            click.echo(f"reason   {shown['reason']}")
+            click.echo(f"reason   {safe(str(shown['reason']))}")
         watcher = f"by process {shown['pid']}" if running else "by nobody: no gate runs"
         click.echo(f"watched  {watcher}")
         if found is not None:

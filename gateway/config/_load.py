@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from gateway.components import COMPONENTS, Component, Registry, type_of
 from gateway.config._document import Document, kind, read
 from gateway.config._validation import MASK, suggestion, validate
-from gateway.config.errors import ConfigError, Place, Problem
+from gateway.config.errors import ConfigError, Place, Problem, shown_name
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.pipeline import Signal
@@ -113,7 +113,7 @@ def _check_sections(document: Document) -> None:
         if section in _ELSEWHERE:
             document.complain((section,), _ELSEWHERE[section])
         elif section not in _SECTIONS:
-            document.complain((section,), f"unknown section '{section}'{suggestion(section, _SECTIONS)}")
+            document.complain((section,), f"unknown section '{shown_name(section)}'{suggestion(section, _SECTIONS)}")
         elif body is not None and not isinstance(body, dict):
             document.complain((section,), f"expected a mapping, found {kind(body)}")
 
@@ -130,10 +130,12 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
     for name in _section(document, section):
         place = (section, name)
         if not _NAME.fullmatch(name):
-            document.complain(place, f"'{name}' is not a name of a component; expected 'type' or 'type/name'")
+            document.complain(
+                place, f"'{shown_name(name)}' is not a name of a component; expected 'type' or 'type/name'"
+            )
         elif (component := known.get(type_of(name))) is None:
             all_known = f"known: {', '.join(sorted(known))}" if known else "there are none yet"
-            document.complain(place, f"unknown {singular} '{type_of(name)}'; {all_known}")
+            document.complain(place, f"unknown {singular} '{shown_name(type_of(name))}'; {all_known}")
         elif settings := validate(component.settings, document, place):
             found[name] = settings
     return found
