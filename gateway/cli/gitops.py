@@ -168,7 +168,7 @@ def sync(
         raise click.UsageError(
             "--local does the work here, so it has to wait for it; give one of --local and --no-wait"
         )
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=not here)  # the hub that does the work has the secrets
     logs.configure("warning", config.service.telemetry.logs.format)  # what happens is shown as the runs' output
     chosen, store = _chosen(config, repositories), store_dsn(dsn, config_path, data_dir)
     trigger = {"source": "cli", "force": force}

@@ -83,12 +83,20 @@ def client_certificate_options(function: _F) -> _F:
     return function
 
 
-def load_config(config_path: Path | None) -> Config:
-    """Load the configuration, or end with its errors, one a line."""
+def load_config(config_path: Path | None, *, lenient: bool = False) -> Config:
+    """Load the configuration, or end with its errors, one a line. ``lenient``: secrets may be lacking, see `load`."""
     try:
-        return load(resolve_path(config_path))
+        return load(resolve_path(config_path), lenient=lenient)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
+
+
+def configured_store(config_path: Path | None) -> str | None:
+    """Return the connection string of the configuration, or None for an embedded store. No other secret is needed."""
+    config = load_config(config_path, lenient=True)
+    if lacking := [str(problem) for problem in config.lacking if problem.place[-1:] == ("dsn",)]:
+        raise click.ClickException("\n".join(lacking))
+    return configured_dsn(config)
 
 
 def running_hub(data_dir: Path | None) -> Running | None:
@@ -111,7 +119,7 @@ def store_dsn(dsn: str | None, config_path: Path | None, data_dir: Path | None) 
     running = running_hub(data_dir)
     if running is not None and running.dsn:
         return running.dsn
-    configured = configured_dsn(load_config(config_path))
+    configured = configured_store(config_path)
     if configured:
         return configured
     raise click.ClickException(

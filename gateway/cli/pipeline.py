@@ -97,7 +97,7 @@ def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir
         raise click.UsageError(
             "--local does the work here, so it has to wait for it; give one of --local and --no-wait"
         )
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=not here)  # the hub that does the work has the secrets
     logs.configure("warning", config.service.telemetry.logs.format)  # what happens is shown as the run's output
     known = _pipelines(config)
     if name not in known:

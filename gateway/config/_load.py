@@ -51,6 +51,8 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     secret_places: frozenset[Place] = frozenset()
     extensions: dict[str, Settings] = field(default_factory=dict)
+    lacking: tuple[Problem, ...] = ()
+    """What `load` was to do without: values that could not be had, in whose place the references stand."""
 
     @property
     def used_receivers(self) -> dict[str, frozenset[Signal]]:
@@ -65,7 +67,7 @@ class Config:
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:
         used: dict[str, frozenset[Signal]] = {}
         for signal, pipeline in self.service.pipelines.items():
-            for name in getattr(pipeline, section):
+            for name in filter(getattr(self, section).__contains__, getattr(pipeline, section)):
                 used[name] = used.get(name, frozenset()) | {signal}
         return used
 
@@ -77,13 +79,26 @@ def resolve_path(option: Path | None, environ: Mapping[str, str] = os.environ) -
     return Path(named) if (named := environ.get("OBSHUB_CONFIG")) else None
 
 
-def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping[str, Scheme] | None = None) -> Config:
+def load(
+    path: Path | None,
+    *,
+    registry: Registry = COMPONENTS,
+    schemes: Mapping[str, Scheme] | None = None,
+    lenient: bool = False,
+) -> Config:
     """Read and check a configuration file, or the embedded default when there is none.
+
+    ``lenient`` is for commands that have none of the hub's secrets and need none: what cannot be substituted is
+    noted as lacking, and a component that is not valid without it is left out.
 
     Raises `ConfigError` with everything that is wrong with it.
     """
     source, name = (DEFAULT_FILE, "default.yaml") if path is None else (path, str(path))
     document = read(source, SCHEMES if schemes is None else schemes, name)
+    lacking = []
+    if lenient:
+        lacking = [problem for problem in document.problems if problem.place in document.unresolved]
+        document.problems = [problem for problem in document.problems if problem.place not in document.unresolved]
     _check_sections(document)
     receivers = _components(document, "receivers", registry.receivers)
     exporters = _components(document, "exporters", registry.exporters)
@@ -104,6 +119,7 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
         source=path,
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
         extensions=extensions,
+        lacking=tuple(lacking),
     )
     return _with_warnings(config, document, registry)
 
@@ -241,8 +257,8 @@ def _with_warnings(config: Config, document: Document, registry: Registry) -> Co
             "without end",
         )
         for signal, pipeline in config.service.pipelines.items()
-        for name in pipeline.exporters
-        for listener in pipeline.receivers
+        for name in filter(config.exporters.__contains__, pipeline.exporters)
+        for listener in filter(config.receivers.__contains__, pipeline.receivers)
         if _leads_to(config.exporters[name], config.receivers[listener])
     ]
     return replace(config, warnings=tuple(warnings))

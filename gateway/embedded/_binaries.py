@@ -12,12 +12,14 @@ import logging
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.embedded._account import Account
 from gateway.embedded.errors import EmbeddedPostgresError
+from gateway.pipeline.children import environment
 
 MAJOR_VERSION = 18
 
@@ -37,6 +39,18 @@ def binaries() -> Path:
     if not (folder / "postgres").is_file():
         raise _missing(f"{folder / 'postgres'} does not exist")
     return folder
+
+
+def server_version() -> str:
+    """Return the version of PostgreSQL that is installed here, such as 18.4. Raises `EmbeddedPostgresError`."""
+    command = [str(binaries() / "postgres"), "--version"]
+    try:
+        said = subprocess.run(  # noqa: S603 - the wheel's binary
+            command, capture_output=True, text=True, check=True, timeout=30, env=environment()
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmbeddedPostgresError(f"the embedded PostgreSQL cannot be run: {error}") from error
+    return said.split()[-1]
 
 
 def binaries_for(account: Account) -> Path:

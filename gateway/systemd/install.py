@@ -190,6 +190,8 @@ def installing(
         steps.append(Run(("systemd-sysusers", *root, *(f"{user}.conf" for user in users))))
     if not target.per_user:
         steps.append(MakeDirectory(target.etc / "credentials"))
+        own = [unit for unit in units if unit.own_credentials]
+        steps += [MakeDirectory(target.etc / "unit-credentials" / unit.name) for unit in own]
         if data_dir is not None and data_dir != Path("/var/lib/obs-hub") and target.running and "obs-hub" in users:
             steps.append(Run(("install", "-d", "-m", "0700", "-o", "obs-hub", "-g", "obs-hub", str(data_dir))))
     samples = dict.fromkeys(unit.sample for unit in units if unit.sample)

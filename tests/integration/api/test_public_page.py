@@ -114,3 +114,17 @@ def test_the_command_builds_it_from_the_running_hub(front: Front, tmp_path: Path
     refused = obs_hub("page", "build", "--output", tmp_path, "--url", f"{front.url}/nowhere", OBSHUB_DATA_DIR=data_dir)
     assert refused.returncode == 1
     assert "another --url" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["index.html", "status.json", "style.css", ".index.html.new", ".status.json.new"])
+def test_a_planted_link_is_not_written_through(tmp_path: Path, name: str) -> None:
+    """Others may write to a web server's folder, and this may be run as somebody who may write where they may not."""
+    victim, folder = tmp_path / "victim", tmp_path / "page"
+    victim.write_text("precious")
+    folder.mkdir()
+    (folder / name).symlink_to(victim)
+    build(folder, status(), "The hub")
+    assert victim.read_text() == "precious"
+    for file in ("index.html", "status.json", "style.css"):
+        assert not (folder / file).is_symlink()
+        assert (folder / file).stat().st_mode & 0o777 == 0o644
