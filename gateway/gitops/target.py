@@ -122,7 +122,7 @@ def all_inside(root: Path, path: str, *, reads_all: bool = True) -> None:
         seen.add(folder)
         for entry in os.scandir(folder):
             if is_git(entry.name) and not entry.is_symlink():
-                if reads_all:
+                if reads_all and entry.is_dir():  # a submodule's is a file, and says only where its own is
                     raise StepError(f"{path} holds .git, which would be read with it: use a directory below")
             elif entry.is_symlink() or entry.is_dir():
                 waiting.append(str((folder / entry.name).relative_to(root.resolve())))

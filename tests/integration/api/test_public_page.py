@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import ssl
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,12 +65,12 @@ def test_a_build_that_fails_leaves_the_page_before_it_whole(tmp_path: Path, monk
     build(tmp_path, status(), "Home", AT)
     before = (tmp_path / "index.html").read_text()
 
-    def full(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:10])
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:10])
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fdopen", lambda descriptor, mode: Full(descriptor, mode))
     with pytest.raises(OSError, match="No space"):
         build(tmp_path, status(State.DOWN), "Home", AT)
     assert (tmp_path / "index.html").read_text() == before

@@ -214,9 +214,10 @@ def test_a_system_can_be_prepared_below_a_directory(machine: Machine) -> None:
 
 
 def test_every_unit_is_given_its_own_credentials_only(machine: Machine) -> None:
-    machine.done("install", "--root", machine.root, "--command", "/opt/obs-hub/bin/obs-hub", *UNITS)
+    units = {name: unit for name, unit in UNITS.items() if name != "hostmetrics-once"}  # which is instead of another
+    machine.done("install", "--root", machine.root, "--command", "/opt/obs-hub/bin/obs-hub", *units)
     given: dict[str, list[str]] = {}
-    for name, unit in UNITS.items():
+    for name, unit in units.items():
         text = (machine.root / "etc/systemd/system" / f"{unit.service}.service").read_text()
         given[name] = re.findall(r"^LoadCredential=\S+:(\S+)$", text, re.MULTILINE)
     folders = [folder for each in given.values() for folder in each]
