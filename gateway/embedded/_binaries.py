@@ -6,7 +6,6 @@ among all programs of the machine, and ends processes it did not start.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import logging
 import os
@@ -88,7 +87,8 @@ def binaries_for(account: Account) -> Path:
 
 def _copy(package: Path, copy: Path) -> None:
     """Copy the programs and their libraries, for everybody to read. What is half done never has the copy's name."""
-    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.parent.chmod(0o755)  # whatever root's umask is
     fresh = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
     try:
         programs, libraries = f"pginstall{MAJOR_VERSION}", f"{_PACKAGE}.libs"
@@ -100,9 +100,12 @@ def _copy(package: Path, copy: Path) -> None:
             for file in (Path(parent, name) for name in files):
                 if not file.is_symlink():
                     file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
-        with contextlib.suppress(FileExistsError):  # another hub was quicker
+        try:
             fresh.rename(copy)
-            _log.warning("copied the embedded PostgreSQL to %s, because the user it runs as may not read it here", copy)
+        except OSError:
+            if not copy.is_dir():  # else another hub was quicker
+                raise
+        _log.warning("copied the embedded PostgreSQL to %s, because the user it runs as may not read it here", copy)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
