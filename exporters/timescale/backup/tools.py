@@ -19,6 +19,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.backup import BackupError
+from gateway.pipeline.children import POSTGRESQL, environment
 from gateway.pipeline.postgres import Connection, program_options
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
@@ -54,15 +55,16 @@ class Tools:
 
         Raises `BackupError` with what it said when it fails. An exception on the way ends it too.
         """
-        environment = {**os.environ, "LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
-        environment = {name: value for name, value in environment.items() if name not in _UNWANTED_VARIABLES}
-        environment["PGAPPNAME"] = application_name(program)
+        given = {"LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
+        variables = environment(*POSTGRESQL, given=given)
+        variables = {name: value for name, value in variables.items() if name not in _UNWANTED_VARIABLES}
+        variables["PGAPPNAME"] = application_name(program)
         process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, no shell
             [str(self.folder / program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=variables,
             preexec_fn=functools.partial(_end_with_parent, os.getpid()),
         )
         try:
@@ -85,7 +87,12 @@ class Tools:
     def read(self, program: str, *arguments: str) -> str:
         """Run a program that needs no database, and return what it printed. Raises `BackupError`."""
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, no shell
-            [str(self.folder / program), *arguments], capture_output=True, text=True, errors="replace", check=False
+            [str(self.folder / program), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=environment(),
         )
         if done.returncode != 0:
             raise BackupError(
@@ -185,7 +192,7 @@ def _major(folder: Path) -> int | None:
         return None
     try:
         said = subprocess.run(  # noqa: S603 - asks a program for its version
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=30
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=30, env=environment()
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
