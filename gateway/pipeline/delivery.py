@@ -41,6 +41,7 @@ from gateway.pipeline.errors import (
 )
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
+from gateway.pipeline.mending import mend_batch
 from gateway.pipeline.retry import Circuit
 from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Spool
@@ -352,7 +353,7 @@ class Delivery:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
                 continue
             try:
-                prepared.append(await self.exporter.prepare(batch))
+                prepared.append(await self._prepare_mended(batch))
             except MalformedPayloadError as error:
                 refused.append((batch, 0, str(error)))
             await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
@@ -377,6 +378,15 @@ class Delivery:
             self._replayed.add(_arrival(batch))
         if failure is not None:
             raise failure
+
+    async def _prepare_mended(self, batch: Batch) -> Prepared:
+        """Prepare a batch that was spooled before it was known what is wrong with it."""
+        try:
+            return await self.exporter.prepare(batch)
+        except MalformedPayloadError:
+            mended, outcome = await mend_batch(batch)
+            _log.warning("%s: a batch from the spool was mended: %s", self.exporter.name, outcome.message)
+            return await self.exporter.prepare(mended)
 
     def _replay_commits(self, prepared: Sequence[Prepared]) -> Iterator[list[Sequence[Prepared]]]:
         """Yield the commits that a replay is made of, those together that may run at once."""

@@ -20,14 +20,14 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.pipeline import Batch, Consumer, MalformedPayloadError
+from gateway.pipeline import ACCEPTED, Batch, Consumer, MalformedPayloadError, TooLargeError
 from gateway.pipeline.access import Authenticator, PermissionDeniedError, Scope, UnauthenticatedError, reason_of
 from gateway.pipeline.http_serving import AppServer
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
 from receivers.otlp.otlp_json import to_protobuf
-from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
+from receivers.otlp.refusal import Refusal, malformed, refusal_of, too_large, unavailable
 
 _Request = Request[Any, Any, Any]
 
@@ -194,6 +194,8 @@ class _Export:
             return media_type, await asyncio.to_thread(self._batch, media_type, encoding, body, own_telemetry)
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
+        except TooLargeError as error:
+            raise _RequestError("too_large", too_large(str(error))) from error
         except MalformedPayloadError as error:
             raise _RequestError("malformed", malformed(str(error))) from error
 
@@ -214,9 +216,10 @@ class _Export:
 
     def _batch(self, media_type: MediaType, encoding: str, body: bytes, own_telemetry: bool) -> Batch:
         payload = compression.decompress(body, encoding, self._limit)
+        left_out = ACCEPTED
         if media_type is MediaType.JSON:
-            payload = to_protobuf(self._service.signal, payload)
-        return Batch.of(self._service.signal, payload, own_telemetry=own_telemetry)
+            payload, left_out = to_protobuf(self._service.signal, payload)
+        return Batch.of(self._service.signal, payload, own_telemetry=own_telemetry, left_out=left_out)
 
     def _too_large(self, which: str = "") -> _RequestError:
         message = (

@@ -35,7 +35,7 @@ def one(data):
         if how == 0:
             prepare(exporter, Batch.of(signal, body))
         elif how == 1:
-            prepare(exporter, Batch.of(signal, otlp_json.to_protobuf(signal, body)))
+            prepare(exporter, Batch.of(signal, otlp_json.to_protobuf(signal, body).payload))
         else:
             compression.decompress(body, ENCODINGS[data[0] // 9 % 4], 2**20)
     except (MalformedPayloadError, compression.DecompressedTooLargeError):
