@@ -44,6 +44,9 @@ from gateway.pipeline.bounds import PART, Budget, check_parts
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
+_MOST_GATHERED = 20_000
+"""Number points that are encoded at once, in some 10 ms."""
+
 _PACE = 256
 """Number points between two pauses: a series that is new takes thirty times as long as one that is known."""
 
@@ -131,9 +134,8 @@ class MetricsEncoder:
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
                 for metric in wire.counted(scope_metrics.metrics, "metrics"):
                     yield from self._metric(resource_id, scope_id, metric)
-        for tag, gathered in self._gathered.items():
-            if gathered.heads:
-                self._encode_gathered(_HEADS[tag], gathered)
+        for tag in _HEADS:
+            self._flush(tag)
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
@@ -160,6 +162,9 @@ class MetricsEncoder:
             for start in range(0, len(points), _PACE):
                 self._gather(context, points[start : start + _PACE] if len(points) > _PACE else points)
                 yield
+                for tag in _HEADS:
+                    if len(self._gathered[tag].heads) >= _MOST_GATHERED:
+                        self._flush(tag)
         else:
             encode = _DISTRIBUTIONS[kind]
             for index, point in enumerate(points):
@@ -210,6 +215,11 @@ class MetricsEncoder:
                 kept.append(point)
                 series.append(found)
         return kept, series
+
+    def _flush(self, tag: int) -> None:
+        gathered, self._gathered[tag] = self._gathered[tag], _Gathered()
+        if gathered.heads:
+            self._encode_gathered(_HEADS[tag], gathered)
 
     def _encode_gathered(self, head: _Head, gathered: _Gathered) -> None:
         joined = b"".join(gathered.heads)

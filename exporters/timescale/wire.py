@@ -197,8 +197,9 @@ Span: Any = _MESSAGES["Span"]
 Event: Any = _MESSAGES["Event"]
 Link: Any = _MESSAGES["Link"]
 
-MOST_REPEATED = 250_000
-"""How often anything may repeat in its parent: records in a scope, attributes of a record. Beyond, it is refused."""
+MOST_REPEATED = 800_000
+"""How often anything may repeat in its parent. What a request may hold in all is bounded before, by `pipeline.bounds`;
+this is for what comes another way, such as out of a spool."""
 
 
 def counted(repeated: Any, what: str) -> Any:

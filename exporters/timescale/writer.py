@@ -14,7 +14,7 @@ from psycopg import sql
 
 from exporters.timescale.connections import Connections, break_off
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
-from exporters.timescale.dimensions import TABLES
+from exporters.timescale.dimensions import TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
 from exporters.timescale.partitions import Partitions
@@ -197,7 +197,7 @@ class Writer:
         epoch: int | None,
     ) -> None:
         for table, its_rows in dimensions.items():
-            rest = iter(its_rows.values())
+            rest = in_order(its_rows)
             # A statement of all at once would take long, and hold up every other thread while it is put together.
             while some := list(itertools.islice(rest, _ROWS_A_STATEMENT)):
                 columns = [list(map(_text, column)) for column in zip(*some, strict=True)]

@@ -44,7 +44,7 @@ from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
 from gateway.pipeline.mending import mend_batch
 from gateway.pipeline.retry import Circuit
 from gateway.pipeline.settings import ExporterSettings
-from gateway.pipeline.spool import Spool
+from gateway.pipeline.spool import Spool, removals
 
 _log = logging.getLogger(__name__)
 
@@ -320,6 +320,8 @@ class Delivery:
                 batches, took = await spool.read(most)
                 if not batches:
                     if spool.empty:
+                        with contextlib.suppress(OSError):
+                            removals.forget(spool.directory)
                         self._spooled.clear()
                         self._drained.set()
                     continue
@@ -346,8 +348,18 @@ class Delivery:
         prepared: list[Prepared] = []
         refused: list[tuple[Batch, int, RefusedError | str]] = []
         max_age = self._settings.spool.max_age
+        to_drop = await self._to_drop()
         for batch in batches:
             if _arrival(batch) in self._replayed:
+                continue
+            if removals.name(batch) in to_drop:
+                _log.warning(
+                    "%s: batch %s of %d bytes was dropped from the spool, as was asked for",
+                    self.exporter.name,
+                    batch.digest.hex(),
+                    len(batch.payload),
+                )
+                self._replayed.add(_arrival(batch))
                 continue
             if max_age is not None and time.time_ns() - batch.received_at > max_age.total_seconds() * 1e9:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
@@ -378,6 +390,15 @@ class Delivery:
             self._replayed.add(_arrival(batch))
         if failure is not None:
             raise failure
+
+    async def _to_drop(self) -> frozenset[str]:
+        """Return the names of the batches that an operator wants dropped."""
+        assert self.spool is not None
+        try:
+            return await asyncio.to_thread(removals.wanted, self.spool.directory)
+        except (OSError, UnicodeDecodeError) as error:
+            _log.error("%s: it cannot be read which batches are to be dropped: %s", self.exporter.name, error)
+            return frozenset()
 
     async def _prepare_mended(self, batch: Batch) -> Prepared:
         """Prepare a batch that was spooled before it was known what is wrong with it."""

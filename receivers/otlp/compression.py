@@ -9,6 +9,7 @@ The content codings are those of the OpenTelemetry Collector's HTTP client (``co
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,24 @@ SUPPORTED = "gzip, deflate, zlib, zstd, snappy, x-snappy-framed, lz4"
 def is_supported(encoding: str) -> bool:
     """Tell whether `decompress` knows the content coding, given in lower case."""
     return encoding == IDENTITY or encoding in _FORMATS or encoding in _AT_ONCE
+
+
+_AT_ONCE_BYTES = 2**20
+"""What a body may decompress to where others wait: some 2 ms."""
+
+_OFFLOAD_BYTES = 64 * 2**10
+"""Bytes of a body from which on it is likely more."""
+
+
+async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Return the decompressed body as `decompress` does, in a thread when that takes long."""
+    if encoding == IDENTITY or len(body) < _OFFLOAD_BYTES:
+        try:
+            return decompress(body, encoding, limit if encoding == IDENTITY else min(limit, _AT_ONCE_BYTES))
+        except DecompressedTooLargeError:
+            if encoding == IDENTITY or limit <= _AT_ONCE_BYTES:
+                raise
+    return await asyncio.to_thread(decompress, body, encoding, limit)
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:

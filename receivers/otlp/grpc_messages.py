@@ -5,7 +5,6 @@ Source: gRPC's ``doc/PROTOCOL-HTTP2.md`` and ``doc/compression.md``.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import struct
@@ -21,9 +20,6 @@ from receivers.otlp.refusal import Refusal, malformed, overloaded
 
 _PREFIX = struct.Struct(">BL")
 """Whether the message is compressed (1 or 0), and its length."""
-
-_OFFLOAD_BYTES = 64 * 1024
-"""Messages from this size on are decompressed in a thread, so that they do not hold up other requests."""
 
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
@@ -156,9 +152,7 @@ class Request:
         if self._compressed != 1 or encoding == compression.IDENTITY:
             raise _malformed("the message is said to be compressed, but not how (grpc-encoding)")
         try:
-            if len(body) < _OFFLOAD_BYTES:
-                return compression.decompress(body, encoding, self._bounds.limit)
-            return await asyncio.to_thread(compression.decompress, body, encoding, self._bounds.limit)
+            return await compression.decompressed(body, encoding, self._bounds.limit)
         except compression.DecompressedTooLargeError:
             raise self._bounds.too_large("decompressed ") from None
         except MalformedPayloadError as error:

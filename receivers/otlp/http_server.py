@@ -32,7 +32,7 @@ from receivers.otlp.refusal import Refusal, malformed, refusal_of, too_large, un
 _Request = Request[Any, Any, Any]
 
 _OFFLOAD_BYTES = 64 * 1024
-"""Bodies from this size on are decompressed and transcoded in a thread, so that they do not hold up other requests."""
+"""Bodies from this size on are transcoded and digested in a thread, so that they do not hold up other requests."""
 
 
 class MediaType(enum.StrEnum):
@@ -189,9 +189,10 @@ class _Export:
         own_telemetry = OWN_TELEMETRY_HEADER in request.headers
         body = await self._read(request)
         try:
+            body = await compression.decompressed(body, encoding, self._limit)
             if len(body) < _OFFLOAD_BYTES:
-                return media_type, self._batch(media_type, encoding, body, own_telemetry)
-            return media_type, await asyncio.to_thread(self._batch, media_type, encoding, body, own_telemetry)
+                return media_type, self._batch(media_type, body, own_telemetry)
+            return media_type, await asyncio.to_thread(self._batch, media_type, body, own_telemetry)
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
         except TooLargeError as error:
@@ -214,8 +215,7 @@ class _Export:
             raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
         return b"".join(chunks)
 
-    def _batch(self, media_type: MediaType, encoding: str, body: bytes, own_telemetry: bool) -> Batch:
-        payload = compression.decompress(body, encoding, self._limit)
+    def _batch(self, media_type: MediaType, payload: bytes, own_telemetry: bool) -> Batch:
         left_out = ACCEPTED
         if media_type is MediaType.JSON:
             payload, left_out = to_protobuf(self._service.signal, payload)

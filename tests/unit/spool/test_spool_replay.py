@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.pipeline import Batch, Delivery, Prepared, UnavailableError
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
-from gateway.pipeline.spool import Spool
+from gateway.pipeline.spool import Record, Spool, removals, scan, segments
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
 AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timedelta(), max_interval=timedelta()))
@@ -35,6 +35,11 @@ async def spooled(directory: Path, *texts: str) -> Spool:
         await spool.append(batch(text))
     await spool.close()
     return Spool(directory, SpoolSettings())
+
+
+def held(directory: Path) -> list[Batch]:
+    """The batches in a spool's segments, oldest first."""
+    return [item.batch for path in segments(directory) for item in scan(path.read_bytes()) if isinstance(item, Record)]
 
 
 async def replaying(
@@ -157,3 +162,29 @@ async def test_what_waited_for_longer_than_max_age_becomes_a_dead_letter_and_is_
     (letter,) = letters
     assert letters.batch(letter).payload == b"stale"
     assert "spool.max_age" in letter.reason
+
+
+async def test_what_an_operator_wants_dropped_is_passed_over(tmp_path: Path) -> None:
+    exporter, telemetry = FakeExporter(), Telemetry()
+    spool = await spooled(tmp_path, "a", "malformed b", "c", "d")
+    waiting = held(tmp_path)
+    removals.ask(tmp_path, waiting[1:2])
+    removals.ask(tmp_path, waiting[2:3])
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool)
+    await delivery.start()
+    await until(lambda: spool.empty and not removals.wanted(tmp_path))
+    await delivery.stop()
+    assert exporter.stored == ["a", "d"]
+
+
+async def test_a_batch_that_is_tried_again_and_again_can_be_dropped_meanwhile(tmp_path: Path) -> None:
+    exporter, telemetry = SlowExporter(), Telemetry()
+    spool = await spooled(tmp_path, "x" * 300_000, "good")
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool)
+    await delivery.start()
+    await until(lambda: delivery.circuit_open)
+    assert exporter.stored == []
+    removals.ask(tmp_path, held(tmp_path)[:1])
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["good"]
