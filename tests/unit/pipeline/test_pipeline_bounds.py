@@ -31,7 +31,7 @@ def scopes(count: int, records: int) -> Batch:
     ids=["records", "records of many scopes", "scopes", "resources", "metrics", "data points"],
 )
 async def test_what_repeats_is_bounded_in_all(batch: Batch) -> None:
-    with pytest.raises(TooLargeError, match="holds too much to decode: with its .* send smaller batches"):
+    with pytest.raises(TooLargeError, match=r"holds too much to decode: with its .* send smaller batches"):
         await bounds.check(batch)
 
 
