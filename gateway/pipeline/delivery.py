@@ -37,6 +37,7 @@ from gateway.pipeline.errors import (
     MalformedPayloadError,
     PartlyRefusedError,
     RefusedError,
+    TooLargeError,
     UnavailableError,
 )
 from gateway.pipeline.instruments import Instruments
@@ -366,7 +367,7 @@ class Delivery:
                 continue
             try:
                 prepared.append(await self._prepare_mended(batch))
-            except MalformedPayloadError as error:
+            except (MalformedPayloadError, TooLargeError) as error:
                 refused.append((batch, 0, str(error)))
             await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
 
