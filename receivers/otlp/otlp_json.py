@@ -57,7 +57,7 @@ def to_protobuf(signal: Signal, body: bytes) -> Transcoded:
     was found: ``resourceSpans[0].scopeSpans[0].spans[3].traceId: expected a hex string, found "xyz"``; and
     `TooLargeError` when it has too many values.
     """
-    if len(body) > _LARGE and _values(body) > _MOST_VALUES:
+    if _has_more_values(body, _MOST_VALUES):
         raise TooLargeError(
             f"the body holds more than {_MOST_VALUES} objects and arrays, which is more than a request may; "
             "send smaller batches"
@@ -74,21 +74,22 @@ def to_protobuf(signal: Signal, body: bytes) -> Transcoded:
     return Transcoded(request.SerializeToString(), left_out)
 
 
-_LARGE = 256 * 2**10
-"""Bytes from which on it is looked how many values there are, for each takes a hundred when it is decoded."""
-
 _MOST_VALUES = 1_500_000
 _MOST_VALUES_OF_A_RECORD = 100_000
-"""Objects and arrays in a request, and in one record, which is decoded in one go."""
+"""Objects and arrays in a request, and in one record, which is decoded in one go. Each takes a hundred bytes then."""
 
 
-def _values(body: bytes) -> int:
-    """Return how many objects and arrays there are, or a number above that is quicker to tell, where it is small."""
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Tell whether there are more objects and arrays than that."""
+    if len(body) <= 2 * most:
+        return False
     count = body.count(b"{") + body.count(b"[")
-    if count > _MOST_VALUES_OF_A_RECORD:  # of which some may be text
-        outside = _TEXT.sub(b"", body)
-        count = outside.count(b"{") + outside.count(b"[")
-    return count
+    if count > most:  # of which some may be text
+        for text in _TEXT.finditer(body):
+            count -= body.count(b"{", *text.span()) + body.count(b"[", *text.span())
+            if count <= most:
+                return False
+    return count > most
 
 
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -149,14 +150,15 @@ class _Transcoding:
         for index, value in enumerate(self._decode(_RAW_ARRAY, "an array", raw, place)):
             its_place = f"{place}[{index}]"
             kept, rejected = report.kept, report.rejected
+            item = items.add()
             try:
                 if is_record:
-                    if len(bytes(value)) > _LARGE and _values(bytes(value)) > _MOST_VALUES_OF_A_RECORD:
+                    if _has_more_values(bytes(value), _MOST_VALUES_OF_A_RECORD):
                         raise _InvalidError(f"it has more than {_MOST_VALUES_OF_A_RECORD} objects and arrays")
-                    write(self._decode(_ANY, "", value, its_place), items.add(), depth + 1)
+                    write(self._decode(_ANY, "", value, its_place), item, depth + 1)
                     report.kept += 1
                 else:
-                    self.container(value, items.add(), its_place, depth + 1)
+                    self.container(value, item, its_place, depth + 1)
             except (_InvalidError, _NoJsonError) as error:
                 report.kept, report.rejected = kept, rejected
                 where = its_place + "".join(reversed(getattr(error, "steps", ())))
