@@ -30,7 +30,7 @@ from exporters.timescale.rejections import Rejections, TimeWindow
 from exporters.timescale.values import any_value_json
 from exporters.timescale.walk import LARGE, PACE, by_scope
 from gateway.pipeline import Batch
-from gateway.pipeline.bounds import check_parts
+from gateway.pipeline.bounds import RECORD, Budget, check_parts
 
 _FIELDS = b"\0\x10"
 _EVENT_NAME_TAG = b"\x62"
@@ -54,15 +54,16 @@ def encode_logs(
     `google.protobuf.message.DecodeError` when the request is malformed.
     """
     request = wire.LogsRequest.FromString(batch.payload)
+    budget = Budget(batch.payload)
     arrived = batch.received_at
     encoded: list[bytes] = []
     identified: list[IdentifiedRow] = []
     has_identities = _UID_BYTES in batch.payload
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
-    timestamped = (yield from _leave_events(request)) if events_only else False
+    timestamped = (yield from _leave_events(request, budget)) if events_only else False
     attributes_json = dimensions.fragments.object
-    for owner, records, _ in by_scope(request.resource_logs, dimensions, "scope_logs", "log_records"):
+    for owner, records, _ in by_scope(request.resource_logs, dimensions, budget, "scope_logs", "log_records"):
         yield
         for index, raw in enumerate(records):
             if index % PACE == 0 or len(raw) > LARGE:
@@ -110,12 +111,13 @@ def encode_logs(
     return timestamped
 
 
-def _leave_events(request: Any) -> Generator[None, None, bool]:
+def _leave_events(request: Any, budget: Budget) -> Generator[None, None, bool]:
     """Take the records without an event name out of a request. Returns whether any of them carries a timestamp."""
     timestamped = False
-    for resource_logs in wire.counted(request.resource_logs, "resources"):
-        for scope_logs in wire.counted(resource_logs.scope_logs, "scopes"):
-            records = wire.counted(scope_logs.log_records, "log records")
+    for resource_logs in request.resource_logs:
+        for scope_logs in resource_logs.scope_logs:
+            records = scope_logs.log_records
+            budget.take(len(records), RECORD, "log records")
             events = []
             for index, raw in enumerate(records):
                 if index % PACE == 0:

@@ -40,7 +40,7 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.walk import LARGE, PACE
-from gateway.pipeline.bounds import PART, Budget, check_parts
+from gateway.pipeline.bounds import PART, RECORD, Budget, check_parts
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
@@ -126,13 +126,16 @@ class MetricsEncoder:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
         self._budget = Budget(payload)
-        for resource_metrics in wire.counted(request.resource_metrics, "resources"):
+        self._budget.take(len(request.resource_metrics), RECORD, "resources")
+        for resource_metrics in request.resource_metrics:
+            self._budget.take(len(resource_metrics.scope_metrics), RECORD, "scopes")
             resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
             resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
-            for scope_metrics in wire.counted(resource_metrics.scope_metrics, "scopes"):
+            for scope_metrics in resource_metrics.scope_metrics:
                 scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
-                for metric in wire.counted(scope_metrics.metrics, "metrics"):
+                self._budget.take(len(scope_metrics.metrics), RECORD, "metrics")
+                for metric in scope_metrics.metrics:
                     yield from self._metric(resource_id, scope_id, metric)
         for tag in _HEADS:
             self._flush(tag)
@@ -145,7 +148,8 @@ class MetricsEncoder:
         if kind is None:
             return
         data = getattr(metric, kind)
-        points = list(wire.counted(data.data_points, "data points"))
+        self._budget.take(len(data.data_points), RECORD, "data points")
+        points = list(data.data_points)
         if not points:
             return
         key = MetricKey(

@@ -41,7 +41,7 @@ def encode_traces(
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
     attributes_json = dimensions.fragments.object
-    for owner, records, place in by_scope(request.resource_spans, dimensions, "scope_spans", "spans"):
+    for owner, records, place in by_scope(request.resource_spans, dimensions, budget, "scope_spans", "spans"):
         yield
         for index, raw in enumerate(records):
             if index % PACE == 0 or len(raw) > LARGE:

@@ -198,8 +198,7 @@ Event: Any = _MESSAGES["Event"]
 Link: Any = _MESSAGES["Link"]
 
 MOST_REPEATED = 800_000
-"""How often anything may repeat in its parent. What a request may hold in all is bounded before, by `pipeline.bounds`;
-this is for what comes another way, such as out of a spool."""
+"""How often what is inside a record may repeat. What a request holds in all is weighed by `pipeline.bounds`."""
 
 
 def counted(repeated: Any, what: str) -> Any:

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import DecodeError
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from gateway.pipeline import shadow, wire_format
+from gateway.pipeline import wire_format
 from gateway.pipeline.batch import Batch
 from gateway.pipeline.errors import MalformedPayloadError, TooLargeError
 from gateway.pipeline.services import SERVICES
@@ -64,32 +63,6 @@ RECORDS: dict[str, Any] = {
 }
 """The messages that are one record each, by full name."""
 
-_CONTAINERS = shadow.messages("""
-LogsRequest
-  resources = 1 Resource*
-TracesRequest
-  resources = 1 Resource*
-Resource
-  scopes = 2 Scope*
-Scope
-  records = 2 bytes*
-MetricsRequest
-  resources = 1 MetricResource*
-MetricResource
-  scopes = 2 MetricScope*
-MetricScope
-  records = 2 Metric*
-Metric
-  gauge = 5 Points
-  sum = 7 Points
-  histogram = 9 Points
-  exponential_histogram = 10 Points
-  summary = 11 Points
-Points
-  points = 1 bytes*
-""")
-_KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
-
 
 class Budget:
     """What the parts of one request may still weigh."""
@@ -112,34 +85,15 @@ class Budget:
 
 
 async def check(batch: Batch) -> None:
-    """Check what a request repeats at its outer levels. Raises `TooLargeError`.
+    """Look at what a large request repeats at its outer levels, when it may be that much. Raises `TooLargeError`.
 
-    One that cannot be read is no matter here.
+    Whoever decodes a request weighs these levels by a `Budget` once they are parsed, which takes no longer than 10 ms
+    up to a MiB whatever they hold. A larger one of which a quarter of the bytes may be tags is walked before. One that
+    cannot be read is no matter here.
     """
     payload = batch.payload
-    if len(payload) // 2 * RECORD <= _ALWAYS:
-        return  # two bytes each are the least
-    budget = Budget(payload)
     if len(payload) > _LARGE_REQUEST and payload.count(b"\x0a") + payload.count(b"\x12") > len(payload) // 4:
-        await _check_by_walking(batch, budget)
-        return
-    try:
-        request = _CONTAINERS[f"{batch.signal.value.capitalize()}Request"].FromString(payload)
-    except DecodeError:
-        return
-    records = batch.signal.records
-    budget.take(len(request.resources), RECORD, "resources")
-    for resource in request.resources:
-        budget.take(len(resource.scopes), RECORD, "scopes")
-        for scope in resource.scopes:
-            if scope.DESCRIPTOR.name == "Scope":
-                budget.take(len(scope.records), RECORD, records)
-                continue
-            budget.take(len(scope.records), RECORD, "metrics")
-            for metric in scope.records:
-                for kind in _KINDS:
-                    if metric.HasField(kind):
-                        budget.take(len(getattr(metric, kind).points), RECORD, records)
+        await _check_by_walking(batch, Budget(payload))
 
 
 async def _check_by_walking(batch: Batch, budget: Budget) -> None:

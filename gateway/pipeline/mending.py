@@ -28,7 +28,16 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from gateway.pipeline import shadow, wire_format
 from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.bounds import MOST_PARTS, RECORDS, SLICE, check_parts, has_too_many_parts, holds_records
+from gateway.pipeline.bounds import (
+    MOST_PARTS,
+    RECORD,
+    RECORDS,
+    SLICE,
+    Budget,
+    check_parts,
+    has_too_many_parts,
+    holds_records,
+)
 from gateway.pipeline.errors import MalformedPayloadError
 from gateway.pipeline.interfaces import Outcome
 from gateway.pipeline.services import SERVICES
@@ -61,10 +70,11 @@ async def mend_batch(batch: Batch) -> tuple[Batch, Outcome]:
 async def mend(signal: Signal, payload: bytes) -> Mended:
     """Mend the serialized request of a signal, in slices between which the event loop serves others.
 
-    Raises `MalformedPayloadError` when its outermost structure cannot be read, or no record of it can be kept.
+    Raises `MalformedPayloadError` when its outermost structure cannot be read, or no record of it can be kept, and
+    `TooLargeError` when it holds too much for its size.
     """
     request = SERVICES[signal].request
-    mending = _Mending()
+    mending = _Mending(payload)
     began = time.perf_counter()
     try:
         # The walk pauses after each record, and what it returns is the payload.
@@ -132,14 +142,15 @@ _POINTS: dict[str, Any] = {
 
 
 async def check(batch: Batch) -> None:
-    """Raise `MalformedPayloadError` for a batch that is to be mended before anybody is given it.
+    """Raise `MalformedPayloadError` for a batch that is to be mended before anybody is given it, or `TooLargeError`.
 
     It is for exporters that hand on a payload as it is: whoever gets it would refuse all of it for one bad record. It
     takes two to four microseconds a record, in slices between which the event loop serves others.
     """
     began = time.perf_counter()
     try:
-        for raw, cls in _parts_of(_SHARED[f"{batch.signal.value.capitalize()}Request"].FromString(batch.payload)):
+        request = _SHARED[f"{batch.signal.value.capitalize()}Request"].FromString(batch.payload)
+        for raw, cls in _parts_of(request, Budget(batch.payload), batch.signal.records):
             check_parts(raw, cls.DESCRIPTOR)
             if not sound_ids(cls.FromString(raw)):
                 raise MalformedPayloadError(f"a {cls.DESCRIPTOR.name} of the request has ids that are none")
@@ -150,12 +161,15 @@ async def check(batch: Batch) -> None:
         raise MalformedPayloadError(f"the body is not a valid request of {batch.signal.value}: {error}") from error
 
 
-def _parts_of(request: Any) -> Iterator[tuple[bytes, Any]]:
-    """Yield what a request consists of, serialized, each with the class that reads it."""
+def _parts_of(request: Any, budget: Budget, records: str) -> Iterator[tuple[bytes, Any]]:
+    """Yield what a request consists of, serialized, each with the class that reads it. Raises `TooLargeError`."""
+    budget.take(len(request.resources), RECORD, "resources")
     for resource in request.resources:
+        budget.take(len(resource.scopes), RECORD, "scopes")
         yield resource.resource, resource_pb2.Resource
         for scope in resource.scopes:
             yield scope.scope, common_pb2.InstrumentationScope
+            budget.take(len(scope.records), RECORD, records)
             if scope.DESCRIPTOR.name == "ScopeLogs":
                 its_class = trace_pb2.Span if request.DESCRIPTOR.name == "TracesRequest" else logs_pb2.LogRecord
                 for raw in scope.records:
@@ -165,7 +179,9 @@ def _parts_of(request: Any) -> Iterator[tuple[bytes, Any]]:
                 for raw in metric.metadata:
                     yield raw, common_pb2.KeyValue
                 kind = metric.WhichOneof("data")
-                for raw in getattr(metric, kind).points if kind else ():
+                points = getattr(metric, kind).points if kind else ()
+                budget.take(len(points), RECORD, records)
+                for raw in points:
                     yield raw, _POINTS[kind]
 
 
@@ -214,8 +230,9 @@ def _shown(places: list[str]) -> str:
 class _Mending:
     """One request under repair."""
 
-    def __init__(self) -> None:
+    def __init__(self, payload: bytes) -> None:
         self.report = Report()
+        self._budget = Budget(payload)
 
     def container(self, raw: bytes, descriptor: Any, place: str) -> Generator[None, None, bytes]:
         """Mend a message that holds records, or holds what does. A generator that returns its bytes.
@@ -236,6 +253,7 @@ class _Mending:
                 its_place += f"[{indices.setdefault(number, 0)}]"
                 indices[number] += 1
             kind = known.message_type
+            self._budget.take(1, RECORD, known.name.replace("_", " "))
             if kind is None:
                 mended = self._noted(value, _text(value), its_place, NOT_UTF8) if _is_string(known) else value
             elif kind.full_name in RECORDS:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from gateway.pipeline import Batch, Signal, TooLargeError, bounds
+from exporters.timescale.exporter import TimescaleExporter
+from gateway.pipeline import Batch, Signal, TooLargeError, bounds, mending
 from gateway.pipeline.wire_format import length_delimited
+from tests.support.stores import settings
 from tests.support.telemetry import gauge, logs, spans
 
 EMPTY = b"\x12\0"
@@ -30,15 +34,13 @@ def scopes(count: int, records: int) -> Batch:
     ],
     ids=["records", "records of many scopes", "scopes", "resources", "metrics", "data points"],
 )
-async def test_what_repeats_is_bounded_in_all(batch: Batch) -> None:
+@pytest.mark.parametrize("prepare", [TimescaleExporter("timescale", settings(), "").prepare, mending.check])
+async def test_what_repeats_is_bounded_in_all(prepare: Callable[[Batch], Awaitable[object]], batch: Batch) -> None:
     with pytest.raises(TooLargeError, match=r"holds too much to decode: with its .* send smaller batches"):
-        await bounds.check(batch)
+        await prepare(batch)
 
 
-async def test_a_large_request_of_nothing_but_empty_parts_is_found_before_it_is_parsed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(bounds, "_CONTAINERS", {})
+async def test_a_large_request_of_nothing_but_empty_parts_is_found_before_it_is_parsed() -> None:
     with pytest.raises(TooLargeError):
         await bounds.check(scopes(34, 240_000))
 
@@ -48,6 +50,13 @@ async def test_a_large_request_of_nothing_but_empty_parts_is_found_before_it_is_
 )
 async def test_what_says_something_is_taken(batch: Batch) -> None:
     await bounds.check(batch)
+    await mending.check(batch)
+
+
+async def test_a_request_to_be_mended_is_weighed_too() -> None:
+    broken = length_delimited(1, length_delimited(2, length_delimited(2, b"\x1a\x01\xff")))
+    with pytest.raises(TooLargeError):
+        await mending.mend(Signal.LOGS, broken + scopes(1, 200_000).payload)
 
 
 async def test_a_large_request_of_line_breaks_is_taken() -> None:
