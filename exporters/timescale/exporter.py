@@ -63,6 +63,7 @@ class TimescaleExporter:
         self._interval = config.chunk_interval // timedelta(microseconds=1)
         self._layout: layout.Layout | None = None
         self._preparing = asyncio.Lock()
+        # One large request at a time is encoded: several together would need no less time, and more memory.
         self._large = asyncio.Lock()
         self._encoding = 0
         self._writers: asyncio.Queue[Writer] = asyncio.Queue()
@@ -164,15 +165,13 @@ class TimescaleExporter:
 
     async def prepare(self, batch: Batch) -> PreparedRows:
         """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
-        if len(batch.payload) <= _LARGE_REQUEST:
-            return await self._encode_in_slices(batch)
-        async with self._large:  # as one at a time needs no more time, and less memory
+        async with self._large if len(batch.payload) > _LARGE_REQUEST else contextlib.nullcontext():
+            if not self._encoding:
+                self._dimensions.relieve()
             return await self._encode_in_slices(batch)
 
     async def _encode_in_slices(self, batch: Batch) -> PreparedRows:
         """Encode a batch; give way to others whenever that has taken a while."""
-        if not self._encoding:
-            self._dimensions.relieve()
         self._encoding += 1
         try:
             for attempt in range(_ATTEMPTS + 1):
