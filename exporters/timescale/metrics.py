@@ -47,7 +47,7 @@ _MINUTE_US = 60_000_000
 _MOST_GATHERED = 20_000
 """Number points that are encoded at once, in some 10 ms."""
 
-_PACE = 256
+_PACE = 1024
 """Number points between two pauses: a series that is new takes thirty times as long as one that is known."""
 
 
