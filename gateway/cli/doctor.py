@@ -17,15 +17,23 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from exporters.otlp.config import OtlpExporterConfig
-from exporters.timescale import schema
+from exporters.timescale import schema, unfinished
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
-from gateway.assembly import configured_dsn
-from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
+from gateway.cli.options import (
+    config_option,
+    data_dir_option,
+    find_store,
+    load_config,
+    reading_dsn,
+    running_hub,
+    token_option,
+)
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
+from gateway.pipeline.postgres import UnusableServerError, server
 from gateway.pipeline.proxies import DIRECTLY
 
 _LOW_DISK = 2 * 2**30
@@ -72,7 +80,7 @@ def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iter
     else:
         yield Finding(True, "hub", f"runs as process {running.pid}")
         yield from _examine_listeners(config, running, token)
-    yield from _examine_store(config, running)
+    yield from _examine_store(config, data_dir)
     for name in config.used_exporters:
         if isinstance(settings := config.exporters[name], LokiConfig | OtlpExporterConfig):
             yield _examine_destination(name, settings)
@@ -202,16 +210,34 @@ def _api_health(address: str) -> str:
     return "serving the page"
 
 
-def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]:
-    dsn = (running.dsn if running else None) or configured_dsn(config)
-    if dsn is None:
-        yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
-        return
+def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     try:
-        found = schema.status(Connections(dsn))
+        own = find_store(None, config.source, data_dir.path)
+        if own is None:
+            yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
+            return
+        with Connections(own.dsn).open() as connection:
+            concerns = server.examine(connection)
+        found = schema.status(Connections(reading_dsn(None, config.source, data_dir.path)))
+    except click.ClickException as error:
+        yield Finding(False, "store", error.message, "run this as the hub runs, or name its file by --config")
+        return
+    except UnusableServerError as error:
+        yield Finding(False, "store", str(error))
+        return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
+        return
+    for concern in concerns:
+        yield Finding(False if concern.harmful else None, "server", concern.detail, concern.advice)
+    for name in config.used_exporters:
+        chosen = getattr(config.exporters[name], "synchronous_commit", "on")
+        if chosen not in ("on", "remote_apply"):
+            advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
+            yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
+    if found.unfinished:
+        yield Finding(False, "store", unfinished.MESSAGE, "run `obs-hub db restore FILE` again; it begins anew")
         return
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporters.timescale import layout
+from exporters.timescale import layout, unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
 from gateway.pipeline.durability import sync
@@ -40,6 +40,7 @@ def backup(
     answer. What is there already is never overwritten, and nothing half-made is left behind.
     """
     with Connections(dsn).open() as connection:
+        tools.check_direct(connection)
         schema, timescale = _store(connection)
         programs = tools.find(tools.server_major(connection), bin_dirs)
         database = connection.info.dbname
@@ -69,8 +70,20 @@ def backup(
         return Backup(path, size, old)
 
 
+_ELSEWHERE = """
+SELECT format('ALTER TABLE %s SET SCHEMA %I', c.oid::regclass, n.nspname)
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+JOIN pg_namespace n ON n.oid = p.relnamespace
+WHERE p.relkind = 'p' AND c.relnamespace <> p.relnamespace
+    AND n.oid = (SELECT relnamespace FROM pg_class WHERE oid = 'store_setting'::regclass)
+"""
+"""Finds partitions that a dump of the store's schema would leave out."""
+
+
 def _store(connection: layout.Connection) -> tuple[str, str | None]:
     """Return the schema that the store is in, and the version of TimescaleDB where it is laid out by that."""
+    if unfinished.is_unfinished(connection):
+        raise BackupError(unfinished.MESSAGE)
     present = layout.current(connection)
     if present is None:
         raise BackupError("there is no store in this database: nothing to back up")
@@ -80,6 +93,9 @@ def _store(connection: layout.Connection) -> tuple[str, str | None]:
     ).fetchone()
     assert schema is not None
     if present.native:
+        if elsewhere := connection.execute(_ELSEWHERE).fetchall():
+            moves = "; ".join(row[0] for row in elsewhere)
+            raise BackupError(f"partitions are outside of the schema of their tables; move them there first: {moves}")
         return str(schema[0]), None
     version = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
     assert version is not None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +19,17 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.backup import BackupError
+from gateway.pipeline.postgres import Connection, program_options
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _MAX_SAID = 2_000
 _TICK = 1.0
+_UNWANTED_VARIABLES = frozenset({"PGTZ", "PGDATESTYLE", "PGGEQO", "PGAPPNAME"})
+"""What libpq would set up a session by, which `connection_variables` does."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+"""Loaded here: what runs between fork and exec had better load nothing."""
 
 Progress = Callable[[], None]
 """Is called about once a second while a program runs."""
@@ -44,12 +55,15 @@ class Tools:
         Raises `BackupError` with what it said when it fails. An exception on the way ends it too.
         """
         environment = {**os.environ, "LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
+        environment = {name: value for name, value in environment.items() if name not in _UNWANTED_VARIABLES}
+        environment["PGAPPNAME"] = application_name(program)
         process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, no shell
             [str(self.folder / program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
             env=environment,
+            preexec_fn=functools.partial(_end_with_parent, os.getpid()),
         )
         try:
             while True:
@@ -80,6 +94,22 @@ class Tools:
         return done.stdout
 
 
+def application_name(program: str) -> str:
+    """Return the name by which a program that was started here is known on the server."""
+    return f"obs-hub {program}"
+
+
+def _end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however that is. Runs between fork and exec.
+
+    ``SIGTERM``, on which PostgreSQL's programs have the server give up what they had asked of it.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
+
+
 def find(server: int, folders: Iterable[Path]) -> Tools:
     """Choose the programs for a server of a major version, among those in some folders and on PATH.
 
@@ -106,6 +136,16 @@ def server_major(connection: psycopg.Connection[object]) -> int:
     return connection.info.server_version // 10_000
 
 
+def check_direct(connection: Connection) -> None:
+    """Raise `BackupError` where a pooler is in between: the programs set up a session of their own and rely on it."""
+    if connection.pooled is not None:
+        raise BackupError(
+            "the connection string leads through a pooler such as PgBouncer, and pg_dump and pg_restore need a session "
+            "of their own; give the --dsn of the server itself (or, where the pooler is in session mode, say "
+            "options='-c obs_hub.pooler=none' in it)"
+        )
+
+
 def connection_variables(dsn: str) -> Mapping[str, str]:
     """Return the environment variables of libpq by which a program connects as a connection string says.
 
@@ -113,8 +153,10 @@ def connection_variables(dsn: str) -> Mapping[str, str]:
     has no variable.
     """
     names = {option.keyword.decode(): option.envvar for option in psycopg.pq.Conninfo.get_defaults()}
-    variables = {}
+    variables = {"PGCLIENTENCODING": "UTF8", "PGOPTIONS": program_options(dsn)}
     for keyword, value in conninfo_to_dict(dsn).items():
+        if keyword in ("client_encoding", "options"):
+            continue
         variable = names.get(keyword)
         if variable is not None:
             variables[variable.decode()] = str(value)

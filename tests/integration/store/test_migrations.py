@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import schema
+from exporters.timescale import locks, schema
 from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.layout import LayoutError
@@ -44,7 +46,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
     with ThreadPoolExecutor(6) as threads:
         layouts = list(threads.map(lambda _: migrate(database), range(6)))
     assert {layout.name for layout in layouts} == {database.server.layout}
-    assert database.run("SELECT version_num FROM schema_version") == [("0003",)]
+    assert database.run("SELECT version_num FROM schema_version") == [("0004",)]
 
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
@@ -62,7 +64,7 @@ def test_many_processes_may_migrate_one_empty_database_at_once(database: Databas
 def test_status_lists_what_is_pending_and_changes_nothing(database: Database) -> None:
     status = schema.status(Connections(database.dsn))
     assert status.applied == []
-    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003"]
+    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003", "0004"]
     assert status.layout is None
     assert database.value("SELECT to_regclass('schema_version')") is None
 
@@ -70,7 +72,7 @@ def test_status_lists_what_is_pending_and_changes_nothing(database: Database) ->
 def test_status_lists_what_is_applied(database: Database) -> None:
     present = migrate(database)
     status = schema.status(Connections(database.dsn))
-    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003"]
+    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003", "0004"]
     assert status.pending == []
     assert status.layout == present
 
@@ -142,13 +144,21 @@ def test_the_default_layout_is_auto() -> None:
     assert settings().layout == "auto"
 
 
+@contextmanager
+def migrating(database: Database) -> Iterator[None]:
+    """Hold the lock of another gateway that migrates."""
+    with database.connect() as other:
+        locks.make(other)
+        with other.transaction():
+            locks.hold(other, locks.Lock.MIGRATION)
+            yield
+
+
 def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(database: Database) -> None:
     """Neither for another gateway's migration, nor for somebody's table within one's own."""
     impatient = Connections(make_conninfo(database.dsn, options="-c lock_timeout=200ms"))
-    with database.connect() as other:
-        other.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            schema.migrate(impatient)
+    with migrating(database), pytest.raises(psycopg.errors.LockNotAvailable):
+        schema.migrate(impatient)
     with psycopg.connect(database.dsn) as other:
         other.execute("CREATE TABLE resource (id int)")
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -160,8 +170,7 @@ def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(database: Data
 async def test_an_exporter_that_cannot_have_the_lock_starts_and_migrates_later(database: Database) -> None:
     dsn = make_conninfo(database.dsn, options="-c lock_timeout=200ms")
     exporter = TimescaleExporter("timescale", settings(), dsn)
-    with database.connect() as other:
-        other.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
+    with migrating(database):
         await exporter.start()
         with pytest.raises(UnavailableError, match="lock timeout"):
             await store(exporter, gauge())
