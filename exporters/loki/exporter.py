@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from exporters.loki import parts
 from exporters.loki.client import BusyError, LokiClient
 from exporters.loki.config import LokiConfig
-from gateway.pipeline import Batch, PartlyRefusedError, Prepared, RefusedError
+from gateway.pipeline import Batch, PartlyRefusedError, Prepared, RefusedError, mending
 from gateway.pipeline.counting import count_records
 
 _MOST_REFUSALS = 100
@@ -66,8 +66,10 @@ class LokiExporter:
             await self._client.close()
 
     async def prepare(self, batch: Batch) -> Prepared:
-        """Count the records. Raises `MalformedPayloadError` when it is not a valid request."""
-        return Prepared(batch, count_records(batch))
+        """Count the records. Raises `MalformedPayloadError` for a request of which any part is not valid."""
+        records = count_records(batch)
+        await mending.check(batch)
+        return Prepared(batch, records)
 
     async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:
         """Send one batch.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from exporters.otlp.config import OtlpExporterConfig
-from gateway.pipeline import Batch, Outcome, Prepared, Signal
+from gateway.pipeline import Batch, Outcome, Prepared, Signal, mending
 from gateway.pipeline.client import OtlpClient, connect
 from gateway.pipeline.counting import count_records
 from gateway.pipeline.destination import Destination, with_path
@@ -64,8 +64,10 @@ class OtlpExporter:
             await client.close()
 
     async def prepare(self, batch: Batch) -> Prepared:
-        """Count the records. Raises `MalformedPayloadError` when it is not a valid request."""
-        return Prepared(batch, count_records(batch))
+        """Count the records. Raises `MalformedPayloadError` for a request of which any part is not valid."""
+        records = count_records(batch)
+        await mending.check(batch)
+        return Prepared(batch, records)
 
     async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:
         """Send one batch. Raises `UnavailableError` or `RefusedError`.

@@ -104,9 +104,19 @@ def jsonb(value: bytes) -> bytes:
     return _length(len(value) + 1) + b"\x01" + value
 
 
-def hex_or_null(value: bytes) -> bytes:
-    """Encode an id as hexadecimal text; NULL when it is empty."""
-    return _length(len(value) * 2) + value.hex().encode() if value else NULL
+NO_TRACE_ID = bytes(16)
+NO_SPAN_ID = bytes(8)
+"""Ids of all zeros are none. Source: ``trace.proto``, ``trace_id`` and ``span_id``."""
+
+
+def id_or_null(value: bytes, none: bytes) -> bytes:
+    """Encode an id as hexadecimal text; NULL when it is no id: all zeros as ``none`` is, or not of its length."""
+    return _length(len(value) * 2) + value.hex().encode() if value != none and len(value) == len(none) else NULL
+
+
+def id_text(value: bytes, none: bytes) -> bytes:
+    """Return an id as hexadecimal text, which is empty when it is no id."""
+    return value.hex().encode() if value != none and len(value) == len(none) else b""
 
 
 def time_and_ns(unix_nano: int) -> tuple[bytes, bytes]:

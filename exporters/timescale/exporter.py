@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
@@ -29,6 +31,7 @@ from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, UnavailableError
+from gateway.pipeline.bounds import SLICE
 from gateway.pipeline.postgres import UnusableServerError
 
 _log = logging.getLogger(__name__)
@@ -36,6 +39,9 @@ _T = TypeVar("_T")
 
 # A batch encoded anew meets a third epoch only if dimensions are collected faster than batches are committed.
 _ATTEMPTS = 3
+
+_LARGE_REQUEST = 2**20
+_ROWS_A_SLICE = 5_000
 
 
 class TimescaleExporter:
@@ -58,6 +64,9 @@ class TimescaleExporter:
         self._interval = config.chunk_interval // timedelta(microseconds=1)
         self._layout: layout.Layout | None = None
         self._preparing = asyncio.Lock()
+        # One large request at a time is encoded: several together would need no less time, and more memory.
+        self._large = asyncio.Lock()
+        self._encoding = 0
         self._writers: asyncio.Queue[Writer] = asyncio.Queue()
         self._all_writers: list[Writer] = []
         self._threads = ThreadPoolExecutor(config.connections + 1, thread_name_prefix=name)
@@ -166,10 +175,36 @@ class TimescaleExporter:
 
     async def prepare(self, batch: Batch) -> PreparedRows:
         """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
-        self._dimensions.relieve()
-        return self._encode(batch)
+        async with self._large if len(batch.payload) > _LARGE_REQUEST else contextlib.nullcontext():
+            if not self._encoding:
+                self._dimensions.relieve()
+            return await self._encode_in_slices(batch)
 
-    def _encode(self, batch: Batch) -> PreparedRows:
+    async def _encode_in_slices(self, batch: Batch) -> PreparedRows:
+        """Encode a batch; give way to others whenever that has taken a while."""
+        self._encoding += 1
+        try:
+            for attempt in range(_ATTEMPTS + 1):
+                generation = self._dimensions.generation
+                encoding = self._encode(batch)
+                until = time.perf_counter() + SLICE
+                while True:
+                    try:
+                        next(encoding)
+                    except StopIteration as ended:
+                        prepared: PreparedRows = ended.value
+                        return prepared
+                    if attempt < _ATTEMPTS and time.perf_counter() > until:
+                        await asyncio.sleep(0)
+                        if self._dimensions.generation != generation:
+                            break  # what was encoded so far refers to dimensions that are forgotten
+                        until = time.perf_counter() + SLICE
+            raise AssertionError("the last attempt gives way to nobody")
+        finally:
+            self._encoding -= 1
+
+    def _encode(self, batch: Batch) -> Generator[None, None, PreparedRows]:
+        """Encode a batch, with pauses in which it may be given up."""
         rows = Rows(self._interval)
         rejections = Rejections(batch.signal)
         window = self._acceptance.window(batch.signal, batch.received_at)
@@ -179,14 +214,14 @@ class TimescaleExporter:
             match batch.signal:
                 case Signal.METRICS:
                     rollups = self._layout is None or self._layout.gateway_rollups
-                    MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
+                    yield from MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
                 case Signal.LOGS:
                     events_only = self._config.logs == "events"
-                    timestamped = encode_logs(
+                    timestamped = yield from encode_logs(
                         batch, self._dimensions, self._texts, window, rows, rejections, events_only=events_only
                     )
                 case Signal.TRACES:
-                    encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
+                    yield from encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
         except DecodeError as error:
             raise MalformedPayloadError(
                 f"the body is not a valid {_REQUESTS[batch.signal]} protobuf message: {str(error).rpartition(': ')[2]}"
@@ -226,8 +261,11 @@ class TimescaleExporter:
         dimensions = self._dimensions
         for _ in range(_ATTEMPTS):
             prepared = [
-                batch if batch.generation == dimensions.generation else self._encode(batch.batch) for batch in prepared
+                batch if batch.generation == dimensions.generation else await self._encode_in_slices(batch.batch)
+                for batch in prepared
             ]
+            if any(batch.generation != dimensions.generation for batch in prepared):
+                continue  # forgotten meanwhile
             pending, epoch, generation = dimensions.pending(), dimensions.epoch, dimensions.generation
             try:
                 new = await self._write_in_thread(writer, prepared, pending, epoch)
@@ -235,10 +273,18 @@ class TimescaleExporter:
                 if dimensions.epoch != error.epoch:
                     dimensions.forget(error.epoch)
                 continue
-            if dimensions.generation == generation:  # else they are to be declared again, whatever this commit did
-                dimensions.stored(pending)
+            await self._note_stored(pending, generation)
             return new
         raise UnavailableError("dimensions are being collected over and over; trying again may help")
+
+    async def _note_stored(self, pending: DimensionRows, generation: int) -> None:
+        """Note that a commit has inserted dimensions, unless they are to be declared again whatever it did."""
+        for table, rows in pending.items():
+            items = iter(rows.items())
+            while self._dimensions.generation == generation and (some := dict(itertools.islice(items, _ROWS_A_SLICE))):
+                self._dimensions.stored({table: some})
+                if len(some) == _ROWS_A_SLICE:
+                    await asyncio.sleep(0)
 
     async def _write_in_thread(
         self, writer: Writer, prepared: Sequence[PreparedRows], pending: DimensionRows, epoch: int | None

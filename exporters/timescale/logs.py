@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.logs.v1 import logs_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.copy import (
+    NO_SPAN_ID,
+    NO_TRACE_ID,
     NULL,
     IdentifiedRow,
     Rows,
     Texts,
-    hex_or_null,
+    id_or_null,
     int4,
     int8_or_null,
     jsonb,
@@ -23,10 +26,11 @@ from exporters.timescale.copy import (
     time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions
-from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, Rejections, TimeWindow
+from exporters.timescale.rejections import Rejections, TimeWindow
 from exporters.timescale.values import any_value_json
-from exporters.timescale.walk import by_scope
+from exporters.timescale.walk import LARGE, PACE, by_scope
 from gateway.pipeline import Batch
+from gateway.pipeline.bounds import RECORD, Budget, check_parts
 
 _FIELDS = b"\0\x10"
 _EVENT_NAME_TAG = b"\x62"
@@ -43,29 +47,34 @@ def encode_logs(
     rejections: Rejections,
     *,
     events_only: bool = False,
-) -> bool:
-    """Encode a request, or only the events in it. Returns whether any record carries a timestamp.
+) -> Generator[None, None, bool]:
+    """Encode a request, or only the events in it, with a pause now and then. Returns whether any record is timestamped.
 
-    Raises `google.protobuf.message.DecodeError` when the request is malformed.
+    An id of a log record that is none is left out: ``logs.proto`` asks to take the record for one without. Raises
+    `google.protobuf.message.DecodeError` when the request is malformed.
     """
     request = wire.LogsRequest.FromString(batch.payload)
+    budget = Budget(batch.payload)
     arrived = batch.received_at
     encoded: list[bytes] = []
     identified: list[IdentifiedRow] = []
     has_identities = _UID_BYTES in batch.payload
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
-    timestamped = _leave_events(request) if events_only else False
+    timestamped = (yield from _leave_events(request, budget)) if events_only else False
     attributes_json = dimensions.fragments.object
-    for owner, records in by_scope(request.resource_logs, dimensions, "scope_logs", "log_records"):
-        for raw in records:
+    for owner, records, _ in by_scope(request.resource_logs, dimensions, budget, "scope_logs", "log_records"):
+        yield
+        for index, raw in enumerate(records):
+            if index % PACE == 0 or len(raw) > LARGE:
+                yield
+                check_parts(raw, logs_pb2.LogRecord.DESCRIPTOR)
             record = wire.LogRecord.FromString(raw)
             own = record.time_unix_nano
             observed = record.observed_time_unix_nano
             unix_nano = own or observed
             timestamped = timestamped or unix_nano != 0
-            reason = _reason(record, window, unix_nano)
-            if reason is not None:
+            if unix_nano and (reason := window.reason(unix_nano)) is not None:
                 rejections.add(reason)
                 continue
             at, ns = time_and_ns(unix_nano or arrived)
@@ -81,8 +90,8 @@ def encode_logs(
                     observed_ns,
                     texts[record.severity_text],
                     texts[record.event_name],
-                    hex_or_null(record.trace_id),
-                    hex_or_null(record.span_id),
+                    id_or_null(record.trace_id, NO_TRACE_ID),
+                    id_or_null(record.span_id, NO_SPAN_ID),
                     int8_or_null(record.flags),
                     int8_or_null(record.dropped_attributes_count),
                     _body(record.body) if record.HasField("body") else NULL + NULL,
@@ -102,14 +111,17 @@ def encode_logs(
     return timestamped
 
 
-def _leave_events(request: Any) -> bool:
+def _leave_events(request: Any, budget: Budget) -> Generator[None, None, bool]:
     """Take the records without an event name out of a request. Returns whether any of them carries a timestamp."""
     timestamped = False
-    for resource_logs in wire.counted(request.resource_logs, "resources"):
-        for scope_logs in wire.counted(resource_logs.scope_logs, "scopes"):
-            records = wire.counted(scope_logs.log_records, "log records")
+    for resource_logs in request.resource_logs:
+        for scope_logs in resource_logs.scope_logs:
+            records = scope_logs.log_records
+            budget.take(len(records), RECORD, "log records")
             events = []
-            for raw in records:
+            for index, raw in enumerate(records):
+                if index % PACE == 0:
+                    yield
                 if timestamped and _EVENT_NAME_TAG not in raw:
                     continue
                 name = wire.LogRecordName.FromString(raw)
@@ -121,15 +133,6 @@ def _leave_events(request: Any) -> bool:
                 del records[:]
                 records.extend(events)
     return timestamped
-
-
-def _reason(record: Any, window: TimeWindow, unix_nano: int) -> str | None:
-    """Return why a record is not accepted. A log record need not carry a timestamp, nor ids."""
-    if unix_nano and (unix_nano < window.earliest or unix_nano > window.latest):
-        return window.reason(unix_nano)
-    if len(record.trace_id) not in (0, 16):
-        return BAD_TRACE_ID
-    return BAD_SPAN_ID if len(record.span_id) not in (0, 8) else None
 
 
 def _body(raw: bytes) -> bytes:

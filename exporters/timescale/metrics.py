@@ -13,20 +13,23 @@ and a tail is only remembered after it was decoded and found to hold attributes 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.copy import (
+    NO_SPAN_ID,
+    NO_TRACE_ID,
     NULL,
     POSTGRES_EPOCH_US,
     Rows,
     float8,
     float8_array,
-    hex_or_null,
+    id_or_null,
     int4,
     int8,
     int8_array,
@@ -36,9 +39,16 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
+from exporters.timescale.walk import LARGE, PACE
+from gateway.pipeline.bounds import PART, RECORD, Budget, check_parts
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
+_MOST_GATHERED = 20_000
+"""Number points that are encoded at once, in some 10 ms."""
+
+_PACE = 1024
+"""Number points between two pauses: a series that is new takes thirty times as long as one that is known."""
 
 
 class _Head(NamedTuple):
@@ -109,31 +119,37 @@ class MetricsEncoder:
         self._rollups = rollups
         self._gathered = {tag: _Gathered() for tag in _HEADS}
         self._points: dict[str, list[bytes]] = {}
+        self._budget = Budget(b"")
         self._intervals: dict[str, set[int]] = {}
 
-    def encode(self, payload: bytes) -> None:
-        """Encode a request. Raises `google.protobuf.message.DecodeError` when it is malformed."""
+    def encode(self, payload: bytes) -> Iterator[None]:
+        """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
-        for resource_metrics in wire.counted(request.resource_metrics, "resources"):
+        self._budget = Budget(payload)
+        self._budget.take(len(request.resource_metrics), RECORD, "resources")
+        for resource_metrics in request.resource_metrics:
+            self._budget.take(len(resource_metrics.scope_metrics), RECORD, "scopes")
             resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
             resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
-            for scope_metrics in wire.counted(resource_metrics.scope_metrics, "scopes"):
+            for scope_metrics in resource_metrics.scope_metrics:
                 scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
-                for metric in wire.counted(scope_metrics.metrics, "metrics"):
-                    self._metric(resource_id, scope_id, metric)
-        for tag, gathered in self._gathered.items():
-            if gathered.heads:
-                self._encode_gathered(_HEADS[tag], gathered)
+                self._budget.take(len(scope_metrics.metrics), RECORD, "metrics")
+                for metric in scope_metrics.metrics:
+                    yield from self._metric(resource_id, scope_id, metric)
+        for tag in _HEADS:
+            self._flush(tag)
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
-    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> None:
+    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> Iterator[None]:
+        yield
         kind = metric.WhichOneof("data")
         if kind is None:
             return
         data = getattr(metric, kind)
-        points = list(wire.counted(data.data_points, "data points"))
+        self._budget.take(len(data.data_points), RECORD, "data points")
+        points = list(data.data_points)
         if not points:
             return
         key = MetricKey(
@@ -147,10 +163,18 @@ class MetricsEncoder:
         )
         context = self._dimensions.metric(resource_id, scope_id, key)
         if kind == "gauge" or kind == "sum":
-            self._gather(context, points)
+            for start in range(0, len(points), _PACE):
+                self._gather(context, points[start : start + _PACE] if len(points) > _PACE else points)
+                yield
+                for tag in _HEADS:
+                    if len(self._gathered[tag].heads) >= _MOST_GATHERED:
+                        self._flush(tag)
         else:
             encode = _DISTRIBUTIONS[kind]
-            for point in points:
+            for index, point in enumerate(points):
+                if index % PACE == 0 or len(point) > LARGE:
+                    yield
+                    check_parts(point, _POINTS[kind].DESCRIPTOR)
                 encode(self, context, point)
 
     # -- number points, the quick way ----------------------------------------------------------------------------
@@ -183,6 +207,7 @@ class MetricsEncoder:
             key = point[size:]
             found = context.series.get(key)
             if found is None and _has_head(point, tag):
+                check_parts(point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
                 tail = wire.NumberPoint.FromString(key)
                 attributes = list(tail.attributes)
                 tail.ClearField("attributes")
@@ -194,6 +219,11 @@ class MetricsEncoder:
                 kept.append(point)
                 series.append(found)
         return kept, series
+
+    def _flush(self, tag: int) -> None:
+        gathered, self._gathered[tag] = self._gathered[tag], _Gathered()
+        if gathered.heads:
+            self._encode_gathered(_HEADS[tag], gathered)
 
     def _encode_gathered(self, head: _Head, gathered: _Gathered) -> None:
         joined = b"".join(gathered.heads)
@@ -283,6 +313,7 @@ class MetricsEncoder:
         self._intervals.setdefault(table, set()).add(unix_nano // 1000 // self._rows.interval)
 
     def _number(self, context: MetricContext, raw: bytes) -> None:
+        check_parts(raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
         point = wire.NumberPoint.FromString(raw)
         unix_nano = point.time_unix_nano
         if not self._admit(unix_nano):
@@ -298,6 +329,8 @@ class MetricsEncoder:
         self._exemplars(point, time, series, time_ns)
 
     def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> None:
+        if point.exemplars:
+            self._budget.take(len(point.exemplars), PART, "exemplars")
         for raw in wire.counted(point.exemplars, "exemplars"):
             exemplar = wire.Exemplar.FromString(raw)
             at, at_ns = time_and_ns(exemplar.time_unix_nano)
@@ -309,8 +342,8 @@ class MetricsEncoder:
                 at,
                 at_ns,
                 *_value(exemplar),
-                hex_or_null(exemplar.trace_id),
-                hex_or_null(exemplar.span_id),
+                id_or_null(exemplar.trace_id, NO_TRACE_ID),
+                id_or_null(exemplar.span_id, NO_SPAN_ID),
                 jsonb(self._dimensions.fragments.object(exemplar.filtered_attributes)),
             )
             self._add("exemplar", point.time_unix_nano, b"".join(row))
@@ -375,6 +408,7 @@ class MetricsEncoder:
 
     def _summary(self, context: MetricContext, raw: bytes) -> None:
         point = wire.SummaryPoint.FromString(raw)
+        self._budget.take(len(point.quantile_values), PART, "quantiles")
         quantiles = [
             wire.ValueAtQuantile.FromString(value) for value in wire.counted(point.quantile_values, "quantiles")
         ]
@@ -396,6 +430,11 @@ _DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], None]
     "histogram": MetricsEncoder._histogram,
     "exponential_histogram": MetricsEncoder._exponential_histogram,
     "summary": MetricsEncoder._summary,
+}
+_POINTS: dict[str, Any] = {
+    "histogram": metrics_pb2.HistogramDataPoint,
+    "exponential_histogram": metrics_pb2.ExponentialHistogramDataPoint,
+    "summary": metrics_pb2.SummaryDataPoint,
 }
 _FIELD_COUNTS = {"histogram_sample": b"\0\x0c", "exp_histogram_sample": b"\0\x11", "summary_sample": b"\0\x0a"}
 

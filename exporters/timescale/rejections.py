@@ -82,16 +82,22 @@ class Rejections:
     def __init__(self, signal: Signal) -> None:
         self._signal = signal
         self._reasons: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
 
-    def add(self, reason: str, count: int = 1) -> None:
-        """Count records left out."""
+    def add(self, reason: str, count: int = 1, place: str = "") -> None:
+        """Count records left out. ``place`` is where in the request one of them stands, where that is told."""
         if count:
             self._reasons[reason] += count
+            if place:
+                self._first.setdefault(reason, place)
 
     def outcome(self) -> Outcome:
         """Return the partial success to report."""
         if not self._reasons:
             return ACCEPTED
         total = self._reasons.total()
-        parts = "; ".join(f"{count} {reason}" for reason, count in self._reasons.most_common())
+        parts = "; ".join(
+            f"{count} {reason}" + (f", first {self._first[reason]}" if reason in self._first else "")
+            for reason, count in self._reasons.most_common()
+        )
         return Outcome(total, f"{total} {self._signal.records} rejected: {parts}")

@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from opentelemetry.proto.trace.v1 import trace_pb2
+
 from exporters.timescale import wire
-from exporters.timescale.copy import NULL, Rows, Texts, hex_or_null, int4, int8_or_null, jsonb, time_and_ns
+from exporters.timescale.copy import (
+    NO_SPAN_ID,
+    NO_TRACE_ID,
+    NULL,
+    Rows,
+    Texts,
+    id_or_null,
+    id_text,
+    int4,
+    int8_or_null,
+    jsonb,
+    time_and_ns,
+)
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.values import string_json
-from exporters.timescale.walk import by_scope
+from exporters.timescale.walk import LARGE, PACE, by_scope
+from gateway.pipeline.bounds import PART, Budget, check_parts
 
 _FIELDS = b"\0\x15"
 _EMPTY_TEXT = b"\0\0\0\0"
-_NO_TRACE = bytes(16)
-_NO_SPAN = bytes(8)
 
 
 def encode_traces(
     payload: bytes, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
-) -> None:
-    """Encode a request. Raises `google.protobuf.message.DecodeError` when it is malformed."""
+) -> Iterator[None]:
+    """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
     request = wire.TraceRequest.FromString(payload)
+    budget = Budget(payload)
     encoded: list[bytes] = []
     intervals: set[int] = set()
     interval_ns = rows.interval * 1000
     attributes_json = dimensions.fragments.object
-    for owner, records in by_scope(request.resource_spans, dimensions, "scope_spans", "spans"):
-        for raw in records:
+    for owner, records, place in by_scope(request.resource_spans, dimensions, budget, "scope_spans", "spans"):
+        yield
+        for index, raw in enumerate(records):
+            if index % PACE == 0 or len(raw) > LARGE:
+                yield
+                check_parts(raw, trace_pb2.Span.DESCRIPTOR)
             span = wire.Span.FromString(raw)
+            if span.events or span.links:
+                budget.take(len(span.events) + len(span.links), PART, "events and links")
             start = span.start_time_unix_nano
             trace_id = span.trace_id
             span_id = span.span_id
             reason = _reason(window, start, trace_id, span_id, span.parent_span_id)
             if reason is not None:
-                rejections.add(reason)
+                rejections.add(reason, place=f"{place}[{index}]")
                 continue
             at, ns = time_and_ns(start)
             end, end_ns = time_and_ns(span.end_time_unix_nano)
@@ -48,9 +69,9 @@ def encode_traces(
                         ns,
                         end,
                         end_ns,
-                        hex_or_null(trace_id),
-                        hex_or_null(span_id),
-                        hex_or_null(span.parent_span_id),
+                        id_or_null(trace_id, NO_TRACE_ID),
+                        id_or_null(span_id, NO_SPAN_ID),
+                        id_or_null(span.parent_span_id, NO_SPAN_ID),
                         texts[span.trace_state],
                         texts[span.name] if span.name else _EMPTY_TEXT,
                         int8_or_null(span.flags),
@@ -72,9 +93,9 @@ def encode_traces(
 def _reason(window: TimeWindow, start: int, trace_id: bytes, span_id: bytes, parent_span_id: bytes) -> str | None:
     if not start:
         return NO_TIMESTAMP
-    if len(trace_id) != 16 or trace_id == _NO_TRACE:
+    if len(trace_id) != 16 or trace_id == NO_TRACE_ID:
         return BAD_TRACE_ID
-    if len(span_id) != 8 or span_id == _NO_SPAN or len(parent_span_id) not in (0, 8):
+    if len(span_id) != 8 or span_id == NO_SPAN_ID or len(parent_span_id) not in (0, 8):
         return BAD_SPAN_ID
     return window.reason(start)
 
@@ -98,8 +119,8 @@ def _link(raw: bytes, dimensions: Dimensions) -> bytes:
     return (
         b'{"trace_id":"%b","span_id":"%b","trace_state":%b,"attributes":%b,"dropped_attributes_count":%d,"flags":%d}'
         % (
-            link.trace_id.hex().encode(),
-            link.span_id.hex().encode(),
+            id_text(link.trace_id, NO_TRACE_ID),
+            id_text(link.span_id, NO_SPAN_ID),
             string_json(link.trace_state),
             dimensions.fragments.object(link.attributes),
             link.dropped_attributes_count,

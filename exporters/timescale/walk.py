@@ -5,26 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from exporters.timescale import wire
 from exporters.timescale.copy import int8
 from exporters.timescale.dimensions import Dimensions
+from gateway.pipeline.bounds import RECORD, Budget
+
+PACE = 32
+"""Records between two pauses of an encoder."""
+
+LARGE = 16 * 2**10
+"""Bytes of a record before which there is a pause of its own."""
 
 
 def by_scope(
-    resources: Any, dimensions: Dimensions, scopes: str, records: str
-) -> Iterator[tuple[bytes, Sequence[bytes]]]:
-    """Yield the serialized records of each scope, with the encoded fields ``resource_id`` and ``scope_id`` before them.
+    resources: Any, dimensions: Dimensions, budget: Budget, scopes: str, records: str
+) -> Iterator[tuple[bytes, Sequence[bytes], str]]:
+    """Yield the serialized records of each scope, with the encoded fields ``resource_id`` and ``scope_id`` before them
+    and the place where they stand in the request. What has none is a mere pause.
 
     ``scopes`` and ``records`` are the names of the fields that hold them, such as ``scope_logs`` and ``log_records``.
     """
     what = records.replace("_", " ")
-    for of_resource in wire.counted(resources, "resources"):
-        of_scopes = [each for each in wire.counted(getattr(of_resource, scopes), "scopes") if getattr(each, records)]
-        if not of_scopes:
-            continue  # nothing would refer to it
+    budget.take(len(resources), RECORD, "resources")
+    for index, of_resource in enumerate(resources):
+        budget.take(len(getattr(of_resource, scopes)), RECORD, "scopes")
+        of_scopes = [
+            (number, each) for number, each in enumerate(getattr(of_resource, scopes)) if getattr(each, records)
+        ]
+        if not of_scopes:  # nothing would refer to it
+            if index % PACE == 0:
+                yield b"", (), ""
+            continue
         resource = of_resource.resource if of_resource.HasField("resource") else None
         resource_field = int8(dimensions.resource(resource, of_resource.schema_url))
-        for of_scope in of_scopes:
+        for number, of_scope in of_scopes:
             scope = of_scope.scope if of_scope.HasField("scope") else None
             scope_field = int8(dimensions.scope(scope, of_scope.schema_url))
-            yield resource_field + scope_field, wire.counted(getattr(of_scope, records), what)
+            place = f"resource_{scopes.removeprefix('scope_')}[{index}].{scopes}[{number}].{records}"
+            its_records = getattr(of_scope, records)
+            budget.take(len(its_records), RECORD, what)
+            yield resource_field + scope_field, its_records, place

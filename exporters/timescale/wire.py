@@ -197,8 +197,8 @@ Span: Any = _MESSAGES["Span"]
 Event: Any = _MESSAGES["Event"]
 Link: Any = _MESSAGES["Link"]
 
-MOST_REPEATED = 250_000
-"""How often anything may repeat in its parent: records in a scope, attributes of a record. Beyond, it is refused."""
+MOST_REPEATED = 800_000
+"""How often what is inside a record may repeat. What a request holds in all is weighed by `pipeline.bounds`."""
 
 
 def counted(repeated: Any, what: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from psycopg import sql
 
 from exporters.timescale.connections import Connections, break_off
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
-from exporters.timescale.dimensions import TABLES
+from exporters.timescale.dimensions import TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
 from exporters.timescale.locks import Lock, hold
@@ -42,16 +43,29 @@ class DimensionsCollectedError(Exception):
         self.epoch = epoch
 
 
+_ROWS_A_STATEMENT = 10_000
+
 _COPY = {
     table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     for table, columns in COLUMNS.items()
 }
+_UPDATE = "epoch = excluded.epoch WHERE known.epoch < excluded.epoch"
+# Of several descriptions the longest is kept, as SDKs do, on which all writers agree whatever the order in which they
+# come. Source: OpenTelemetry metrics SDK specification, "Duplicate instrument registration".
+_UPDATE_METRIC = (
+    "epoch = greatest(known.epoch, excluded.epoch),"
+    " description = CASE WHEN length(excluded.description) > length(known.description)"
+    " THEN excluded.description ELSE known.description END,"
+    " metadata = CASE WHEN excluded.metadata <> '{}' THEN excluded.metadata ELSE known.metadata END"
+    " WHERE known.epoch < excluded.epoch OR length(excluded.description) > length(known.description)"
+    " OR excluded.metadata NOT IN ('{}', known.metadata)"
+)
 _INSERT_DIMENSIONS = {
     table: sql.SQL(
         "INSERT INTO {table} AS known ({}, epoch) SELECT {}, %s FROM unnest({}) AS new ({})"
-        " ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch WHERE known.epoch < excluded.epoch"
+        " ON CONFLICT (id) DO UPDATE SET {update}"
     ).format(
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         # jsonb travels as text, which psycopg sends as it is.
@@ -59,6 +73,7 @@ _INSERT_DIMENSIONS = {
         sql.SQL(", ").join(sql.SQL("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         table=sql.Identifier(table),
+        update=sql.SQL(_UPDATE_METRIC if table == "metric" else _UPDATE),
     )
     for table, columns in TABLES.items()
 }
@@ -188,8 +203,11 @@ class Writer:
         epoch: int | None,
     ) -> None:
         for table, its_rows in dimensions.items():
-            columns = zip(*its_rows.values(), strict=True)
-            connection.execute(_INSERT_DIMENSIONS[table], [epoch, *(list(map(_text, column)) for column in columns)])
+            rest = in_order(its_rows)
+            # A statement of all at once would take long, and hold up every other thread while it is put together.
+            while some := list(itertools.islice(rest, _ROWS_A_STATEMENT)):
+                columns = [list(map(_text, column)) for column in zip(*some, strict=True)]
+                connection.execute(_INSERT_DIMENSIONS[table], [epoch, *columns])
         for table, copy in _COPY.items():
             chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
             if table == "log":

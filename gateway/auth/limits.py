@@ -8,7 +8,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from gateway.pipeline.access import Held, RateLimitedError, TooLargeError
+from gateway.pipeline import TooLargeError
+from gateway.pipeline.access import Held, RateLimitedError
 
 
 class Rate:

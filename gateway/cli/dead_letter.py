@@ -20,8 +20,9 @@ from gateway import components
 from gateway.assembly import exporter_settings
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
 from gateway.datadir import DataDir
-from gateway.pipeline import DeliveryError, Signal
+from gateway.pipeline import DeliveryError, MalformedPayloadError, Signal
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
+from gateway.pipeline.mending import mend_batch
 from gateway.pipeline.ownership import HeldError, Lock
 from gateway.places import dead_letter_directory
 from gateway.terminal import safe
@@ -109,7 +110,14 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
 async def _deliver(exporter: Any, letters: DeadLetters, letter: DeadLetter) -> None:
     await exporter.start()
     try:
-        await exporter.commit([await exporter.prepare(letters.batch(letter))])
+        batch = letters.batch(letter)
+        try:
+            prepared = await exporter.prepare(batch)
+        except MalformedPayloadError:
+            batch, outcome = await mend_batch(batch)
+            click.echo(f"{letter.name}: {outcome.message}", err=True)
+            prepared = await exporter.prepare(batch)
+        await exporter.commit([prepared])
     finally:
         await exporter.stop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from gateway.cli.options import config_option, data_dir_option, load_config, run
 from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.pipeline import Batch
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.ownership import holder
 from gateway.pipeline.settings import ExporterSettings
-from gateway.pipeline.spool import Damage, Record, find, scan, segments, status
+from gateway.pipeline.spool import Damage, Record, find, removals, scan, segments, status
 from gateway.places import spools
 
 _LOSSES_SHOWN = 20
@@ -72,6 +74,7 @@ def show_status(data_dir: Path | None) -> None:
 def list_batches(data_dir: Path | None) -> None:
     """List the batches in each spool, oldest first. Some may have been delivered already."""
     for name, directory in spools(DataDir.resolve(data_dir).path):
+        to_drop = removals.wanted(directory)
         for path in segments(directory):
             try:
                 content = path.read_bytes()
@@ -81,10 +84,61 @@ def list_batches(data_dir: Path | None) -> None:
                 if isinstance(item, Record):
                     batch = item.batch
                     at = datetime.fromtimestamp(batch.received_at / 1e9, UTC).isoformat(timespec="milliseconds")
-                    click.echo(f"{at}  {name:<12} {batch.signal:<8} {len(batch.payload):>10,} B  {batch.digest.hex()}")
+                    note = "  to be dropped" if removals.name(batch) in to_drop else ""
+                    click.echo(
+                        f"{at}  {name:<12} {batch.signal:<8} {len(batch.payload):>10,} B  {batch.digest.hex()}{note}"
+                    )
                 elif isinstance(item, Damage):
                     kind = "cut off by a crash" if item.torn else "damaged"
                     click.echo(f"{'':<30}{name:<12} {item.end - item.start:,} bytes {kind} in {path.name}")
+
+
+@spool.command()
+@click.argument("digests", nargs=-1)
+@click.option("--exporter", metavar="NAME", help="Drop all that waits for this exporter.")
+@click.option("--all", "everything", is_flag=True, help="Drop all that waits for any exporter.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_dir_option
+def drop(digests: tuple[str, ...], exporter: str | None, everything: bool, yes: bool, data_dir: Path | None) -> None:
+    """Drop batches that a destination will never take. Their records are lost then, though their senders got an OK.
+
+    DIGESTS are those that `obs-hub spool list` shows, and may be cut short. Works while a hub runs, which passes the
+    batches over at its next attempt; else the next one does, or `obs-hub spool drain`.
+    """
+    if sum(map(bool, (digests, exporter, everything))) != 1:
+        raise click.UsageError("give digests, or --exporter NAME, or --all")
+    found = {
+        directory: [
+            batch
+            for batch in _batches(directory)
+            if not digests or any(batch.digest.hex().startswith(each.lower()) for each in digests)
+        ]
+        for name, directory in spools(DataDir.resolve(data_dir).path)
+        if exporter in (None, name)
+    }
+    chosen = [batch for batches in found.values() for batch in batches]
+    for digest in digests:
+        matches = {batch.digest for batch in chosen if batch.digest.hex().startswith(digest.lower())}
+        if len(matches) != 1:
+            what = "no batch waits whose digest" if not matches else "several batches wait whose digests"
+            raise click.ClickException(f"{what} begins with {digest}; see `obs-hub spool list`")
+    if not chosen:
+        click.echo("Nothing waits there.")
+        return
+    size = sum(len(batch.payload) for batch in chosen)
+    if not yes:
+        click.confirm(f"Drop {len(chosen)} batches of {size:,} bytes? Their records are lost then", abort=True)
+    for directory, batches in found.items():
+        if batches:
+            removals.ask(directory, batches)
+    click.echo(f"{len(chosen)} batches of {size:,} bytes are dropped when their spool is next replayed.")
+
+
+def _batches(directory: Path) -> Iterator[Batch]:
+    """Yield the batches of a spool."""
+    for path in segments(directory):
+        with contextlib.suppress(FileNotFoundError):  # delivered meanwhile
+            yield from (item.batch for item in scan(path.read_bytes()) if isinstance(item, Record))
 
 
 @spool.command()

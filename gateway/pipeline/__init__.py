@@ -8,6 +8,7 @@ from gateway.pipeline.errors import (
     OverloadedError,
     PartlyRefusedError,
     RefusedError,
+    TooLargeError,
     UnavailableError,
 )
 from gateway.pipeline.instruments import Instruments
@@ -38,5 +39,6 @@ __all__ = [
     "Receiver",
     "RefusedError",
     "Signal",
+    "TooLargeError",
     "UnavailableError",
 ]

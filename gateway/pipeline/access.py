@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, OverloadedError
+from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, OverloadedError, TooLargeError
 
 
 class Scope(enum.StrEnum):
@@ -44,13 +44,6 @@ class RateLimitedError(OverloadedError):
     """The client does more than it may; it keeps the batch and tries again.
 
     Told like any other overload: gRPC ``RESOURCE_EXHAUSTED`` with ``RetryInfo``, HTTP 429 with ``Retry-After``.
-    """
-
-
-class TooLargeError(DeliveryError):
-    """The request is larger than this client may ever send.
-
-    gRPC ``RESOURCE_EXHAUSTED`` without ``RetryInfo``, HTTP 413: sending the same again cannot help.
     """
 
 

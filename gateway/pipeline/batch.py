@@ -28,6 +28,21 @@ class Signal(enum.StrEnum):
 _RECORDS = {Signal.METRICS: "data points", Signal.LOGS: "log records", Signal.TRACES: "spans"}
 
 
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """What became of an accepted batch.
+
+    ``rejected`` counts the records that broke a rule and were left out, ``message`` says which rule and what to do.
+    Together they are OTLP's ``partial_success``.
+    """
+
+    rejected: int = 0
+    message: str = ""
+
+
+ACCEPTED = Outcome()
+
+
 def digest(signal: Signal, payload: bytes) -> bytes:
     """Return the 128-bit identity of a batch: BLAKE2b over the payload, keyed apart by signal."""
     return hashlib.blake2b(payload, digest_size=16, person=signal.encode()).digest()
@@ -40,6 +55,7 @@ class Batch:
     ``own_telemetry`` is true for the gateway's own telemetry that comes back through its own receiver; such a batch
     makes no spans of its own, so that the gateway never feeds on itself. ``received_at`` is in nanoseconds since the
     Unix epoch: what an exporter decides by the time of arrival, it decides the same way when a spool replays the batch.
+    ``left_out`` is what the receiver could not read of the request, and left out of the payload.
     """
 
     signal: Signal
@@ -47,8 +63,9 @@ class Batch:
     digest: bytes = field(repr=False)
     own_telemetry: bool = False
     received_at: int = field(default_factory=time.time_ns, compare=False)
+    left_out: Outcome = field(default=ACCEPTED, compare=False)
 
     @classmethod
-    def of(cls, signal: Signal, payload: bytes, *, own_telemetry: bool = False) -> Batch:
+    def of(cls, signal: Signal, payload: bytes, *, own_telemetry: bool = False, left_out: Outcome = ACCEPTED) -> Batch:
         """Make the batch of a payload that has just arrived, computing its digest."""
-        return cls(signal, payload, digest(signal, payload), own_telemetry)
+        return cls(signal, payload, digest(signal, payload), own_telemetry, left_out=left_out)

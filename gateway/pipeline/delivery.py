@@ -40,14 +40,16 @@ from gateway.pipeline.errors import (
     MalformedPayloadError,
     PartlyRefusedError,
     RefusedError,
+    TooLargeError,
     UnavailableError,
 )
 from gateway.pipeline.inheritance import Inheritance
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
+from gateway.pipeline.mending import mend_batch
 from gateway.pipeline.retry import Circuit
 from gateway.pipeline.settings import ExporterSettings
-from gateway.pipeline.spool import Spool
+from gateway.pipeline.spool import Spool, removals
 
 _log = logging.getLogger(__name__)
 
@@ -358,9 +360,11 @@ class Delivery:
                 batches, took = await spool.read(most)
                 if not batches:
                     if spool.empty:
+                        with contextlib.suppress(OSError):
+                            removals.forget(spool.directory)
                         return
                     continue
-                await self._replay_batches(batches, replayed)
+                await self._replay_batches(batches, replayed, spool.directory)
                 crashpoint("after replay commit")
                 took()
                 replayed.clear()
@@ -375,23 +379,35 @@ class Delivery:
                 self._circuit.fail(1)
                 _report(error)
 
-    async def _replay_batches(self, batches: Sequence[Batch], replayed: set[tuple[bytes, int]]) -> None:
-        """Commit batches from a spool. Those the destination will never take become dead letters.
+    async def _replay_batches(
+        self, batches: Sequence[Batch], replayed: set[tuple[bytes, int]], directory: Path
+    ) -> None:
+        """Commit batches from the spool in a directory. Those the destination will never take become dead letters.
 
         Those that were settled before a failure are remembered in ``replayed``, and left out when they are read again.
         """
         prepared: list[Prepared] = []
         refused: list[tuple[Batch, int, RefusedError | str]] = []
         max_age = self._settings.spool.max_age
+        to_drop = await self._to_drop(directory)
         for batch in batches:
             if _arrival(batch) in replayed:
+                continue
+            if removals.name(batch) in to_drop:
+                _log.warning(
+                    "%s: batch %s of %d bytes was dropped from the spool, as was asked for",
+                    self.exporter.name,
+                    batch.digest.hex(),
+                    len(batch.payload),
+                )
+                replayed.add(_arrival(batch))
                 continue
             if max_age is not None and time.time_ns() - batch.received_at > max_age.total_seconds() * 1e9:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
                 continue
             try:
-                prepared.append(await self.exporter.prepare(batch))
-            except MalformedPayloadError as error:
+                prepared.append(await self._prepare_mended(batch))
+            except (MalformedPayloadError, TooLargeError) as error:
                 refused.append((batch, 0, str(error)))
             await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
 
@@ -415,6 +431,23 @@ class Delivery:
             replayed.add(_arrival(batch))
         if failure is not None:
             raise failure
+
+    async def _to_drop(self, directory: Path) -> frozenset[str]:
+        """Return the names of the batches that an operator wants dropped."""
+        try:
+            return await asyncio.to_thread(removals.wanted, directory)
+        except (OSError, UnicodeDecodeError) as error:
+            _log.error("%s: it cannot be read which batches are to be dropped: %s", self.exporter.name, error)
+            return frozenset()
+
+    async def _prepare_mended(self, batch: Batch) -> Prepared:
+        """Prepare a batch that was spooled before it was known what is wrong with it."""
+        try:
+            return await self.exporter.prepare(batch)
+        except MalformedPayloadError:
+            mended, outcome = await mend_batch(batch)
+            _log.warning("%s: a batch from the spool was mended: %s", self.exporter.name, outcome.message)
+            return await self.exporter.prepare(mended)
 
     def _replay_commits(self, prepared: Sequence[Prepared]) -> Iterator[list[Sequence[Prepared]]]:
         """Yield the commits that a replay is made of, those together that may run at once."""

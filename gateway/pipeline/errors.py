@@ -17,6 +17,13 @@ class MalformedPayloadError(DeliveryError):
     """
 
 
+class TooLargeError(DeliveryError):
+    """The request is more than one request may be. A client must not send it again as it is.
+
+    gRPC ``RESOURCE_EXHAUSTED`` without ``RetryInfo``, HTTP 413.
+    """
+
+
 class RefusedError(DeliveryError):
     """The destination refuses this batch for good, for instance because a constraint forbids it.
 

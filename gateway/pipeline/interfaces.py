@@ -9,22 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.batch import ACCEPTED, Batch, Outcome, Signal
 
-
-@dataclass(slots=True, frozen=True)
-class Outcome:
-    """What became of an accepted batch.
-
-    ``rejected`` counts the records that broke a rule and were left out, ``message`` says which rule and what to do.
-    Together they are OTLP's ``partial_success``.
-    """
-
-    rejected: int = 0
-    message: str = ""
-
-
-ACCEPTED = Outcome()
+__all__ = [
+    "ACCEPTED",
+    "Consumer",
+    "Exporter",
+    "Outcome",
+    "Prepared",
+    "Receiver",
+    "Reconfigurable",
+    "Service",
+]
 
 
 @dataclass(slots=True)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 
-from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline import bounds
+from gateway.pipeline.batch import ACCEPTED, Batch, Signal
 from gateway.pipeline.delivery import Delivery
-from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, OverloadedError, RefusedError
+from gateway.pipeline.errors import (
+    DeliveryError,
+    MalformedPayloadError,
+    OverloadedError,
+    RefusedError,
+    TooLargeError,
+)
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Outcome, Prepared
+from gateway.pipeline.mending import mend_batch
+from gateway.pipeline.seldom import Seldom
+
+_log = logging.getLogger(__name__)
 
 _REASONS: dict[type[DeliveryError], str] = {
     MalformedPayloadError: "malformed",
     OverloadedError: "overloaded",
     RefusedError: "refused",
+    TooLargeError: "too_large",
 }
 
 
@@ -33,6 +46,7 @@ class Pipeline:
         self._max_in_flight = max_in_flight
         self._instruments = instruments
         self._in_flight = 0
+        self._mended = Seldom()
         self._tasks: set[asyncio.Task[Outcome]] = set()
         instruments.observe(
             "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight
@@ -77,7 +91,8 @@ class Pipeline:
 
     async def _deliver(self, batch: Batch) -> Outcome:
         try:
-            prepared = await self._to_all(batch)
+            await bounds.check(batch)
+            prepared, mended = await self._to_all(batch)
         except DeliveryError as error:
             self._instruments.refuse(batch.signal, _REASONS.get(type(error), "unavailable"))
             raise
@@ -86,17 +101,30 @@ class Pipeline:
         records = max((each.records + each.outcome.rejected for each in prepared), default=0)
         attributes = {"signal": batch.signal.value}
         self._instruments.accepted.add(records - rejected, attributes)
+        unreadable = batch.left_out.rejected + mended.rejected
         if rejected:
             self._instruments.refused.add(rejected, attributes | {"reason": "rejected"})
-        messages = dict.fromkeys(each.outcome.message for each in prepared if each.outcome.message)
-        return Outcome(rejected, "; ".join(messages))
+        if unreadable:
+            self._instruments.refused.add(unreadable, attributes | {"reason": "malformed"})
+        messages = [batch.left_out.message, mended.message, *(each.outcome.message for each in prepared)]
+        return Outcome(unreadable + rejected, "; ".join(dict.fromkeys(filter(None, messages))))
 
-    async def _to_all(self, batch: Batch) -> list[Prepared]:
+    async def _to_all(self, batch: Batch) -> tuple[list[Prepared], Outcome]:
+        """Hand a batch to all exporters, mended for all of them when one cannot read it. Returns what was mended."""
         deliveries = self._routes.get(batch.signal, ())
         if not deliveries:
             raise RefusedError(
                 f"no pipeline takes {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
             )
+        try:
+            return await self._to_each(deliveries, batch), ACCEPTED
+        except MalformedPayloadError:
+            batch, mended = await mend_batch(batch)
+        if told := self._mended.count():
+            _log.warning("%d requests of late could not be read as they came; one of them: %s", told, mended.message)
+        return await self._to_each(deliveries, batch), mended
+
+    async def _to_each(self, deliveries: Sequence[Delivery], batch: Batch) -> list[Prepared]:
         if len(deliveries) == 1:
             return [await deliveries[0].deliver(batch)]
         results = await asyncio.gather(*(each.deliver(batch) for each in deliveries), return_exceptions=True)

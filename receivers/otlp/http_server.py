@@ -21,7 +21,7 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.pipeline import Batch, Consumer, MalformedPayloadError
+from gateway.pipeline import ACCEPTED, Batch, Consumer, MalformedPayloadError, TooLargeError
 from gateway.pipeline.access import (
     NOTHING_HELD,
     Authenticator,
@@ -38,8 +38,8 @@ from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
-from receivers.otlp.otlp_json import to_protobuf
-from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
+from receivers.otlp.otlp_json import Transcoded, to_protobuf
+from receivers.otlp.refusal import Refusal, malformed, refusal_of, too_large, unavailable
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Send
@@ -253,13 +253,15 @@ class _Export:
         own_telemetry = OWN_TELEMETRY_HEADER in request.headers
         body = await self._read(request, held)
         try:
-            payload = await self._decode(media_type, encoding, body, held)
+            payload, left_out = await self._decode(media_type, encoding, body, held)
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
+        except TooLargeError as error:
+            raise _RequestError("too_large", too_large(str(error))) from error
         except MalformedPayloadError as error:
             raise _RequestError("malformed", malformed(str(error))) from error
         body_of(request.scope).release()  # from here on the pipeline counts the payload
-        return media_type, Batch.of(self._service.signal, payload, own_telemetry=own_telemetry)
+        return media_type, Batch.of(self._service.signal, payload, own_telemetry=own_telemetry, left_out=left_out)
 
     async def _read(self, request: _Request, held: Held) -> bytes:
         if _announced(request) > self._limit:
@@ -278,7 +280,7 @@ class _Export:
             raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
         return b"".join(chunks)
 
-    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held) -> bytes:
+    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held) -> Transcoded:
         """Return the protobuf payload of a body. What is large, compressed or not, is worked off in threads."""
         limit = self._limit if held.most is None else min(self._limit, held.most)
         try:
@@ -289,7 +291,7 @@ class _Export:
             raise
         held.resize(len(plain))
         if media_type is MediaType.PROTOBUF:
-            return plain
+            return Transcoded(plain, ACCEPTED)
         if len(plain) < compression.OFFLOAD_BYTES:
             return to_protobuf(self._service.signal, plain)
         return await asyncio.to_thread(to_protobuf, self._service.signal, plain)

@@ -1,7 +1,7 @@
 """OTLP/JSON to protobuf.
 
 OTLP/JSON is proto3 JSON with exceptions (OTLP specification, "JSON Protobuf Encoding"): trace and span ids are hex
-strings, enum values are integers only, keys are lowerCamelCase only, and unknown keys are ignored.
+strings, keys are lowerCamelCase only, and unknown keys are ignored.
 The rules for everything else come from https://protobuf.dev/programming-guides/json/.
 
 The published descriptors are turned into tables once, at import: for each message, a function for each JSON key that
@@ -16,13 +16,15 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.pipeline import MalformedPayloadError, Signal
+from gateway.pipeline import MalformedPayloadError, Outcome, Signal, TooLargeError
+from gateway.pipeline.bounds import RECORDS, holds_records
+from gateway.pipeline.mending import NOT_UTF8, Report
 from gateway.pipeline.services import SERVICES
 
 MAX_DEPTH = 100
@@ -38,24 +40,171 @@ _Write = Callable[[Any, Any, int], None]
 """Fills a message, at a depth, from a JSON value. Raises `_InvalidError`."""
 
 
-def to_protobuf(signal: Signal, body: bytes) -> bytes:
+class Transcoded(NamedTuple):
+    """A serialized request, and what could not be read of its JSON and is not in it."""
+
+    payload: bytes
+    left_out: Outcome
+
+
+def to_protobuf(signal: Signal, body: bytes) -> Transcoded:
     """Transcode the JSON of a signal's ``Export*ServiceRequest`` to protobuf.
 
-    Raises `MalformedPayloadError` with the JSON path of what is wrong, what was expected and what was found:
-    ``resourceLogs[0].scopeLogs[0].logRecords[3].traceId: expected a hex string, found "xyz"``.
+    A record with something wrong inside is left out; a log record, exemplar or link of which that is an id, is kept
+    without the id. Text that is not UTF-8, or has half a surrogate pair, gets U+FFFD in place of what is broken.
+
+    Raises `MalformedPayloadError` when nothing is left, with the JSON path of what is wrong, what was expected and what
+    was found: ``resourceSpans[0].scopeSpans[0].spans[3].traceId: expected a hex string, found "xyz"``; and
+    `TooLargeError` when it has too many values.
     """
+    if _has_more_values(body, _MOST_VALUES):
+        raise TooLargeError(
+            f"the body holds more than {_MOST_VALUES} objects and arrays, which is more than a request may; "
+            "send smaller batches"
+        )
+    request: Any = SERVICES[signal].request()
+    transcoding = _Transcoding()
     try:
-        document = msgspec.json.decode(body)
-    except RecursionError as error:
-        raise MalformedPayloadError("the body is nested too deeply") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedPayloadError(f"the body is not valid JSON: {error}") from error
-    request = SERVICES[signal].request()
-    try:
-        _WRITERS[signal](document, request, 0)
+        transcoding.container(body, request, "", 0)
     except _InvalidError as error:
         raise MalformedPayloadError(f"{error.path() or 'the body'}: {error}") from error
-    return request.SerializeToString()
+    except _NoJsonError as error:
+        raise MalformedPayloadError(f"the body {error}") from error
+    left_out = transcoding.report.outcome(signal)
+    return Transcoded(request.SerializeToString(), left_out)
+
+
+_MOST_VALUES = 1_500_000
+_MOST_VALUES_OF_A_RECORD = 100_000
+"""Objects and arrays in a request, and in one record, which is decoded in one go. Each takes a hundred bytes then."""
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Tell whether there are more objects and arrays than that."""
+    if len(body) <= 2 * most:
+        return False
+    count = body.count(b"{") + body.count(b"[")
+    if count > most:  # of which some may be text
+        for text in _TEXT.finditer(body):
+            count -= body.count(b"{", *text.span()) + body.count(b"[", *text.span())
+            if count <= most:
+                return False
+    return count > most
+
+
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
+class _NoJsonError(Exception):
+    """Bytes that are no JSON. The text says why, and goes on from what they are."""
+
+
+_ESCAPES = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+"""An escape in a JSON string. The group is half a surrogate pair."""
+
+_RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY = msgspec.json.Decoder()
+
+
+class _Transcoding:
+    """One request on its way.
+
+    What holds records is decoded a level at a time, with what is inside left as it came, and each record on its own: so
+    one that cannot be read costs no other, and no single call takes long.
+    """
+
+    def __init__(self) -> None:
+        self.report = Report()
+
+    def container(self, raw: bytes | msgspec.Raw, message: Any, place: str, depth: int) -> None:
+        """Fill a message that holds records. Raises `_InvalidError` or `_NoJsonError` when what they share is wrong."""
+        fields = _CONTAINERS[message.DESCRIPTOR.full_name]
+        for key, value in self._decode(_RAW_OBJECT, "an object", raw, place).items():
+            found = fields.get(key)
+            if found is None or bytes(value) == b"null":
+                continue
+            field, set_field = found
+            try:
+                if not _is_walked(field):
+                    set_field(self._decode(_ANY, "", value, f"{place}.{key}"), message, depth)
+                elif field.is_repeated:
+                    self._items(value, field, message, f"{place}.{key}", depth)
+                else:
+                    # `data` of a metric: `"gauge": {}` says that it is a gauge.
+                    if message.WhichOneof(field.containing_oneof.name) is not None:
+                        raise _several(field.containing_oneof.name)
+                    child = getattr(message, field.name)
+                    child.SetInParent()
+                    self.container(value, child, f"{place}.{key}", depth + 1)
+            except _InvalidError as error:
+                error.steps.append(f".{key}")
+                raise
+
+    def _items(self, raw: msgspec.Raw, field: Any, message: Any, place: str, depth: int) -> None:
+        report, items = self.report, getattr(message, field.name)
+        is_record = field.message_type.full_name in RECORDS
+        write = _known[field.message_type.full_name]
+        for index, value in enumerate(self._decode(_RAW_ARRAY, "an array", raw, place)):
+            its_place = f"{place}[{index}]"
+            kept, rejected = report.kept, report.rejected
+            item = items.add()
+            try:
+                if is_record:
+                    if _has_more_values(bytes(value), _MOST_VALUES_OF_A_RECORD):
+                        raise _InvalidError(f"it has more than {_MOST_VALUES_OF_A_RECORD} objects and arrays")
+                    write(self._decode(_ANY, "", value, its_place), item, depth + 1)
+                    report.kept += 1
+                else:
+                    self.container(value, item, its_place, depth + 1)
+            except (_InvalidError, _NoJsonError) as error:
+                report.kept, report.rejected = kept, rejected
+                where = its_place + "".join(reversed(getattr(error, "steps", ())))
+                report.reject(_clipped(where), str(error), 1 if is_record else max(_count(value, field), 1))
+                del items[-1]
+
+    def _decode(self, decoder: msgspec.json.Decoder[Any], what: str, raw: bytes | msgspec.Raw, place: str) -> Any:
+        """Decode a value, with its text mended where nothing else is wrong."""
+        try:
+            try:
+                return decoder.decode(raw)
+            except msgspec.ValidationError as error:
+                raise _expected(what, _ANY.decode(raw)) from error
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                # The decoder tells a half pair from other faults by nothing, so what is mended is tried.
+                text = bytes(raw).decode(errors="replace")
+                mended = _ESCAPES.sub(lambda escape: "\ufffd" if escape[1] else escape[0], text)
+                decoded = decoder.decode(mended)
+                self.report.mend(_clipped(place) or "the body", NOT_UTF8)
+                return decoded
+        except RecursionError as error:
+            raise _NoJsonError("is nested too deeply") from error
+        except msgspec.ValidationError as error:
+            raise _InvalidError(f"expected {what}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _NoJsonError(f"is not valid JSON: {error}") from error
+
+
+def _is_walked(field: Any) -> bool:
+    kind = field.message_type
+    return kind is not None and (kind.full_name in RECORDS or holds_records(kind))
+
+
+def _count(raw: msgspec.Raw, field: Any) -> int:
+    """Return how many records a message holds, as far as that can be read."""
+    count = 0
+    try:
+        document = _RAW_OBJECT.decode(raw)
+        for each in field.message_type.fields:
+            if _is_walked(each) and each.json_name in document:
+                values = _RAW_ARRAY.decode(document[each.json_name]) if each.is_repeated else [document[each.json_name]]
+                is_record = each.message_type.full_name in RECORDS
+                count += len(values) if is_record else sum(_count(value, each) for value in values)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return count
 
 
 class _InvalidError(Exception):
@@ -66,8 +215,16 @@ class _InvalidError(Exception):
         self.steps: list[str] = []
 
     def path(self) -> str:
-        path = "".join(reversed(self.steps)).removeprefix(".")
-        return path if len(path) <= 300 else f"{path[:200]}…{path[-99:]}"
+        return _clipped("".join(reversed(self.steps)))
+
+
+def _clipped(path: str) -> str:
+    path = path.removeprefix(".")
+    return path if len(path) <= 300 else f"{path[:200]}…{path[-99:]}"
+
+
+def _several(oneof: str) -> _InvalidError:
+    return _InvalidError(f"only one alternative of {oneof!r} may be given, and another one is already")
 
 
 def _expected(what: str, found: object) -> _InvalidError:
@@ -103,6 +260,14 @@ def _read_hex(value: Any) -> bytes:
         except ValueError:
             pass
     raise _expected("a hex string", value)
+
+
+def _read_hex_or_nothing(value: Any) -> bytes:
+    """Read an id of a log record, exemplar or link, which mean something without."""
+    try:
+        return _read_hex(value)
+    except _InvalidError:
+        return b""
 
 
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -181,18 +346,25 @@ def _integral(number: float) -> int | None:
 _read_int32 = _integer_reader(-(2**31), 2**31 - 1)
 
 
-def _read_enum(value: Any) -> int:
-    if type(value) is str:
-        raise _expected("the number of an enum value, for OTLP/JSON does not take names", value)
-    number: int = _read_int32(value)
-    return number
+def _enum_reader(enum: Any) -> _Read:
+    names = {value.name: value.number for value in enum.values}
+
+    def read_enum(value: Any) -> int:
+        # Senders must write numbers (OTLP specification, "JSON Protobuf Encoding"); proto3 JSON has names.
+        if type(value) is str:
+            number = names.get(value)
+            if number is None:
+                raise _expected(f"a value of {enum.name}, by its number", value)
+            return int(number)
+        return int(_read_int32(value))
+
+    return read_enum
 
 
 _READERS: dict[int, _Read] = {
     FieldDescriptor.CPPTYPE_STRING: _read_string,
     FieldDescriptor.CPPTYPE_BOOL: _read_bool,
     FieldDescriptor.CPPTYPE_DOUBLE: _read_double,
-    FieldDescriptor.CPPTYPE_ENUM: _read_enum,
     FieldDescriptor.CPPTYPE_INT32: _read_int32,
     FieldDescriptor.CPPTYPE_INT64: _integer_reader(-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_UINT32: _integer_reader(0, 2**32 - 1),
@@ -202,9 +374,13 @@ _READERS: dict[int, _Read] = {
 _HEX_FIELDS = {"trace_id", "span_id", "parent_span_id"}
 
 
-def _reader(field: FieldDescriptor) -> _Read:
+def _reader(field: Any) -> _Read:
     if field.type == FieldDescriptor.TYPE_BYTES:
-        return _read_hex if field.name in _HEX_FIELDS else _read_base64
+        if field.name in _HEX_FIELDS:
+            return _read_hex if field.containing_type.name == "Span" else _read_hex_or_nothing
+        return _read_base64
+    if field.enum_type is not None:
+        return _enum_reader(field.enum_type)
     return _READERS[field.cpp_type]
 
 
@@ -298,7 +474,7 @@ def _set_messages(name: str, write: _Write) -> _Set:
 def _set_once(oneof: str, set_field: _Set) -> _Set:
     def set_once(value: Any, message: Message, depth: int) -> None:
         if message.WhichOneof(oneof) is not None:
-            raise _InvalidError(f"only one alternative of {oneof!r} may be given, and another one is already")
+            raise _several(oneof)
         set_field(value, message, depth)
 
     return set_once
@@ -310,4 +486,21 @@ def _expect_array(value: Any) -> None:
 
 
 _known: dict[str, _Write] = {}
-_WRITERS = {signal: _writer(service.request.DESCRIPTOR, _known) for signal, service in SERVICES.items()}
+"""What fills a message that is decoded in one go, by full name."""
+
+_CONTAINERS: dict[str, dict[str, tuple[Any, _Set]]] = {}
+"""The fields of the messages that hold records, by full name and JSON key."""
+
+
+def _know(descriptor: Any) -> None:
+    if holds_records(descriptor):
+        _CONTAINERS[descriptor.full_name] = {
+            field.json_name: (field, _setter(field, _known)) for field in descriptor.fields
+        }
+        for field in descriptor.fields:
+            if field.message_type is not None:
+                _know(field.message_type)
+
+
+for _service in SERVICES.values():
+    _know(_service.request.DESCRIPTOR)

@@ -15,8 +15,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from gateway.pipeline import MalformedPayloadError, OverloadedError, RefusedError, Signal, UnavailableError
-from gateway.pipeline.access import PermissionDeniedError, TooLargeError, UnauthenticatedError
+from gateway.pipeline import (
+    MalformedPayloadError,
+    OverloadedError,
+    RefusedError,
+    Signal,
+    TooLargeError,
+    UnavailableError,
+)
+from gateway.pipeline.access import PermissionDeniedError, UnauthenticatedError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -58,13 +65,12 @@ def refusal_of(error: Exception, signal: Signal) -> Refusal:
     match error:
         case MalformedPayloadError() | RefusedError():
             return malformed(str(error))
+        case TooLargeError():
+            return too_large(str(error))
         case UnauthenticatedError():
             return Refusal(HTTPStatus.UNAUTHORIZED, grpc.StatusCode.UNAUTHENTICATED, _clip(str(error)))
         case PermissionDeniedError():
             return Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, _clip(str(error)))
-        case TooLargeError():
-            message = _clip(str(error))
-            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         case OverloadedError():
             return overloaded(str(error), error.retry_after)
         case UnavailableError():
@@ -77,6 +83,11 @@ def refusal_of(error: Exception, signal: Signal) -> Refusal:
 def malformed(message: str) -> Refusal:
     """Refuse for good: ``INVALID_ARGUMENT``, 400."""
     return Refusal(HTTPStatus.BAD_REQUEST, grpc.StatusCode.INVALID_ARGUMENT, _clip(message))
+
+
+def too_large(message: str) -> Refusal:
+    """Refuse for good what is more than may be sent at once: ``RESOURCE_EXHAUSTED``, 413."""
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED, _clip(message))
 
 
 def unavailable(message: str, retry_after: float = 1.0) -> Refusal:

@@ -19,7 +19,7 @@ import atheris
 with atheris.instrument_imports(include=["exporters.timescale", "receivers.otlp"]):
     from exporters.timescale.exporter import TimescaleExporter
     from receivers.otlp import compression, otlp_json
-from gateway.pipeline import Batch, MalformedPayloadError, Signal
+from gateway.pipeline import Batch, MalformedPayloadError, Signal, TooLargeError
 from tests.support.stores import prepare, settings
 
 exporter = TimescaleExporter("timescale", settings(), "")
@@ -35,10 +35,10 @@ def one(data):
         if how == 0:
             prepare(exporter, Batch.of(signal, body))
         elif how == 1:
-            prepare(exporter, Batch.of(signal, otlp_json.to_protobuf(signal, body)))
+            prepare(exporter, Batch.of(signal, otlp_json.to_protobuf(signal, body).payload))
         else:
             compression.decompress(body, ENCODINGS[data[0] // 9 % 4], 2**20)
-    except (MalformedPayloadError, compression.DecompressedTooLargeError):
+    except (MalformedPayloadError, TooLargeError, compression.DecompressedTooLargeError):
         pass
 
 atheris.Setup(sys.argv, one)

@@ -17,7 +17,7 @@ _LIMIT_MIB = 400
 _PRELUDE = """
 import asyncio, contextlib, cramjam, gzip, zlib, zstandard
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, MalformedPayloadError, Signal
+from gateway.pipeline import Batch, MalformedPayloadError, Signal, TooLargeError
 from receivers.otlp.compression import DecompressedTooLargeError, decompress
 from receivers.otlp.otlp_json import to_protobuf
 from tests.hostile.wire_format import fixed64, message, tag, varint
@@ -30,7 +30,7 @@ def log(*rest):
     return message(1, message(2, message(2, fixed64(1, now()), *rest)))
 
 def prepare(signal, payload):
-    with contextlib.suppress(MalformedPayloadError):
+    with contextlib.suppress(MalformedPayloadError, TooLargeError):
         asyncio.run(exporter.prepare(Batch.of(signal, payload)))
 
 def bomb(body, encoding):
@@ -82,7 +82,7 @@ def test_a_bomb_costs_little(code: str) -> None:
             prepare(Signal.METRICS, message(1, message(2, message(2, message(9, point)))))
         """,
         "prepare(Signal.LOGS, message(1, message(2, message(2) * 200_000)))",
-        "with contextlib.suppress(MalformedPayloadError): to_protobuf(Signal.LOGS, b'[' * (8 * MIB))",
+        "with contextlib.suppress(MalformedPayloadError, TooLargeError): to_protobuf(Signal.LOGS, b'[' * (8 * MIB))",
     ],
     ids=["a body of NUL", "long arrays of other lengths", "200,000 empty records", "JSON that only opens"],
 )

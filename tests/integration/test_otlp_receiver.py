@@ -54,6 +54,7 @@ from gateway.pipeline import (
     Receiver,
     RefusedError,
     Signal,
+    TooLargeError,
     UnavailableError,
 )
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, OtlpReceiverConfig
@@ -392,6 +393,42 @@ async def test_a_bug_makes_clients_retry_and_leaks_nothing(
     assert retry_seconds(grpc_status(status)) == 1
     assert "secret" not in answer.text + str(status.details())
     assert [entry["exc_info"] for entry in logs] == [pipeline.answer, pipeline.answer]
+
+
+async def test_a_request_that_holds_too_much_is_not_to_be_sent_again(
+    http: httpx.AsyncClient, channel: grpc.aio.Channel, pipeline: FakePipeline
+) -> None:
+    pipeline.answer = TooLargeError("send smaller batches")
+    answer = await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)
+    assert (answer.status_code, answer.headers.get("retry-after")) == (413, None)
+    assert Status.FromString(answer.content) == Status(code=8, message="send smaller batches")
+    status = await failure(export(channel)(PAYLOAD))
+    assert (status.code(), status.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "send smaller batches")
+    assert not grpc_status(status).details, "no RetryInfo"
+
+
+async def test_a_small_body_of_json_that_is_a_large_one_is_bounded(
+    http: httpx.AsyncClient, pipeline: FakePipeline
+) -> None:
+    body = b'{"resourceLogs":[' + b"{}," * 3_000_000 + b"{}]}"
+    answer = await http.post("/v1/logs", content=gzip.compress(body), headers=JSON | {"content-encoding": "gzip"})
+    assert answer.status_code == 413
+    assert "more than 1500000 objects and arrays" in answer.json()["message"]
+    assert pipeline.refused == [(Signal.LOGS, "too_large")]
+
+
+async def test_records_of_json_that_cannot_be_read_are_left_out(
+    http: httpx.AsyncClient, pipeline: FakePipeline
+) -> None:
+    records = b'{"body":{"stringValue":"a"}},{"body":7},{"body":{"stringValue":"c\xff"}}'
+    answer = await http.post(
+        "/v1/logs", content=b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + records + b"]}]}]}", headers=JSON
+    )
+    assert answer.status_code == 200
+    (batch,) = pipeline.batches
+    assert batch.left_out.rejected == 1
+    assert "resourceLogs[0].scopeLogs[0].logRecords[1].body: expected an object, found 7" in batch.left_out.message
+    assert "c\ufffd".encode() in batch.payload
 
 
 async def test_a_very_long_message_still_arrives(channel: grpc.aio.Channel, pipeline: FakePipeline) -> None:

@@ -23,6 +23,7 @@ from gateway.pipeline import (
     MalformedPayloadError,
     OverloadedError,
     PartlyRefusedError,
+    Prepared,
     RefusedError,
     Signal,
     UnavailableError,
@@ -350,7 +351,7 @@ async def test_what_cannot_be_set_apart_is_sent_as_it_came(loki: StandInLoki, re
     loki.answer = 400
     async with exporter(loki, duplicates="keep") as made:
         with pytest.raises(RefusedError, match="2 of 2 records"):
-            await commit(made, batch)
+            await made.commit([Prepared(batch, 2)])
     assert parts.set_apart(batch.payload) == batch.payload
 
 

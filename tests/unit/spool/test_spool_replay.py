@@ -9,10 +9,19 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.pipeline import Batch, Delivery, Prepared, UnavailableError
+from gateway.pipeline import (
+    Batch,
+    Delivery,
+    MalformedPayloadError,
+    Prepared,
+    Signal,
+    TooLargeError,
+    UnavailableError,
+)
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
-from gateway.pipeline.spool import Spool
+from gateway.pipeline.spool import Record, Spool, removals, scan, segments
+from tests.support.telemetry import logs
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
 AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timedelta(), max_interval=timedelta()))
@@ -35,6 +44,11 @@ async def spooled(directory: Path, *texts: str) -> Spool:
         await spool.append(batch(text))
     await spool.close()
     return Spool(directory, SpoolSettings())
+
+
+def held(directory: Path) -> list[Batch]:
+    """The batches in a spool's segments, oldest first."""
+    return [item.batch for path in segments(directory) for item in scan(path.read_bytes()) if isinstance(item, Record)]
 
 
 async def replaying(
@@ -157,3 +171,66 @@ async def test_what_waited_for_longer_than_max_age_becomes_a_dead_letter_and_is_
     (letter,) = letters
     assert letters.batch(letter).payload == b"stale"
     assert "spool.max_age" in letter.reason
+
+
+async def test_what_an_operator_wants_dropped_is_passed_over(tmp_path: Path) -> None:
+    exporter, telemetry = FakeExporter(), Telemetry()
+    spool = await spooled(tmp_path, "a", "malformed b", "c", "d")
+    waiting = held(tmp_path)
+    removals.ask(tmp_path, waiting[1:2])
+    removals.ask(tmp_path, waiting[2:3])
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool)
+    await delivery.start()
+    await until(lambda: spool.empty and not removals.wanted(tmp_path))
+    await delivery.stop()
+    assert exporter.stored == ["a", "d"]
+
+
+async def test_a_batch_that_is_tried_again_and_again_can_be_dropped_meanwhile(tmp_path: Path) -> None:
+    exporter, telemetry = SlowExporter(), Telemetry()
+    spool = await spooled(tmp_path, "x" * 300_000, "good")
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool)
+    await delivery.start()
+    await until(lambda: delivery.circuit_open)
+    assert exporter.stored == []
+    removals.ask(tmp_path, held(tmp_path)[:1])
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["good"]
+
+
+class BoundedExporter(FakeExporter):
+    """Cannot prepare what is too large, and finds broken text as an encoder does."""
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        if len(batch.payload) > 1_000:
+            raise TooLargeError("too much to decode")
+        if b"\xff" in batch.payload:
+            raise MalformedPayloadError("not UTF-8")
+        return Prepared(batch, 1)
+
+    async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        self.stored += [each.batch.payload.decode("latin-1") for each in prepared]
+        return [True] * len(prepared)
+
+
+async def test_batches_of_an_earlier_version_are_mended_or_become_dead_letters(tmp_path: Path) -> None:
+    """Before batches were checked, such were spooled; the one must not come back for ever, nor the other be lost."""
+    exporter, telemetry = BoundedExporter(), Telemetry()
+    directory = tmp_path / "spool"
+    spool = Spool(directory, SpoolSettings())
+    await spool.open()
+    await spool.append(logs("x" * 2_000))
+    await spool.append(Batch.of(Signal.LOGS, logs("broken").payload.replace(b"broken", b"br\xffken")))
+    await spool.close()
+    letters = DeadLetters(tmp_path / "dead-letter")
+    spool = Spool(directory, SpoolSettings())
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert [letter.reason for letter in letters] == ["too much to decode"]
+    assert len(exporter.stored) == 1
+    assert "br\ufffdken".encode().decode("latin-1") in exporter.stored[0]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporters.timescale import copy
-from exporters.timescale.copy import HEADER, NULL, TRAILER, Rows, Texts
+from exporters.timescale.copy import HEADER, NO_SPAN_ID, NULL, TRAILER, Rows, Texts
 from tests.support.databases import Server, fresh_store
 from tests.support.otlp_strategies import any_times, doubles, int32, int64, texts
 
@@ -87,7 +87,7 @@ def test_postgresql_reads_what_was_encoded(
             copy.float8(double),
             copy.text(text),
             copy.jsonb(b'{"a": [1, 2.0]}'),
-            copy.hex_or_null(content),
+            copy.id_or_null(content, bytes(len(content))),
             time,
             ns,
             copy.int8_array(bigs),
@@ -103,7 +103,7 @@ def test_postgresql_reads_what_was_encoded(
         struct.pack(">d", double),
         text,
         {"a": [1, 2.0]},
-        content.hex() or None,
+        content.hex() if any(content) else None,
         epoch + timedelta(microseconds=at // 1000) if at else None,
         at % 1000 if at else None,
         bigs,
@@ -117,7 +117,8 @@ def test_postgresql_reads_what_was_encoded(
 def test_null_stands_for_what_was_not_given(connection: psycopg.Connection[Any]) -> None:
     assert copied(connection, [NULL] * len(_COLUMNS)) == (None,) * len(_COLUMNS)
     assert copy.int8_or_null(0) == NULL
-    assert copy.hex_or_null(b"") == NULL
+    for none in (b"", bytes(8), b"\1" * 7):
+        assert copy.id_or_null(none, NO_SPAN_ID) == NULL
     assert copy.time_and_ns(0) == (NULL, NULL)
 
 

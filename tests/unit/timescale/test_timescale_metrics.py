@@ -52,7 +52,7 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
     rows = Rows(86_400_000_000)
     rejections = Rejections(Signal.METRICS)
     for payload in payloads:
-        MetricsEncoder(dimensions, window, rows, rejections, rollups=True).encode(payload)
+        list(MetricsEncoder(dimensions, window, rows, rejections, rollups=True).encode(payload))
     read = {
         table: sorted((row for chunk in chunks for row in fields(chunk, len(COLUMNS[table]))), key=repr)
         for table, chunks in rows.chunks.items()

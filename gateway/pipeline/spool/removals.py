@@ -1,0 +1,48 @@
+"""Which batches of a spool an operator wants dropped.
+
+They are named in a file beside the segments, one a line: the digest and the time of arrival. Segments are only ever
+appended to and removed, so a batch is dropped by being passed over when the spool is replayed, before anything of it is
+looked at; this way it is of no matter whether a hub runs when it is asked for. The file is removed once the spool is
+empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gateway.pipeline.batch import Batch
+from gateway.pipeline.durability import sync
+
+_FILE = "removals"
+
+
+def name(batch: Batch) -> str:
+    """Return what names one batch, also among equal ones."""
+    return f"{batch.digest.hex()} {batch.received_at}"
+
+
+def wanted(directory: Path) -> frozenset[str]:
+    """Return the names of the batches of a spool that are to be dropped. Raises `OSError`."""
+    try:
+        return frozenset((directory / _FILE).read_text().splitlines())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def ask(directory: Path, batches: Iterable[Batch]) -> None:
+    """Have batches of a spool dropped; it lasts through a crash of the machine. Raises `OSError`."""
+    names = sorted(wanted(directory) | {name(batch) for batch in batches})
+    new = directory / f"{_FILE}.new"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
+        file.writelines(f"{each}\n" for each in names)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(directory / _FILE)
+    sync(directory)
+
+
+def forget(directory: Path) -> None:
+    """Remove the file: the spool is empty. Raises `OSError`."""
+    (directory / _FILE).unlink(missing_ok=True)
