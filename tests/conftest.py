@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
 
 from gateway.embedded import EmbeddedPostgres
+from tests.support import clusters
 from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
@@ -36,16 +36,19 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Share a folder among the processes of this run."""
+    if (shared := clusters.share()) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+
+
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Server]:
-    """The embedded PostgreSQL, without the waiting for the disk that no test can see."""
-    # Not under pytest's own directory: nobody else may enter that, and the server may run as another user.
+    """The embedded PostgreSQL, without the waiting for the disk that no test can see. Each process has its own."""
     directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
     try:
+        clusters.place(directory / "postgres")
         with EmbeddedPostgres(directory / "postgres") as postgres:
-            with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET fsync = off")
-                connection.execute("SELECT pg_reload_conf()")
             yield Server("native", postgres.dsn)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

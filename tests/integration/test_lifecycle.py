@@ -193,14 +193,14 @@ def test_stopped_under_load_it_keeps_what_it_acknowledged_and_leaves_nothing_beh
 
 @pytest.mark.parametrize("moment", ["postgres", "postgres/data", "postgres/data/postmaster.pid"])
 def test_stopped_while_it_starts_it_ends_cleanly_and_can_start_again(start: Hubs, moment: str) -> None:
-    hub = start.start(config_text())
+    hub = start.start(config_text(), first=True)
     hub.until((hub.data_dir / moment).exists)
     hub.signal(signal.SIGTERM)
     assert hub.wait() == 0, hub.stderr
     assert "Traceback" not in hub.stderr
     assert hub.postgres is None
     assert not list((hub.data_dir / "postgres").glob("initdb-*"))
-    assert start.start(config_text()).until_ready().stop() == 0
+    assert start.start(config_text(), first=True).until_ready().stop() == 0
 
 
 def test_a_second_signal_does_not_disturb_the_stop(start: Hubs) -> None:
