@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line do
 from gateway.embedded import EmbeddedPostgres
 from tests.support import clusters
 from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
+from tests.support.unproven import unproven
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
 
@@ -40,6 +41,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Share a folder among the processes of this run."""
     if (shared := clusters.share()) is not None:
         config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the cheap tests first."""
+    order = {kind: number for number, kind in enumerate(("unit", "integration", "hostile", "faults"))}
+    items.sort(key=lambda item: order[item.path.relative_to(Path(__file__).parent).parts[0]])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was not proven."""
+    skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")]
+    if lines := unproven(skipped):
+        terminalreporter.section("NOT PROVEN BY THIS RUN", "!", red=True, bold=True)
+        for line in lines:
+            terminalreporter.line(line, red=True)
 
 
 @pytest.fixture(scope="session")

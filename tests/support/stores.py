@@ -23,8 +23,8 @@ from tests.support.databases import Database
 
 
 def settings(**changes: Any) -> TimescaleConfig:
-    """The default settings with these changes, and maintenance left to the test."""
-    return TimescaleConfig.model_validate({"maintenance_interval": "1h", **changes})
+    """The default settings with these changes, with maintenance left to the test, and patience with a busy machine."""
+    return TimescaleConfig.model_validate({"maintenance_interval": "1h", "timeout": "2m", **changes})
 
 
 @asynccontextmanager

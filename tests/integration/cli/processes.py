@@ -30,11 +30,9 @@ from gateway import logs
 from gateway.cli import main
 from gateway.datadir import DataDir, Running, read_running
 from tests.support import clusters
+from tests.support.waiting import PATIENCE as PATIENCE
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 120.0
-"""Seconds after which a test gives up on what should have happened long ago."""
-
 _T = TypeVar("_T")
 
 
@@ -51,7 +49,8 @@ def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess
     """
     words = list(map(str, arguments))
     with _as_a_process(words, environment(**variables)):
-        result = CliRunner().invoke(main, words, prog_name="python -m gateway")
+        width = min(shutil.get_terminal_size().columns, main.context_settings["max_content_width"]) - 2
+        result = CliRunner().invoke(main, words, prog_name="python -m gateway", terminal_width=width)
     stderr = result.stderr
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         stderr += "".join(traceback.format_exception(result.exception))

@@ -17,6 +17,7 @@ from exporters.timescale.schema import READER_ROLE
 from tests.integration.cli.processes import ROOT, environment
 from tests.support.databases import Database
 from tests.support.stores import migrate
+from tests.support.waiting import PATIENCE
 
 
 def reader(database: Database, name: str, *options: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -28,7 +29,7 @@ def reader(database: Database, name: str, *options: str, stdin: str = "") -> sub
         cwd=ROOT,
         env=environment(),
         input=stdin,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

@@ -90,6 +90,23 @@ def test_the_hub_of_the_embedded_default_says_what_is_taken(hubs_to_start: Hubs)
     assert "Traceback" not in hub.stderr
 
 
+def test_commands_are_processes_that_talk_to_the_hub(hubs_to_start: Hubs) -> None:
+    hub = hubs_to_start.start(config_text()).until_ready()
+    where = ("--data-dir", hub.data_dir)
+    for command, answer in (
+        (("send", "log", "backup finished"), "sent"),
+        (("query", "--csv", "SELECT body FROM logs"), "backup finished"),
+        (("logs",), "backup finished"),
+        (("doctor", "--config", hub.config_file), "ok"),
+        (("spool", "status", "--config", hub.config_file), ""),
+        (("db", "status", "--config", hub.config_file), ""),
+        (("token", "list"), ""),
+    ):
+        ended = obs_hub_process(*command, *where)
+        assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+        assert answer in ended.stdout, command
+
+
 def test_a_second_hub_on_a_data_directory_says_who_has_it(hubs_to_start: Hubs) -> None:
     first = hubs_to_start.start(config_text()).until_ready()
     second = obs_hub_process("serve", "--data-dir", first.data_dir, "--config", first.config_file)

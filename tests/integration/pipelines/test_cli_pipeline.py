@@ -21,6 +21,7 @@ from tests.integration.cli.processes import ROOT, HubProcess, config_text, free_
 from tests.support.databases import Database, Server, fresh
 from tests.support.mongo import STAND_IN_URI, document
 from tests.support.pipelines import OURS
+from tests.support.waiting import PATIENCE
 
 STAND_IN = ROOT / "tests" / "support" / "mongo_process"
 
@@ -116,9 +117,9 @@ def test_the_api_asks_for_runs_and_shows_them(lab: Lab) -> None:
         OBSHUB_DATA_DIR=str(lab.hub.data_dir),
     )
     headers = {"authorization": f"Bearer {made.stdout.strip()}"}
-    with httpx.Client(base_url=lab.api, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=lab.api, trust_env=False, timeout=PATIENCE) as client:
         assert client.post("/pipelines/reading/runs").status_code == 401
-    with httpx.Client(base_url=lab.api, headers=headers, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=lab.api, headers=headers, trust_env=False, timeout=PATIENCE) as client:
         asked = client.post("/pipelines/reading/runs")
         assert asked.status_code == 202
         identity = asked.json()["run_id"]
@@ -186,6 +187,6 @@ def test_a_hub_without_pipelines_does_not_load_what_only_they_need(lab: Lab) -> 
         "print([name for name in ('pymongo', 'bson', 'mongomock') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, timeout=PATIENCE
     )
     assert done.stdout == "[]\n"
