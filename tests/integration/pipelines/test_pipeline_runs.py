@@ -276,7 +276,7 @@ async def test_documents_are_found_by_looking_now_and_then(mongo: Mongo, databas
         await eventually(lambda: mongo.states() == {"processed": 1})
         mongo.write(document(1))
         await eventually(lambda: mongo.states() == {"processed": 2})
-        runs = await service.runs.history("pipeline", "reading")
+        runs = [await ended(service, run.id) for run in await service.runs.history("pipeline", "reading")]
     assert {run.trigger["source"] for run in runs} == {"schedule"}
     assert all(run.counts.get("read") for run in runs), "nothing is run for nothing"
     assert stored(database) == 2
