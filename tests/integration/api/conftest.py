@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, obs_hub
-from tests.support.databases import Database, Server, fresh
+from tests.support.databases import Database, Server, fresh_store
 from tests.support.waiting import PATIENCE
 
 
@@ -68,5 +68,5 @@ def start(
 
 @pytest.fixture(scope="module")
 def front(embedded_server: Server) -> Iterator[Front]:
-    with fresh(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs() as running:
         yield start(running, database)

@@ -18,7 +18,7 @@ import yaml
 from bson import json_util
 
 from tests.integration.cli.processes import ROOT, HubProcess, config_text, free_port, hubs, obs_hub_process
-from tests.support.databases import Database, Server, fresh
+from tests.support.databases import Database, Server, fresh_store
 from tests.support.mongo import STAND_IN_URI, document
 from tests.support.pipelines import OURS
 from tests.support.waiting import PATIENCE
@@ -78,7 +78,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(embedded_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, port, grpc = tmp_path_factory.mktemp("pipelines"), free_port(), free_port()
-    with fresh(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs() as running:
         documents = [document(number, source="of-the-hub") for number in range(4)] + [document(event_type=None)]
         variables = stand_in(folder / "hub.json", *documents)
         hub = running.start(configuration(database.dsn, port, grpc), **variables).until_ready()
