@@ -23,6 +23,7 @@ TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 hypothesis.settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=_QUIET)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20, suppress_health_check=_QUIET)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3_000, suppress_health_check=_QUIET)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

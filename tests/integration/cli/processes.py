@@ -42,7 +42,7 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"NO_COLOR": "1", "COLUMNS": "200"} | variables
 
 
-def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+def obs_hub(*arguments: object, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in this process, as `obs_hub_process` would in one of its own.
 
     That takes a thousandth of the time. What is about processes, signals, terminals, locales or time zones needs one.
@@ -50,7 +50,7 @@ def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess
     words = list(map(str, arguments))
     with _as_a_process(words, environment(**variables)):
         width = min(shutil.get_terminal_size().columns, main.context_settings["max_content_width"]) - 2
-        result = CliRunner().invoke(main, words, prog_name="python -m gateway", terminal_width=width)
+        result = CliRunner().invoke(main, words, stdin, prog_name="python -m gateway", terminal_width=width)
     stderr = result.stderr
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         stderr += "".join(traceback.format_exception(result.exception))
