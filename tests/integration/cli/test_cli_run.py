@@ -94,7 +94,7 @@ def test_commands_are_processes_that_talk_to_the_hub(hubs_to_start: Hubs) -> Non
     hub = hubs_to_start.start(config_text()).until_ready()
     where = ("--data-dir", hub.data_dir)
     for command, answer in (
-        (("send", "log", "backup finished"), "sent"),
+        (("send", "log", "backup finished"), "acknowledged"),
         (("query", "--csv", "SELECT body FROM logs"), "backup finished"),
         (("logs",), "backup finished"),
         (("doctor", "--config", hub.config_file), "ok"),
@@ -149,7 +149,7 @@ def test_serve_says_when_it_is_ready_and_logs_json(hubs_to_start: Hubs) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_store_that_can_never_work_ends_the_start_with_what_to_do(hubs_to_start: Hubs, workers: str) -> None:
     config = config_text(grpc=free_port(), http=free_port(), timescale={"layout": "timescale"})
-    hub = hubs_to_start.start(config, "--workers", workers)
+    hub = hubs_to_start.start(config, "--workers", workers, first=True)
     assert hub.wait() == 1
     assert hub.stderr.splitlines()[-1].startswith("Error: layout timescale is not possible: ")
     assert "Traceback" not in hub.stderr
