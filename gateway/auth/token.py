@@ -43,7 +43,7 @@ class Token(Settings):
     rate: float | None = Field(default=None, gt=0)
     """Requests a second it may make; None: any number."""
     in_flight: ByteSize | None = Field(default=None, gt=0)
-    """Bytes of requests it may have unanswered; None: any number."""
+    """Bytes of requests, decompressed, that it may have unanswered, so that none may be larger; None: any number."""
 
     @field_validator("name")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.cli.options import config_option, data_dir_option, load_config, sto
 from gateway.datadir import DataDir
 from gateway.pipeline import DeliveryError, Signal
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
+from gateway.pipeline.ownership import HeldError, Lock
 from gateway.places import dead_letter_directory
 
 _REQUESTS: dict[Signal, Any] = {
@@ -85,19 +87,20 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
     """
     config = load_config(config_path)
     refused = 0
-    for exporter, letters, letter in _chosen(data_dir, names, everything):
-        if exporter not in config.exporters:
-            raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
-        try:
-            settings = exporter_settings(config, exporter)
-            dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
-            asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), letters, letter))
-        except DeliveryError as error:
-            refused += 1
-            click.echo(f"{letter.name}: {error}", err=True)
-        else:
-            letters.drop(letter)
-            click.echo(f"{letter.name}: delivered")
+    with _alone(data_dir):
+        for exporter, letters, letter in _chosen(data_dir, names, everything):
+            if exporter not in config.exporters:
+                raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
+            try:
+                settings = exporter_settings(config, exporter)
+                dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
+                asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), letters, letter))
+            except DeliveryError as error:
+                refused += 1
+                click.echo(f"{letter.name}: {error}", err=True)
+            else:
+                letters.drop(letter)
+                click.echo(f"{letter.name}: delivered")
     if refused:
         raise click.exceptions.Exit(1)
 
@@ -116,13 +119,37 @@ async def _deliver(exporter: Any, letters: DeadLetters, letter: DeadLetter) -> N
 @data_dir_option
 def drop(names: tuple[str, ...], everything: bool, data_dir: Path | None) -> None:
     """Remove dead letters. Their records are lost then."""
-    for _, letters, letter in _chosen(data_dir, names, everything):
-        letters.drop(letter)
-        click.echo(f"{letter.name}: dropped")
+    with _alone(data_dir):
+        for _, letters, letter in _chosen(data_dir, names, everything):
+            letters.drop(letter)
+            click.echo(f"{letter.name}: dropped")
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path | None) -> Iterator[None]:
+    """Be the only command that replays or drops, for the length of a block. Gateways keep letters meanwhile."""
+    directory = dead_letter_directory(DataDir.resolve(data_dir).path, "")
+    if not directory.is_dir():
+        yield  # there are no letters
+        return
+    lock = Lock(directory)
+    try:
+        lock.acquire()
+    except HeldError as error:
+        raise click.ClickException(
+            f"another `obs-hub dead-letter` is at work ({error.strerror}); try again once it ended"
+        ) from error
+    except OSError as error:
+        raise click.ClickException(f"{directory} cannot be used: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _all(data_dir: Path | None) -> Iterator[tuple[str, DeadLetters]]:
-    for directory in sorted(dead_letter_directory(DataDir.resolve(data_dir).path, "").glob("*")):
+    folder = dead_letter_directory(DataDir.resolve(data_dir).path, "")
+    for directory in sorted(path for path in folder.glob("*") if path.is_dir()):
         yield unquote(directory.name), DeadLetters(directory)
 
 

@@ -14,6 +14,8 @@ The layers, from the outside in; the exporter knows none of them:
 
 A commit that is refused for good is split by halves until the bad batch stands alone; that one becomes a dead letter.
 Where the exporter can tell which records of it are bad, those alone do.
+
+Each process has a spool of its own. What a worker left that is no more is replayed by another, where it lies.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from opentelemetry.metrics import Counter
 from opentelemetry.trace import Status, StatusCode, Tracer
@@ -39,6 +42,7 @@ from gateway.pipeline.errors import (
     RefusedError,
     UnavailableError,
 )
+from gateway.pipeline.inheritance import Inheritance
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
 from gateway.pipeline.retry import Circuit
@@ -53,6 +57,10 @@ _COMMIT_BYTES = 16 * 2**20
 _REPLAY_BYTES, _LEAST_REPLAY_BYTES = 8 * 2**20, 2**16
 """Payload out of the spool in one commit: the most, and what it comes down to by halves as long as commits fail. One
 that is too much for the timeout would be too much for ever."""
+
+
+_LOOK_SECONDS = 1.0
+"""How often a process looks whether a spool that another held is free by now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +87,9 @@ class Delivery:
         settings: ExporterSettings | None = None,
         spool: Spool | None = None,
         dead_letters: DeadLetters | None = None,
+        former: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
+        """``former`` returns the directories of spools that workers left which are no more: they are replayed, too."""
         self.exporter = exporter
         self.spool = spool
         self._settings = settings or ExporterSettings()
@@ -92,7 +102,7 @@ class Delivery:
         self._arrived = asyncio.Event()
         self._spooled = asyncio.Event()
         self._drained = asyncio.Event()
-        self._replayed: set[tuple[bytes, int]] = set()
+        self._inheritance = Inheritance(former, self._settings.spool, self._replay_what_is_left)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
 
@@ -100,6 +110,16 @@ class Delivery:
     def circuit_open(self) -> bool:
         """Whether the destination is being left alone after a failure."""
         return self._circuit.open
+
+    @property
+    def spools(self) -> list[Spool]:
+        """The spool of this process, and those of former workers that it empties at the moment."""
+        return ([] if self.spool is None else [self.spool]) + self._inheritance.spools
+
+    @property
+    def damaged(self) -> int:
+        """At how many places spools lost something, since the start."""
+        return (0 if self.spool is None else self.spool.damaged) + self._inheritance.damaged
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -114,6 +134,7 @@ class Delivery:
         if self.spool is not None:
             self._spooled.set()
             self._tasks.append(asyncio.create_task(self._replay(self.spool)))
+            self._tasks.append(asyncio.create_task(self._look_after(self.spool)))
 
     async def stop(self) -> None:
         """Stop the exporter. Batches neither committed nor spooled by now are refused as unavailable."""
@@ -122,6 +143,7 @@ class Delivery:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._inheritance.close()
         await self.exporter.stop()
         _refuse([*self._waiting], _shutting_down())
         self._waiting.clear()
@@ -309,23 +331,39 @@ class Delivery:
 
     # -- replay --------------------------------------------------------------------------------------------------
 
+    async def _look_after(self, spool: Spool) -> None:
+        """Open the spool once its former owner is gone, and take over what former workers left."""
+        while True:
+            await spool.open()
+            if not spool.empty:
+                self._spooled.set()
+            await self._inheritance.look()
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def _replay(self, spool: Spool) -> None:
         """Deliver what the spool holds, in order, whenever it holds something."""
-        most = _REPLAY_BYTES
         while True:
             await self._spooled.wait()
+            await self._replay_what_is_left(spool)
+            self._spooled.clear()
+            self._drained.set()
+
+    async def _replay_what_is_left(self, spool: Spool) -> None:
+        """Deliver what a spool holds, in order, until it is empty."""
+        most = _REPLAY_BYTES
+        replayed: set[tuple[bytes, int]] = set()
+        while True:
             await asyncio.sleep(self._circuit.pause)
             try:
                 batches, took = await spool.read(most)
                 if not batches:
                     if spool.empty:
-                        self._spooled.clear()
-                        self._drained.set()
+                        return
                     continue
-                await self._replay_batches(batches)
+                await self._replay_batches(batches, replayed)
                 crashpoint("after replay commit")
                 took()
-                self._replayed.clear()
+                replayed.clear()
                 most = min(2 * most, _REPLAY_BYTES)
                 await spool.trim()
             except UnavailableError as error:
@@ -337,16 +375,16 @@ class Delivery:
                 self._circuit.fail(1)
                 _report(error)
 
-    async def _replay_batches(self, batches: Sequence[Batch]) -> None:
-        """Commit batches from the spool. Those the destination will never take become dead letters.
+    async def _replay_batches(self, batches: Sequence[Batch], replayed: set[tuple[bytes, int]]) -> None:
+        """Commit batches from a spool. Those the destination will never take become dead letters.
 
-        Those that were settled before a failure are remembered, and left out when they are read again.
+        Those that were settled before a failure are remembered in ``replayed``, and left out when they are read again.
         """
         prepared: list[Prepared] = []
         refused: list[tuple[Batch, int, RefusedError | str]] = []
         max_age = self._settings.spool.max_age
         for batch in batches:
-            if _arrival(batch) in self._replayed:
+            if _arrival(batch) in replayed:
                 continue
             if max_age is not None and time.time_ns() - batch.received_at > max_age.total_seconds() * 1e9:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
@@ -361,7 +399,7 @@ class Delivery:
             if isinstance(result, RefusedError):
                 refused.append((each.batch, each.records, result))
             else:
-                self._replayed.add(_arrival(each.batch))
+                replayed.add(_arrival(each.batch))
 
         failure = None
         for commits in self._replay_commits([each for each in prepared if each.records]):
@@ -374,7 +412,7 @@ class Delivery:
                 await self._bury(self.dead_letters, batch, records, reason)
             else:
                 _log.error("%s refused a batch from the spool, which is dropped: %s", self.exporter.name, reason)
-            self._replayed.add(_arrival(batch))
+            replayed.add(_arrival(batch))
         if failure is not None:
             raise failure
 

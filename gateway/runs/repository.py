@@ -105,20 +105,29 @@ class Runs:
 
         return await self._do(work)
 
-    async def enqueue_delivery(self, delivery: str, requests: Sequence[Request]) -> Enqueued:
-        """Ask for runs on behalf of a webhook delivery, in one transaction with remembering the delivery."""
+    async def enqueue_delivery(self, identities: Sequence[str], requests: Sequence[Request]) -> Enqueued:
+        """Ask for runs on behalf of a webhook delivery, in one transaction with remembering the delivery.
+
+        It came before when any of its identities did. Give them in the same order always: who comes second with one
+        waits for the first.
+        """
 
         async def work(connection: _Connection) -> Enqueued:
-            identity = clean(delivery)
-            remembered = await connection.execute(
-                "INSERT INTO webhook_delivery (id, run_ids) VALUES (%s, '{}') ON CONFLICT DO NOTHING", (identity,)
-            )
-            if not remembered.rowcount:
-                found = await connection.execute("SELECT run_ids FROM webhook_delivery WHERE id = %s", (identity,))
-                row = await found.fetchone()
-                return Enqueued(tuple(row["run_ids"]) if row else (), replayed=True)
+            known = [clean(identity) for identity in identities]
+            for identity in known:
+                remembered = await connection.execute(
+                    "INSERT INTO webhook_delivery (id, run_ids) VALUES (%s, '{}') ON CONFLICT DO NOTHING", (identity,)
+                )
+                if not remembered.rowcount:
+                    cursor = await connection.execute("SELECT run_ids FROM webhook_delivery WHERE id = %s", (identity,))
+                    row = await cursor.fetchone()
+                    ids = row["run_ids"] if row else []
+                    await connection.execute(
+                        "UPDATE webhook_delivery SET run_ids = %s WHERE id = ANY(%s) AND run_ids = '{}'", (ids, known)
+                    )
+                    return Enqueued(tuple(ids), replayed=True)
             ids = [await _enqueue(connection, request, True) for request in requests]
-            await connection.execute("UPDATE webhook_delivery SET run_ids = %s WHERE id = %s", (ids, identity))
+            await connection.execute("UPDATE webhook_delivery SET run_ids = %s WHERE id = ANY(%s)", (ids, known))
             return Enqueued(tuple(ids))
 
         return await self._do(work)

@@ -22,7 +22,7 @@ from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 from tests.support.waiting import PATIENCE
 
-HEAD = b"POST /v1/metrics HTTP/1.1\r\nhost: hub\r\ncontent-type: application/x-protobuf\r\n"
+HEAD = b"POST /v1/metrics HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n"
 
 
 @pytest.fixture
