@@ -1,10 +1,12 @@
 """The embedded PostgreSQL, for real: each test has a server of its own."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import psycopg
 import pytest
 
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _logs, _postmaster
+from tests.support.waiting import PATIENCE
 
 START = """
 import sys
@@ -26,9 +29,17 @@ sys.stdin.read()
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory outside of pytest's own, which each run of pytest closes to the user that the server may run as."""
+    directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server that is not started, and is stopped in the end."""
-    embedded = EmbeddedPostgres(tmp_path / "postgres", start_timeout=60)
+    embedded = EmbeddedPostgres(tmp_path / "postgres", start_timeout=PATIENCE)
     yield embedded
     embedded.stop()
 
@@ -230,7 +241,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(server: EmbeddedPostgr
 
 
 def test_a_path_too_long_for_a_socket_is_served_from_a_short_private_one(tmp_path: Path) -> None:
-    deep = EmbeddedPostgres(tmp_path.joinpath(*["a-long-name"] * 9) / "postgres", start_timeout=60)
+    deep = EmbeddedPostgres(tmp_path.joinpath(*["a-long-name"] * 9) / "postgres", start_timeout=PATIENCE)
     try:
         assert one(deep.start(), "SELECT 1") == 1
         folder = Path(str(one(deep.dsn, "SHOW unix_socket_directories")).strip('"'))
@@ -245,7 +256,7 @@ def test_a_path_too_long_for_a_socket_is_served_from_a_short_private_one(tmp_pat
 
 @pytest.mark.parametrize("name", ['a "quoted", name', "späte % post"])
 def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    with EmbeddedPostgres(tmp_path / name / "pg", start_timeout=60) as server:
+    with EmbeddedPostgres(tmp_path / name / "pg", start_timeout=PATIENCE) as server:
         assert one(server.dsn, "SELECT current_database()") == "obs_hub"
 
 
@@ -264,7 +275,7 @@ def test_root_opens_no_more_than_the_way_through(tmp_path: Path) -> None:
     outer.mkdir(mode=0o700)
     closed = outer / "closed"
     closed.mkdir(mode=0o750)
-    with EmbeddedPostgres(closed / "postgres", start_timeout=60) as server:
+    with EmbeddedPostgres(closed / "postgres", start_timeout=PATIENCE) as server:
         assert server.pid is not None
         assert psutil.Process(server.pid).uids().real != 0
     assert stat.S_IMODE(outer.stat().st_mode) == 0o701
