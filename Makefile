@@ -21,13 +21,13 @@ up: $(VENV)/installed  ## Run the whole hub on this machine
 test: $(VENV)/installed-dev  ## Run every default test
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-test-quick: $(VENV)/installed-dev  ## Run the tests that need nothing but this process, within a minute
-	@$(BIN)/pytest $(PARALLEL) tests/unit $(ARGS)
+test-quick: $(VENV)/installed-dev  ## Run the unit tests, with fewer examples of each property
+	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) tests/unit $(ARGS)
 
 test-timescale: $(VENV)/installed-dev  ## Run those of the store on a server with TimescaleDB: DSN=postgresql://...
 	@test -n "$(DSN)" || { \
 		echo "Name a server with TimescaleDB, as a user who may make databases: make test-timescale DSN=postgresql://..." >&2; exit 1; }
-	@OBSHUB_TEST_TIMESCALE_DSN="$(DSN)" $(BIN)/pytest $(PARALLEL) -k timescale tests/integration tests/hostile $(ARGS)
+	@OBSHUB_TEST_TIMESCALE_DSN="$(DSN)" $(BIN)/pytest $(PARALLEL) -k timescale tests/integration tests/hostile tests/faults $(ARGS)
 
 lint: $(VENV)/installed-dev  ## Check style and types
 	$(BIN)/ruff check .

@@ -10,18 +10,20 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
 
 from gateway.embedded import EmbeddedPostgres
+from tests.support import clusters
 from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
+from tests.support.unproven import unproven
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 hypothesis.settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=_QUIET)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20, suppress_health_check=_QUIET)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3_000, suppress_health_check=_QUIET)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -36,16 +38,34 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Share a folder among the processes of this run."""
+    if (shared := clusters.share()) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the cheap tests first."""
+    order = {kind: number for number, kind in enumerate(("unit", "integration", "hostile", "faults"))}
+    items.sort(key=lambda item: order[item.path.relative_to(Path(__file__).parent).parts[0]])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was not proven."""
+    skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")]
+    if lines := unproven(skipped):
+        terminalreporter.section("NOT PROVEN BY THIS RUN", "!", red=True, bold=True)
+        for line in lines:
+            terminalreporter.line(line, red=True)
+
+
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Server]:
-    """The embedded PostgreSQL, without the waiting for the disk that no test can see."""
-    # Not under pytest's own directory: nobody else may enter that, and the server may run as another user.
+    """The embedded PostgreSQL, without the waiting for the disk that no test can see. Each process has its own."""
     directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
     try:
+        clusters.place(directory / "postgres")
         with EmbeddedPostgres(directory / "postgres") as postgres:
-            with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET fsync = off")
-                connection.execute("SELECT pg_reload_conf()")
             yield Server("native", postgres.dsn)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

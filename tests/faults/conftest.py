@@ -9,6 +9,7 @@ import pytest
 
 from gateway.embedded import EmbeddedPostgres
 from tests.integration.cli.processes import Hubs, hubs
+from tests.support import clusters
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
     server = EmbeddedPostgres(directory / "postgres")
     try:
+        clusters.place(server.directory)
         server.start()
         yield server
     finally:

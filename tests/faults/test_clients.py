@@ -20,6 +20,7 @@ from gateway.pipeline import Signal
 from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, stored, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 HEAD = b"POST /v1/metrics HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n"
 
@@ -121,17 +122,17 @@ def test_more_than_fits_is_refused_with_a_time_to_come_back_and_what_is_accepted
     ).start()
     with psycopg.connect(native_database.dsn) as blocker:
         blocker.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
-        with load(gateway, clients=24, timeout=60, size=2**17, signals=[Signal.METRICS]) as clients:
+        with load(gateway, clients=24, timeout=PATIENCE, size=2**17, signals=[Signal.METRICS]) as clients:
             until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 30, "refusals")
             assert not clients.requests
-            connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=PATIENCE)
             headers = {"content-type": "application/x-protobuf"}
             connection.request("POST", "/v1/metrics", request(range(20_000)), headers)
             answer = connection.getresponse()
             assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (429, True)
             connection.close()
             with grpc.insecure_channel(gateway.endpoint) as channel, pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(METHOD)(request(range(20_000)), timeout=30)
+                channel.unary_unary(METHOD)(request(range(20_000)), timeout=PATIENCE)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert (info := retry_info(caught.value)) is not None
             assert info.retry_delay.ToNanoseconds() > 0
@@ -147,7 +148,7 @@ def test_latency_stays_bounded_under_ten_times_what_fits(hubs_to_start: Hubs, na
     most, size = 2**20, 2**17
     settings = {"timeout": "5s", "slow_after": "2s"}
     gateway = Gateway(hubs_to_start, native_database.dsn, delivery={"max_in_flight": most}, **settings).start()
-    with load(gateway, clients=10 * most // size, timeout=60, size=size, signals=[Signal.METRICS]) as clients:
+    with load(gateway, clients=10 * most // size, timeout=PATIENCE, size=size, signals=[Signal.METRICS]) as clients:
         clients.until_acknowledged(5)
         with psycopg.connect(native_database.dsn) as blocker:  # and now nothing gets away, until the spool takes it
             blocker.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
@@ -164,6 +165,6 @@ async def test_many_requests_at_once_on_one_connection(gateway: Gateway) -> None
     async with grpc.aio.insecure_channel(gateway.endpoint) as channel:
         call = channel.unary_unary(METHOD)
         payloads = [request([number]) for number in range(800)]
-        await asyncio.gather(*(call(payload, timeout=60) for payload in payloads))
+        await asyncio.gather(*(call(payload, timeout=PATIENCE) for payload in payloads))
     assert await asyncio.to_thread(until, lambda: not gateway.spooled, "the spool being empty")
     assert set(stored(gateway.dsn).items()) == {(number, 1) for number in range(800)}

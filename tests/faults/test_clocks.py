@@ -16,6 +16,7 @@ import pytest
 
 from tests.faults.harness import METHOD, ROUNDS, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs
+from tests.support.waiting import PATIENCE
 
 DAY = 86_400
 
@@ -64,7 +65,7 @@ def test_the_clock_is_set_forward_and_back_by_days(
 
         def go_on() -> None:
             clients.until_acknowledged(10)
-            repeat(repeated, timeout=30, wait_for_ready=True)
+            repeat(repeated, timeout=PATIENCE, wait_for_ready=True)
             time.sleep(1.2)  # a round of maintenance
             clients.until_acknowledged(10)
 

@@ -19,6 +19,7 @@ from gateway.embedded import EmbeddedPostgres
 from tests.faults.harness import METHOD, ROUNDS, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 
 def test_killed_embedded_postgresql_is_started_again(hubs_to_start: Hubs) -> None:
@@ -207,13 +208,13 @@ def test_identical_requests_side_by_side_are_stored_once(hubs_to_start: Hubs, da
     def send() -> None:
         with grpc.insecure_channel(gateway.endpoint) as channel:
             for _ in range(5):
-                channel.unary_unary(METHOD)(payload, timeout=30)
+                channel.unary_unary(METHOD)(payload, timeout=PATIENCE)
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     until(lambda: not gateway.spooled, "the spool being empty")
     assert set(stored(database.dsn).values()) == {1}
 
@@ -240,7 +241,7 @@ def test_records_far_in_the_past_and_future_are_rejected_and_the_others_stored(
     moments = {1: now, 2: now - 20 * day, 3: now - 400 * day, 4: now + 2 * day, 5: 1, 6: 2**63 - 1, 7: 2**64 - 1}
     with grpc.insecure_channel(gateway.endpoint) as channel:
         for number, at in moments.items():
-            channel.unary_unary(METHOD)(request([number], at=at), timeout=30)
+            channel.unary_unary(METHOD)(request([number], at=at), timeout=PATIENCE)
         together = b"".join(request([number + 10], "other", at) for number, at in moments.items())
-        channel.unary_unary(METHOD)(together, timeout=30)
+        channel.unary_unary(METHOD)(together, timeout=PATIENCE)
     assert sorted(stored(database.dsn)) == [1, 2, 11, 12]

@@ -26,6 +26,7 @@ from tests.faults.harness import (
 from tests.integration.cli.processes import Hubs, obs_hub
 from tests.support.databases import Database
 from tests.support.loki import StandInLoki, stand_in_loki
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_what_loki_refuses_is_kept_and_spoils_nothing(
     with load(gateway, events=True) as clients, grpc.insecure_channel(gateway.endpoint) as channel:
         call = channel.unary_unary(METHODS[Signal.LOGS])
         clients.until_acknowledged(5)
-        answer = call(log_request([17, int(long), 19], "mixed"), timeout=30)
+        answer = call(log_request([17, int(long), 19], "mixed"), timeout=PATIENCE)
         clients.until_acknowledged(5)
         clients.finish()
     assert b"loki refused 1 records of this batch: 1 of 3 records: Loki answers 400" in answer

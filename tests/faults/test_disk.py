@@ -18,6 +18,7 @@ from gateway.places import dead_letter_directory
 from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 
 @contextmanager
@@ -146,14 +147,14 @@ def test_there_is_no_room_for_dead_letters(hubs_to_start: Hubs, native_database:
         send = channel.unary_unary(METHOD)
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as caught:
-                send(request([9]), timeout=30)
+                send(request([9]), timeout=PATIENCE)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             assert retry_info(caught.value) is not None
             assert "dead_letters.max_size" in caught.value.details()
             assert "no_nine" in caught.value.details()
             clients.until_acknowledged(10)
         ballast.unlink()
-        send(request([9]), timeout=30)
+        send(request([9]), timeout=PATIENCE)
         clients.finish()
     (letter,) = DeadLetters(letters)
     assert "no_nine" in letter.reason

@@ -14,6 +14,7 @@ from gateway.places import dead_letter_directory, spool_directory
 from tests.faults.harness import METHOD, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs, obs_hub
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 
 def on(gateway: Gateway, *words: object, config: bool = False, code: int = 0) -> str:
@@ -82,7 +83,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, na
     native_database.run("ALTER TABLE sample ADD CONSTRAINT no_nine CHECK (int_value NOT IN (9, 19))")
     with grpc.insecure_channel(gateway.endpoint) as channel:
         for first in (0, 10, 20):
-            channel.unary_unary(METHOD)(request(range(first, first + 10)), timeout=30)
+            channel.unary_unary(METHOD)(request(range(first, first + 10)), timeout=PATIENCE)
     assert sorted(stored(gateway.dsn)) == list(range(20, 30))
 
     letters = DeadLetters(dead_letter_directory(gateway.hub.data_dir, "timescale"))

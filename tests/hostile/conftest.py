@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.harness import Gateway, running_gateway
+from tests.hostile.harness import VIEWS, Gateway, running_gateway
 from tests.support.databases import Database
 
 
@@ -14,3 +14,5 @@ from tests.support.databases import Database
 def gateway(module_database: Database) -> Iterator[Gateway]:
     with running_gateway(module_database) as gateway:
         yield gateway
+        for view in VIEWS:  # whatever was stored can be read
+            gateway.database.run(f"SELECT * FROM {view}")

@@ -23,12 +23,14 @@ from tests.support.databases import Database
 from tests.support.stores import running_pipeline
 from tests.support.telemetry import gauge, logs, spans
 from tests.support.threads import in_thread
+from tests.support.waiting import PATIENCE
 
 _LEAK = re.compile(
     r"Traceback|File \"|\.py\b|<class |object at 0x|\b[A-Z]\w*(?:Error|Exception)\b|psycopg|site-packages"
 )
 _GRPC_ANSWERS = {"OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"}
 _HTTP_ANSWERS = {200, 400, 413, 415}
+VIEWS = ("metrics", "logs", "events", "spans", "histograms", "summaries", "exemplars")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Gateway:
         self.http_address = endpoints["http"]
         # A client that takes long error texts as well; what the gateway sends is the test's to judge.
         self.channel = grpc.insecure_channel(self.grpc_address, [("grpc.max_receive_message_length", -1)])
-        self.http = httpx.Client(base_url=f"http://{self.http_address}", timeout=60)
+        self.http = httpx.Client(base_url=f"http://{self.http_address}", timeout=PATIENCE)
 
     def close(self) -> None:
         self.channel.close()
@@ -70,7 +72,7 @@ class Gateway:
         service = SERVICES[signal]
         call = self.channel.unary_unary(f"/{service.grpc_name}/Export")
         try:
-            answer = call(payload, timeout=60, metadata=metadata, compression=compression)
+            answer = call(payload, timeout=PATIENCE, metadata=metadata, compression=compression)
         except grpc.RpcError as error:
             trailers = " ".join(f"{key}={value!r}" for key, value in error.trailing_metadata() or ())
             return Answer(error.code().name, f"{error.details()} {trailers}")

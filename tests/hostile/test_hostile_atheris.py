@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.telemetry import gauge, logs, spans
+from tests.support.waiting import PATIENCE
 
 _ROOT = Path(__file__).parents[2]
 _RUNS = 3_000
@@ -57,5 +58,5 @@ def test_decoders_raise_only_what_they_say(tmp_path: Path) -> None:
         b"\4" + b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"a"}}]}]}]}'
     )
     command = [sys.executable, "-c", _TARGET, f"-runs={_RUNS}", f"-artifact_prefix={tmp_path}/", str(corpus)]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

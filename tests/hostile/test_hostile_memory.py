@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
 _ROOT = Path(__file__).parents[2]
@@ -46,7 +48,7 @@ def peak_mib(code: str) -> int:
     """Run code in a child; return the most memory it ever had, in MiB."""
     # VmHWM, because ru_maxrss begins with what the process had that the child was forked from.
     script = _PRELUDE + textwrap.dedent(code) + _EPILOGUE
-    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])
 

@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.pipeline import Batch, DeliveryError, MalformedPayloadError, RefusedError, Signal, TooLargeError
-from tests.hostile.harness import Gateway
+from tests.hostile.harness import VIEWS, Gateway
 from tests.hostile.payloads import ATTRIBUTES, REQUESTS, attribute_everywhere
 from tests.support.databases import Database
 from tests.support.otlp_strategies import REQUESTS as REQUEST_STRATEGIES
 from tests.support.stores import prepare, running_pipeline, settings
 from tests.support.telemetry import gauge, logs, spans
-
-VIEWS = ("metrics", "logs", "events", "spans", "histograms", "summaries", "exemplars")
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
@@ -91,7 +89,7 @@ def test_a_request_of_another_signal(gateway: Gateway, signal: Signal) -> None:
 
 
 def test_every_view_can_be_read_afterwards(gateway: Gateway) -> None:
-    """Runs on what the tests above have stored."""
+    """Runs on what the tests above have stored in this process; the fixture looks at all in the end."""
     for view in VIEWS:
         gateway.database.run(f"SELECT * FROM {view}")
 

@@ -18,6 +18,7 @@ from gateway.pipeline import Signal
 from tests.hostile.harness import Gateway, assert_conform, assert_no_leak
 from tests.support.http2 import LAST_HEADERS, frame, grpc_call, headers_in
 from tests.support.telemetry import logs
+from tests.support.waiting import PATIENCE
 
 _LIMIT = 16 * 2**20
 _JSON = {"content_type": "application/json"}
@@ -72,7 +73,7 @@ def test_grpc_takes_no_more_than_its_limit(gateway: Gateway) -> None:
 )
 def test_grpc_has_no_such_method(gateway: Gateway, method: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        gateway.channel.unary_unary(method)(b"", timeout=30)
+        gateway.channel.unary_unary(method)(b"", timeout=PATIENCE)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert_no_leak(caught.value.details())
 
@@ -88,7 +89,7 @@ def test_grpc_survives_a_health_check_of_a_long_name(gateway: Gateway) -> None:
     name = b"n" * 100_000
     check = gateway.channel.unary_unary("/grpc.health.v1.Health/Check")
     with pytest.raises(grpc.RpcError) as caught:
-        check(b"\x0a\xa0\x8d\x06" + name, timeout=30)
+        check(b"\x0a\xa0\x8d\x06" + name, timeout=PATIENCE)
     assert_no_leak(caught.value.details())
     gateway.assert_serves()
 

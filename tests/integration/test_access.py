@@ -38,13 +38,13 @@ from gateway.pipeline.destination import Destination, Protocol
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.certificates import Authority, Certificate
+from tests.support.waiting import PATIENCE
 
 LOGS = ExportLogsServiceRequest()
 LOGS.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1).body.string_value = "hello"
 PAYLOAD = LOGS.SerializeToString()
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 PROTOBUF = {"content-type": "application/x-protobuf"}
-PATIENCE = 60
 
 
 class FakePipeline:

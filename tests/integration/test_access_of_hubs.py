@@ -18,6 +18,7 @@ from psycopg import sql
 
 from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, obs_hub, until
 from tests.support.certificates import Authority
+from tests.support.waiting import PATIENCE
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 TOKENS = {"auth": {"authenticator": "tokens"}}
@@ -56,7 +57,7 @@ def make_token(hub: HubProcess, *options: str) -> str:
 def grpc_code(address: str, token: str) -> str:
     with grpc.insecure_channel(address) as channel:
         try:
-            channel.unary_unary(EXPORT)(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=60)
+            channel.unary_unary(EXPORT)(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=PATIENCE)
         except grpc.RpcError as error:
             return str(error.code().name)  # type: ignore[attr-defined]
         return "OK"
@@ -214,7 +215,7 @@ def test_tokens_are_nowhere_but_with_their_owners(to_start: Hubs) -> None:
 
     assert grpc_code(address, good) == "OK"
     assert grpc_code(address, bad) == grpc_code(address, odd) == "UNAUTHENTICATED"
-    with httpx.Client(base_url=f"http://{hub.running.endpoints['otlp http']}", timeout=60) as http:
+    with httpx.Client(base_url=f"http://{hub.running.endpoints['otlp http']}", timeout=PATIENCE) as http:
         for credentials in (f"Bearer {bad}", f"Basic {odd}", odd):
             answer = http.post("/v1/logs", content=b"{", headers={"authorization": credentials})
             assert answer.status_code == 401

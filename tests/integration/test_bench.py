@@ -17,6 +17,7 @@ from tests.bench import loader, measure, report
 from tests.bench.database import Store
 from tests.bench.loads import Load, Options
 from tests.bench.payloads import Payloads
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FIRST_TIME = 1_700_000_000_000_000_000
@@ -24,7 +25,7 @@ FIRST_TIME = 1_700_000_000_000_000_000
 
 def bench(*arguments: str) -> Any:
     command = [sys.executable, "-m", "tests.bench", "--json", *arguments]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2.5 * PATIENCE, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 

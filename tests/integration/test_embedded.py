@@ -1,6 +1,7 @@
 """The embedded PostgreSQL, for real: each test has a server of its own."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _binaries, _logs, _postmaster
+from tests.support.waiting import PATIENCE
 
 START = """
 import sys
@@ -27,9 +29,17 @@ sys.stdin.read()
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory outside of pytest's own, which each run of pytest closes to the user that the server may run as."""
+    directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server that is not started, and is stopped in the end."""
-    embedded = EmbeddedPostgres(tmp_path / "postgres", start_timeout=60)
+    embedded = EmbeddedPostgres(tmp_path / "postgres", start_timeout=PATIENCE)
     yield embedded
     embedded.stop()
 
@@ -233,7 +243,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(server: EmbeddedPostgr
 
 
 def test_a_path_too_long_for_a_socket_is_served_from_a_short_private_one(tmp_path: Path) -> None:
-    deep = EmbeddedPostgres(tmp_path.joinpath(*["a-long-name"] * 9) / "postgres", start_timeout=60)
+    deep = EmbeddedPostgres(tmp_path.joinpath(*["a-long-name"] * 9) / "postgres", start_timeout=PATIENCE)
     try:
         assert one(deep.start(), "SELECT 1") == 1
         folder = Path(str(one(deep.dsn, "SHOW unix_socket_directories")).strip('"'))
@@ -248,7 +258,7 @@ def test_a_path_too_long_for_a_socket_is_served_from_a_short_private_one(tmp_pat
 
 @pytest.mark.parametrize("name", ['a "quoted", name', "späte % post"])
 def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    with EmbeddedPostgres(tmp_path / name / "pg", start_timeout=60) as server:
+    with EmbeddedPostgres(tmp_path / name / "pg", start_timeout=PATIENCE) as server:
         assert one(server.dsn, "SELECT current_database()") == "obs_hub"
 
 
@@ -269,7 +279,7 @@ def test_root_opens_no_directory_above_the_servers_own(tmp_path: Path) -> None:
     closed.mkdir(mode=0o750)
     above = [closed, *closed.parents]
     before = [(each.stat().st_mode, each.stat().st_uid, each.stat().st_gid) for each in above]
-    server = EmbeddedPostgres(closed / "postgres", start_timeout=60)
+    server = EmbeddedPostgres(closed / "postgres", start_timeout=PATIENCE)
     try:
         server.start()
         server.stop()
@@ -294,7 +304,7 @@ def test_a_killed_hub_of_root_is_followed_in_a_private_directory(tmp_path: Path)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     pid = orphan(closed / "postgres")
-    with EmbeddedPostgres(closed / "postgres", start_timeout=60) as server:
+    with EmbeddedPostgres(closed / "postgres", start_timeout=PATIENCE) as server:
         assert server.pid == pid
         assert one(server.dsn, "SELECT 1") == 1
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
@@ -310,7 +320,7 @@ def test_programs_that_root_alone_may_read_are_copied_and_their_place_stays_clos
         Path(cache).chmod(0o755)
         monkeypatch.setattr(_binaries, "_COPIES", Path(cache) / "obs-hub")
         monkeypatch.setattr(_account.Account, "passes", lambda self, path: not path.is_relative_to(package))
-        with EmbeddedPostgres(tmp_path / "postgres", start_timeout=60) as server:
+        with EmbeddedPostgres(tmp_path / "postgres", start_timeout=PATIENCE) as server:
             assert server.pid is not None
             assert psutil.Process(server.pid).exe().startswith(cache)
             assert one(server.dsn, "SELECT 1") == 1

@@ -30,6 +30,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tests.integration.cli.processes import Hubs, config_text, free_port, hubs, until
 from tests.support.loki import RealLoki, StandInLoki, stand_in_loki
+from tests.support.waiting import PATIENCE
 
 COUNT = 500
 LOKI_VARIABLE, TEMPO_VARIABLE, TEMPO_OTLP_VARIABLE = (
@@ -117,7 +118,7 @@ def collector(name: str, hub: str, folder: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def emit(endpoint: str, service: str) -> None:
@@ -201,7 +202,7 @@ def test_traces_fan_out_to_tempo(hubs_to_start: Hubs) -> None:
     tracers.shutdown()
 
     def found() -> bool:
-        answer = httpx.get(f"{url.rstrip('/')}/api/traces/{trace_id}", timeout=30)
+        answer = httpx.get(f"{url.rstrip('/')}/api/traces/{trace_id}", timeout=PATIENCE)
         return answer.status_code == 200 and "to tempo" in answer.text
 
     until(found)

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from gateway.explore.loki import LokiAccess, LokiLogs
 from gateway.explore.merging import Follower
 from gateway.explore.records import LogFilter, SourceError
+from tests.support.waiting import PATIENCE
 
 LOKI_VARIABLE = "OBSHUB_TEST_LOKI_URL"
 SECOND = 10**9
@@ -45,7 +46,7 @@ def push(url: str, *bodies: str, service: str = SERVICE, at: int = START, **fiel
         record.attributes.add(key="http.route").value.string_value = f"/{body}"
     headers = {"Content-Type": "application/x-protobuf"}
     httpx.post(
-        f"{url}/otlp/v1/logs", content=request.SerializeToString(), headers=headers, timeout=60
+        f"{url}/otlp/v1/logs", content=request.SerializeToString(), headers=headers, timeout=PATIENCE
     ).raise_for_status()
 
 
@@ -62,7 +63,7 @@ def logs(loki_url: str) -> Iterator[LokiLogs]:
 
 
 def wait_for(logs: LokiLogs, wanted: LogFilter, number: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(list(logs.between(wanted, START, None))) < number:
         assert time.monotonic() < deadline, "Loki does not show what it took"
         time.sleep(0.1)
@@ -127,7 +128,7 @@ def test_what_comes_in_is_followed_each_once(loki_url: str, logs: LokiLogs) -> N
         push(loki_url, str(n), service=service, at=time.time_ns() - late)
         sent.append(str(n))
         look()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(shown) < len(sent) and time.monotonic() < deadline:
         look()
     assert sorted(shown) == sorted(sent)

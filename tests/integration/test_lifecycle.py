@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from gateway.embedded import EmbeddedPostgres
 from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, until
+from tests.support.waiting import PATIENCE
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 NO_SPOOL: dict[str, object] = {"spool": {"enabled": False}}
@@ -74,7 +75,7 @@ class Load:
     def end(self) -> Load:
         """Wait until every client has ended."""
         for thread in self._threads:
-            thread.join(120)
+            thread.join(PATIENCE)
             assert not thread.is_alive(), "a client was never answered"
         return self
 
@@ -110,7 +111,7 @@ def channel_to(endpoint: str) -> Iterator[grpc.Channel]:
 def export(channel: grpc.Channel, body: str) -> None:
     """Send one record. Raises `grpc.RpcError`."""
     call: Any = channel.unary_unary(EXPORT)
-    call(request(body), timeout=60)
+    call(request(body), timeout=PATIENCE)
 
 
 def stored(dsn: str) -> Counter[str]:
@@ -193,14 +194,14 @@ def test_stopped_under_load_it_keeps_what_it_acknowledged_and_leaves_nothing_beh
 
 @pytest.mark.parametrize("moment", ["postgres", "postgres/data", "postgres/data/postmaster.pid"])
 def test_stopped_while_it_starts_it_ends_cleanly_and_can_start_again(start: Hubs, moment: str) -> None:
-    hub = start.start(config_text())
+    hub = start.start(config_text(), first=True)
     hub.until((hub.data_dir / moment).exists)
     hub.signal(signal.SIGTERM)
     assert hub.wait() == 0, hub.stderr
     assert "Traceback" not in hub.stderr
     assert hub.postgres is None
     assert not list((hub.data_dir / "postgres").glob("initdb-*"))
-    assert start.start(config_text()).until_ready().stop() == 0
+    assert start.start(config_text(), first=True).until_ready().stop() == 0
 
 
 def test_a_second_signal_does_not_disturb_the_stop(start: Hubs) -> None:
@@ -230,7 +231,7 @@ def test_killed_under_load_it_has_what_it_acknowledged_when_it_is_started_again(
     hub.wait()
     if postgres_too:
         postgres.kill()
-        postgres.wait(60)
+        postgres.wait(PATIENCE)
     load.end()
 
     again = start.start(config_text()).until_ready()

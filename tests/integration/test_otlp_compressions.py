@@ -18,6 +18,7 @@ from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.integration.cli.processes import free_port
 from tests.support.telemetry import logs
+from tests.support.waiting import PATIENCE
 
 OVER_HTTP = ["none", "gzip", "deflate", "zlib", "zstd", "snappy"]
 COLLECTORS_OWN = ["x-snappy-framed", "lz4"]
@@ -116,13 +117,13 @@ async def assert_arrives(
         sent = ["a log record"] * 500
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             export = channel.unary_unary(f"/{SERVICES[Signal.LOGS].grpc_name}/Export")
-            await export(logs(*sent).payload, timeout=60, wait_for_ready=True)
-        async with asyncio.timeout(60):
+            await export(logs(*sent).payload, timeout=PATIENCE, wait_for_ready=True)
+        async with asyncio.timeout(PATIENCE):
             while len(consumer.seen) < ways:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.05)
         assert consumer.seen == [sent] * ways, (folder / "log").read_text()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        await asyncio.wait_for(process.wait(), 30)
+        await asyncio.wait_for(process.wait(), PATIENCE)
         await receiver.stop(1)

@@ -36,6 +36,7 @@ from tests.support.http2 import (
     message,
 )
 from tests.support.telemetry import logs
+from tests.support.waiting import PATIENCE
 
 INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, HEADER_TABLE_SIZE = 4, 3, 1
 NO_ERROR, REFUSED_STREAM = 0, 7
@@ -268,7 +269,7 @@ async def test_a_client_that_gives_up_is_not_worked_for(receiver: Receiver, cons
         await consumer.entered.wait()
         client.send(frame(RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
         client.send(frame(RST_STREAM, 0, 3, (8).to_bytes(4, "big")))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while consumer.cancelled == 0 or not consumer.refused:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
     assert consumer.refused == ["disconnected"]

@@ -60,7 +60,7 @@ from gateway.pipeline import (
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.integration.cli.processes import free_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json"}
@@ -129,7 +129,7 @@ async def receiver(pipeline: FakePipeline) -> AsyncIterator[Receiver]:
 
 
 def client_of(receiver: Receiver) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=60)
+    return httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE)
 
 
 def channel_to(receiver: Receiver) -> grpc.aio.Channel:

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.integration.cli.processes import HubProcess, config_text, hubs
 from tests.integration.test_lifecycle import BEGAN
+from tests.support.waiting import PATIENCE
 
 TALKATIVE = {
     "telemetry": {
@@ -100,7 +101,7 @@ _SERVICES = {"logs": "logs.v1.LogsService", "metrics": "metrics.v1.MetricsServic
 def send(hub: HubProcess, signal: str, payload: bytes) -> None:
     with grpc.insecure_channel(hub.grpc) as channel:
         export: Any = channel.unary_unary(f"/opentelemetry.proto.collector.{_SERVICES[signal]}/Export")
-        export(payload, timeout=60)
+        export(payload, timeout=PATIENCE)
 
 
 def test_it_counts_what_it_accepts_and_stores_by_signal(hub: HubProcess) -> None:

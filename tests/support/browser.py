@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import tempfile
 
+from tests.support.waiting import PATIENCE
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -20,7 +22,7 @@ def browse(url: str, *options: str) -> tuple[str, str]:
     if os.geteuid() == 0:
         command.append("--no-sandbox")  # which Chromium cannot have as root
     try:
-        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=PATIENCE, check=True)
     finally:
         shutil.rmtree(profile, ignore_errors=True)
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)

@@ -18,6 +18,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.support.waiting import PATIENCE
+
 
 @dataclass(frozen=True)
 class Server:
@@ -62,7 +64,7 @@ class Database:
 
     async def until(self, query: str, parameters: Sequence[Any] = ()) -> None:
         """Wait until a query's one value is true: for what the server can be asked about and does not tell."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not await asyncio.to_thread(self.value, query, parameters):
             assert time.monotonic() < deadline, f"still not true: {query}"
 

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 
 from hpack import Decoder, Encoder
 
+from tests.support.waiting import PATIENCE
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 ACK = END_STREAM = 1
@@ -105,7 +107,7 @@ class Client:
 
     async def until(self, kind: int, stream: int = 0, flags: int = 0, *, size: int | None = None) -> bytes:
         """Wait for a frame that has these flags, and this size; return its content."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 for found, its_flags, its_stream, content in self.frames:
                     is_it = (found, its_stream, its_flags & flags) == (kind, stream, flags)
@@ -121,7 +123,7 @@ class Client:
 
     async def end(self) -> None:
         """Wait until the server has closed the connection."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(EOFError):
                 while True:
                     await self._read()

@@ -17,6 +17,7 @@ from gateway.config import Config, PipelineSettings, ServiceSettings, TelemetryS
 from gateway.pipeline import Signal
 from receivers.otlp.config import OtlpReceiverConfig
 from tests.support.threads import in_thread
+from tests.support.waiting import PATIENCE
 
 _METHODS: dict[str, tuple[str, Any]] = {
     "metrics": (
@@ -38,7 +39,7 @@ class Client:
         """Send a serialized request; return what the hub rejected of it. Raises `grpc.RpcError`."""
         path, response = _METHODS[signal]
         call: Any = self._channel.unary_unary(path, response_deserializer=response.FromString)
-        return call(payload, timeout=60).partial_success
+        return call(payload, timeout=PATIENCE).partial_success
 
 
 def store_config(timescale: TimescaleConfig) -> Config:

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tests.support.waiting import PATIENCE
+
 BOOT = "0123456789abcdef0123456789abcdef"
 MACHINE = "ab" * 16
 _REMOTE = ("/usr/lib/systemd/systemd-journal-remote", "/lib/systemd/systemd-journal-remote")
@@ -86,7 +88,7 @@ class RealJournal:
             input=b"".join(map(_exported, entries)),
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     def vacuum(self) -> None:

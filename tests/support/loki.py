@@ -24,6 +24,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from tests.integration.cli.processes import free_port
+from tests.support.waiting import PATIENCE
 
 _WEEK = 7 * 86_400 * 10**9
 
@@ -166,7 +167,9 @@ class RealLoki:
         """Return the lines of one service that are not older than an hour."""
         now = time.time_ns()
         query = {"query": f'{{service_name="{service}"}}', "limit": 5_000, "start": now - 3_600 * 10**9, "end": now}
-        answer = httpx.get(f"{self.url}/loki/api/v1/query_range", params=query, timeout=30).raise_for_status().json()
+        answer = (
+            httpx.get(f"{self.url}/loki/api/v1/query_range", params=query, timeout=PATIENCE).raise_for_status().json()
+        )
         return [line for stream in answer["data"]["result"] for _, line in stream["values"]]
 
 

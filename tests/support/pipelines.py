@@ -19,6 +19,7 @@ from receivers.otlp.config import OtlpReceiverConfig
 from tests.support.databases import Database
 from tests.support.hubs import running, store_config
 from tests.support.mongo import Mongo
+from tests.support.waiting import PATIENCE
 
 ASKED_ONLY = {"every": None, "watch": False}
 QUICK = {"initial_interval": "20ms", "max_interval": "100ms"}
@@ -65,7 +66,7 @@ async def pipelines(database: Database, settings: dict[str, Any], **more: Any) -
 
 async def ended(service: PipelinesService, identity: UUID) -> Run:
     """Wait for the end of a run."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             run = await service.runs.get(identity)
             assert run is not None

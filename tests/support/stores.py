@@ -23,8 +23,8 @@ from tests.support.databases import Database
 
 
 def settings(**changes: Any) -> TimescaleConfig:
-    """The default settings with these changes, and maintenance left to the test."""
-    return TimescaleConfig.model_validate({"maintenance_interval": "1h", **changes})
+    """The default settings with these changes, with maintenance left to the test, and patience with a busy machine."""
+    return TimescaleConfig.model_validate({"maintenance_interval": "1h", "timeout": "2m", **changes})
 
 
 @asynccontextmanager
@@ -42,8 +42,9 @@ async def running_exporter(database: Database, **changes: Any) -> AsyncIterator[
 async def running_pipeline(database: Database, **changes: Any) -> AsyncIterator[Pipeline]:
     """A pipeline of all signals into one exporter, with natural batching between."""
     instruments = Instruments(NoOpMeter("tests"))
-    exporter = TimescaleExporter("timescale", settings(**changes), database.dsn)
-    delivery = Delivery(exporter, instruments, NoOpTracer())
+    its_settings = settings(**changes)
+    exporter = TimescaleExporter("timescale", its_settings, database.dsn)
+    delivery = Delivery(exporter, instruments, NoOpTracer(), settings=its_settings)
     await delivery.start()
     try:
         yield Pipeline({signal: [delivery] for signal in Signal}, 2**30, instruments)

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 
+from tests.support.waiting import PATIENCE
+
 _T = TypeVar("_T")
 
 
@@ -33,10 +35,10 @@ def in_thread(context: AbstractAsyncContextManager[_T], name: str) -> Iterator[_
 
     thread = threading.Thread(target=run_thread, name=name, daemon=True)
     thread.start()
-    entered, loop, stop = started.result(60)
+    entered, loop, stop = started.result(PATIENCE)
     try:
         yield entered
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), f"{name} did not stop"

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-PATIENCE = 60.0
-"""Seconds."""
+PATIENCE = 300.0
+"""Seconds after which a test gives up on what should have happened long ago, also on a machine with much else to do."""
 
 
 async def until(condition: Callable[[], _T]) -> _T:

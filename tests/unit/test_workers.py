@@ -15,6 +15,7 @@ from gateway import supervisor
 from gateway.pipeline.ownership import Lock
 from gateway.places import spool_directory
 from tests.integration.cli.processes import ROOT, config_text, environment
+from tests.support.waiting import PATIENCE
 
 # Its parent tells it to end when asyncio has closed the pipe of its signal handlers, and not yet removed them.
 _WORKER = """
@@ -47,7 +48,7 @@ def test_one_that_cannot_start_and_is_told_to_end_at_that_moment_says_nothing_of
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
     assert worker.returncode == -signal.SIGTERM
     assert "wakeup" not in worker.stderr

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, obs_hub
-from tests.support.databases import Database, Server, fresh
+from tests.support.databases import Database, Server, fresh_store
+from tests.support.waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Front:
 
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
 
 
 def config(dsn: str, port: int, more: dict[str, object], **api: object) -> str:
@@ -67,5 +68,5 @@ def start(
 
 @pytest.fixture(scope="module")
 def front(embedded_server: Server) -> Iterator[Front]:
-    with fresh(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs() as running:
         yield start(running, database)

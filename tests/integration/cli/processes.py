@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import random
 import shutil
@@ -13,20 +14,25 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import psutil
+import structlog
 import yaml
+from click.testing import CliRunner
 
+from gateway import logs
+from gateway.cli import main
 from gateway.datadir import DataDir, Running, read_running
+from tests.support import clusters
+from tests.support.waiting import PATIENCE as PATIENCE
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 120.0
-"""Seconds after which a test gives up on what should have happened long ago."""
-
 _T = TypeVar("_T")
 
 
@@ -36,8 +42,45 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"NO_COLOR": "1", "COLUMNS": "200"} | variables
 
 
-def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def obs_hub(*arguments: object, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in this process, as `obs_hub_process` would in one of its own.
+
+    That takes a thousandth of the time. What is about processes, signals, terminals, locales or time zones needs one.
+    """
+    words = list(map(str, arguments))
+    with _as_a_process(words, environment(**variables)):
+        width = min(shutil.get_terminal_size().columns, main.context_settings["max_content_width"]) - 2
+        result = CliRunner().invoke(main, words, stdin, prog_name="python -m gateway", terminal_width=width)
+    stderr = result.stderr
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        stderr += "".join(traceback.format_exception(result.exception))
+    return subprocess.CompletedProcess(["obs-hub", *words], result.exit_code, result.stdout, stderr)
+
+
+@contextmanager
+def _as_a_process(words: list[str], variables: Mapping[str, str]) -> Iterator[None]:
+    """Give a command the environment of a process of its own, and take back what it sets for its process."""
+    root, structured = logging.getLogger(), structlog.get_config()
+    handlers, level, folder = root.handlers, root.level, Path.cwd()
+    levels = {name: logging.getLogger(name).level for name in logs._QUIETER}
+    os.chdir(ROOT)
+    try:
+        with (
+            mock.patch.dict(os.environ, variables, clear=True),
+            mock.patch.object(sys, "argv", [str(ROOT / "gateway/__main__.py"), *words]),
+        ):
+            yield
+    finally:
+        os.chdir(folder)
+        structlog.configure(**structured)
+        root.handlers = handlers
+        root.setLevel(level)
+        for name, its in levels.items():
+            logging.getLogger(name).setLevel(its)
+
+
+def obs_hub_process(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "gateway", *map(str, arguments)],
         capture_output=True,
@@ -249,9 +292,22 @@ class Hubs:
         self._started: list[HubProcess] = []
 
     def start(
-        self, config: str | None, *options: str, name: str = "hub", command: str = "serve", **variables: str
+        self,
+        config: str | None,
+        *options: str,
+        name: str = "hub",
+        command: str = "serve",
+        first: bool = False,
+        **variables: str,
     ) -> HubProcess:
-        """Start a hub, and do not wait for it."""
+        """Start a hub, and do not wait for it.
+
+        Where it has an embedded PostgreSQL and none yet, it finds one that was made already unless this is what the
+        test is about: the ``first`` start.
+        """
+        postgres = self.folder / name / "data/postgres"
+        if not (first or postgres.exists() or "dsn: " in (config or "")):
+            clusters.place(postgres)
         hub = HubProcess(self.folder / name, config, *options, command=command, **variables)
         self._started.append(hub)
         return hub

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,22 +13,13 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from exporters.timescale.schema import READER_ROLE
-from tests.integration.cli.processes import ROOT, environment
+from tests.integration.cli.processes import obs_hub
 from tests.support.databases import Database
 from tests.support.stores import migrate
 
 
 def reader(database: Database, name: str, *options: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", "db", "reader", name, "--dsn", database.dsn, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=environment(),
-        input=stdin,
-        timeout=60,
-    )
+    return obs_hub("db", "reader", name, "--dsn", database.dsn, *options, stdin=stdin)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gateway import __version__
-from tests.integration.cli.processes import obs_hub
+from tests.integration.cli.processes import obs_hub, obs_hub_process
 
 COMMANDS = {
     "": "Start with `obs-hub up`",
@@ -84,8 +84,17 @@ def test_every_command_of_the_command_line_is_looked_at_here() -> None:
         assert listed == {name for name in COMMANDS if name and name.rpartition(" ")[0] == group}
 
 
+@pytest.mark.parametrize("command", [name for name in COMMANDS if " " not in name])
+def test_every_command_runs_as_a_process_of_its_own(command: str) -> None:
+    """Most tests run commands in their own process, which may have imported what a command forgot to."""
+    words = [*command.split(), "--help"]
+    shown, here = obs_hub_process(*words), obs_hub(*words)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == here.stdout
+
+
 def test_it_says_its_version() -> None:
-    assert obs_hub("--version").stdout == f"obs-hub, version {__version__}\n"
+    assert obs_hub_process("--version").stdout == f"obs-hub, version {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.integration.cli.processes import (
     environment,
     free_port,
     obs_hub,
+    obs_hub_process,
     until,
 )
 
@@ -44,7 +45,7 @@ def run_in_another_terminal(command: str, folder: Path) -> subprocess.CompletedP
 
 def test_up_says_where_it_listens_and_where_it_stores_and_what_to_try(hubs_to_start: Hubs, tmp_path: Path) -> None:
     grpc, http = free_port(), free_port()
-    hub = hubs_to_start.start(config_text(grpc=grpc, http=http), command="up", name="a hub").until_ready()
+    hub = hubs_to_start.start(config_text(grpc=grpc, http=http), command="up", name="a hub", first=True).until_ready()
     words = [line.split() for line in hub.stdout.splitlines()]
     assert ["OTLP/grpc", f"http://127.0.0.1:{grpc}"] in words
     assert ["OTLP/http", f"http://127.0.0.1:{http}"] in words
@@ -89,9 +90,26 @@ def test_the_hub_of_the_embedded_default_says_what_is_taken(hubs_to_start: Hubs)
     assert "Traceback" not in hub.stderr
 
 
+def test_commands_are_processes_that_talk_to_the_hub(hubs_to_start: Hubs) -> None:
+    hub = hubs_to_start.start(config_text()).until_ready()
+    where = ("--data-dir", hub.data_dir)
+    for command, answer in (
+        (("send", "log", "backup finished"), "acknowledged"),
+        (("query", "--csv", "SELECT body FROM logs"), "backup finished"),
+        (("logs",), "backup finished"),
+        (("doctor", "--config", hub.config_file), "ok"),
+        (("spool", "status", "--config", hub.config_file), ""),
+        (("db", "status", "--config", hub.config_file), ""),
+        (("token", "list"), ""),
+    ):
+        ended = obs_hub_process(*command, *where)
+        assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+        assert answer in ended.stdout, command
+
+
 def test_a_second_hub_on_a_data_directory_says_who_has_it(hubs_to_start: Hubs) -> None:
     first = hubs_to_start.start(config_text()).until_ready()
-    second = obs_hub("serve", "--data-dir", first.data_dir, "--config", first.config_file)
+    second = obs_hub_process("serve", "--data-dir", first.data_dir, "--config", first.config_file)
     assert second.returncode == 1
     assert second.stderr == (
         f"Error: another hub (pid {first.pid}) runs on the data directory {first.data_dir}; "
@@ -131,7 +149,7 @@ def test_serve_says_when_it_is_ready_and_logs_json(hubs_to_start: Hubs) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_store_that_can_never_work_ends_the_start_with_what_to_do(hubs_to_start: Hubs, workers: str) -> None:
     config = config_text(grpc=free_port(), http=free_port(), timescale={"layout": "timescale"})
-    hub = hubs_to_start.start(config, "--workers", workers)
+    hub = hubs_to_start.start(config, "--workers", workers, first=True)
     assert hub.wait() == 1
     assert hub.stderr.splitlines()[-1].startswith("Error: layout timescale is not possible: ")
     assert "Traceback" not in hub.stderr

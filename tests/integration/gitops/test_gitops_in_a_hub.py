@@ -14,6 +14,7 @@ import yaml
 from tests.integration.cli.processes import config_text, free_port, hubs, until
 from tests.support.databases import Database
 from tests.support.repositories import Repositories
+from tests.support.waiting import PATIENCE
 
 SECRET = "a-secret-of-the-webhook"
 
@@ -59,7 +60,7 @@ def test_a_push_is_one_trace_from_the_delivery_to_the_last_step(
 def deliver(port: int, host: str) -> dict[str, str]:
     payload = {"ref": "refs/heads/main", "repository": {"full_name": "someone/home"}}
     body = json.dumps(payload).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     headers = {
         "host": host,
         "content-type": "application/json",

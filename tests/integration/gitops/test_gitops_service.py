@@ -32,6 +32,7 @@ from tests.support.databases import Database
 from tests.support.operations import Told
 from tests.support.repositories import Repositories
 from tests.support.stores import migrate
+from tests.support.waiting import PATIENCE
 
 SECRET = "a-secret-of-the-webhook"
 NOTE = {"name": "note", "run": ["sh", "-c", 'echo "$OBSHUB_REVISION" >> ../notes']}
@@ -69,7 +70,7 @@ async def running(database: Database, config: dict[str, Any], told: Told | None 
 
 
 async def ended(service: GitOpsService, identity: UUID) -> Run:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             run = await service.runs.get(identity)
             assert run is not None
@@ -79,7 +80,7 @@ async def ended(service: GitOpsService, identity: UUID) -> Run:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
 
@@ -245,7 +246,7 @@ class Gateway:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(PATIENCE)
 
 
 def alive(pid: int) -> bool:
@@ -294,7 +295,7 @@ async def test_a_run_that_kills_its_gateway_every_time_is_marked_interrupted(
     identity = await GitOpsService("gitops", GitOpsConfig.model_validate(config), runs, Operations()).sync("home", {})
     try:
         for _ in range(3):
-            assert Gateway(database, config).process.wait(60) == -signal.SIGKILL
+            assert Gateway(database, config).process.wait(PATIENCE) == -signal.SIGKILL
         last = Gateway(database, config)
         try:
             await database.until("SELECT state = 'interrupted' FROM run")

@@ -19,6 +19,7 @@ from tests.integration.otel_config import lab
 from tests.integration.test_self_telemetry import send
 from tests.support.databases import Database
 from tests.support.stores import maintain
+from tests.support.waiting import PATIENCE
 
 LOKI_CONFIGURATION = Path(__file__).parents[3] / "otel-config/loki/config.yaml"
 LOKI_VARIABLE = "OBSHUB_TEST_LOKI_URL"
@@ -88,10 +89,10 @@ def filled(url: str) -> Loki:
     request = urllib.request.Request(
         f"{url}/otlp/v1/logs", lab.journal(), {"Content-Type": "application/x-protobuf"}, method="POST"
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            urllib.request.urlopen(request, timeout=30).close()
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
             return Loki(url)
         except urllib.error.HTTPError as error:
             if error.code not in (500, 503) or time.monotonic() > deadline:  # those while it is starting

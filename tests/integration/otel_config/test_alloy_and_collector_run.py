@@ -45,7 +45,7 @@ def send(url: str, signal: str, payload: bytes) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            urllib.request.urlopen(request, timeout=60).close()
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
             return
         except urllib.error.URLError as error:
             if time.monotonic() > deadline:
@@ -84,7 +84,9 @@ def test_alloy_passes_everything_on(hub: HubProcess, tmp_path: Path) -> None:
 def test_the_collector_passes_everything_on(hub: HubProcess, tmp_path: Path, command: str) -> None:
     if shutil.which(command) is None:
         pytest.skip(f"there is no {command} on PATH")
-    listed = subprocess.run([command, "components"], check=True, capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run(
+        [command, "components"], check=True, capture_output=True, text=True, timeout=PATIENCE
+    ).stdout
     if "journald" not in listed or "transform" not in listed:
         pytest.skip(f"{command} is not the contrib distribution")
     port, own = free_port(), str(free_port())

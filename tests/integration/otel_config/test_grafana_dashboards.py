@@ -21,6 +21,7 @@ from tests.integration.otel_config.conftest import Loki
 from tests.support import grafana
 from tests.support.databases import Database
 from tests.support.grafana import DASHBOARDS, GRAFANA, Query, TimeRange, Values
+from tests.support.waiting import PATIENCE
 
 ROOT = GRAFANA.parents[1]
 ATTRIBUTES = {
@@ -256,7 +257,7 @@ def test_every_logql_query_finds_something(store: Database, loki: Loki, path: Pa
         }
         url = f"{loki.url}/loki/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=30) as response:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query.where}: {error.read().decode()}\n{text}") from error

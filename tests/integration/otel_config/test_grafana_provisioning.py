@@ -14,6 +14,7 @@ from tests.integration.otel_config.conftest import Loki
 from tests.support import grafana
 from tests.support.databases import Database
 from tests.support.grafana import DASHBOARDS, GRAFANA, TimeRange
+from tests.support.waiting import PATIENCE
 
 PROVISIONING = GRAFANA / "provisioning"
 FILES = sorted(PROVISIONING.rglob("*.yaml"))
@@ -163,7 +164,7 @@ def test_correlations_of_loki_find_the_lines_of_a_trace(loki: Loki) -> None:
 
     (field,) = data_sources()["obs-hub-loki"]["jsonData"]["derivedFields"]
     query = urllib.parse.urlencode({"query": '{service_name="backup"} | host_name="nas"', "since": "3h"})
-    with urllib.request.urlopen(f"{loki.url}/loki/api/v1/query_range?{query}", timeout=30) as response:
+    with urllib.request.urlopen(f"{loki.url}/loki/api/v1/query_range?{query}", timeout=PATIENCE) as response:
         (stream, *_) = json.load(response)["data"]["result"]
     assert field["matcherType"] == "label"
     assert field["matcherRegex"] in stream["stream"]

@@ -17,10 +17,11 @@ import pytest
 import yaml
 from bson import json_util
 
-from tests.integration.cli.processes import ROOT, HubProcess, config_text, free_port, hubs, obs_hub
-from tests.support.databases import Database, Server, fresh
+from tests.integration.cli.processes import ROOT, HubProcess, config_text, free_port, hubs, obs_hub_process
+from tests.support.databases import Database, Server, fresh_store
 from tests.support.mongo import STAND_IN_URI, document
 from tests.support.pipelines import OURS
+from tests.support.waiting import PATIENCE
 
 STAND_IN = ROOT / "tests" / "support" / "mongo_process"
 
@@ -63,7 +64,7 @@ class Lab:
         if config is not None:
             file = self.folder / "other.yaml"
             file.write_text(config)
-        return obs_hub(
+        return obs_hub_process(
             *("pipeline", *arguments),
             **{
                 "MONGO_URI": STAND_IN_URI,
@@ -77,7 +78,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(embedded_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, port, grpc = tmp_path_factory.mktemp("pipelines"), free_port(), free_port()
-    with fresh(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs() as running:
         documents = [document(number, source="of-the-hub") for number in range(4)] + [document(event_type=None)]
         variables = stand_in(folder / "hub.json", *documents)
         hub = running.start(configuration(database.dsn, port, grpc), **variables).until_ready()
@@ -111,14 +112,14 @@ def test_the_running_hub_does_it_and_the_command_shows_how(lab: Lab) -> None:
 
 
 def test_the_api_asks_for_runs_and_shows_them(lab: Lab) -> None:
-    made = obs_hub(
+    made = obs_hub_process(
         *("token", "create", "all", "--scope", "admin", "--scope", "read", "--quiet"),
         OBSHUB_DATA_DIR=str(lab.hub.data_dir),
     )
     headers = {"authorization": f"Bearer {made.stdout.strip()}"}
-    with httpx.Client(base_url=lab.api, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=lab.api, trust_env=False, timeout=PATIENCE) as client:
         assert client.post("/pipelines/reading/runs").status_code == 401
-    with httpx.Client(base_url=lab.api, headers=headers, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=lab.api, headers=headers, trust_env=False, timeout=PATIENCE) as client:
         asked = client.post("/pipelines/reading/runs")
         assert asked.status_code == 202
         identity = asked.json()["run_id"]
@@ -186,6 +187,6 @@ def test_a_hub_without_pipelines_does_not_load_what_only_they_need(lab: Lab) -> 
         "print([name for name in ('pymongo', 'bson', 'mongomock') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, timeout=PATIENCE
     )
     assert done.stdout == "[]\n"

@@ -21,6 +21,7 @@ from tests.support import mongo as mongos
 from tests.support.databases import Database
 from tests.support.mongo import Mongo, document
 from tests.support.pipelines import pipeline, pipelines, stored
+from tests.support.waiting import PATIENCE
 
 WATCHING = {"every": None, "watch": True, "at_most_every": "0s"}
 
@@ -46,7 +47,7 @@ def heard(changes: Changes) -> bool:
 
 
 async def processed(mongo: Mongo, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while await asyncio.to_thread(mongo.states) != {"processed": count}:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.02)
 

@@ -18,6 +18,7 @@ from tests.integration.cli.processes import free_port
 from tests.support.databases import Database
 from tests.support.mongo import Mongo, document
 from tests.support.pipelines import OURS, ended, pipeline, pipelines, run_once, stored
+from tests.support.waiting import PATIENCE
 
 
 async def test_documents_become_events_and_are_processed(mongo: Mongo, database: Database) -> None:
@@ -216,7 +217,7 @@ async def test_a_gateway_that_comes_back_within_the_patience_is_waited_for(mongo
     port = free_port()
     async with pipelines(database, {"reading": pipeline(mongo)}, endpoint=f"http://127.0.0.1:{port}") as service:
         identity = await service.ask("reading", {"source": "test"})
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while (run := await service.runs.get(identity)) and "documents to read" not in run.output:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert mongo.states() == {"ingested": 3}
@@ -263,7 +264,7 @@ Until = Callable[[], bool]
 
 
 async def eventually(condition: Until) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
 
@@ -275,7 +276,7 @@ async def test_documents_are_found_by_looking_now_and_then(mongo: Mongo, databas
         await eventually(lambda: mongo.states() == {"processed": 1})
         mongo.write(document(1))
         await eventually(lambda: mongo.states() == {"processed": 2})
-        runs = await service.runs.history("pipeline", "reading")
+        runs = [await ended(service, run.id) for run in await service.runs.history("pipeline", "reading")]
     assert {run.trigger["source"] for run in runs} == {"schedule"}
     assert all(run.counts.get("read") for run in runs), "nothing is run for nothing"
     assert stored(database) == 2

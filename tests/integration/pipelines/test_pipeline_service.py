@@ -33,6 +33,7 @@ from tests.support.hubs import running, store_config
 from tests.support.mongo import Mongo, document
 from tests.support.operations import Told
 from tests.support.pipelines import ended, pipeline, pipelines, run_once, stored
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ async def test_where_there_are_change_streams_documents_are_read_when_they_are_w
         for number in range(1, 3):
             mongo.write(document(number))
             changes.append({"_id": number})
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while mongo.states() != {"processed": number}:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.02)
     assert stored(database) == 2
@@ -249,6 +250,6 @@ async def test_a_stop_does_not_wait_for_a_server_that_hangs(
     monkeypatch.setattr(Collection, "close", hang)
     monkeypatch.setattr("gateway.pipelines.service._CLOSE_SECONDS", 0.1)
     mongo.write(document(1))
-    async with asyncio.timeout(60), told_pipelines(database, Told(), reading=pipeline(mongo)) as service:
+    async with asyncio.timeout(PATIENCE), told_pipelines(database, Told(), reading=pipeline(mongo)) as service:
         await service.ask("reading", {})
         await asyncio.to_thread(hung.wait)

@@ -16,7 +16,7 @@ from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, Trace,
 from tests.support.databases import Database
 from tests.support.operations import Told, hexadecimal
 from tests.support.stores import migrate
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 HOME = Request("gitops", "home", {})
 Execute = Callable[[Run, Progress], Awaitable[Outcome]]
@@ -44,7 +44,7 @@ async def working(runs: Runs, execute: Execute, told: Told | None = None, grace:
 
 async def ended(runs: Runs, identity: UUID) -> Run:
     """Wait for the end of a run."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             run = await runs.get(identity)
             assert run is not None
@@ -134,7 +134,7 @@ async def test_a_run_that_outlasts_the_grace_is_resumed_as_often_as_it_takes(run
 
     for _ in range(repository.MAX_ATTEMPTS + 1):
         async with working(runs, note):
-            await asyncio.wait_for(started.wait(), 30)
+            await asyncio.wait_for(started.wait(), PATIENCE)
             started.clear()
     async with working(runs, succeed):
         assert (await ended(runs, identity)).state is RunState.SUCCEEDED
@@ -150,7 +150,7 @@ async def test_the_grace_lets_a_run_end(runs: Runs) -> None:
 
     identity = await runs.enqueue(HOME)
     async with working(runs, slow, grace=30):
-        await asyncio.wait_for(started.wait(), 30)
+        await asyncio.wait_for(started.wait(), PATIENCE)
     run = await runs.get(identity)
     assert run is not None
     assert run.state is RunState.SUCCEEDED
@@ -176,7 +176,7 @@ async def test_a_run_that_another_took_over_is_broken_off(native_database: Datab
     async with working(runs, noting(broken_off)):
         await native_database.until("SELECT heartbeat_at > started_at FROM run")
         native_database.run("UPDATE run SET holder = 'second', heartbeat_at = now()")
-        await asyncio.wait_for(broken_off.wait(), 30)
+        await asyncio.wait_for(broken_off.wait(), PATIENCE)
     assert native_database.value("SELECT state || holder FROM run") == "runningsecond"
 
 
@@ -193,7 +193,7 @@ async def test_a_run_is_broken_off_before_others_may_take_it_over(
     await runs.enqueue(HOME)
     try:
         async with working(runs, note):
-            await asyncio.wait_for(broken_off.wait(), 30)
+            await asyncio.wait_for(broken_off.wait(), PATIENCE)
     finally:
         native_database.allow_connections(True)
 
@@ -206,7 +206,7 @@ async def test_a_run_is_broken_off_also_when_the_store_leaves_it_without_an_answ
     broken_off = asyncio.Event()
     await runs.enqueue(HOME)
     async with working(runs, noting(broken_off)):
-        await asyncio.wait_for(broken_off.wait(), 30)
+        await asyncio.wait_for(broken_off.wait(), PATIENCE)
 
 
 async def test_with_nothing_to_do_the_store_is_left_alone_until_the_worker_is_woken(
@@ -225,7 +225,7 @@ async def test_with_nothing_to_do_the_store_is_left_alone_until_the_worker_is_wo
 
     monkeypatch.setattr(runs, "claim", counted)
     async with working(runs, succeed) as its:
-        await asyncio.wait_for(looked.wait(), 30)
+        await asyncio.wait_for(looked.wait(), PATIENCE)
         identity = await runs.enqueue(HOME)
         for _ in range(3):
             run = await runs.get(identity)

@@ -38,6 +38,7 @@ from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
 from tests.support.stores import maintain, migrate, running_exporter, settings, store
 from tests.support.telemetry import DAY, gauge, logs, now, spans
+from tests.support.waiting import PATIENCE
 
 BATCHES = [
     gauge([0.1, 0.2, 0.3], attributes={"cpu": "0"}),
@@ -357,7 +358,7 @@ def test_one_that_is_ended_leaves_no_backup(native: Database, tmp_path: Path, nu
     try:
         until(lambda: pid.exists() and pid.read_text().endswith("\n"))
         process.send_signal(number)
-        assert process.wait(60) != 0
+        assert process.wait(PATIENCE) != 0
     finally:
         process.kill()
         process.wait()

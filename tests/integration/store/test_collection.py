@@ -16,6 +16,7 @@ from gateway.pipeline import Batch, UnavailableError
 from tests.support.databases import Database
 from tests.support.stores import ORPHANS, maintain, migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge, logs, now, spans
+from tests.support.waiting import PATIENCE
 
 # The exporter begins with a round of maintenance, at a time of its own. It must not make rollups that refer to series.
 WITHOUT_ROLLUPS = {"rollups": False}
@@ -105,7 +106,7 @@ async def test_a_series_declared_after_the_search_for_unused_ones_began_is_kept(
                 def execute(query: Any, *arguments: Any) -> Any:
                     if "DELETE" in str(query) and not resume.is_set():
                         loop.call_soon_threadsafe(resume.set)
-                        assert written.wait(60)
+                        assert written.wait(PATIENCE)
                     return original(query, *arguments)
 
                 connection.execute = execute  # type: ignore[assignment, method-assign]
@@ -114,7 +115,7 @@ async def test_a_series_declared_after_the_search_for_unused_ones_began_is_kept(
         written = threading.Event()
         thread = threading.Thread(target=collector)
         thread.start()
-        await asyncio.wait_for(resume.wait(), 60)
+        await asyncio.wait_for(resume.wait(), PATIENCE)
         await store(exporter, gauge([2.0]))
         written.set()
         await asyncio.to_thread(thread.join, 60)

@@ -20,6 +20,7 @@ from gateway.pipeline import UnavailableError
 from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.empty_database
 
@@ -56,7 +57,7 @@ def test_many_processes_may_migrate_one_empty_database_at_once(database: Databas
     )
     command = [sys.executable, "-c", program, database.dsn]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=120)[0].strip() for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[0].strip() for process in processes]
     assert said == [database.server.layout] * 3
     assert [process.returncode for process in processes] == [0, 0, 0]
 

@@ -20,6 +20,7 @@ from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.emitter import Emitter
 from receivers.hostmetrics.factory import create
 from receivers.hostmetrics.run import run_forever, run_once
+from tests.support.waiting import PATIENCE
 
 
 def config(endpoint: str, **settings: Any) -> HostMetricsConfig:
@@ -143,7 +144,7 @@ def test_an_export_under_way_is_given_up_once_the_time_to_stop_is_over(silent: s
     emitter = Emitter(config(silent, timeout="1h"))
     emitter.start()
     emitter.stop(0.1)
-    emitter._thread.join(60)
+    emitter._thread.join(PATIENCE)
     assert not emitter._thread.is_alive()
 
 

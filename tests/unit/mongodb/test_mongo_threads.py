@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from receivers.mongodb.threads import in_daemon_thread
+from tests.support.waiting import PATIENCE
 
 _LEAVES_A_THREAD = """
 import asyncio, threading
@@ -33,6 +34,6 @@ async def test_what_work_returns_or_raises_comes_back() -> None:
 
 def test_a_process_ends_though_a_thread_does_not() -> None:
     result = subprocess.run(
-        [sys.executable, "-c", _LEAVES_A_THREAD], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", _LEAVES_A_THREAD], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert (result.returncode, result.stdout) == (0, "ended\n"), result.stderr

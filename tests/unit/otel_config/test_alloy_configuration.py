@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.alloy import COMPONENTS, FUNCTIONS, AlloySyntaxError, Block, parse
+from tests.support.waiting import PATIENCE
 
 FILES = sorted((Path(__file__).parents[3] / "otel-config/alloy").glob("*.alloy"))
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -78,5 +79,5 @@ def test_the_parser_finds_mistakes() -> None:
 def test_alloy_accepts_it_as_formatted(path: Path) -> None:
     if shutil.which("alloy") is None:
         pytest.skip("there is no alloy on PATH")
-    subprocess.run(["alloy", "fmt", "--test", str(path)], check=True, timeout=60)
-    subprocess.run(["alloy", "validate", str(path)], check=True, timeout=60)
+    subprocess.run(["alloy", "fmt", "--test", str(path)], check=True, timeout=PATIENCE)
+    subprocess.run(["alloy", "validate", str(path)], check=True, timeout=PATIENCE)

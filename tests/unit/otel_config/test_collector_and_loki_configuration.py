@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.waiting import PATIENCE
+
 CONFIG = Path(__file__).parents[3] / "otel-config"
 COLLECTOR, LOKI = CONFIG / "collector/config.yaml", CONFIG / "loki/config.yaml"
 
@@ -72,10 +74,12 @@ def test_alloy_and_the_collector_make_the_same_of_the_journal() -> None:
 def test_the_collector_accepts_it(command: str) -> None:
     if shutil.which(command) is None:
         pytest.skip(f"there is no {command} on PATH")
-    listed = subprocess.run([command, "components"], check=True, capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run(
+        [command, "components"], check=True, capture_output=True, text=True, timeout=PATIENCE
+    ).stdout
     if "journald" not in listed:
         pytest.skip(f"{command} is not the contrib distribution")
-    subprocess.run([command, "validate", f"--config={COLLECTOR}"], check=True, timeout=60)
+    subprocess.run([command, "validate", f"--config={COLLECTOR}"], check=True, timeout=PATIENCE)
 
 
 def test_loki_keeps_logs_for_a_time_and_few_attributes_as_labels() -> None:
@@ -96,7 +100,7 @@ def test_loki_accepts_it(tmp_path: Path) -> None:
     subprocess.run(
         ["loki", f"-config.file={LOKI}", "-config.expand-env=true", "-verify-config"],
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={"LOKI_DATA": str(tmp_path)},
         executable=shutil.which("loki"),
     )

@@ -34,6 +34,7 @@ from tests.support.http2 import (
     message,
 )
 from tests.support.telemetry import logs
+from tests.support.waiting import PATIENCE
 
 NEVER = 1e9
 SOON = 0.05
@@ -88,7 +89,7 @@ async def test_a_client_that_does_not_begin(consumer: Refusing) -> None:
             writer.write(bytes((byte,)))
             await asyncio.sleep(0)
         with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await reader.read()
         writer.close()
 
@@ -141,7 +142,7 @@ async def test_a_client_that_does_not_read_is_not_waited_for(consumer: Refusing)
             await loop.sock_connect(connection, (host, int(port)))
             await loop.sock_sendall(connection, greeting())
             with pytest.raises(ConnectionError):
-                await asyncio.wait_for(_requests_without_end(loop, connection), 60)
+                await asyncio.wait_for(_requests_without_end(loop, connection), PATIENCE)
 
 
 async def _requests_without_end(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:

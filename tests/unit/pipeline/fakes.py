@@ -25,6 +25,7 @@ from gateway.pipeline import (
     Signal,
 )
 from gateway.pipeline.settings import ExporterSettings, RetrySettings
+from tests.support.waiting import PATIENCE
 
 
 def batch(text: str, signal: Signal = Signal.LOGS, *, own_telemetry: bool = False) -> Batch:
@@ -141,7 +142,7 @@ class Telemetry:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks run until something holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - every turn of the loop must be looked at
             await asyncio.sleep(0)
 

@@ -26,6 +26,7 @@ from gateway.pipeline import ACCEPTED, DeliveryError, Outcome, OverloadedError, 
 from gateway.pipeline.client import connect
 from gateway.pipeline.destination import Destination, EmitterSettings, destination
 from tests.support.certificates import Authority
+from tests.support.waiting import PATIENCE
 
 PARTIAL = ExportLogsServiceResponse(partial_success={"rejected_log_records": 3, "error_message": "too old"})
 
@@ -268,7 +269,7 @@ async def test_an_answer_that_does_not_come_is_unavailable() -> None:
 
     def answer(_: bytes, context: Any) -> bytes:
         asked.set()
-        go.wait(60)
+        go.wait(PATIENCE)
         return b""
 
     with grpc_server(answer) as address:

@@ -21,6 +21,7 @@ from gateway.pipeline import (
 )
 from gateway.pipeline.settings import ExporterSettings, SpoolSettings
 from gateway.pipeline.spool import Spool
+from tests.support.waiting import PATIENCE
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
 Start = Callable[[FakeExporter], Awaitable[Delivery]]
@@ -292,7 +293,7 @@ async def test_stop_refuses_what_hangs_in_a_commit_and_what_waits_behind_it_and_
     await until(lambda: exporter.running == 1)
     sent += send(delivery, "waits")
     await settle()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await delivery.stop()
         results = await asyncio.gather(*sent, return_exceptions=True)
     assert [str(one) for one in results] == ["the gateway is shutting down; send this batch again"] * 2
@@ -305,7 +306,7 @@ async def test_what_comes_after_the_stop_is_refused_rather_than_kept_waiting(tel
     delivery = telemetry.delivery(FakeExporter())
     await delivery.start()
     await delivery.stop()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(DeliveryError, match="shutting down"):
             await delivery.deliver(batch("late"))
 

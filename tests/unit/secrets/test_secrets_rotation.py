@@ -14,6 +14,7 @@ from exporters.timescale.config import TimescaleConfig
 from gateway.config import Config, load
 from gateway.pipeline.settings import Settings
 from gateway.secrets.rotation import Rotation
+from tests.support.waiting import PATIENCE
 
 
 def of(dsn: str, **others: Any) -> Config:
@@ -54,7 +55,7 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_it(caplog: pytest.L
 
     following = asyncio.create_task(Rotation(of("host=before"), read, apply, 0.01).run())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await taken.get() == of("host=after").exporters["timescale"]
     finally:
         following.cancel()

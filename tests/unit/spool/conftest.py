@@ -12,6 +12,7 @@ import pytest
 from gateway.pipeline import Batch, Signal
 from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool import Spool
+from tests.support.waiting import PATIENCE
 
 OpenSpool = Callable[..., Awaitable[Spool]]
 
@@ -24,7 +25,7 @@ def batch(number: int, size: int = 20, signal: Signal = Signal.METRICS) -> Batch
 async def everything(spool: Spool, most_bytes: int = 2**20) -> list[Batch]:
     """Take all that a spool holds."""
     taken: list[Batch] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             batches, took = await spool.read(most_bytes)
             if not batches:

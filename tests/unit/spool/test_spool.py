@@ -18,6 +18,7 @@ from gateway.pipeline import UnavailableError
 from gateway.pipeline.errors import OverloadedError
 from gateway.pipeline.spool import segments, status
 from gateway.pipeline.spool.segment import HEADER_SIZE, record_size
+from tests.support.waiting import PATIENCE
 from tests.unit.spool.conftest import OpenSpool, batch, everything
 
 KIB = 2**10
@@ -250,7 +251,7 @@ async def test_an_unexpected_error_reaches_those_who_wait(
     spool = await open_spool()
     with monkeypatch.context() as patch:
         patch.setattr(spool, "_write", lambda _: 1 / 0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(UnavailableError):
                 await spool.append(batch(1))
     await spool.append(batch(2))
@@ -260,7 +261,7 @@ async def test_an_unexpected_error_reaches_those_who_wait(
 async def test_an_append_after_the_end_is_refused_rather_than_kept_waiting(open_spool: OpenSpool) -> None:
     spool = await open_spool()
     await spool.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(UnavailableError):
             await spool.append(batch(1))
 

@@ -22,6 +22,7 @@ from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.pipeline.spool import Record, Spool, removals, scan, segments
 from tests.support.telemetry import logs
+from tests.support.waiting import PATIENCE
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
 AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timedelta(), max_interval=timedelta()))
@@ -79,7 +80,7 @@ async def test_commits_that_are_too_large_for_the_timeout_are_tried_smaller(tmp_
 async def test_new_batches_go_behind_what_the_spool_still_holds(tmp_path: Path) -> None:
     exporter = FakeExporter(concurrency=2)
     delivery, spool = await replaying(tmp_path, exporter, Telemetry(), timedelta(milliseconds=50))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await delivery.deliver(batch("new"))
     assert exporter.commits == [["old"]]
     exporter.gate.set()

@@ -17,6 +17,7 @@ from gateway.config.service import DeliverySettings
 from gateway.pipeline.settings import parse_duration
 from gateway.systemd.install import Target
 from gateway.systemd.units import FOLDER, MARK, UNITS, UnitError, rendered, sample, sysusers
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 ANALYZE = shutil.which("systemd-analyze")
@@ -50,7 +51,9 @@ def written(folder: Path, *, per_user: bool = False) -> list[Path]:
 
 def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
     assert ANALYZE is not None
-    return subprocess.run([ANALYZE, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [ANALYZE, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
 
 
 @needs_analyze

@@ -1,0 +1,53 @@
+"""A PostgreSQL that was made once, for all that starts an embedded one and does not care how it was made.
+
+``initdb`` and the migrations cost most of a hub's first start. What is tested of these begins with nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from gateway.embedded import EmbeddedPostgres
+from tests.support.databases import Database, Server
+from tests.support.stores import migrate
+
+VARIABLE = "OBSHUB_TEST_SHARED"
+"""The folder that all processes of a run share. The first of them makes and removes it."""
+
+
+def share() -> Path | None:
+    """Make the folder that this run's processes share; None where an earlier one has made it."""
+    if VARIABLE in os.environ:
+        return None
+    # Not under pytest's own directory: nobody else may enter that, and the server may run as another user.
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="obs-hub-test-")
+    return Path(os.environ[VARIABLE])
+
+
+def place(directory: Path) -> None:
+    """Put a PostgreSQL with an empty, migrated store where an ``EmbeddedPostgres`` of that directory has its own.
+
+    It does not wait for the disk, which no test can see: what is written outlives the death of its processes.
+    """
+    made = _made()
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o711)
+    subprocess.run(["cp", "-a", "--reflink=auto", made, directory / "data"], check=True)
+
+
+def _made() -> Path:
+    shared = Path(os.environ[VARIABLE])
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "data").exists():
+            with EmbeddedPostgres(shared / "postgres") as postgres:
+                migrate(Database(Server("native", postgres.dsn), "obs_hub"))
+            with (shared / "postgres/data/postgresql.conf").open("a") as file:
+                file.write("fsync = off\n")
+            shutil.move(shared / "postgres/data", shared / "data")
+    return shared / "data"
