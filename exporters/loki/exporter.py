@@ -65,7 +65,7 @@ class LokiExporter:
         if self._client is not None:
             await self._client.close()
 
-    def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> Prepared:
         """Count the records. Raises `MalformedPayloadError` when it is not a valid request."""
         return Prepared(batch, count_records(batch))
 

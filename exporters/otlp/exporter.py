@@ -63,7 +63,7 @@ class OtlpExporter:
         for client in dict.fromkeys(self._clients.values()):
             await client.close()
 
-    def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> Prepared:
         """Count the records. Raises `MalformedPayloadError` when it is not a valid request."""
         return Prepared(batch, count_records(batch))
 

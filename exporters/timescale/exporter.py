@@ -154,7 +154,7 @@ class TimescaleExporter:
 
     # -- batches -------------------------------------------------------------------------------------------------
 
-    def prepare(self, batch: Batch) -> PreparedRows:
+    async def prepare(self, batch: Batch) -> PreparedRows:
         """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
         self._dimensions.relieve()
         return self._encode(batch)

@@ -105,7 +105,7 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
 async def _deliver(exporter: Any, letters: DeadLetters, letter: DeadLetter) -> None:
     await exporter.start()
     try:
-        await exporter.commit([exporter.prepare(letters.batch(letter))])
+        await exporter.commit([await exporter.prepare(letters.batch(letter))])
     finally:
         await exporter.stop()
 

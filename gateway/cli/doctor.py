@@ -256,6 +256,6 @@ async def _empty_to_otlp(settings: OtlpExporterConfig) -> None:
     exporter = OtlpExporter("doctor", settings)
     await exporter.start()
     try:
-        await exporter.commit([exporter.prepare(Batch.of(Signal.LOGS, b""))])
+        await exporter.commit([await exporter.prepare(Batch.of(Signal.LOGS, b""))])
     finally:
         await exporter.stop()

@@ -134,9 +134,11 @@ class Delivery:
         """Return when the batch is durable, with what was prepared of it. Raises `DeliveryError`."""
         if self._stopped:
             raise _shutting_down()
-        prepared = self.exporter.prepare(batch)
+        prepared = await self.exporter.prepare(batch)
         if not prepared.records:
             return prepared
+        if self._stopped:  # meanwhile
+            raise _shutting_down()
         crashpoint("after receive")
         if self.spool is not None and not self._circuit.open and not self.spool.empty:
             # The disk takes batches quicker than the destination. Without this wait a busy gateway whose destination
@@ -350,7 +352,7 @@ class Delivery:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
                 continue
             try:
-                prepared.append(self.exporter.prepare(batch))
+                prepared.append(await self.exporter.prepare(batch))
             except MalformedPayloadError as error:
                 refused.append((batch, 0, str(error)))
             await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else

@@ -60,10 +60,11 @@ class Exporter(Protocol):
     async def stop(self) -> None:
         """Release everything. Called once, after the last commit has returned."""
 
-    def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> Prepared:
         """Check and encode one batch. Uses the CPU only; raises `MalformedPayloadError` for a payload it cannot read.
 
-        Records that break a rule are left out and counted in the outcome.
+        A large batch is prepared in slices, between which the event loop serves others. Records that break a rule are
+        left out and counted in the outcome.
         """
 
     async def commit(self, prepared: Sequence[Any]) -> Sequence[bool]:

@@ -6,6 +6,7 @@ size that the gateway's had on average, the chunks are the exporter's own.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -42,10 +43,11 @@ class Limit:
 
     def encode(self, requests: Iterable[int]) -> list[PreparedRows]:
         """Encode the requests of these numbers as the gateway does."""
-        return [
-            self._exporter.prepare(Batch.of(self._payloads.signal, self._payloads.request(number)))
-            for number in requests
-        ]
+        batches = (Batch.of(self._payloads.signal, self._payloads.request(number)) for number in requests)
+        return asyncio.run(self._prepare(batches))
+
+    async def _prepare(self, batches: Iterable[Batch]) -> list[PreparedRows]:
+        return [await self._exporter.prepare(batch) for batch in batches]
 
     def copy(self, prepared: Sequence[PreparedRows], batches_per_transaction: float) -> float:
         """Copy the rows of these batches, and return how many a second were committed."""

@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["exporters.timescale", "receivers.otlp"
     from exporters.timescale.exporter import TimescaleExporter
     from receivers.otlp import compression, otlp_json
 from gateway.pipeline import Batch, MalformedPayloadError, Signal
-from tests.support.stores import settings
+from tests.support.stores import prepare, settings
 
 exporter = TimescaleExporter("timescale", settings(), "")
 SIGNALS = list(Signal)
@@ -33,9 +33,9 @@ def one(data):
     body = bytes(data[1:])
     try:
         if how == 0:
-            exporter.prepare(Batch.of(signal, body))
+            prepare(exporter, Batch.of(signal, body))
         elif how == 1:
-            exporter.prepare(Batch.of(signal, otlp_json.to_protobuf(signal, body)))
+            prepare(exporter, Batch.of(signal, otlp_json.to_protobuf(signal, body)))
         else:
             compression.decompress(body, ENCODINGS[data[0] // 9 % 4], 2**20)
     except (MalformedPayloadError, compression.DecompressedTooLargeError):

@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[2]
 _LIMIT_MIB = 400
 
 _PRELUDE = """
-import contextlib, cramjam, gzip, zlib, zstandard
+import asyncio, contextlib, cramjam, gzip, zlib, zstandard
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.pipeline import Batch, MalformedPayloadError, Signal
 from receivers.otlp.compression import DecompressedTooLargeError, decompress
@@ -31,7 +31,7 @@ def log(*rest):
 
 def prepare(signal, payload):
     with contextlib.suppress(MalformedPayloadError):
-        exporter.prepare(Batch.of(signal, payload))
+        asyncio.run(exporter.prepare(Batch.of(signal, payload)))
 
 def bomb(body, encoding):
     with contextlib.suppress(DecompressedTooLargeError, MalformedPayloadError):

@@ -16,7 +16,7 @@ from tests.hostile.harness import Gateway
 from tests.hostile.payloads import ATTRIBUTES, REQUESTS, attribute_everywhere
 from tests.support.databases import Database
 from tests.support.otlp_strategies import REQUESTS as REQUEST_STRATEGIES
-from tests.support.stores import running_pipeline, settings
+from tests.support.stores import prepare, running_pipeline, settings
 from tests.support.telemetry import gauge, logs, spans
 
 VIEWS = ("metrics", "logs", "events", "spans", "histograms", "summaries", "exemplars")
@@ -58,7 +58,7 @@ def test_a_damaged_request(
     damaged = damage(attribute_everywhere(signal, ATTRIBUTES["NUL deep inside"]()))
     for payload in damaged:
         with contextlib.suppress(MalformedPayloadError):
-            exporter.prepare(Batch.of(signal, payload))
+            prepare(exporter, Batch.of(signal, payload))
     for payload in damaged[::23]:
         gateway.attack(signal, payload)
     gateway.assert_serves()
@@ -80,7 +80,7 @@ def test_a_mutated_request_is_encoded_or_malformed(
         at = place % (len(payload) + 1)
         payload = payload[:at] + inserted + payload[at + removed :]
     with contextlib.suppress(MalformedPayloadError):
-        exporter.prepare(Batch.of(signal, payload))
+        prepare(exporter, Batch.of(signal, payload))
 
 
 @pytest.mark.parametrize("signal", list(Signal))

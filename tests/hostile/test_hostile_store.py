@@ -48,14 +48,14 @@ async def test_more_new_series_than_may_wait_do_not_fill_the_memory_nor_keep_oth
     for n in range(10):
         metric.gauge.data_points.add(time_unix_nano=now(), as_int=n).attributes.add(key="n").value.int_value = n
     async with running_exporter(native_database) as exporter:
-        hostile = exporter.prepare(Batch.of(Signal.METRICS, request.SerializeToString()))
-        good = exporter.prepare(gauge(name="good"))
+        hostile = await exporter.prepare(Batch.of(Signal.METRICS, request.SerializeToString()))
+        good = await exporter.prepare(gauge(name="good"))
         assert hostile.generation < good.generation, "what waited for the database is forgotten"
         assert await exporter.commit([hostile, good]) == [True, True]
     assert native_database.value("SELECT count(*) FROM metrics") == 11
 
 
-def test_long_arrays_of_buckets_are_encoded_without_a_format_for_each_length() -> None:
+async def test_long_arrays_of_buckets_are_encoded_without_a_format_for_each_length() -> None:
     """struct remembers formats, 64 bytes for each value: a hundred requests of other lengths would hold gigabytes."""
     exporter = TimescaleExporter("timescale", settings(), "")
     for values, rejected in (([1] * 100, 0), ([2**63 - 1] * 100, 0), ([2**63] * 100, 1), ([0.5] * 100, 0)):
@@ -63,4 +63,5 @@ def test_long_arrays_of_buckets_are_encoded_without_a_format_for_each_length() -
         metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="hostile")
         field = "explicit_bounds" if isinstance(values[0], float) else "bucket_counts"
         metric.histogram.data_points.add(time_unix_nano=now(), **{field: values})
-        assert exporter.prepare(Batch.of(Signal.METRICS, request.SerializeToString())).outcome.rejected == rejected
+        prepared = await exporter.prepare(Batch.of(Signal.METRICS, request.SerializeToString()))
+        assert prepared.outcome.rejected == rejected

@@ -42,7 +42,7 @@ async def test_bad_records_are_told_from_their_neighbours(loki: RealLoki, servic
     exporter = LokiExporter("loki", LokiConfig(endpoint=loki.url))
     await exporter.start()
     with pytest.raises(PartlyRefusedError, match="1 of 52 records: Loki answers 400") as raised:
-        await exporter.commit([exporter.prepare(batch)])
+        await exporter.commit([await exporter.prepare(batch)])
     await exporter.stop()
     assert raised.value.payload == old.payload
     until(lambda: len(loki.lines_of(service)) >= 51)
@@ -55,7 +55,7 @@ async def test_equal_records_and_repeated_batches(loki: RealLoki, service: str, 
     exporter = LokiExporter("loki", LokiConfig.model_validate({"endpoint": loki.url, "duplicates": duplicates}))
     await exporter.start()
     for _ in range(3):
-        await exporter.commit([exporter.prepare(batch)])
+        await exporter.commit([await exporter.prepare(batch)])
     await exporter.stop()
     until(lambda: len(loki.lines_of(service)) >= kept)
     assert sorted(loki.lines_of(service)) == ["a"] * (kept - 1) + ["b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.layout import FACTS, Layout
 from exporters.timescale.maintenance import Maintenance
+from exporters.timescale.writer import PreparedRows
 from gateway.pipeline import Batch, Delivery, Instruments, Outcome, Pipeline, Signal
 from tests.support.databases import Database
 
@@ -51,12 +53,17 @@ async def running_pipeline(database: Database, **changes: Any) -> AsyncIterator[
 
 async def store(exporter: TimescaleExporter, *batches: Batch) -> list[bool]:
     """Store batches in one commit; return, for each, whether it was new."""
-    return await exporter.commit([exporter.prepare(batch) for batch in batches])
+    return await exporter.commit([await exporter.prepare(batch) for batch in batches])
+
+
+def prepare(exporter: TimescaleExporter, batch: Batch) -> PreparedRows:
+    """Encode a batch, for tests that need no event loop otherwise."""
+    return asyncio.run(exporter.prepare(batch))
 
 
 def outcome(exporter: TimescaleExporter, batch: Batch) -> Outcome:
     """What the sender of a batch is told about it."""
-    return exporter.prepare(batch).outcome
+    return prepare(exporter, batch).outcome
 
 
 def migrate(database: Database, layout: str = "auto") -> Layout:

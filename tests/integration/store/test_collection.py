@@ -79,7 +79,7 @@ async def test_a_writer_that_knew_a_removed_series_declares_it_again(database: D
 async def test_a_batch_encoded_before_a_collection_and_committed_after_it_is_whole(database: Database) -> None:
     async with running_exporter(database, **WITHOUT_ROLLUPS) as exporter:
         await store(exporter, gauge([1.0]), logs("a"), spans("a"))
-        prepared = [exporter.prepare(batch) for batch in (gauge([2.0]), logs("b"), spans("b"))]
+        prepared = [await exporter.prepare(batch) for batch in (gauge([2.0]), logs("b"), spans("b"))]
         forget_facts(database, "sample", "log", "span")
         assert collect(database) == {"series": 1, "metric": 1, "resource": 2, "scope": 2}
         assert await exporter.commit(prepared) == [True] * 3
@@ -188,7 +188,7 @@ async def test_no_fact_is_without_its_dimensions_whatever_runs_at_once(database:
     async def write(exporter: TimescaleExporter, lane: int) -> None:
         for n in range(40):
             name, at = f"metric {dice.randrange(4)}", now()
-            prepared = [exporter.prepare(batch) for batch in _batches(name, at, lane, n)]
+            prepared = [await exporter.prepare(batch) for batch in _batches(name, at, lane, n)]
             if dice.random() < 0.3:
                 await asyncio.sleep(dice.random() / 100)
             for _ in range(20):

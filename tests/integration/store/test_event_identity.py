@@ -85,7 +85,7 @@ async def test_identities_are_kept_as_long_as_their_events_would_be_accepted(dat
 async def test_a_future_event_beside_known_ones_is_rejected_alone(database: Database) -> None:
     async with running_exporter(database) as exporter:
         await store(exporter, events("a"))
-        prepared = exporter.prepare(events("late", at=now() + 2 * HOUR))
+        prepared = await exporter.prepare(events("late", at=now() + 2 * HOUR))
         assert prepared.outcome.rejected == 1
-        assert await exporter.commit([prepared, exporter.prepare(events("a", "b"))]) == [True, True]
+        assert await exporter.commit([prepared, await exporter.prepare(events("a", "b"))]) == [True, True]
     assert database.count("events") == 2

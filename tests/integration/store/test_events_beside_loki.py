@@ -34,7 +34,7 @@ def mixed(event_at: int, plain_at: int) -> Batch:
 async def test_only_events_are_stored_with_what_they_belong_to(native_database: Database) -> None:
     batch = mixed(now(), now())
     async with running_exporter(native_database, logs="events") as exporter:
-        assert exporter.prepare(batch).records == 6
+        assert (await exporter.prepare(batch)).records == 6
         assert await store(exporter, batch) == [True]
         assert await store(exporter, batch) == [False]
     stored = native_database.run("SELECT service_name, body FROM events ORDER BY 1, 2")
@@ -45,9 +45,9 @@ async def test_only_events_are_stored_with_what_they_belong_to(native_database: 
 
 async def test_plain_logs_are_no_commit_and_no_rejections(native_database: Database) -> None:
     async with running_exporter(native_database, logs="events") as exporter:
-        prepared = exporter.prepare(logs(*BODIES, at=1))  # too old, which is Loki's to judge
+        prepared = await exporter.prepare(logs(*BODIES, at=1))  # too old, which is Loki's to judge
         assert (prepared.records, prepared.outcome.rejected) == (0, 0)
-        assert exporter.prepare(logs("a", at=1, event="order.placed")).outcome.rejected == 1
+        assert (await exporter.prepare(logs("a", at=1, event="order.placed"))).outcome.rejected == 1
 
 
 @pytest.mark.parametrize("timestamped", [True, False])

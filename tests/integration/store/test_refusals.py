@@ -66,7 +66,7 @@ async def test_a_batch_is_not_refused_for_what_another_one_declares(database: Da
     """With several connections, a batch is committed while another one has only been encoded."""
     refuse_poison(database)
     async with running_exporter(database, connections=2) as exporter:
-        exporter.prepare(gauge(resource=POISON))
+        await exporter.prepare(gauge(resource=POISON))
         assert await store(exporter, gauge()) == [True]
     assert database.count("metrics") == 1
 
@@ -98,7 +98,7 @@ async def test_a_batch_that_was_refused_can_be_stored_once_the_database_takes_it
 async def test_bytes_that_are_no_request_are_malformed(database: Database, signal: Signal) -> None:
     async with running_exporter(database) as exporter:
         with pytest.raises(MalformedPayloadError, match=r"not a valid Export\w+ServiceRequest"):
-            exporter.prepare(Batch.of(signal, b"\xff not protobuf"))
+            await exporter.prepare(Batch.of(signal, b"\xff not protobuf"))
 
 
 # -- records rejected one by one ---------------------------------------------------------------------------------------
@@ -219,9 +219,9 @@ async def test_a_request_of_which_nothing_is_left_is_answered(database: Database
     assert database.count("sample") == 0
 
 
-def test_exemplars_are_not_records(exporter: TimescaleExporter) -> None:
+async def test_exemplars_are_not_records(exporter: TimescaleExporter) -> None:
     def with_exemplars(metric: Any) -> None:
         for value in (1.0, 2.0):
             metric.gauge.data_points[0].exemplars.add(as_double=value)
 
-    assert exporter.prepare(edited(gauge(), with_exemplars)).records == 1
+    assert (await exporter.prepare(edited(gauge(), with_exemplars))).records == 1

@@ -19,7 +19,7 @@ def point(user: int, name: str = "logins") -> Batch:
 
 
 async def send(exporter: TimescaleExporter, *batches: Batch) -> list[Outcome]:
-    prepared = [exporter.prepare(batch) for batch in batches]
+    prepared = [await exporter.prepare(batch) for batch in batches]
     await exporter.commit(prepared)
     return [each.outcome for each in prepared]
 

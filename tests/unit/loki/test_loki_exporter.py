@@ -73,7 +73,7 @@ def lines_of(payload: bytes) -> list[str]:
 
 
 async def commit(made: LokiExporter, batch: Batch) -> list[bool]:
-    return await made.commit([made.prepare(batch)])
+    return await made.commit([await made.prepare(batch)])
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
@@ -82,7 +82,7 @@ async def test_the_payload_arrives_as_it_came(loki: StandInLoki, compression: st
     batch = logs(*(f"line {number}" for number in range(5_000)))
     batch = Batch.of(Signal.LOGS, batch.payload + b"\xfa\x3e\x03new")
     async with exporter(loki, compression=compression) as made:
-        assert made.prepare(batch).records == 5_000
+        assert (await made.prepare(batch)).records == 5_000
         assert await commit(made, batch) == [True]
     assert loki.payloads == [batch.payload]
     assert loki.requests[0]["content-type"] == "application/x-protobuf"
@@ -357,5 +357,5 @@ async def test_what_cannot_be_set_apart_is_sent_as_it_came(loki: StandInLoki, re
 async def test_what_is_no_request_is_not_sent() -> None:
     made = LokiExporter("loki", LokiConfig(endpoint="http://127.0.0.1:1"))
     with pytest.raises(MalformedPayloadError, match="not a valid request of logs"):
-        made.prepare(Batch.of(Signal.LOGS, b"\xff\xff"))
-    assert made.prepare(Batch.of(Signal.LOGS, b"")).records == 0
+        await made.prepare(Batch.of(Signal.LOGS, b"\xff\xff"))
+    assert (await made.prepare(Batch.of(Signal.LOGS, b""))).records == 0

@@ -37,7 +37,7 @@ async def test_all_signals_go_to_their_paths_under_the_base_url_as_they_came() -
         exporter = OtlpExporter("otlp", OtlpExporterConfig.model_validate({"endpoint": f"{url}/base/", **settings}))
         await exporter.start()
         for batch in batches:
-            prepared = exporter.prepare(batch)
+            prepared = await exporter.prepare(batch)
             assert prepared.records == 1
             assert await exporter.commit([prepared]) == [True]
         await exporter.stop()
@@ -56,7 +56,7 @@ async def test_the_own_telemetry_mark_stays_at_home() -> None:
         await exporter.start()
         batch = logs("a")
         own = type(batch).of(batch.signal, batch.payload, own_telemetry=True)
-        await exporter.commit([exporter.prepare(own)])
+        await exporter.commit([await exporter.prepare(own)])
         await exporter.stop()
     assert not any(name.startswith("x-obs-hub") for name in seen[0])
 
@@ -67,7 +67,7 @@ async def test_what_the_far_end_rejects_is_counted_and_logged_now_and_then(caplo
         await exporter.start()
         with caplog.at_level(logging.WARNING):
             for _ in range(5):
-                assert await exporter.commit([exporter.prepare(logs("a"))]) == [True], "it must not be sent again"
+                assert await exporter.commit([await exporter.prepare(logs("a"))]) == [True], "it must not be sent again"
         await exporter.stop()
     assert exporter.gauges() == {"obs_hub.records.rejected_by_destination": 15}
     (record,) = caplog.records
@@ -81,7 +81,7 @@ async def test_what_the_far_end_warns_of_is_logged_now_and_then(caplog: pytest.L
         await exporter.start()
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
-                assert await exporter.commit([exporter.prepare(logs("a"))]) == [True]
+                assert await exporter.commit([await exporter.prepare(logs("a"))]) == [True]
         await exporter.stop()
     assert exporter.gauges() == {"obs_hub.records.rejected_by_destination": 0}
     (record,) = caplog.records
@@ -105,7 +105,7 @@ async def test_errors_say_whether_to_try_again(code: grpc.StatusCode, error: typ
         exporter = OtlpExporter("otlp", OtlpExporterConfig(endpoint=f"http://{endpoint}"))
         await exporter.start()
         with pytest.raises(error, match="told to"):
-            await exporter.commit([exporter.prepare(logs("a"))])
+            await exporter.commit([await exporter.prepare(logs("a"))])
         await exporter.stop()
 
 
@@ -124,7 +124,7 @@ async def test_requests_are_compressed_unless_told_not_to() -> None:
             config = OtlpExporterConfig.model_validate({"endpoint": url, "protocol": "http/protobuf", **more})
             exporter = OtlpExporter("otlp", config)
             await exporter.start()
-            await exporter.commit([exporter.prepare(batch)])
+            await exporter.commit([await exporter.prepare(batch)])
             await exporter.stop()
     assert encodings == ["gzip", None]
     assert payloads == [batch.payload] * 2

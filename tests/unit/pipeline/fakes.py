@@ -59,7 +59,7 @@ class FakeExporter:
         assert self.running == 0, "an exporter is stopped after its last commit has returned"
         self.events.append("stopped")
 
-    def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> Prepared:
         text = batch.payload.decode()
         if text.startswith("malformed"):
             raise MalformedPayloadError("not a request")

@@ -22,7 +22,7 @@ from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.rejections import Acceptance, Rejections
 from gateway.pipeline import Batch, MalformedPayloadError, Signal
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests, number_points
-from tests.support.stores import settings
+from tests.support.stores import prepare, settings
 from tests.support.telemetry import now
 
 NOW = now()
@@ -238,7 +238,7 @@ def test_broken_points_are_malformed_wherever_they_stand(name: str, known: bytes
 def test_a_broken_point_makes_the_request_malformed() -> None:
     exporter = TimescaleExporter("timescale", settings(), "")
     with pytest.raises(MalformedPayloadError, match="not a valid ExportMetricsServiceRequest"):
-        exporter.prepare(Batch.of(Signal.METRICS, request([COMMON, TIME[:-1]])))
+        prepare(exporter, Batch.of(Signal.METRICS, request([COMMON, TIME[:-1]])))
 
 
 @given(data=st.data())
