@@ -110,7 +110,7 @@ class Hub:
             Signal(signal): [self._deliveries[name] for name in pipeline.exporters if name in self._deliveries]
             for signal, pipeline in service.pipelines.items()
         }
-        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments)
+        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments, service.delivery.max_batch_size)
         authenticators = {
             name: components.create_authenticator(name, config.extensions[name], data_dir)
             for name in service.extensions

@@ -8,6 +8,8 @@ from gateway.pipeline.errors import (
     OverloadedError,
     PartlyRefusedError,
     RefusedError,
+    TimedOutError,
+    TooLargeError,
     UnavailableError,
 )
 from gateway.pipeline.instruments import Instruments
@@ -38,5 +40,7 @@ __all__ = [
     "Receiver",
     "RefusedError",
     "Signal",
+    "TimedOutError",
+    "TooLargeError",
     "UnavailableError",
 ]

@@ -53,7 +53,9 @@ class Export:
         signal = self._service.signal
         own_telemetry = bool(call.metadata(OWN_TELEMETRY_HEADER))
         try:
-            outcome = await self._consumer.accept(Batch.of(signal, message, own_telemetry=own_telemetry))
+            outcome = await self._consumer.accept(
+                Batch.of(signal, message, own_telemetry=own_telemetry, peer=call.peer)
+            )
         except Exception as error:  # whatever it is, the client must get an answer it can act on
             raise StatusError.of(refusal_of(error, signal)) from error
         call.send(self._service.answer(outcome).SerializeToString())
