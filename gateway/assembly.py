@@ -321,11 +321,15 @@ def open_grpc_endpoint(config: Config) -> str | None:
 
 
 def exporter_settings(config: Config, name: str) -> Settings:
-    """Return the settings by which an exporter is made.
+    """Return the settings by which an exporter is made, with what it is not told worked out from its place.
 
-    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs.
+    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs. What an exporter
+    does when its spool is full, `Config.when_full` says.
     """
     settings = config.exporters[name]
+    if isinstance(settings, ExporterSettings):
+        spool = settings.spool.model_copy(update={"when_full": config.when_full(name)})
+        settings = settings.model_copy(update={"spool": spool})
     if not isinstance(settings, TimescaleConfig) or settings.logs != "auto":
         return settings
     logs = config.service.pipelines.get(Signal.LOGS)
@@ -386,6 +390,20 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
     if spool is not None:
         instruments.observe("obs_hub.spool.size", "By", "Bytes in the spool", lambda: spool.size, attributes)
         instruments.observe("obs_hub.spool.damaged", "1", "Damaged places found", lambda: spool.damaged, attributes)
+        instruments.observe(
+            "obs_hub.spool.dropped.batches",
+            "{batch}",
+            "Batches dropped because the spool was full, ever",
+            lambda: spool.dropped.batches,
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.dropped.records",
+            "{record}",
+            "Records dropped because the spool was full, ever",
+            lambda: spool.dropped.records,
+            attributes,
+        )
     if letters is not None:
         instruments.observe(
             "obs_hub.dead_letters.count", "{batch}", "Dead letters", lambda: letters.usage().count, attributes

@@ -40,6 +40,11 @@ def show_status(data_dir: Path | None) -> None:
         its = status(directory)
         found = True
         click.echo(f"{name}/{directory.name}: {its.size:,} bytes in {its.segments} segments")
+        if its.dropped.batches:
+            click.echo(
+                f"  {its.dropped.records:,} records in {its.dropped.batches:,} batches were dropped,"
+                f" because it was full, the last at {its.dropped.last}"
+            )
         damaged = sum(1 for _ in (directory / "damaged").glob("*"))
         if damaged:
             click.echo(f"  {damaged} damaged pieces set aside in {directory / 'damaged'}")

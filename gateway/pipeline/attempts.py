@@ -1,7 +1,7 @@
 """Attempts to commit: each within the time it is given, measured and traced; and who is to blame when one is refused.
 
-A commit of several batches that is refused for good is split by halves until the bad batch stands alone, and that one by
-halves of its records until the bad records do. So is a batch that the destination finds too large.
+A commit of several batches that is refused for good is split by halves until the bad batch stands alone, and that one
+by halves of its records until the bad records do. So is a batch that the destination finds too large.
 """
 
 from __future__ import annotations

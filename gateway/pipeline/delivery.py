@@ -2,9 +2,9 @@
 
 The layers, from the outside in; the exporter knows none of them:
 
-* **Admission.** A batch is prepared, then asked for whether there is room for it, and only then taken: so that a request
-  that one exporter of a signal cannot take reaches none of them. One that the exporter has already is not given to it
-  again (`gateway.pipeline.taken`).
+* **Admission.** A batch is prepared, then it is asked whether there is room for it, and only then it is taken: so that
+  a request that one exporter of a signal cannot take reaches none of them. One that the exporter has already is not
+  given to it again (`gateway.pipeline.taken`).
 * **Spool.** A batch that cannot be committed soon is written to disk, and that is its OK. As long as the spool holds
   anything, new batches go behind it, and what it holds is replayed in order (`gateway.pipeline.replay`). Without a
   spool, a batch that cannot be committed is refused and its sender keeps it.

@@ -39,8 +39,8 @@ class Pipeline:
     """Implements `gateway.pipeline.Consumer`.
 
     ``max_in_flight`` bounds the bytes of payload that are admitted and not yet answered for; beyond it batches are
-    refused as overloaded, except that one batch alone is always admitted. ``max_batch_size`` is from how many bytes on a
-    request is cut.
+    refused as overloaded, except that one batch alone is always admitted. What is larger than ``max_batch_size``, in
+    bytes, is cut.
     """
 
     def __init__(

@@ -190,11 +190,10 @@ class Replay:
             ended = await asyncio.gather(
                 *(self._attempts.attempt(one, settle) for one in commits), return_exceptions=True
             )
-            for one, error in zip(commits, ended, strict=True):
-                if len(one) == 1 and isinstance(error, TimedOutError):
-                    # It may be dealt with, and then the others go on.
-                    error = None if await self._took_too_long(one[0], refused) else error  # noqa: PLW2901
-                failure = failure or error
+            for one, how in zip(commits, ended, strict=True):
+                if isinstance(how, TimedOutError) and len(one) == 1 and await self._took_too_long(one[0], refused):
+                    continue  # it is out of the way, and the others go on
+                failure = failure or how
             if failure is not None:
                 break
         for batch, records, reason in refused:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ def read_dropped(directory: Path) -> Dropped:
 
 
 def note_dropped(directory: Path, before: Dropped, batches: Sequence[Batch]) -> Dropped:
-    """Add batches to the account. A disk that does not take it is no reason to stop: the metric and the log tell too."""
+    """Add batches to the account. A disk that does not take it is no reason to stop: metric and log tell, too."""
     after = Dropped(
         before.batches + len(batches),
         before.records + sum(map(_records, batches)),
@@ -52,7 +51,7 @@ def note_dropped(directory: Path, before: Dropped, batches: Sequence[Batch]) -> 
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(after)) + "\n", "ascii")
-        os.replace(fresh, path)
+        fresh.replace(path)
     return after
 
 

@@ -6,8 +6,8 @@ stands is noted in a file that is not fsynced: after a crash some batches may be
 
 Every start begins a new segment, so what a crash left at the end of the last one is never written behind.
 
-A full spool refuses, or makes room by dropping its oldest segment, as ``when_full`` says; what was dropped is counted in
-the file ``dropped``, logged, and never forgotten.
+A full spool refuses, or makes room by dropping its oldest segment, as ``when_full`` says. What was dropped is logged,
+and counted in the file ``dropped``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SpoolStatus:
     directory: Path
     size: int
     segments: int
-    dropped: Dropped = Dropped()
+    dropped: Dropped
 
 
 @dataclass(slots=True)
@@ -205,21 +205,16 @@ class Spool:
             try:
                 await self._in_thread(lambda: self._write([batch for batch, _ in taken]))  # noqa: B023 - awaited here
             except Exception as error:
+                why = f"the spool cannot be written: {getattr(error, 'strerror', None) or error}"
                 if self._drops and isinstance(error, OSError):
-                    await self._in_thread(
-                        lambda: self._note_dropped(
-                            [batch for batch, _ in taken],  # noqa: B023 - awaited here
-                            f"the spool cannot be written: {error.strerror or error}",  # noqa: B023
-                        )
-                    )
+                    await self._in_thread(functools.partial(self._note_dropped, [batch for batch, _ in taken], why))
                     for _, done in taken:
                         done.set_result(None)
                     continue
                 # Whatever it is, those who wait must hear of it.
                 if not isinstance(error, OSError):
                     _log.exception("the spool %s cannot be written", self.directory)
-                why = getattr(error, "strerror", None) or error
-                refusal = UnavailableError(f"the spool cannot be written: {why}", retry_after=5)
+                refusal = UnavailableError(why, retry_after=5)
                 for _, done in taken:
                     done.set_exception(refusal)
             else:
