@@ -7,16 +7,27 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test lint bench soak clean help
+# Tests are divided among processes, two a core: many wait most of the time. `make test PARALLEL=` runs them in one.
+PARALLEL ?= --numprocesses auto --dist worksteal
+
+.PHONY: up test test-quick test-timescale lint bench soak clean help
 
 help:  ## Show what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 up: $(VENV)/installed  ## Run the whole hub on this machine
 	@$(BIN)/obs-hub up
 
 test: $(VENV)/installed-dev  ## Run every default test
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
+
+test-quick: $(VENV)/installed-dev  ## Run the tests that need nothing but this process, within a minute
+	@$(BIN)/pytest $(PARALLEL) tests/unit $(ARGS)
+
+test-timescale: $(VENV)/installed-dev  ## Run those of the store on a server with TimescaleDB: DSN=postgresql://...
+	@test -n "$(DSN)" || { \
+		echo "Name a server with TimescaleDB, as a user who may make databases: make test-timescale DSN=postgresql://..." >&2; exit 1; }
+	@OBSHUB_TEST_TIMESCALE_DSN="$(DSN)" $(BIN)/pytest $(PARALLEL) -k timescale tests/integration tests/hostile $(ARGS)
 
 lint: $(VENV)/installed-dev  ## Check style and types
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import hypothesis
@@ -15,7 +16,7 @@ import pytest
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
 
 from gateway.embedded import EmbeddedPostgres
-from tests.support.databases import Database, Server, fresh
+from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
 
@@ -23,6 +24,16 @@ _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large
 hypothesis.settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=_QUIET)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3_000, suppress_health_check=_QUIET)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes ``--numprocesses auto`` means: many tests wait most of the time, so two for each core."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their parameter: often they hold the time, and all processes must have the same tests."""
+    return argname if isinstance(val, bytes) else None
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +52,14 @@ def embedded_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def timescale_server() -> Server:
+def timescale_server() -> Iterator[Server]:
     """A server with TimescaleDB, where one is named."""
     dsn = os.environ.get(TIMESCALE_VARIABLE)
     if not dsn:
         pytest.skip(f"{TIMESCALE_VARIABLE} names no server with TimescaleDB")
-    return Server("timescale", dsn)
+    server = Server("timescale", dsn)
+    yield server
+    drop_template(server)
 
 
 @pytest.fixture(scope="session", params=["native", "timescale"])
@@ -57,29 +70,34 @@ def server(request: pytest.FixtureRequest) -> Server:
     return server
 
 
+def made_for(request: pytest.FixtureRequest, server: Server) -> AbstractContextManager[Database]:
+    """A database with a store, or an empty one where the test, or its module, is marked with ``empty_database``."""
+    return (fresh if request.node.get_closest_marker("empty_database") else fresh_store)(server)
+
+
 @pytest.fixture
-def database(server: Server) -> Iterator[Database]:
-    """An empty database, for one test."""
-    with fresh(server) as database:
+def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Database]:
+    """A database with a store, for one test."""
+    with made_for(request, server) as database:
         yield database
 
 
 @pytest.fixture(scope="module")
-def module_database(server: Server) -> Iterator[Database]:
-    """An empty database, for the tests of a module."""
-    with fresh(server) as database:
+def module_database(request: pytest.FixtureRequest, server: Server) -> Iterator[Database]:
+    """A database with a store, for the tests of a module."""
+    with made_for(request, server) as database:
         yield database
 
 
 @pytest.fixture
-def native_database(embedded_server: Server) -> Iterator[Database]:
-    """An empty database of the embedded PostgreSQL, for what only concerns the native layout."""
-    with fresh(embedded_server) as database:
+def native_database(request: pytest.FixtureRequest, embedded_server: Server) -> Iterator[Database]:
+    """A database with a store on the embedded PostgreSQL, for what only concerns the native layout."""
+    with made_for(request, embedded_server) as database:
         yield database
 
 
 @pytest.fixture
-def timescale_database(timescale_server: Server) -> Iterator[Database]:
-    """An empty database of a server with TimescaleDB, for what only concerns that layout."""
-    with fresh(timescale_server) as database:
+def timescale_database(request: pytest.FixtureRequest, timescale_server: Server) -> Iterator[Database]:
+    """A database with a store on a server with TimescaleDB, for what only concerns that layout."""
+    with made_for(request, timescale_server) as database:
         yield database

@@ -228,9 +228,7 @@ class Delivery:
                 # that is. Those of a destination that may lose batches do not: it is not to hold up the others.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(replay.drained.wait(), self._slow_after)
-            if self._stopped:
-                raise _shutting_down()
-            if self._circuit.open or not spool.empty:
+            if (self._circuit.open or not spool.empty) and not self._stopped:
                 self._release(ticket)
                 try:
                     await self._to_spool(spool, ticket.prepared)
@@ -240,6 +238,8 @@ class Delivery:
                         raise
                 else:
                     return
+        if self._stopped:  # meanwhile
+            raise _shutting_down()
         self._require_due()
         waiting = _Waiting(ticket.prepared, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)

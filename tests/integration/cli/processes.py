@@ -50,8 +50,17 @@ def obs_hub(*arguments: object, **variables: str) -> subprocess.CompletedProcess
     )
 
 
-_ports = itertools.cycle(random.sample(range(20_000, 30_000), 10_000))
-"""Below those that the kernel gives to outgoing connections, in an order of this process's own."""
+def _own_ports() -> Iterator[int]:
+    """Ports below those that the kernel gives to outgoing connections, in an order of this process's own.
+
+    The processes among which pytest-xdist divides the tests have none in common.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(20_000 + number, 30_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    return itertools.cycle(random.sample(ports, len(ports)))
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:

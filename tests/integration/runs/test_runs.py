@@ -245,6 +245,7 @@ async def test_history_leaves_out_what_runs_wrote(runs: Runs) -> None:
 # -- without a database ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.empty_database
 async def test_a_store_without_the_tables_says_what_to_do(native_database: Database) -> None:
     runs = Runs(native_database.dsn)
     with pytest.raises(RunsUnavailableError, match="obs-hub db migrate"):

@@ -207,6 +207,7 @@ def programs(folder: Path, pg_dump: str, version: str = "18.0") -> Path:
     return folder
 
 
+@pytest.mark.empty_database
 def test_the_store_alone_is_in_the_backup_where_the_database_has_more(
     native_database: Database, embedded_server: Server, tmp_path: Path
 ) -> None:
@@ -225,6 +226,7 @@ def test_the_store_alone_is_in_the_backup_where_the_database_has_more(
         assert other.value("SELECT to_regclass('public.mine') IS NULL AND to_regclass('public.his') IS NOT NULL")
 
 
+@pytest.mark.empty_database
 def test_a_superuser_gives_the_store_back_to_whom_it_belonged(
     native_database: Database, embedded_server: Server, tmp_path: Path
 ) -> None:

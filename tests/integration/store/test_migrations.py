@@ -19,6 +19,8 @@ from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge
 
+pytestmark = pytest.mark.empty_database
+
 
 def test_auto_chooses_what_the_server_offers(database: Database) -> None:
     assert migrate(database).name == database.server.layout

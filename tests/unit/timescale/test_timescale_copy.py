@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from exporters.timescale import copy
 from exporters.timescale.copy import HEADER, NULL, TRAILER, Rows, Texts
-from tests.support.databases import Server
+from tests.support.databases import Server, fresh_store
 from tests.support.otlp_strategies import any_times, doubles, int32, int64, texts
 
 _COLUMNS = {
@@ -140,11 +140,7 @@ def test_the_epoch_is_postgresqls() -> None:
 
 
 def test_the_encoded_columns_are_those_of_the_tables(embedded_server: Server) -> None:
-    from tests.support.databases import fresh
-    from tests.support.stores import migrate
-
-    with fresh(embedded_server) as database:
-        migrate(database)
+    with fresh_store(embedded_server) as database:
         for table, columns in copy.COLUMNS.items():
             stored = database.run(
                 "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0", [table]
