@@ -214,13 +214,14 @@ class TimescaleExporter:
 
     async def _write(self, writer: Writer, prepared: Sequence[PreparedRows]) -> list[bool]:
         dimensions = self._dimensions
+        seconds = max((each.seconds for each in prepared), default=0.0)
         for _ in range(_ATTEMPTS):
             prepared = [
                 batch if batch.generation == dimensions.generation else self._encode(batch.batch) for batch in prepared
             ]
             pending, epoch, generation = dimensions.pending(), dimensions.epoch, dimensions.generation
             try:
-                new = await self._write_in_thread(writer, prepared, pending, epoch)
+                new = await self._write_in_thread(writer, prepared, pending, epoch, seconds)
             except DimensionsCollectedError as error:
                 if dimensions.epoch != error.epoch:
                     dimensions.forget(error.epoch)
@@ -231,10 +232,17 @@ class TimescaleExporter:
         raise UnavailableError("dimensions are being collected over and over; trying again may help")
 
     async def _write_in_thread(
-        self, writer: Writer, prepared: Sequence[PreparedRows], pending: DimensionRows, epoch: int | None
+        self,
+        writer: Writer,
+        prepared: Sequence[PreparedRows],
+        pending: DimensionRows,
+        epoch: int | None,
+        seconds: float,
     ) -> list[bool]:
         """Write, and when that is cancelled break the connection, so that the thread does not go on by itself."""
-        writing = asyncio.ensure_future(self._in_thread(functools.partial(writer.write, prepared, pending, epoch)))
+        writing = asyncio.ensure_future(
+            self._in_thread(functools.partial(writer.write, prepared, pending, epoch, seconds))
+        )
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:

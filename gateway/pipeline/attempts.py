@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry import metrics
-from opentelemetry.trace import Status, StatusCode, Tracer
+from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
 
 from gateway.pipeline import splitting
 from gateway.pipeline.batch import Batch, Signal
@@ -269,3 +269,24 @@ class Attempts:
 def report(error: Exception) -> None:
     """Hand an unexpected error to the event loop's handler, which logs it."""
     asyncio.get_running_loop().call_exception_handler({"message": "a delivery failed unexpectedly", "exception": error})
+
+
+async def attempt_alone(exporter: Exporter, batch: Batch, settings: ExporterSettings) -> bool:
+    """Deliver one batch to an exporter that was started, once; return whether it was new. Raises `DeliveryError`.
+
+    For commands, which have none of the layers that wait.
+    """
+    attempts = Attempts(
+        exporter,
+        Circuit(settings.retry_on_failure),
+        Instruments(metrics.NoOpMeter("")),
+        NoOpTracer(),
+        settings,
+        "are refused",
+    )
+    results: list[bool | DeliveryError] = []
+    await attempts.attempt([await exporter.prepare(batch)], lambda _, result: results.append(result))
+    (result,) = results
+    if isinstance(result, DeliveryError):
+        raise result
+    return result
