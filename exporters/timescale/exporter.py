@@ -28,13 +28,15 @@ from exporters.timescale.partitions import Partitions
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
-from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, UnavailableError
+from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 # A batch encoded anew meets a third epoch only if dimensions are collected faster than batches are committed.
 _ATTEMPTS = 3
+
+_MANY_DIMENSIONS = 1_000
 
 
 class TimescaleExporter:
@@ -202,6 +204,12 @@ class TimescaleExporter:
                 raise
             # And it may be one of another batch that has only been encoded: encoded anew, this one declares its own.
             return await self._write_alone(writer, prepared)
+        except (TimedOutError, asyncio.CancelledError):
+            # Many new dimensions may be what took too long, and every later commit would declare them again. Few are
+            # not: to forget them would cost all that is known.
+            if self._dimensions.pending_count > _MANY_DIMENSIONS:
+                self._dimensions.forget(self._dimensions.epoch)
+            raise
         finally:
             self._writers.put_nowait(writer)
 

@@ -98,6 +98,7 @@ class Attempts:
         self._slots = asyncio.Semaphore(exporter.concurrency)
         # Of those that were broken off: as many as can have been under way when the destination went, and then some.
         self._courses: OrderedDict[Arrival, _Course] = OrderedDict()
+        self._told = False
         self.committed: Counter[Signal] = Counter()
         """How many commits have succeeded that carried a signal."""
 
@@ -129,7 +130,8 @@ class Attempts:
 
     def failed(self, error: UnavailableError) -> None:
         """Note that an attempt failed, and say so once an outage."""
-        if not self._circuit.open:
+        if not self._told:
+            self._told = True
             name = self._exporter.name
             _log.warning("%s: %s; batches %s until it answers again", name, error, self._meanwhile)
         self._circuit.fail(error.retry_after)
@@ -214,6 +216,7 @@ class Attempts:
         """Note that the destination has made up its mind about a batch."""
         if self._circuit.open:
             _log.info("%s takes batches again", self._exporter.name)
+        self._told = False
         self._circuit.close()
 
     def _count(self, counter: metrics.Counter, prepared: Prepared, records: int) -> None:
