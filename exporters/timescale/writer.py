@@ -62,6 +62,9 @@ _INSERT_DIMENSIONS = {
     )
     for table, columns in TABLES.items()
 }
+_MORE_TIME = (
+    "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
+)
 _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
@@ -115,7 +118,7 @@ class Writer:
         except UnicodeError as error:  # what the client's library cannot write; the connection is in an odd state
             self.close()
             raise RefusedError(f"a text cannot be written: {error}") from error
-        except psycopg.errors.QueryCanceled as error:
+        except (psycopg.errors.QueryCanceled, psycopg.errors.IdleInTransactionSessionTimeout) as error:
             self.close()
             raise TimedOutError(f"PostgreSQL took too long: {_message(error)}") from error
         except psycopg.Error as error:
@@ -152,7 +155,7 @@ class Writer:
         with connection.transaction():
             with connection.pipeline():
                 if timedelta(seconds=seconds) > self._timeout:
-                    connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{round(seconds)}s",))
+                    connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
                 connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (DIMENSION_LOCK,))
