@@ -98,7 +98,7 @@ class Attempts:
         self._slots = asyncio.Semaphore(exporter.concurrency)
         # Of those that were broken off: as many as can have been under way when the destination went, and then some.
         self._courses: OrderedDict[Arrival, _Course] = OrderedDict()
-        self._told = False
+        self._said_so = False
         self.committed: Counter[Signal] = Counter()
         """How many commits have succeeded that carried a signal."""
 
@@ -130,8 +130,8 @@ class Attempts:
 
     def failed(self, error: UnavailableError) -> None:
         """Note that an attempt failed, and say so once an outage."""
-        if not self._told:
-            self._told = True
+        if not self._said_so:
+            self._said_so = True
             name = self._exporter.name
             _log.warning("%s: %s; batches %s until it answers again", name, error, self._meanwhile)
         self._circuit.fail(error.retry_after)
@@ -216,7 +216,7 @@ class Attempts:
         """Note that the destination has made up its mind about a batch."""
         if self._circuit.open:
             _log.info("%s takes batches again", self._exporter.name)
-        self._told = False
+        self._said_so = False
         self._circuit.close()
 
     def _count(self, counter: metrics.Counter, prepared: Prepared, records: int) -> None:
@@ -249,7 +249,8 @@ class Attempts:
                     raise
                 raise told from None
             else:
-                self.committed.update({each.batch.signal for each in prepared})
+                for signal in {each.batch.signal for each in prepared}:
+                    self.committed[signal] += 1
                 return new
             finally:
                 if span is not None:
