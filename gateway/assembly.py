@@ -29,10 +29,11 @@ from gateway.pipeline.access import Authenticators
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.destination import Destination as To
 from gateway.pipeline.destination import EmitterSettings
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.interfaces import Reconfigurable, Service
 from gateway.pipeline.listeners import ListenerSettings, from_here, listeners_in
 from gateway.pipeline.settings import ExporterSettings, Settings
-from gateway.pipeline.spool import Spool, adopt, segments
+from gateway.pipeline.spool import Spool, status
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
 from gateway.telemetry import Destination, SelfTelemetry
@@ -58,9 +59,18 @@ def needs_embedded(config: Config) -> bool:
 def configured_dsn(config: Config) -> str | None:
     """Return the connection string of the first exporter that names a PostgreSQL server."""
     for name in config.used_exporters:
-        secret = getattr(config.exporters[name], "dsn", None)
-        if secret is not None:
-            return str(secret.get_secret_value())
+        dsn = getattr(config.exporters[name], "connection_string", None)
+        if dsn is not None:
+            return str(dsn)
+    return None
+
+
+def configured_reader_dsn(config: Config) -> str | None:
+    """Return the connection string by which the store of `configured_dsn` is read, where one is configured."""
+    for name in config.used_exporters:
+        dsn = getattr(config.exporters[name], "reader_connection_string", None)
+        if dsn is not None:
+            return str(dsn)
     return None
 
 
@@ -81,6 +91,7 @@ class Hub:
         data_dir: Path | None = None,
         role: Role = Role.ALL,
         worker: int = 0,
+        workers: int = 1,
         reuse_port: bool = False,
         own_access: OwnAccess | None = None,
     ) -> None:
@@ -100,6 +111,7 @@ class Hub:
                 worker,
                 instruments,
                 self._telemetry.tracer,
+                workers=workers,
             )
             for name in config.used_exporters
             if role is not Role.EMITTERS
@@ -116,12 +128,14 @@ class Hub:
             for name in service.extensions
             if not components.is_service(name)
         }
+        self._bodies = Bodies()
         self._receivers: dict[str, Receiver] = {
             name: components.create_receiver(
                 name,
                 self._directed(name, config.receivers[name]),
                 self._pipeline,
                 authenticators=authenticators,
+                bodies=self._bodies,
                 reuse_port=reuse_port,
                 state_dir=None if data_dir is None else receiver_directory(data_dir, name),
             )
@@ -177,6 +191,7 @@ class Hub:
             self._telemetry.meter,
             lambda: self._telemetry.operations,
             self._services,
+            bodies=self._bodies,
             shared=shared,
         )
         names = filter(components.is_service, config.service.extensions)
@@ -349,23 +364,44 @@ def make_delivery(
     worker: int,
     instruments: Instruments,
     tracer: Tracer,
+    *,
+    workers: int | None = None,
 ) -> Delivery:
-    """Make an exporter with its layers. Without a data directory it has no spool and keeps no dead letters."""
+    """Make an exporter with its layers. Without a data directory it has no spool and keeps no dead letters.
+
+    The first of so many ``workers`` delivers what workers left that are no more.
+    """
     exporter = components.create_exporter(name, settings, embedded_dsn)
     assert isinstance(settings, ExporterSettings)
     spool = dead_letters = None
+
+    def former() -> list[Path]:
+        if data_dir is None or workers is None or worker:
+            return []
+        return [each for its_name, each in spools(data_dir) if its_name == name and int(each.name) >= workers]
+
     if data_dir is not None:
         dead_letters = DeadLetters(dead_letter_directory(data_dir, name), settings.dead_letters.max_size)
         if settings.spool.enabled:
             spool = Spool(spool_directory(data_dir, name) / str(worker), settings.spool)
-    return Delivery(exporter, instruments, tracer, settings=settings, spool=spool, dead_letters=dead_letters)
+    return Delivery(
+        exporter, instruments, tracer, settings=settings, spool=spool, dead_letters=dead_letters, former=former
+    )
 
 
-def adopt_spools(data_dir: Path, workers: int) -> None:
-    """Give what the spools of former workers hold to the first one, when there are fewer workers than before."""
-    for name, directory in list(spools(data_dir)):
-        if int(directory.name) >= workers and segments(directory):
-            adopt(directory, spool_directory(data_dir, name) / "0")
+def tell_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
+    """Log what the configuration at hand delivers nowhere: an exporter that is not used any more, or has no spool."""
+    for name, directory in spools(data_dir):
+        settings = config.exporters.get(name)
+        used = name in config.used_exporters and isinstance(settings, ExporterSettings) and settings.spool.enabled
+        if not used and (size := status(directory).size):
+            _log.warning(
+                "%s holds %d bytes for the exporter %s, which has no spool in this configuration: they stay there; "
+                "deliver them with a configuration that has it, or by `obs-hub spool drain`",
+                directory,
+                size,
+                name,
+            )
 
 
 def _observe(delivery: Delivery, instruments: Instruments) -> None:
@@ -388,8 +424,27 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
         attributes,
     )
     if spool is not None:
-        instruments.observe("obs_hub.spool.size", "By", "Bytes in the spool", lambda: spool.size, attributes)
-        instruments.observe("obs_hub.spool.damaged", "1", "Damaged places found", lambda: spool.damaged, attributes)
+        instruments.observe(
+            "obs_hub.spool.size",
+            "By",
+            "Bytes in the spool",
+            lambda: sum(each.size for each in delivery.spools),
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.damaged",
+            "1",
+            "Places where the spool lost something: damaged, cut short, missing",
+            lambda: delivery.damaged,
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.unremoved",
+            "{segment}",
+            "Segments of the spool that were delivered and cannot be removed",
+            lambda: sum(each.unremoved for each in delivery.spools),
+            attributes,
+        )
         instruments.observe(
             "obs_hub.spool.dropped.batches",
             "{batch}",

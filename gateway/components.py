@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from gateway.pipeline import Consumer, Exporter, Receiver, Signal
 from gateway.pipeline.access import Authenticator, Authenticators
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.interfaces import Service
 from gateway.pipeline.settings import Settings
 
@@ -113,17 +114,21 @@ def create_receiver(
     consumer: Consumer,
     *,
     authenticators: Authenticators | None = None,
+    bodies: Bodies | None = None,
     reuse_port: bool = False,
     state_dir: Path | None = None,
 ) -> Receiver:
     """Make the receiver of that name.
 
-    ``authenticators`` are those that its listeners may ask for. With ``reuse_port`` several processes may listen on its
-    addresses. ``state_dir`` is where an emitter keeps how far it has come; it makes the directory when it needs it.
+    ``authenticators`` are those that its listeners may ask for; ``bodies`` bounds what arrives over HTTP. With
+    ``reuse_port`` several processes may listen on its addresses. ``state_dir`` is where an emitter keeps how far it has
+    come; it makes the directory when it needs it.
     """
     component = COMPONENTS.receivers[type_of(name)]
     if component.listens:
-        return component.factory(name, settings, consumer, authenticators=authenticators, reuse_port=reuse_port)
+        return component.factory(
+            name, settings, consumer, authenticators=authenticators, bodies=bodies, reuse_port=reuse_port
+        )
     return component.factory(name, settings, state_dir)
 
 

@@ -38,12 +38,15 @@ class AlreadyRunningError(DataDirError):
 class Running:
     """What a running hub says of itself.
 
-    ``dsn`` is the connection string of its store, a secret; ``endpoints`` maps what listens to its address.
+    ``dsn`` is the connection string of its store where that holds no secret; a secret is not written down, for it
+    would be that of the start after it was rotated. ``config`` is the file that the hub was configured by, which says
+    how to connect now. ``endpoints`` maps what listens to its address.
     """
 
     pid: int
     dsn: str | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
+    config: str | None = None
 
 
 class DataDir:
@@ -183,6 +186,6 @@ def read_running(directory: DataDir) -> Running | None:
 def _read(directory: DataDir) -> Running | None:
     try:
         state = json.loads(directory.state_file.read_text(encoding="utf-8"))
-        return Running(int(state["pid"]), state["dsn"], dict(state["endpoints"]))
+        return Running(int(state["pid"]), state["dsn"], dict(state["endpoints"]), state.get("config"))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

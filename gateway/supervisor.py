@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,11 +24,22 @@ from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.addresses import check_free
-from gateway.assembly import Hub, Role, adopt_spools, configured_dsn, needs_embedded, needs_own_access
+from gateway.assembly import (
+    Hub,
+    Role,
+    configured_dsn,
+    needs_embedded,
+    needs_own_access,
+    tell_of_spools_without_exporter,
+)
 from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.parent import end_at_once, end_with_parent
+from gateway.pipeline.ownership import holder
+from gateway.pipeline.postgres.dsn import secrets_of
+from gateway.places import spools
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heard, beat, keep_telling
 
@@ -37,6 +49,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESTART_PAUSE = 1.0
 _WATCH_INTERVAL = 1.0
 _OPEN_FILES = 65_536
+_FORMER_PATIENCE = 5.0
+_FORMER_PAUSE = 0.05
+"""How many seconds a start waits at most for the workers of a hub that was killed, and how often it looks."""
 _STOP_MARGIN = 90.0
 """Seconds that a stop may take beside the graces of the first process and of the workers: PostgreSQL's, mostly."""
 
@@ -53,7 +68,8 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     allow_many_files()
     notifier = Notifier.from_environment()
     with data_dir.locked():
-        adopt_spools(data_dir.path, workers)
+        _wait_for_former_workers(data_dir.path)
+        tell_of_spools_without_exporter(config, data_dir.path)
         postgres = None
         if needs_embedded(config):
             postgres = EmbeddedPostgres(data_dir.postgres)
@@ -68,6 +84,20 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
             finally:
                 if postgres is not None:
                     postgres.stop()
+
+
+def _wait_for_former_workers(data_dir: Path) -> None:
+    """Wait a moment for the workers of a hub that was killed: they end by themselves, and listen until they have.
+
+    One that cannot end, because it waits for a disk, holds up nothing: its spools are taken over when it has.
+    """
+    deadline = time.monotonic() + _FORMER_PATIENCE
+    while held := [(directory, who) for _, directory in spools(data_dir) if (who := holder(directory))]:
+        if time.monotonic() > deadline:
+            for directory, who in held:
+                _log.warning("%s still writes to %s, which is taken over once that ended", who, directory)
+            return
+        time.sleep(_FORMER_PAUSE)
 
 
 def allow_many_files() -> None:
@@ -144,7 +174,7 @@ async def _serve(
         await hub.start()
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
         store = dsn or configured_dsn(config)
-        data_dir.record(Running(os.getpid(), store, endpoints))
+        data_dir.record(description(config, store, endpoints))
         announce(endpoints, store)
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
         telling = asyncio.create_task(keep_telling(notifier, heard.silent))
@@ -160,6 +190,13 @@ async def _serve(
         await hub.stop()
         if pool is not None:
             await pool.stop(grace)
+
+
+def description(config: Config, store: str | None, endpoints: dict[str, str]) -> Running:
+    """Return what is written down of a running hub: no secret, which would be an old one after a rotation."""
+    without_secret = store if store and not secrets_of(store) else None
+    source = None if config.source is None else str(config.source.absolute())
+    return Running(os.getpid(), without_secret, endpoints, source)
 
 
 class WorkerError(Exception):
@@ -238,7 +275,16 @@ class _Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_worker,
-            args=(self._config, self._dsn, self._data_dir, number, self._own_access, theirs, self._watchdog),
+            args=(
+                self._config,
+                self._dsn,
+                self._data_dir,
+                number,
+                self._own_access,
+                theirs,
+                self._watchdog,
+                self._count,
+            ),
             daemon=True,
         )
         process.start()
@@ -287,12 +333,17 @@ def _worker(
     own_access: OwnAccess | None,
     parent: Connection,
     watchdog: float | None,
+    count: int = 1,
 ) -> None:
-    """Run the listeners of a hub in a process of its own, until SIGTERM or until the parent is gone."""
+    """Run the listeners of a hub in a process of its own, one of ``count``, until SIGTERM.
+
+    It ends at once, in the middle of whatever it does, when its parent ends.
+    """
+    end_with_parent()
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     # Ctrl-C reaches the whole process group; the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_work(config, dsn, data_dir, number, own_access, parent, watchdog))
+    asyncio.run(_work(config, dsn, data_dir, number, own_access, parent, watchdog, count))
 
 
 async def _work(
@@ -303,6 +354,7 @@ async def _work(
     own_access: OwnAccess | None,
     parent: Connection,
     watchdog: float | None,
+    count: int,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -310,13 +362,14 @@ async def _work(
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     its_parent = multiprocessing.parent_process()
     if its_parent is not None:
-        loop.add_reader(int(its_parent.sentinel), stop.set)
+        loop.add_reader(int(its_parent.sentinel), end_at_once)
     hub = Hub(
         config,
         embedded_dsn=dsn,
         data_dir=data_dir,
         role=Role.LISTENERS,
         worker=number,
+        workers=count,
         reuse_port=True,
         own_access=own_access,
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from exporters.timescale import layout
-from exporters.timescale.schema import DIMENSION_LOCK
+from exporters.timescale.locks import Lock, hold
 
 _AT_ONCE = 1_000
 
@@ -33,7 +33,7 @@ _REFERRERS: dict[str, tuple[tuple[str, str], ...]] = {
 def collect_dimensions(connection: layout.Connection) -> dict[str, int]:
     """Remove unused dimensions; return how many of each table. Commits on its own."""
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (DIMENSION_LOCK,))
+        hold(connection, Lock.DIMENSIONS)
         row = connection.execute("UPDATE dimension_epoch SET epoch = epoch + 1 RETURNING epoch").fetchone()
     assert row is not None, "dimension_epoch has one row"
     return {table: _collect(connection, table, row[0]) for table in _REFERRERS}

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gateway.pipeline.settings import Duration, ExporterSettings, Settings
+from gateway.pipeline.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
-    """See that it can be read: libpq's own errors tell the part that they do not understand, such as a password."""
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
+    from gateway.pipeline.postgres.dsn import check_dsn
 
-    text = dsn.get_secret_value()
-    try:
-        parts = conninfo_to_dict(text)
-    except psycopg.Error:
-        parts = None
-    cut_off = (
-        "://" in text and parts and any("@" in str(parts.get(each, ""))[1:] for each in ("host", "port", "dbname"))
-    )
-    if parts is None or cut_off:
-        raise ValueError(
-            "expected a connection string of PostgreSQL, such as postgresql://user:password@host:5432/database or "
-            "host=… password='…'; in the first form % @ : / ? # and spaces of a password are written %25 %40 %3A %2F "
-            "%3F %23 %20"
-        )
+    check_dsn(dsn.get_secret_value())
     return dsn
+
+
+def _switch(value: object) -> object:
+    """Take YAML's words for true and false as PostgreSQL does."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class Retention(Settings):
@@ -73,6 +64,20 @@ class TimescaleConfig(ExporterSettings):
 
     dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
+    reader_dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
+    """That of a user who may only read, as ``obs-hub db reader`` makes one: ``obs-hub query`` and whatever else only
+    reads logs in by it. Left out: as a user that is made for it, where the user of ``dsn`` may make users."""
+    pooler: Literal["auto", "transaction", "none"] = "auto"
+    """Whether ``dsn`` leads through a pooler such as PgBouncer. ``auto``: it is found out. ``transaction``: through
+    one, in transaction or session mode. ``none``: through none, or one in session mode; a round trip a commit is
+    saved."""
+    synchronous_commit: Annotated[
+        Literal["on", "off", "local", "remote_write", "remote_apply"], BeforeValidator(_switch)
+    ] = "on"
+    """PostgreSQL's setting of that name, for what this exporter stores. ``on``, whatever server, database or role have
+    set, or ``remote_apply`` where they have that. Anything weaker gives up on what an OK means: with ``off``, what was
+    acknowledged in the last moments is lost when PostgreSQL or its machine goes down; with ``local`` or
+    ``remote_write``, when a standby takes over."""
     logs: Literal["auto", "all", "events"] = "auto"
     """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
     has a ``loki`` exporter, which keeps the others, and else all."""
@@ -102,3 +107,39 @@ class TimescaleConfig(ExporterSettings):
     """How often partitions are made and dropped, rollups brought up to date and old receipts removed."""
     collect_interval: Duration = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
     """How often series, resources and scopes that no record refers to any more are removed."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Return what would be accepted only to be dropped at once, and what would undo rollups."""
+        past, kept = self.accept.past, self.retention
+        for name in ("metrics", "logs", "traces"):
+            its = getattr(kept, name)
+            if past is not None and its is not None and past > its:
+                yield Contradiction(
+                    ("accept", "past"),
+                    f"{format_duration(past)} is longer than retention.{name} ({format_duration(its)}): what is older "
+                    "would be accepted and dropped at once; make the one shorter, or the other longer",
+                    refused=name == "metrics",
+                )
+        minutes, reach = kept.rollup_1m, past or kept.metrics
+        if not self.rollups or minutes is None or reach is None or reach <= minutes:
+            return
+        if past is not None or "rollup_1m" in kept.model_fields_set:
+            yield Contradiction(
+                ("retention", "rollup_1m"),
+                f"{format_duration(minutes)} is shorter than data points are accepted ({format_duration(reach)}, by "
+                "accept.past or retention.metrics): the rollup by hour is made of the one by minute; keep it that long",
+            )
+
+    @property
+    def connection_string(self) -> str | None:
+        """How to connect, with what these settings say of it; None: the embedded PostgreSQL."""
+        from gateway.pipeline.postgres import with_pooler
+
+        return None if self.dsn is None else with_pooler(self.dsn.get_secret_value(), self.pooler)
+
+    @property
+    def reader_connection_string(self) -> str | None:
+        """How to connect to read, where these settings say so."""
+        from gateway.pipeline.postgres import with_pooler
+
+        return None if self.reader_dsn is None else with_pooler(self.reader_dsn.get_secret_value(), self.pooler)

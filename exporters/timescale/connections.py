@@ -6,16 +6,12 @@ import os
 import socket
 import threading
 import weakref
+from collections.abc import Mapping
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from exporters.timescale.layout import Connection
-
-_CONNECT_TIMEOUT = 5
-_OPTIONS = "-c lock_timeout=10s"
-"""What a connection string's own options go before: nobody waits for ever for a lock that somebody else holds. Whoever
-waits for one to change a table keeps all that come after waiting too."""
+from gateway.pipeline.postgres import connect
 
 
 class Connections:
@@ -30,22 +26,15 @@ class Connections:
         self._lock = threading.Lock()
         self._interrupted = False
 
-    def open(self, options: str = "", *, autocommit: bool = True) -> Connection:
-        """Open a connection. ``options`` (``-c name=value``) are added to those of the connection string, and win.
+    def open(self, settings: Mapping[str, str] | None = None, *, autocommit: bool = True) -> Connection:
+        """Open a connection. ``settings`` of PostgreSQL win over those of the connection string.
 
-        Raises `psycopg.OperationalError` when the server does not answer, or after `interrupt`.
+        Raises `psycopg.OperationalError` when the server does not answer, or after `interrupt`, and
+        `gateway.pipeline.postgres.UnusableServerError` for what only a person can mend.
         """
         if self._interrupted:
             raise psycopg.OperationalError("the gateway is shutting down")
-        dsn = self.dsn
-        parameters = conninfo_to_dict(dsn)
-        connection: Connection = psycopg.connect(
-            dsn,
-            autocommit=autocommit,
-            options=" ".join(filter(None, (_OPTIONS, str(parameters.get("options") or ""), options))),
-            application_name=str(parameters.get("application_name") or "obs-hub"),
-            connect_timeout=int(parameters.get("connect_timeout") or _CONNECT_TIMEOUT),
-        )
+        connection = connect(self.dsn, autocommit=autocommit, settings=settings)
         with self._lock:
             self._open.add(connection)
             if self._interrupted:

@@ -29,6 +29,7 @@ from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
+from gateway.pipeline.postgres import UnusableServerError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -91,8 +92,8 @@ class TimescaleExporter:
 
     def reconfigure(self, config: TimescaleConfig) -> bool:
         """Use the connection string of these settings, for a password was rotated. Open connections stay."""
-        if config.dsn is not None:
-            self._connections.dsn = config.dsn.get_secret_value()
+        if (dsn := config.connection_string) is not None:
+            self._connections.dsn = dsn
         return True
 
     async def _ensure_ready(self) -> layout.Layout:
@@ -102,6 +103,8 @@ class TimescaleExporter:
                 return self._layout
             try:
                 present, epoch, stored = await self._in_thread(self._set_up)
+            except UnusableServerError as error:
+                raise schema.SchemaError(str(error)) from error
             except psycopg.Error as error:
                 raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
             self._dimensions.forget(epoch)
@@ -111,7 +114,14 @@ class TimescaleExporter:
             columnstore = self._config.columnstore
             direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
             for _ in range(self._config.connections):
-                writer = Writer(self._connections, present, partitions, self._config.timeout, direct_copy_points)
+                writer = Writer(
+                    self._connections,
+                    present,
+                    partitions,
+                    self._config.timeout,
+                    direct_copy_points,
+                    self._config.synchronous_commit,
+                )
                 self._all_writers.append(writer)
                 self._writers.put_nowait(writer)
             self._layout = present

@@ -8,6 +8,6 @@ from exporters.timescale.exporter import TimescaleExporter
 
 def create(name: str, config: TimescaleConfig, embedded_dsn: str | None) -> TimescaleExporter:
     """Make the exporter. ``embedded_dsn`` is the embedded PostgreSQL's, used where the settings name no server."""
-    dsn = config.dsn.get_secret_value() if config.dsn else embedded_dsn
+    dsn = config.connection_string or embedded_dsn
     assert dsn is not None, "the assembly starts the embedded PostgreSQL when an exporter needs it"
     return TimescaleExporter(name, config, dsn)

@@ -1,6 +1,6 @@
 """What the gateway does for its store beside writing: partitions, rollups, receipts, dimensions.
 
-Every gateway process runs this; whoever holds the advisory lock does the work, the others find it taken.
+Every gateway process runs this; whoever holds the lock does the work, the others find it taken.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from exporters.timescale import layout, partitions, policies
+from exporters.timescale import layout, partitions, policies, unfinished
 from exporters.timescale.clock import Clock
 from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.config import TimescaleConfig
+from exporters.timescale.locks import Lock, try_hold
 from exporters.timescale.rejections import Acceptance
-from exporters.timescale.schema import MAINTENANCE_LOCK
+from exporters.timescale.schema import SchemaError
+from exporters.timescale.taken import note_taken, taken_before
 from gateway.pipeline import Signal
 
 _log = logging.getLogger(__name__)
@@ -29,25 +31,32 @@ _RECEIPTS_AT_ONCE = 20_000
 # Values above 1e290 are left out of the sum: PostgreSQL raises an error for one that has no double.
 _ROLL_UP = {
     "sample_1m": sql.SQL("""
-        INSERT INTO sample_1m (time, series_id, count, sum, min, max, last)
         SELECT
-            date_bin('1 minute', time, 'epoch'), series_id,
-            count(*), sum(value) FILTER (WHERE abs(value) <= 1e290 OR abs(value) = 'Infinity'), min(value), max(value),
-            (array_agg(value ORDER BY time DESC, time_ns DESC))[1]
+            date_bin('1 minute', time, 'epoch') AS time, series_id,
+            count(*) AS count, sum(value) FILTER (WHERE abs(value) <= 1e290 OR abs(value) = 'Infinity') AS sum,
+            min(value) AS min, max(value) AS max, (array_agg(value ORDER BY time DESC, time_ns DESC))[1] AS last
         FROM sample
         WHERE time >= %(lower)s AND time < %(upper)s AND value <> 'NaN'
         GROUP BY 1, 2
     """),
     "sample_1h": sql.SQL("""
-        INSERT INTO sample_1h (time, series_id, count, sum, min, max, last)
         SELECT
-            date_bin('1 hour', time, 'epoch'), series_id,
-            sum(count), sum(sum), min(min), max(max), (array_agg(last ORDER BY time DESC))[1]
+            date_bin('1 hour', time, 'epoch') AS time, series_id,
+            sum(count) AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
+            (array_agg(last ORDER BY time DESC))[1] AS last
         FROM sample_1m
         WHERE time >= %(lower)s AND time < %(upper)s
         GROUP BY 1, 2
     """),
 }
+_SOURCES = {"sample_1m": "sample", "sample_1h": "sample_1m"}
+"""What each rollup is computed from."""
+_DELETE = sql.SQL("DELETE FROM {} WHERE time >= %(lower)s AND time < %(upper)s")
+_INSERT = sql.SQL("INSERT INTO {} (time, series_id, count, sum, min, max, last) ")
+_INSERT_MISSING = sql.SQL(
+    "INSERT INTO {0} (time, series_id, count, sum, min, max, last) SELECT * FROM ({1}) AS fresh WHERE NOT EXISTS"
+    " (SELECT FROM {0} AS known WHERE known.time = fresh.time AND known.series_id = fresh.series_id)"
+)
 
 
 class Maintenance:
@@ -61,29 +70,28 @@ class Maintenance:
         self._collected_at = time.monotonic()
 
     def run(self, connection: layout.Connection) -> bool:
-        """Do what is due. Returns False when another gateway is at it. Raises `psycopg.Error`."""
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (MAINTENANCE_LOCK,)).fetchone()
-        if not row or not row[0]:
+        """Do what is due. Returns False when another gateway is at it.
+
+        Raises `psycopg.Error`, and `schema.SchemaError` when the store is not whole.
+        """
+        if unfinished.is_unfinished(connection):
+            raise SchemaError(unfinished.MESSAGE)
+        if self._layout.native:
+            self._partitions.forget()  # some of them may have been dropped, here or by another gateway
+            self.make_partitions(connection)
+        if not self.roll_up(connection):
             return False
-        try:
-            if self._layout.native:
-                self._partitions.forget()  # some of them may have been dropped, here or by another gateway
-                self.make_partitions(connection)
-            if self._layout.gateway_rollups:
-                self.roll_up(connection)
-            now = self._clock.now(connection)
-            if now is not None:
-                if not self._layout.community:
-                    self.apply_retention(connection, now)
-                self.remove_receipts(connection, now)
-                self.remove_identities(connection, now)
-            if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
-                self._collected_at = time.monotonic()
-                removed = collect_dimensions(connection)
-                if any(removed.values()):
-                    _log.info("removed dimensions that nothing refers to: %s", removed)
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(%s)", (MAINTENANCE_LOCK,))
+        now = self._clock.now(connection)
+        if now is not None:
+            if not self._layout.community:
+                self.apply_retention(connection, now)
+            self.remove_receipts(connection, now)
+            self.remove_identities(connection, now)
+        if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
+            self._collected_at = time.monotonic()
+            removed = collect_dimensions(connection)
+            if any(removed.values()):
+                _log.info("removed dimensions that nothing refers to: %s", removed)
         return True
 
     def make_partitions(self, connection: layout.Connection) -> None:
@@ -97,8 +105,12 @@ class Maintenance:
         for table, kept in policies.retention_of(self._config).items():
             if kept is None:
                 continue
+            if table in _SOURCES.values():
+                note_taken(connection, table, now - kept)
             if not self._layout.native:
-                connection.execute("SELECT drop_chunks(%s::regclass, older_than => %s::interval)", (table, kept))
+                connection.execute(
+                    "SELECT drop_chunks(%s::regclass, older_than => %s::timestamptz)", (table, now - kept)
+                )
                 continue
             try:
                 dropped = partitions.drop_before(connection, table, now - kept)
@@ -108,29 +120,40 @@ class Maintenance:
             if dropped:
                 _log.info("dropped expired partitions: %s", ", ".join(dropped))
 
-    def roll_up(self, connection: layout.Connection) -> None:
-        """Compute anew the rollups of the minutes that got data points, and of their hours."""
+    def roll_up(self, connection: layout.Connection) -> bool:
+        """Compute anew the rollups of the minutes that got data points, and of their hours.
+
+        Returns False when another gateway is at it. What retention may have taken the points of is never computed
+        anew: the few that came late would take the place of all that were there. Series that had nothing in such an
+        interval get what came.
+        """
         minute, hour = timedelta(minutes=1), timedelta(hours=1)
-        if not self._config.rollups:
-            connection.execute("DELETE FROM rollup_pending")
-            return
-        if self._layout.native:
+        if self._layout.native and self._config.rollups:
             _summarize(connection)
         with connection.transaction():
+            if not try_hold(connection, Lock.MAINTENANCE):
+                return False
+            if not self._layout.gateway_rollups:
+                return True
             pending = [row[0] for row in connection.execute("DELETE FROM rollup_pending RETURNING minute")]
+            if not self._config.rollups:
+                return True
             minutes = sorted(set(pending))
             hours = sorted({at.replace(minute=0) for at in minutes})
             for table, starts, bucket in (("sample_1m", minutes, minute), ("sample_1h", hours, hour)):
                 if self._layout.native:
                     its_intervals = {partitions.interval_of(at, self._config.chunk_interval) for at in starts}
                     self._partitions.ensure(connection, table, its_intervals)
-                for lower, upper in _ranges(starts, bucket):
+                taken = taken_before(connection, _SOURCES[table]) or datetime.min.replace(tzinfo=UTC)
+                name = sql.Identifier(table)
+                for lower, upper in _ranges([at for at in starts if at < taken], bucket):
                     bounds = {"lower": lower, "upper": upper}
-                    name = sql.Identifier(table)
-                    connection.execute(
-                        sql.SQL("DELETE FROM {} WHERE time >= %(lower)s AND time < %(upper)s").format(name), bounds
-                    )
-                    connection.execute(_ROLL_UP[table], bounds)
+                    connection.execute(_INSERT_MISSING.format(name, _ROLL_UP[table]), bounds)
+                for lower, upper in _ranges([at for at in starts if at >= taken], bucket):
+                    bounds = {"lower": lower, "upper": upper}
+                    connection.execute(_DELETE.format(name), bounds)
+                    connection.execute(_INSERT.format(name) + _ROLL_UP[table], bounds)
+            return True
 
     def remove_identities(self, connection: layout.Connection, now: datetime) -> None:
         """Remove the identities of events so old that they would no longer be accepted."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from exporters.timescale.layout import Connection
-from exporters.timescale.schema import PARTITION_LOCK
+from exporters.timescale.locks import Lock, hold
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -65,7 +65,7 @@ class Partitions:
         if not missing:
             return
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (PARTITION_LOCK,))
+            hold(connection, Lock.PARTITIONS)
             present = existing(connection, table)
             for number in sorted(missing):
                 lower = _EPOCH + number * self._interval

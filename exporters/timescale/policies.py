@@ -7,15 +7,20 @@ administrator changed by hand stays.
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg import sql
 
 from exporters.timescale import layout
 from exporters.timescale.config import TimescaleConfig
-from exporters.timescale.schema import MIGRATION_LOCK
-from gateway.pipeline.settings import format_duration
+from exporters.timescale.locks import Lock, hold
+from exporters.timescale.taken import note_taken, taken_before
+from gateway.pipeline.settings import format_duration, parse_duration
+
+_MARGIN = timedelta(hours=1)
+"""How much less than points are kept is refreshed: a chunk may be dropped while a refresh is under way."""
 
 # What rows are grouped by in the columnstore, so that a query for one series or resource reads only its own.
 _SEGMENT_BY = {table: "resource_id" if table in ("log", "span") else "series_id" for table in layout.FACTS}
@@ -36,10 +41,13 @@ def retention_of(config: TimescaleConfig) -> dict[str, timedelta | None]:
 
 def apply(connection: layout.Connection, present: layout.Layout, config: TimescaleConfig) -> bool:
     """Apply the settings to a store with hypertables. Returns whether anything had to be changed."""
-    wanted = _wanted(config, present)
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
-        if layout.read_setting(connection, "policies") == wanted:
+        hold(connection, Lock.MIGRATION)
+        applied = layout.read_setting(connection, "policies")
+        if present.community and applied is not None:
+            _note_retention_of(connection, applied, config)
+        wanted = _wanted(connection, config, present)
+        if applied == wanted:
             return False
         for table in layout.FACTS:
             connection.execute("SELECT set_chunk_time_interval(%s::regclass, %s)", (table, config.chunk_interval))
@@ -51,9 +59,18 @@ def apply(connection: layout.Connection, present: layout.Layout, config: Timesca
         return True
 
 
-def _wanted(config: TimescaleConfig, present: layout.Layout) -> dict[str, Any]:
+def _wanted(connection: layout.Connection, config: TimescaleConfig, present: layout.Layout) -> dict[str, Any]:
     settings = config.model_dump(mode="json", include={"chunk_interval", "retention", "columnstore", "rollups"})
-    return {**settings, "community": present.community}
+    reach = {view: reach and format_duration(reach) for view, _, reach in _refreshed(connection, config)}
+    return {**settings, "community": present.community, "refreshed": reach}
+
+
+def _note_retention_of(connection: layout.Connection, applied: dict[str, Any], config: TimescaleConfig) -> None:
+    """Note what the policies that were in force until now may have dropped, where they are to change."""
+    for table, name in (("sample", "metrics"), ("sample_1m", "rollup_1m")):
+        kept = (applied.get("retention") or {}).get(name)
+        if kept is not None and parse_duration(kept) != getattr(config.retention, name):
+            note_taken(connection, table, datetime.now(UTC) - parse_duration(kept))
 
 
 def _columnstore(connection: layout.Connection, config: TimescaleConfig) -> None:
@@ -80,18 +97,34 @@ def _retention(connection: layout.Connection, config: TimescaleConfig) -> None:
 
 
 def _rollups(connection: layout.Connection, config: TimescaleConfig) -> None:
-    for view, bucket in (("sample_1m", timedelta(minutes=1)), ("sample_1h", timedelta(hours=1))):
+    for view, bucket, reach in _refreshed(connection, config):
         connection.execute("SELECT remove_continuous_aggregate_policy(%s::regclass, if_exists => true)", (view,))
-        if not config.rollups:
-            continue
-        # A refresh further back than the raw points are kept would replace rollups by nothing.
-        kept = config.retention.metrics if view == "sample_1m" else config.retention.rollup_1m
-        start = None if kept is None else max(kept - config.chunk_interval, 3 * bucket)
-        connection.execute(
-            "SELECT add_continuous_aggregate_policy(%s::regclass, start_offset => %s::interval,"
-            " end_offset => %s::interval, schedule_interval => %s::interval)",
-            (view, start, bucket, bucket),
-        )
+        if config.rollups:
+            connection.execute(
+                "SELECT add_continuous_aggregate_policy(%s::regclass, start_offset => %s::interval,"
+                " end_offset => %s::interval, schedule_interval => %s::interval)",
+                (view, reach, bucket, bucket),
+            )
+
+
+def _refreshed(
+    connection: layout.Connection, config: TimescaleConfig
+) -> Iterator[tuple[str, timedelta, timedelta | None]]:
+    """Yield each rollup with its bucket, and how far back it is refreshed; None for ever.
+
+    Never to where its points may have been dropped: what is left there, or came late, would take the place of what was.
+    After retention was made longer, what was dropped before stays away; the reach grows with each start, by whole days.
+    """
+    for view, source, kept, bucket in (
+        ("sample_1m", "sample", config.retention.metrics, timedelta(minutes=1)),
+        ("sample_1h", "sample_1m", config.retention.rollup_1m, timedelta(hours=1)),
+    ):
+        taken = taken_before(connection, source)
+        limits = [] if kept is None else [kept - _MARGIN]
+        if taken is not None:
+            age = datetime.now(UTC) - taken
+            limits.append(timedelta(days=age.days) if age.days else age)
+        yield view, bucket, max(min(limits), 3 * bucket) if limits else None
 
 
 def summary(config: TimescaleConfig) -> str:

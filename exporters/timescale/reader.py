@@ -1,4 +1,7 @@
-"""The role that queries run as, which may read the store and do nothing else."""
+"""The role that may read the store and do nothing else, and the doors that are closed to everybody who only reads.
+
+Both are compared with what they should be at every start, so that a store of an earlier version is mended.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,60 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale import layout
-from exporters.timescale.schema import READER_ROLE
+
+READER_ROLE = "obs_hub_reader"
+
+VIEWS = (
+    *("metrics", "metrics_1m", "metrics_1h", "histograms", "summaries", "exemplars", "logs", "events", "spans"),
+    "runs",
+)
+READABLE = (
+    *VIEWS,
+    *layout.FACTS,
+    *layout.ROLLUPS,
+    *("resource", "scope", "metric", "series"),
+    *("store_setting", "schema_version"),
+)
+"""What a reader may read: the views, what they are made of, and what tells the state of the store."""
+
+PRIVATE = (
+    *("run", "webhook_delivery", "receipt", "event_identity", "rollup_pending", "dimension_epoch"),
+    *("lock_migration", "lock_maintenance", "lock_dimensions", "lock_partitions", "store_restoring"),
+)
+"""What no reader has any right on: what gateways work by, what steps of theirs wrote, and what they lock."""
+
+_RIGHTS = """
+SELECT c.relname, coalesce(array_agg(a.privilege_type) FILTER (WHERE a.grantee = r.oid), '{}')
+FROM pg_class c JOIN pg_roles r ON r.rolname = %s LEFT JOIN aclexplode(c.relacl) a ON true
+WHERE c.relnamespace = quote_ident(%s)::regnamespace AND c.relname = ANY(%s)
+GROUP BY 1
+"""
+_DEFAULTS = """
+SELECT pg_get_userbyid(d.defaclrole)
+FROM pg_default_acl d JOIN pg_roles r ON r.rolname = %s JOIN aclexplode(d.defaclacl) a ON a.grantee = r.oid
+WHERE d.defaclnamespace = quote_ident(%s)::regnamespace AND d.defaclobjtype = 'r'
+"""
+
+_FUNCTIONS = """
+SELECT format('pg_catalog.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid))
+FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND a.grantee = 0 AND a.privilege_type = 'EXECUTE'
+  AND (p.proname ~ '^pg_(try_)?advisory_(xact_)?lock' OR p.proname = 'pg_logical_emit_message'
+    OR p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lo_truncate', 'lo_truncate64', 'lo_unlink',
+                     'lowrite', 'lo_import', 'lo_export'))
+"""
+"""Functions that anybody may call by default, and by which who only reads takes locks or writes."""
+_OF_EVERYBODY = """
+SELECT DISTINCT a.privilege_type FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+WHERE d.datname = current_database() AND a.grantee = 0 AND a.privilege_type IN ('TEMPORARY', 'CREATE')
+"""
+_OTHERS = """
+SELECT DISTINCT pg_get_userbyid(s.refobjid)
+FROM pg_shdepend s
+JOIN pg_database d ON d.oid = s.dbid AND d.datname = current_database()
+JOIN pg_roles r ON r.oid = s.refobjid
+WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND NOT r.rolsuper
+"""
 
 
 def let_read(connection: layout.Connection, schema: str | None = None, owner: str | None = None) -> None:
@@ -25,28 +81,84 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
         pass  # another database of this server is being migrated at this moment
     except psycopg.errors.InsufficientPrivilege:
         return
+    row = connection.execute("SELECT coalesce(%s, current_schema())", (schema,)).fetchone()
+    assert row is not None
+    name = sql.Identifier(row[0])
     try:
         with connection.transaction():
-            row = connection.execute("SELECT coalesce(%s, current_schema())", (schema,)).fetchone()
-            assert row is not None
-            name = sql.Identifier(row[0])
-            connection.execute(sql.SQL("GRANT {} TO {}").format(role, writer))
-            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
-            connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(name, role))
-            connection.execute(
-                sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}").format(
-                    writer, name, role
-                )
-            )
+            member = "SELECT pg_has_role(%s, %s, 'MEMBER')"
+            if not _is(connection, member, owner or connection.info.user, READER_ROLE):
+                connection.execute(sql.SQL("GRANT {} TO {}").format(role, writer))
     except psycopg.errors.InsufficientPrivilege:
-        pass  # the role belongs to someone else: `obs-hub query` then relies on a read-only transaction alone
-
-
-def let_read_tables(connection: layout.Connection, *tables: str) -> None:
-    """Let the role read tables that a later migration made, where there is the role."""
-    names = sql.SQL(", ").join(map(sql.Identifier, tables))
+        pass  # the role belongs to someone else
     try:
         with connection.transaction():
-            connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(names, sql.Identifier(READER_ROLE)))
-    except psycopg.errors.UndefinedObject:
-        pass  # the first migration was not allowed to make it
+            if not _is(connection, "SELECT has_schema_privilege(%s, %s, 'USAGE')", READER_ROLE, row[0]):
+                connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
+            _set_rights(connection, row[0], role)
+            for (whose,) in connection.execute(_DEFAULTS, (READER_ROLE, row[0])).fetchall():
+                connection.execute(
+                    sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} REVOKE ALL ON TABLES FROM {}").format(
+                        sql.Identifier(whose), name, role
+                    )
+                )
+    except psycopg.errors.InsufficientPrivilege:
+        pass  # the schema is not this user's to give rights on
+    close_doors(connection)
+
+
+def _set_rights(connection: layout.Connection, schema: str, role: sql.Identifier) -> None:
+    """Grant and revoke what is not as it should be. A change of what is right already could meet somebody else's."""
+    rights = dict(connection.execute(_RIGHTS, (READER_ROLE, schema, [*READABLE, *PRIVATE])).fetchall())
+    for table, has in rights.items():
+        wanted = ["SELECT"] if table in READABLE else []
+        if sorted(has) == wanted:
+            continue
+        target = sql.Identifier(schema, table)
+        if has:
+            connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(target, role))
+        if wanted:
+            connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(target, role))
+
+
+def close_doors(connection: layout.Connection) -> None:
+    """Take from everybody, in this database, by what who only reads could hinder writers or fill the disk.
+
+    That is making temporary tables and schemas, and, where this user is a superuser, functions that take advisory
+    locks, write large objects, or write to the log of changes. Users that something in this database belongs to keep
+    all of it. Does what this user may.
+    """
+    others = [row[0] for row in connection.execute(_OTHERS)]
+    database = sql.Identifier(connection.info.dbname)
+    owns = "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()"
+    if _is(connection, owns):
+        _withdraw(
+            connection,
+            [row[0] for row in connection.execute(_OF_EVERYBODY)],
+            sql.SQL("ON DATABASE {}").format(database),
+            others,
+        )
+    if _is(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        functions = [row[0] for row in connection.execute(_FUNCTIONS)]
+        if functions:
+            names = sql.SQL(", ").join(map(sql.SQL, functions))  # quoted by the server
+            _withdraw(connection, ["EXECUTE"], sql.SQL("ON FUNCTION {}").format(names), others)
+
+
+def _withdraw(connection: layout.Connection, rights: list[str], on_what: sql.Composed, others: list[str]) -> None:
+    """Take rights from everybody, and give them to some. Raises nothing when this user may not."""
+    if not rights:
+        return
+    listed = sql.SQL(", ").join(map(sql.SQL, rights))  # by the server
+    try:
+        with connection.transaction():
+            for other in others:
+                connection.execute(sql.SQL("GRANT {} {} TO {}").format(listed, on_what, sql.Identifier(other)))
+            connection.execute(sql.SQL("REVOKE {} {} FROM PUBLIC").format(listed, on_what))
+    except psycopg.errors.InsufficientPrivilege:
+        pass
+
+
+def _is(connection: layout.Connection, question: str, *parameters: str) -> bool:
+    row = connection.execute(question.encode(), parameters).fetchone()
+    return row is not None and bool(row[0])

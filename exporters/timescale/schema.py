@@ -1,7 +1,7 @@
 """The schema and its migrations, run by Alembic.
 
-Several gateways may start at once on one empty database: whoever gets the advisory lock migrates, the others wait and
-find the work done.
+Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others
+wait and find it done.
 """
 
 from __future__ import annotations
@@ -9,23 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
-from exporters.timescale import layout
+from exporters.timescale import layout, locks, unfinished
 from exporters.timescale.connections import Connections
+from exporters.timescale.reader import READER_ROLE as READER_ROLE
+from exporters.timescale.reader import let_read
 
 if TYPE_CHECKING:
+    import sqlalchemy
     from alembic.config import Config
-
-# Advisory locks of this store: any number will do, as long as nobody else uses it.
-MIGRATION_LOCK = 0x0B5_0001
-MAINTENANCE_LOCK = 0x0B5_0002
-DIMENSION_LOCK = 0x0B5_0003
-PARTITION_LOCK = 0x0B5_0004
-
-READER_ROLE = "obs_hub_reader"
 
 
 class SchemaError(Exception):
@@ -34,39 +29,54 @@ class SchemaError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Status:
-    """Which migrations a store has and lacks, oldest first, and its layout."""
+    """Which migrations a store has and lacks, oldest first, its layout, and whether a restore of it is not done."""
 
     applied: list[str]
     pending: list[str]
     layout: layout.Layout | None
+    unfinished: bool = False
 
 
 def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
     """Bring the schema up to date and return the layout of the store.
 
-    Raises `SchemaError` when the schema is newer than this gateway, `layout.LayoutError` when the layout is not to be
-    had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is not to be had in time. No
-    statement has a limit of its own: an index on much data takes its time.
+    Raises `SchemaError` when the schema is newer than this gateway or the store is not whole, `layout.LayoutError` when
+    the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
+    not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
     import sqlalchemy.exc
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    with _locked(connections) as (connection, config):
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        foreign = sorted(set(_applied(connection)) - known)
-        if foreign:
-            raise SchemaError(
-                f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
-                "it was made by a newer one; upgrade this gateway"
-            )
-        config.attributes["layout"] = wanted_layout
-        try:
-            command.upgrade(config, "head")
-        except sqlalchemy.exc.DBAPIError as error:
-            if isinstance(error.orig, psycopg.Error):
-                raise error.orig from error
-            raise
+    config = _alembic_config()
+    config.attributes["layout"] = wanted_layout
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    with connections.open() as connection:
+        if unfinished.is_unfinished(connection):
+            raise SchemaError(unfinished.MESSAGE)
+        locks.make(connection)
+        connection.autocommit = False
+        engine = sqlalchemy.create_engine(
+            "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
+        )
+        while True:
+            with _locked(engine, connection) as config.attributes["connection"]:
+                applied = set(_applied(connection))
+                if foreign := sorted(applied - known):
+                    raise SchemaError(
+                        f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not "
+                        "know: it was made by a newer one; upgrade this gateway"
+                    )
+                if applied == set(scripts.get_heads()):
+                    let_read(connection)
+                    break
+                try:
+                    command.upgrade(config, "+1")
+                except sqlalchemy.exc.DBAPIError as error:
+                    if isinstance(error.orig, psycopg.Error):
+                        raise error.orig from error
+                    raise
         present = layout.current(connection)
         assert present is not None, "the first migration records the layout"
         if wanted_layout not in ("auto", present.name):
@@ -82,6 +92,8 @@ def status(connections: Connections) -> Status:
     from alembic.script import ScriptDirectory
 
     with connections.open() as connection:
+        if unfinished.is_unfinished(connection):
+            return Status([], [], None, unfinished=True)
         scripts = ScriptDirectory.from_config(_alembic_config())
         revisions = [f"{s.revision} {s.doc}" for s in reversed(list(scripts.walk_revisions()))]
         heads = _applied(connection)
@@ -104,21 +116,8 @@ def _alembic_config() -> Config:
 
 
 @contextmanager
-def _locked(connections: Connections) -> Iterator[tuple[layout.Connection, Config]]:
-    """Yield a connection that holds the migration lock, and an Alembic configuration that runs on it."""
-    import sqlalchemy
-
-    connection: Any = connections.open(autocommit=False)
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
-    )
-    config = _alembic_config()
-    try:
-        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        connection.commit()
-        with engine.connect() as wrapped:
-            config.attributes["connection"] = wrapped
-            yield connection, config
-    finally:
-        connection.close()  # which gives up the lock
-        engine.dispose()
+def _locked(engine: sqlalchemy.Engine, connection: layout.Connection) -> Iterator[sqlalchemy.Connection]:
+    """Run a block in a transaction that holds the migration lock; yields the connection as Alembic wants it."""
+    with engine.connect() as wrapped, wrapped.begin():
+        locks.hold(connection, locks.Lock.MIGRATION)
+        yield wrapped

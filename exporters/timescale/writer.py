@@ -16,8 +16,8 @@ from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Ro
 from exporters.timescale.dimensions import TABLES
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
+from exporters.timescale.locks import Lock, hold
 from exporters.timescale.partitions import Partitions
-from exporters.timescale.schema import DIMENSION_LOCK
 from gateway.pipeline import Prepared, RefusedError, TimedOutError, UnavailableError
 
 
@@ -86,12 +86,14 @@ class Writer:
         partitions: Partitions,
         timeout: timedelta,
         direct_copy_points: int | None,
+        synchronous_commit: str,
     ) -> None:
         self._connections = connections
         self._layout = present
         self._partitions = partitions
         self._timeout = timeout
         self._direct_copy_points = direct_copy_points if present.community else None
+        self._synchronous_commit = synchronous_commit
         self._connection: Connection | None = None
 
     def write(
@@ -140,8 +142,12 @@ class Writer:
         if self._connection is None or self._connection.closed:
             milliseconds = self._timeout // timedelta(milliseconds=1)
             self._connection = self._connections.open(
-                f"-c statement_timeout={milliseconds} -c lock_timeout=0"
-                f" -c idle_in_transaction_session_timeout={2 * milliseconds}",
+                {
+                    "statement_timeout": f"{milliseconds}ms",
+                    "lock_timeout": "0",
+                    "idle_in_transaction_session_timeout": f"{2 * milliseconds}ms",
+                    "synchronous_commit": self._synchronous_commit,
+                }
             )
         return self._connection
 
@@ -158,7 +164,7 @@ class Writer:
                     connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
-                connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (DIMENSION_LOCK,))
+                hold(connection, Lock.DIMENSIONS, shared=True)
                 epoch_now = connection.execute("SELECT epoch FROM dimension_epoch")
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
             if (found := epoch_now.fetchone()) is None or found[0] != epoch:

@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from gateway.api.problems import ProblemError
+from gateway.api.request_span import begin
 from gateway.pipeline.access import Authenticator, Scope, UnauthenticatedError
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
@@ -31,6 +32,7 @@ def guard(authenticator: Authenticator | None, *, reads_are_open: bool) -> Guard
     async def check(connection: _Connection, handler: BaseRouteHandler) -> None:
         scope: Scope | None = handler.opt.get("scope")
         if scope is None or (scope is Scope.READ and reads_are_open):
+            begin(connection.scope, known=False)
             return
         if authenticator is None:
             raise ProblemError(HTTPStatus.FORBIDDEN, _HOW)
@@ -39,5 +41,6 @@ def guard(authenticator: Authenticator | None, *, reads_are_open: bool) -> Guard
             raise UnauthenticatedError("the request has several authorization headers; send one", presented=True)
         peer = connection.client.host if connection.client else ""
         authenticator.authenticate(values[0] if values else None, peer, scope)
+        begin(connection.scope, known=True)
 
     return check

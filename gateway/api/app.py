@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from litestar import Litestar, MediaType, Router
+from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 from gateway import __version__
 from gateway.api.access import guard
 from gateway.api.config import ApiConfig
-from gateway.api.page import page_routes
+from gateway.api.page import Document, page_routes
 from gateway.api.problems import on_access_error, on_exception, on_http_exception
 from gateway.api.routes import routes
 from gateway.api.shell import Shell
 from gateway.api.view import HubView
 from gateway.pipeline import DeliveryError
 from gateway.pipeline.access import Authenticator, Scope
-from gateway.pipeline.listeners import is_loopback, split_endpoint
+from gateway.pipeline.hosts import Hosts
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
@@ -32,12 +31,20 @@ _OPENAPI = "/api/v1/openapi"
 
 
 def create_app(
-    config: ApiConfig, view: HubView, authenticator: Authenticator | None = None, routers: Sequence[Router] = ()
+    config: ApiConfig,
+    view: HubView,
+    authenticator: Authenticator | None = None,
+    routers: Sequence[Router] = (),
+    setting: str = "extensions.api",
 ) -> ASGIApp:
-    """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well."""
+    """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well.
+
+    ``setting`` is where its settings stand, for error messages.
+    """
+    document = Document()
     app = Litestar(
         route_handlers=[
-            *page_routes(view, config.links, reads_are_open=config.reads_are_open),
+            *page_routes(view, config.links, document, reads_are_open=config.reads_are_open),
             Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
         ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
@@ -51,7 +58,7 @@ def create_app(
             version=__version__,
             description="Status, synthetic checks and automation of the hub. Telemetry itself comes in as OTLP.",
             path=_OPENAPI,
-            render_plugins=[JsonRenderPlugin(path="/openapi.json", media_type=MediaType.JSON)],
+            render_plugins=[document],
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
         logging_config=None,  # the gateway configures logging, not this application
@@ -60,15 +67,7 @@ def create_app(
     _check_declared(app)
     if config.reads_are_open:
         _describe_reads_as_open(app)
-    return Shell(app, view.tracer, view.meter, _hosts(config), tls=config.tls is not None)
-
-
-def _hosts(config: ApiConfig) -> set[str]:
-    """Return the names that requests may be for; none stands for any."""
-    if not config.allowed_hosts and not is_loopback(config.endpoint):
-        return set()
-    host, _ = split_endpoint(config.endpoint)
-    return {"localhost", host, *config.allowed_hosts} - {""}
+    return Shell(app, view.tracer, view.meter, Hosts(setting, config), tls=config.tls is not None)
 
 
 def _describe_reads_as_open(app: Litestar) -> None:

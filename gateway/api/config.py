@@ -5,25 +5,22 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from gateway.pipeline.destination import EndpointUrl
-from gateway.pipeline.listeners import Endpoint, ListenerSettings, is_loopback
+from gateway.pipeline.hosts import HttpListenerSettings
+from gateway.pipeline.listeners import Endpoint, is_loopback
 
 
-class ApiConfig(ListenerSettings):
+class ApiConfig(HttpListenerSettings):
     """The API front and the page."""
 
     endpoint: Endpoint = "127.0.0.1:8085"
     """Where to listen: ``host:port``."""
 
+    max_connections: int = Field(default=500, ge=1)
+    """Connections at once. One too many is closed at once, and clients come back."""
+
     anonymous_read: bool | None = None
     """Whether reading needs no token. ``null``: on loopback only; beyond, true needs ``insecure``. Whatever changes
     something always needs one."""
-
-    allowed_hosts: list[str] = Field(default_factory=list)
-    """Names that the front is called by, such as ``hub.example.com``, besides those of loopback and of ``endpoint``.
-
-    A web page elsewhere can have its own name lead to this machine (DNS rebinding); a request for a name that is not
-    known is refused. Empty: on loopback its names only, on other addresses any. An address is always taken for a name.
-    """
 
     links: dict[str, EndpointUrl] = Field(default_factory=dict)
     """What else the page links to, by name, such as ``Grafana: https://grafana.example.com``."""

@@ -15,5 +15,5 @@ def create(name: str, config: ApiConfig, view: HubView, authenticators: Authenti
     """Make the API front of a hub."""
     authenticator = None if config.auth is None else authenticators[config.auth.authenticator]
     routers = [router for each in view.services.values() if isinstance(each, HasRouters) for router in each.routers()]
-    app = create_app(config, view, authenticator, routers)
-    return ApiService(name, config, app, connections_refused(view.meter))
+    app = create_app(config, view, authenticator, routers, f"extensions.{name}")
+    return ApiService(name, config, app, connections_refused(view.meter), view.bodies)

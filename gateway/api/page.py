@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response, get
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 
 import gateway
@@ -38,6 +39,24 @@ _LINKS = {
 }
 
 
+class Document(JsonRenderPlugin):
+    """The OpenAPI document. It is written once: nobody is asked for a token for it, and it takes milliseconds."""
+
+    def __init__(self, path: str = "/openapi.json") -> None:
+        super().__init__(path=path, media_type=MediaType.JSON)
+        self._written: bytes | None = None
+
+    def of(self, request: Request[Any, Any, Any]) -> bytes:
+        """Return it as JSON."""
+        if self._written is None:
+            self._written = self.render_json(request, request.app.openapi_schema.to_schema())
+        return self._written
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """Answer where Litestar serves it."""
+        return self.of(request)
+
+
 def environment() -> Environment:
     """Return the templates."""
     return Environment(
@@ -45,7 +64,7 @@ def environment() -> Environment:
     )
 
 
-def page_routes(view: HubView, links: Mapping[str, str], *, reads_are_open: bool) -> Sequence[Any]:
+def page_routes(view: HubView, links: Mapping[str, str], document: Document, *, reads_are_open: bool) -> Sequence[Any]:
     """Make the handlers of the page and a router for its assets. ``links`` lead elsewhere, by their names.
 
     Where reading needs a token, which a page has not, it says how the hub is and nothing of what runs.
@@ -73,8 +92,8 @@ def page_routes(view: HubView, links: Mapping[str, str], *, reads_are_open: bool
         return rendered("api.html")
 
     @get("/api/v1/openapi.json", include_in_schema=False, sync_to_thread=False)
-    def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        return request.app.openapi_schema.to_schema()
+    def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return Response(document.of(request), media_type=MediaType.JSON)
 
     static = create_static_files_router(
         path="/static", directories=[FOLDER / "static"], include_in_schema=False, cache_control=None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.api.config import ApiConfig
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.http_serving import AppServer
 
 if TYPE_CHECKING:
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
 
 
 class ApiService:
-    """Implements `gateway.pipeline.interfaces.Service`. ``refused`` is as for `AppServer`."""
+    """Implements `gateway.pipeline.interfaces.Service`. ``refused`` and ``bodies`` are as for `AppServer`."""
 
-    def __init__(self, name: str, config: ApiConfig, app: ASGIApp, refused: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, name: str, config: ApiConfig, app: ASGIApp, refused: Callable[[str, str], None], bodies: Bodies
+    ) -> None:
         self.name = name
-        self._server = AppServer(f"extensions.{name}", config, app, refused)
+        self._server = AppServer(f"extensions.{name}", config, app, refused, bodies=bodies)
 
     @property
     def endpoints(self) -> dict[str, str]:

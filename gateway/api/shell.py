@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextlib
 import re
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Tracer
 
 from gateway.api.problems import REQUEST_ID, Problem
+from gateway.api.request_span import RequestSpan, method_of
+from gateway.pipeline.hosts import Hosts
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Send
 
-_HOST = re.compile(
-    r"(\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]*)"
-    r"(:([0-9]{0,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-)
-"""As RFC 9110 (7.2) and RFC 3986 (3.2.2) write it, in lower case. None at all is a name that is not known."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 """Seconds; as the semantic conventions for HTTP metrics advise."""
-_METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_TRACE_CONTEXT = TraceContextTextMapPropagator()
-"""Nothing else is taken up: nobody here reads baggage, and what is wrong with it would be logged as it came."""
 _SIGNED = "/api/v1/webhooks/"
 """What is below it knows its callers by a signature, which no page in a browser can make. They come by the public name
 of whatever leads them here, such as a Tailscale Funnel."""
@@ -54,11 +48,9 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class Shell:
-    """Wraps an application. ``hosts`` are the names it may be called by; empty: any. ``tls``: it is served by TLS."""
+    """Wraps an application. ``hosts`` are the names it may be called by. ``tls``: it is served by TLS."""
 
-    def __init__(
-        self, app: ASGIApp, tracer: Tracer, meter: Meter, hosts: Iterable[str] = (), *, tls: bool = False
-    ) -> None:
+    def __init__(self, app: ASGIApp, tracer: Tracer, meter: Meter, hosts: Hosts, *, tls: bool = False) -> None:
         self._app = app
         self._tracer = tracer
         self._duration = meter.create_histogram(
@@ -67,7 +59,7 @@ class Shell:
             "Duration of HTTP server requests",
             explicit_bucket_boundaries_advisory=_BUCKETS,
         )
-        self._hosts = {host.lower() for host in hosts}
+        self._hosts = hosts
         self._tls = tls
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -79,14 +71,10 @@ class Shell:
         presented = _header(headers, b"x-request-id")
         request_id = presented.decode() if presented and _SANE_ID.fullmatch(presented) else uuid.uuid4().hex
         scope.setdefault("state", {})[REQUEST_ID] = request_id
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
         arrived = time.perf_counter()
         with (
             structlog.contextvars.bound_contextvars(request_id=request_id),
-            self._tracer.start_as_current_span(
-                scope["method"], _TRACE_CONTEXT.extract(carrier), SpanKind.SERVER, attributes
-            ) as span,
+            contextlib.closing(RequestSpan(self._tracer, scope)) as span,
         ):
             begun = False
 
@@ -94,7 +82,7 @@ class Shell:
                 nonlocal begun
                 if message["type"] == "http.response.start":
                     begun = True
-                    _describe(span, scope, message["status"])
+                    span.answered(message["status"])
                     self._duration.record(time.perf_counter() - arrived, _labels(scope, message["status"]))
                     message["headers"] = [*message["headers"], *self._more(message, request_id, span)]
                 await send(message)
@@ -114,15 +102,12 @@ class Shell:
                 await _send_problem(answer, problem, request_id)
 
     def _refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
-        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
-        if not _HOST.fullmatch(host):
-            return Problem("Bad Request", 400, "the header Host is malformed")
+        wrong = self._hosts.refusal(headers)
+        if wrong is not None and not (wrong.status is HTTPStatus.MISDIRECTED_REQUEST and path.startswith(_SIGNED)):
+            return Problem(wrong.status.phrase, wrong.status, wrong.reason)
         if path.startswith(_SIGNED):
             return None
-        name = _name_of(host)
-        if self._hosts and name not in self._hosts and not _is_address(name):
-            detail = f"{name!r} is no name of this server; add it to extensions.api.allowed_hosts if it is"
-            return Problem("Misdirected Request", 421, detail)
+        host = (_header(headers, b"host") or b"").decode("latin-1").lower()
         if method in _SAFE_METHODS:
             return None
         site, origin = _header(headers, b"sec-fetch-site"), _header(headers, b"origin")
@@ -131,14 +116,14 @@ class Shell:
             return Problem("Forbidden", 403, "a page of another site may not call this")
         return None
 
-    def _more(self, message: Message, request_id: str, span: Span) -> list[tuple[bytes, bytes]]:
+    def _more(self, message: Message, request_id: str, span: RequestSpan) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in message["headers"]}  # type: ignore[typeddict-item]
         more = [*_ALWAYS, (b"x-request-id", request_id.encode())]
         content_type = _header(message["headers"], b"content-type") or b""  # type: ignore[typeddict-item]
         if content_type.startswith(b"text/html"):
             more += [*_HTML, (b"content-security-policy", CSP.encode())]
-        if span.get_span_context().is_valid:
-            more.append((b"x-trace-id", format_trace_id(span.get_span_context().trace_id).encode()))
+        if span.trace_id is not None:
+            more.append((b"x-trace-id", span.trace_id.encode()))
         if self._tls:
             more.append(_HSTS)
         if b"cache-control" not in present:
@@ -148,7 +133,7 @@ class Shell:
 
 def _labels(scope: Any, status: int) -> dict[str, str | int]:
     labels = {
-        "http.request.method": scope["method"] if scope["method"] in _METHODS else "_OTHER",
+        "http.request.method": method_of(scope),
         "url.scheme": scope["scheme"],
         "http.response.status_code": status,
     }
@@ -156,31 +141,8 @@ def _labels(scope: Any, status: int) -> dict[str, str | int]:
     return labels if route is None else {**labels, "http.route": route}
 
 
-def _describe(span: Span, scope: Any, status: int) -> None:
-    span.set_attribute("http.response.status_code", status)
-    if (template := scope.get("path_template")) is not None:
-        span.set_attribute("http.route", template)
-        span.update_name(f"{scope['method']} {template}")
-    if status >= 500:
-        span.set_status(Status(StatusCode.ERROR))
-
-
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return next((value for key, value in headers if key.lower() == name), None)
-
-
-def _name_of(host: str) -> str:
-    """Return a ``Host`` header without its port."""
-    return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-
-
-def _is_address(name: str) -> bool:
-    """Tell whether a name is an address, which nobody can have lead elsewhere."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 async def _send_problem(send: Send, problem: Problem, request_id: str) -> None:

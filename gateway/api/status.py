@@ -14,6 +14,7 @@ import psycopg
 from gateway import __version__
 from gateway.api.view import HubView
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.postgres import UnusableServerError, connect_async
 from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import status as spool_status
 from gateway.places import dead_letter_directory, spool_directory
@@ -111,7 +112,7 @@ class Probe:
                 State.OK if listening else State.DOWN,
                 ", ".join(f"{name} on {address}" for name, address in endpoints.items()) or "nothing listens",
             ),
-            await self._store(),
+            await self.look_at_store(),
         ]
         for name, exporter in exporters.items():
             detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
@@ -140,16 +141,21 @@ class Probe:
             next(each for each in readiness.dependencies if each.name == "store"),
         )
 
-    async def _store(self) -> Dependency:
+    async def look_at_store(self) -> Dependency:
+        """Say how the store is."""
         if self._view.dsn is None:
             return Dependency("store", State.OK, "none is configured")
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                connection = await psycopg.AsyncConnection.connect(self._view.dsn, connect_timeout=2)
+                connection = await connect_async(self._view.dsn, connect_timeout=2, reading=True)
                 async with connection:
                     detail = await _describe(connection)
         except TimeoutError:
             return Dependency("store", State.DOWN, "it does not answer")
+        except _UnfinishedError:
+            return Dependency("store", State.DOWN, "it is not whole: a restore is under way, or was broken off")
+        except UnusableServerError as error:
+            return Dependency("store", State.DOWN, str(error))
         except psycopg.Error as error:
             return Dependency("store", State.DOWN, type(error).__name__)  # the message may hold the connection string
         return Dependency("store", State.OK, detail)
@@ -174,13 +180,20 @@ class Probe:
         return found
 
 
+class _UnfinishedError(Exception):
+    """The store is marked as not whole by who restores it."""
+
+
 async def _describe(connection: psycopg.AsyncConnection[Any]) -> str:
     """Say what the store is: its versions, and how it is laid out."""
     cursor = await connection.execute(
         "SELECT current_setting('server_version'), to_regclass('store_setting') IS NOT NULL,"
-        " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
+        " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),"
+        " to_regclass('store_restoring') IS NOT NULL"
     )
-    server, made, timescale = await cursor.fetchone() or ("", False, None)
+    server, made, timescale, unfinished = await cursor.fetchone() or ("", False, None, False)
+    if unfinished:
+        raise _UnfinishedError
     detail = f"PostgreSQL {server}" + (f" with TimescaleDB {timescale}" if timescale else "")
     if not made:
         return f"{detail}, without a schema yet"

@@ -21,6 +21,7 @@ from gateway import __version__
 from gateway.pipeline import Signal, UnavailableError
 from gateway.pipeline.client import connect
 from gateway.pipeline.destination import Destination
+from gateway.pipeline.postgres import connect_async
 from gateway.synthetic import MARK, look_up
 
 _PATIENCE = 10.0
@@ -91,7 +92,7 @@ async def _visible(dsn: str, look: sql.Composed, deadline: float) -> float | Non
     """Return when the store showed a record, or None when it did not in time."""
     try:
         async with asyncio.timeout(max(deadline - time.perf_counter(), _LAST_LOOK)):
-            connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5)
+            connection = await connect_async(dsn, autocommit=True, reading=True)
             async with connection:
                 while True:
                     if await (await connection.execute(look)).fetchone():

@@ -15,6 +15,7 @@ from gateway.config import Config
 from gateway.operations import Operations
 from gateway.pipeline import Delivery
 from gateway.pipeline.destination import Destination
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.interfaces import Service
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class HubView:
     meter: Meter = field(default_factory=lambda: NoOpMeter(""))
     make_operations: Callable[[], Operations] = Operations
     services: Mapping[str, Service] = field(default_factory=dict)
+    bodies: Bodies = field(default_factory=Bodies)
+    """Bounds what arrives over HTTP, with the receivers of this process."""
     shared: bool = False
     """Whether other processes of this hub receive and deliver."""
     started_at: float = field(default_factory=time.monotonic)

@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from gateway.pipeline.access import RateLimitedError
+from gateway.pipeline.access import Held, RateLimitedError, TooLargeError
 
 
 class Rate:
@@ -31,24 +31,54 @@ class Rate:
 
 
 class InFlight:
-    """Bytes that wait to be answered for; None bounds nothing."""
+    """Bytes that wait to be answered for, decompressed; None bounds nothing."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._held = 0
 
     @contextlib.contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Hold bytes for the length of a block. One request alone always fits, or it never could."""
-        if self._limit is not None and self._held and self._held + size > self._limit:
-            raise RateLimitedError(
-                f"this token has {self._held} bytes in flight, of at most {self._limit}; send less at once"
-            )
-        self._held += size
+    def hold(self, size: int) -> Iterator[Held]:
+        """Hold bytes for the length of a block, as `gateway.pipeline.access.Grant` says."""
+        request = _Request(self)
+        request.resize(size)
         try:
-            yield
+            yield request
         finally:
-            self._held -= size
+            self._held -= request.size
+
+    @property
+    def limit(self) -> int | None:
+        """The most that may be held."""
+        return self._limit
+
+    def change(self, before: int, after: int) -> None:
+        """Hold ``after`` bytes of a request rather than ``before``. Raises, and then nothing has changed."""
+        if self._limit is not None and after > before:
+            if after > self._limit:
+                raise TooLargeError(
+                    f"the request is larger, decompressed, than the {self._limit} bytes that this token may have in "
+                    "flight; send smaller batches, or use a token with a larger --in-flight"
+                )
+            if self._held - before + after > self._limit:
+                raise RateLimitedError(
+                    f"this token has {self._held - before} bytes in flight, of at most {self._limit}; send less at once"
+                )
+        self._held += after - before
+
+
+class _Request:
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self.size = 0
+
+    @property
+    def most(self) -> int | None:
+        return self._in_flight.limit
+
+    def resize(self, size: int) -> None:
+        self._in_flight.change(self.size, size)
+        self.size = size
 
 
 class Failures:

@@ -13,7 +13,7 @@ import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from gateway.pipeline.access import Grant, PermissionDeniedError, Scope, UnauthenticatedError
+from gateway.pipeline.access import NOTHING_HELD, Grant, Held, PermissionDeniedError, Scope, UnauthenticatedError
 
 
 class OwnAccess:
@@ -50,5 +50,5 @@ class OwnAccess:
 
 
 class _Unlimited:
-    def hold(self, size: int) -> AbstractContextManager[None]:
-        return nullcontext()
+    def hold(self, size: int) -> AbstractContextManager[Held]:
+        return nullcontext(NOTHING_HELD)

@@ -25,6 +25,10 @@ _SECRET_BYTES = 32
 _FORMAT = re.compile(rf"{_PREFIX}_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _SECRET_BYTES}}})", re.ASCII)
 
 
+_RETIRED_SCOPES = frozenset({"webhook"})
+"""Scopes that could be given once and that nothing ever asked for: webhooks are signed."""
+
+
 class Token(Settings):
     """What is kept of a token: everything but its secret."""
 
@@ -32,7 +36,7 @@ class Token(Settings):
     """Names the token in lists and logs. No secret."""
     name: str = Field(min_length=1, max_length=200)
     """What it is for, in its maker's words."""
-    scopes: frozenset[Scope] = Field(min_length=1)
+    scopes: frozenset[Scope]
     """What it allows."""
     created_at: AwareDatetime
     """When it was made."""
@@ -43,7 +47,14 @@ class Token(Settings):
     rate: float | None = Field(default=None, gt=0)
     """Requests a second it may make; None: any number."""
     in_flight: ByteSize | None = Field(default=None, gt=0)
-    """Bytes of requests it may have unanswered; None: any number."""
+    """Bytes of requests, decompressed, that it may have unanswered, so that none may be larger; None: any number."""
+
+    @field_validator("scopes", mode="before")
+    @classmethod
+    def _without_retired(cls, scopes: object) -> object:
+        """Leave out what earlier versions offered: a file of theirs goes on being read, and a token goes on allowing
+        what it did."""
+        return [each for each in scopes if each not in _RETIRED_SCOPES] if isinstance(scopes, list) else scopes
 
     @field_validator("name")
     @classmethod

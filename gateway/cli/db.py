@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import psycopg
 
-from exporters.timescale import schema
+from exporters.timescale import schema, unfinished
 from exporters.timescale.connections import Connections
 from exporters.timescale.layout import LayoutError
 from gateway.cli.db_backup import backup, restore
@@ -65,6 +65,8 @@ def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> 
         found = schema.status(Connections(store_dsn(dsn, config_path, data_dir)))
     except psycopg.Error as error:
         raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
+    if found.unfinished:
+        raise click.ClickException(unfinished.MESSAGE)
     if found.layout is not None:
         click.echo(found.layout.describe())
     for revision in found.applied:

@@ -14,8 +14,7 @@ import psycopg
 
 from exporters.timescale.backup import BackupError
 from exporters.timescale.layout import LayoutError
-from gateway.assembly import configured_dsn
-from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, running_hub
+from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.embedded import binaries as embedded_binaries
@@ -114,10 +113,8 @@ def _store(dsn: str | None, config_path: Path | None, data_dir: Path | None, *, 
 
     The latter is started for the length of the block when no hub runs; with ``make``, it is made where there is none.
     """
-    running = None if dsn else running_hub(data_dir)
-    named = dsn or (running.dsn if running else None) or configured_dsn(load_config(config_path))
-    if named:
-        yield named
+    if (found := find_store(dsn, config_path, data_dir)) is not None:
+        yield found.dsn
         return
     place = DataDir.resolve(data_dir)
     if not make and not (place.postgres / "data").exists():

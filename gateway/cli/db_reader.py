@@ -13,14 +13,15 @@ import click
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.schema import READER_ROLE
+from exporters.timescale.login import CONNECTION_LIMIT
+from exporters.timescale.reader import READER_ROLE, let_read
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.pipeline.postgres import connect
 from gateway.pipeline.settings import parse_duration
 
-CONNECTION_LIMIT = 15
-"""Connections of one reader: of the embedded server's 50, dashboards must leave the gateway enough."""
-
 _PASSWORD_BYTES = 24
+_TEMPORARY_FILES = "2GB"
+"""What one query of a reader may sort on disk, which only a superuser can bound."""
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -74,12 +75,13 @@ def reader(
     obs-hub db reader grafana --password-stdin < grafana.password
     """
     try:
-        with psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection:
+        with connect(store_dsn(dsn, config_path, data_dir)) as connection:
             if remove:
                 _remove(connection, name)
                 click.echo(f"Removed {name}.")
                 return
             password = _given_password() if password_stdin else secrets.token_urlsafe(_PASSWORD_BYTES)
+            _mend_rights(connection)
             made = _make(connection, name, password, statement_timeout)
             connection.commit()
             click.echo(_what_to_enter(connection, name, None if password_stdin else password, made=made))
@@ -99,6 +101,16 @@ def _given_password() -> str:
     return password
 
 
+def _mend_rights(connection: psycopg.Connection[Any]) -> None:
+    """Give all readers what they should have and no more, as far as this user may, perhaps not the hub's own."""
+    store = connection.execute(
+        "SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = to_regclass('store_setting')"
+    ).fetchone()
+    if store is not None:
+        let_read(connection, *store)
+
+
 def _make(connection: psycopg.Connection[Any], name: str, password: str, statement_timeout: timedelta) -> bool:
     """Make the user, or set it anew. Returns whether it was made."""
     there = _is_reader(connection, name)
@@ -112,6 +124,14 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
         )
     )
     connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER_ROLE), role))
+    # What the user has set for itself, as any user may, goes.
+    database = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(role))
+    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(role, database))
+    if connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,):
+        connection.execute(
+            sql.SQL("ALTER ROLE {} SET temp_file_limit = {}").format(role, sql.Literal(_TEMPORARY_FILES))
+        )
     milliseconds = round(statement_timeout / timedelta(milliseconds=1))
     for setting, value in (
         ("default_transaction_read_only", "on"),
@@ -122,11 +142,7 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))
         )
     # Where the store is in a schema of its own, the gateway's connection string says so, and the reader needs the same.
-    connection.execute(
-        sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(
-            role, sql.Identifier(connection.info.dbname)
-        )
-    )
+    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(role, database))
     return not there
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gateway.datadir import DataDir
 from gateway.pipeline import Batch, DeliveryError, Exporter, PartlyRefusedError, Signal
 from gateway.pipeline.attempts import attempt_alone
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
+from gateway.pipeline.ownership import HeldError, Lock
 from gateway.pipeline.settings import ExporterSettings
 from gateway.places import dead_letter_directory
 
@@ -87,26 +89,27 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
     """
     config = load_config(config_path)
     refused = 0
-    for exporter, letters, letter in _chosen(data_dir, names, everything):
-        if exporter not in config.exporters:
-            raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
-        try:
-            settings = exporter_settings(config, exporter)
-            dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
-            assert isinstance(settings, ExporterSettings)
-            batch = letters.batch(letter)
-            asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), batch, settings))
-        except PartlyRefusedError as error:
-            refused += 1
-            rest = letters.keep(batch.part(error.payload), str(error))
-            letters.drop(letter)
-            click.echo(f"{letter.name}: {error}; the others are delivered, these are now {rest.name}", err=True)
-        except DeliveryError as error:
-            refused += 1
-            click.echo(f"{letter.name}: {error}", err=True)
-        else:
-            letters.drop(letter)
-            click.echo(f"{letter.name}: delivered")
+    with _alone(data_dir):
+        for exporter, letters, letter in _chosen(data_dir, names, everything):
+            if exporter not in config.exporters:
+                raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
+            try:
+                settings = exporter_settings(config, exporter)
+                dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
+                assert isinstance(settings, ExporterSettings)
+                batch = letters.batch(letter)
+                asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), batch, settings))
+            except PartlyRefusedError as error:
+                refused += 1
+                rest = letters.keep(batch.part(error.payload), str(error))
+                letters.drop(letter)
+                click.echo(f"{letter.name}: {error}; the others are delivered, these are now {rest.name}", err=True)
+            except DeliveryError as error:
+                refused += 1
+                click.echo(f"{letter.name}: {error}", err=True)
+            else:
+                letters.drop(letter)
+                click.echo(f"{letter.name}: delivered")
     if refused:
         raise click.exceptions.Exit(1)
 
@@ -125,13 +128,37 @@ async def _deliver(exporter: Exporter, batch: Batch, settings: ExporterSettings)
 @data_dir_option
 def drop(names: tuple[str, ...], everything: bool, data_dir: Path | None) -> None:
     """Remove dead letters. Their records are lost then."""
-    for _, letters, letter in _chosen(data_dir, names, everything):
-        letters.drop(letter)
-        click.echo(f"{letter.name}: dropped")
+    with _alone(data_dir):
+        for _, letters, letter in _chosen(data_dir, names, everything):
+            letters.drop(letter)
+            click.echo(f"{letter.name}: dropped")
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path | None) -> Iterator[None]:
+    """Be the only command that replays or drops, for the length of a block. Gateways keep letters meanwhile."""
+    directory = dead_letter_directory(DataDir.resolve(data_dir).path, "")
+    if not directory.is_dir():
+        yield  # there are no letters
+        return
+    lock = Lock(directory)
+    try:
+        lock.acquire()
+    except HeldError as error:
+        raise click.ClickException(
+            f"another `obs-hub dead-letter` is at work ({error.strerror}); try again once it ended"
+        ) from error
+    except OSError as error:
+        raise click.ClickException(f"{directory} cannot be used: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _all(data_dir: Path | None) -> Iterator[tuple[str, DeadLetters]]:
-    for directory in sorted(dead_letter_directory(DataDir.resolve(data_dir).path, "").glob("*")):
+    folder = dead_letter_directory(DataDir.resolve(data_dir).path, "")
+    for directory in sorted(path for path in folder.glob("*") if path.is_dir()):
         yield unquote(directory.name), DeadLetters(directory)
 
 

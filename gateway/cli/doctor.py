@@ -17,11 +17,18 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from exporters.otlp.config import OtlpExporterConfig
-from exporters.timescale import schema
+from exporters.timescale import schema, unfinished
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
-from gateway.assembly import configured_dsn
-from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
+from gateway.cli.options import (
+    config_option,
+    data_dir_option,
+    find_store,
+    load_config,
+    reading_dsn,
+    running_hub,
+    token_option,
+)
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
@@ -75,7 +82,7 @@ def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iter
     else:
         yield Finding(True, "hub", f"runs as process {running.pid}")
         yield from _examine_listeners(config, running, token)
-    yield from _examine_store(config, running)
+    yield from _examine_store(config, data_dir)
     for name in config.used_exporters:
         if isinstance(settings := config.exporters[name], LokiConfig | OtlpExporterConfig):
             yield _examine_destination(name, settings)
@@ -218,16 +225,21 @@ def _api_health(address: str) -> str:
     return "serving the page"
 
 
-def _examine_store(config: Config, running: Running | None) -> Iterator[Finding]:
-    dsn = (running.dsn if running else None) or configured_dsn(config)
-    if dsn is None:
-        yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
-        return
+def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     try:
-        found = schema.status(Connections(dsn))
+        if find_store(None, config.source, data_dir.path) is None:
+            yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
+            return
+        found = schema.status(Connections(reading_dsn(None, config.source, data_dir.path)))
+    except click.ClickException as error:
+        yield Finding(False, "store", error.message, "run this as the hub runs, or name its file by --config")
+        return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
+        return
+    if found.unfinished:
+        yield Finding(False, "store", unfinished.MESSAGE, "run `obs-hub db restore FILE` again; it begins anew")
         return
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")

@@ -15,7 +15,7 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from exporters.timescale.schema import READER_ROLE
-from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
+from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, reading_dsn
 from gateway.explore.instants import parse_instant
 from gateway.explore.records import LogSource, SourceError
 from gateway.explore.store import Store
@@ -75,14 +75,14 @@ class Places:
     @contextlib.contextmanager
     def store(self) -> Iterator[Store]:
         """Open the store. What goes wrong in the block ends the command with a message."""
-        with Store(store_dsn(self.dsn, self.config_path, self.data_dir), READER_ROLE) as store:
-            try:
+        try:
+            with Store(reading_dsn(self.dsn, self.config_path, self.data_dir), READER_ROLE) as store:
                 yield store
-            except psycopg.Error as error:
-                message = error.diag.message_primary or str(error).strip()
-                raise click.ClickException(f"the store cannot be read: {message}") from error
-            except UnicodeEncodeError as error:
-                raise click.UsageError(f"{error.object!r} is no UTF-8; the store has no other text") from error
+        except psycopg.Error as error:
+            message = error.diag.message_primary or str(error).strip()
+            raise click.ClickException(f"the store cannot be read: {message}") from error
+        except UnicodeEncodeError as error:
+            raise click.UsageError(f"{error.object!r} is no UTF-8; the store has no other text") from error
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[list[LogSource]]:

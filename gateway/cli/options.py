@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from gateway.assembly import configured_dsn
+from exporters.timescale.login import LoginError, reading
+from gateway.assembly import configured_dsn, configured_reader_dsn
 from gateway.config import Config, ConfigError, load, resolve_path
 from gateway.datadir import DataDir, DataDirError, Running, read_running
+from gateway.pipeline.postgres.dsn import check_dsn
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -36,10 +40,21 @@ def data_dir_option(function: _F) -> _F:
     )(function)
 
 
+def _readable_dsn(_context: click.Context, _option: click.Parameter, dsn: str | None) -> str | None:
+    if dsn:
+        try:
+            check_dsn(dsn)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    return dsn
+
+
 def dsn_option(function: _F) -> _F:
     """Add ``--dsn``."""
     return click.option(
-        "--dsn", help="PostgreSQL connection string of the store. Default: the one of the running hub, or configured."
+        "--dsn",
+        callback=_readable_dsn,
+        help="PostgreSQL connection string of the store. Default: the one that is configured, or of the running hub.",
     )(function)
 
 
@@ -99,22 +114,87 @@ def running_hub(data_dir: Path | None) -> Running | None:
         raise click.ClickException(str(error)) from error
 
 
-def without_password(dsn: str) -> str:
-    """Return a connection string as it may be shown."""
-    return make_conninfo(dsn, password="********") if "password" in conninfo_to_dict(dsn) else dsn  # noqa: S106
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Where a store is: how whoever writes connects to it, and whoever reads, where that is configured."""
+
+    dsn: str
+    reader_dsn: str | None = None
+
+
+def find_store(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> StorePlace | None:
+    """Find the store: as given, as configured, or the embedded one of the running hub; None where there is none.
+
+    What the configuration says now goes before what the hub has written down at its start: a password may have been
+    rotated. Without a configuration of one's own it is the running hub's. Ends with what to do where that cannot be
+    read.
+    """
+    if dsn:
+        return StorePlace(dsn)
+    running = running_hub(data_dir)
+    named = resolve_path(config_path)
+    try:
+        config = load(named or (_trusted(running.config) if running and running.config else None))
+    except ConfigError as error:
+        if running is not None and running.dsn:
+            return StorePlace(running.dsn)
+        if named is None and running is not None:
+            raise click.ClickException(
+                f"{error}\nThe hub does not write down how it connects to its store, for that holds a password. Run "
+                "this with what its configuration needs, such as its environment, or give --dsn"
+            ) from error
+        raise click.ClickException(str(error)) from error
+    configured = configured_dsn(config) or (running.dsn if running else None)
+    return StorePlace(configured, configured_reader_dsn(config)) if configured else None
+
+
+def _trusted(config: str) -> Path | None:
+    """Return the file that a hub says it is configured by, unless another user could have written it.
+
+    A configuration reads files: whoever runs a command as root must not be led to one by who may only run a hub.
+    """
+    path = Path(config)
+    try:
+        found = path.stat()
+    except OSError:
+        return path  # reading it will tell
+    safe = found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not safe:
+        raise click.ClickException(f"{path}, by which the hub is configured, may be written by others; name --config")
+    return path
 
 
 def store_dsn(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> str:
-    """Return the store to talk to: as given, of the running hub, or configured. Ends with what to do otherwise."""
-    if dsn:
-        return dsn
-    running = running_hub(data_dir)
-    if running is not None and running.dsn:
-        return running.dsn
-    configured = configured_dsn(load_config(config_path))
-    if configured:
-        return configured
-    raise click.ClickException(
-        f"no hub runs on {DataDir.resolve(data_dir)}, and its embedded PostgreSQL with it; "
-        "start one with `obs-hub up`, name another --data-dir, or give --dsn"
-    )
+    """Return the connection string of the store (see `find_store`). Ends with what to do where there is none."""
+    return _found(dsn, config_path, data_dir).dsn
+
+
+def reading_dsn(
+    dsn: str | None, config_path: Path | None, data_dir: Path | None, *, any_statement: bool = False
+) -> str:
+    """Return the connection string by which the store is read: of a user who may do nothing else, where possible.
+
+    Where not, and ``any_statement`` may be run, says so, or ends the command if it could do harm.
+    """
+    place = _found(dsn, config_path, data_dir)
+    if place.reader_dsn is not None:
+        return place.reader_dsn
+    try:
+        login = reading(place.dsn)
+    except LoginError as error:
+        if any_statement:
+            raise click.ClickException(str(error)) from error
+        return place.dsn
+    if any_statement and login.note:
+        click.echo(f"Note: {login.note}", err=True)
+    return login.dsn
+
+
+def _found(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> StorePlace:
+    place = find_store(dsn, config_path, data_dir)
+    if place is None:
+        raise click.ClickException(
+            f"no hub runs on {DataDir.resolve(data_dir)}, and its embedded PostgreSQL with it; "
+            "start one with `obs-hub up`, name another --data-dir, or give --dsn"
+        )
+    return place

@@ -17,8 +17,9 @@ import psycopg
 import psycopg.sql
 
 from exporters.timescale.schema import READER_ROLE
-from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.cli.options import config_option, data_dir_option, dsn_option, reading_dsn
 from gateway.explore.store import read_only
+from gateway.pipeline.postgres import connect
 
 _MOST_ROWS = 1_000
 
@@ -33,7 +34,8 @@ _MOST_ROWS = 1_000
 def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
     """Run one SQL statement on the store and print what it returns.
 
-    It runs read-only. The views to start with are metrics, metrics_1m, metrics_1h, histograms, logs, events and spans.
+    It runs as a user who may only read. The views to start with are metrics, metrics_1m, metrics_1h, histograms, logs,
+    events and spans.
 
     \b
     obs-hub query "SELECT time, value FROM metrics WHERE name = 'system.memory.utilization' LIMIT 5"
@@ -41,7 +43,7 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
     """
     try:
         with (
-            psycopg.connect(store_dsn(dsn, config_path, data_dir), connect_timeout=5) as connection,
+            connect(reading_dsn(dsn, config_path, data_dir, any_statement=True), reading=True) as connection,
             reading(connection, sql.encode()) as (columns, rows),
         ):
             _PRINTERS[output or "table"](columns, rows)

@@ -13,10 +13,11 @@ import click
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
-from gateway.cli.options import config_option, data_dir_option, load_config, without_password
+from gateway.cli.options import config_option, data_dir_option, load_config
 from gateway.config import Config
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
+from gateway.pipeline.postgres.dsn import shown
 
 if TYPE_CHECKING:
     from gateway.supervisor import Announce
@@ -42,7 +43,7 @@ def up(config_path: Path | None, data_dir: Path | None) -> None:
         for name, address in endpoints.items():
             what = "page" if name == "api" else f"OTLP/{name.split()[-1]}"
             click.echo(f"  {what:<12}http://{address}{'/' if name == 'api' else ''}")
-        click.echo(f"  {'store':<12}{without_password(dsn) if dsn else 'none'}")
+        click.echo(f"  {'store':<12}{shown(dsn) if dsn else 'none'}")
         click.echo("\nThe first metrics of this machine arrive within seconds. In another terminal:\n")
         click.echo(f'  {_first_command(data_dir)} "{_FIRST_QUERY}"\n')
         click.echo("Ctrl-C stops the hub.")

@@ -26,11 +26,12 @@ from gateway.cli.options import (
     config_option,
     data_dir_option,
     dsn_option,
+    reading_dsn,
     running_hub,
-    store_dsn,
     token_option,
 )
 from gateway.cli.query import reading
+from gateway.pipeline.postgres import connect
 from gateway.pipeline.proxies import channel_options
 from gateway.synthetic import MARK, look_up
 
@@ -207,7 +208,7 @@ def _deliver(service: str, request: Message, view: str, mark: str, at: int, opti
     click.echo(f"acknowledged by {endpoint} after {(acknowledged - began) * 1000:.1f} ms")
     if options["no_confirm"]:
         return
-    dsn = store_dsn(options["dsn"], options["config_path"], options["data_dir"])
+    dsn = _reading_dsn(options)
     if not _found(dsn, look_up(view, mark, at), began + options["timeout"]):
         raise click.ClickException(f"{MARK} {mark} did not appear in {view} within {options['timeout']:g} s")
     click.echo(f"read back from {view} after {(time.perf_counter() - began) * 1000:.1f} ms")
@@ -247,9 +248,16 @@ def _own_endpoint(data_dir: Path | None) -> str | None:
     return next((address for name, address in endpoints.items() if name.endswith(" grpc")), None)
 
 
+def _reading_dsn(options: dict[str, Any]) -> str:
+    try:
+        return reading_dsn(options["dsn"], options["config_path"], options["data_dir"])
+    except psycopg.Error as error:
+        raise click.ClickException(f"the store cannot be read: {str(error).strip()}") from error
+
+
 def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
     try:
-        with psycopg.connect(dsn, connect_timeout=5) as connection:
+        with connect(dsn, reading=True) as connection:
             while True:
                 with reading(connection, look) as (_, rows):
                     if list(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.ownership import holder
 from gateway.pipeline.settings import ExporterSettings
-from gateway.pipeline.spool import Record, scan, segments, status
+from gateway.pipeline.spool import Damage, Record, find, scan, segments, status
 from gateway.places import spools
+
+_LOSSES_SHOWN = 20
 
 
 @click.group()
@@ -34,17 +38,33 @@ def spool() -> None:
 @spool.command("status")
 @data_dir_option
 def show_status(data_dir: Path | None) -> None:
-    """Show how much waits in each spool. Works while a hub runs, too."""
+    """Show how much waits in each spool, and what was lost. Works while a hub runs, too.
+
+    What was lost is shown until its files in the directory, losses and damaged/, are removed.
+    """
     found = False
     for name, directory in spools(DataDir.resolve(data_dir).path):
         its = status(directory)
         found = True
-        click.echo(f"{name}/{directory.name}: {its.size:,} bytes in {its.segments} segments")
+        owner = holder(directory)
+        held = f", held by {owner}" if owner else ""
+        click.echo(f"{name}/{directory.name}: {its.size:,} bytes in {its.segments} segments{held}")
         if its.dropped.batches:
             click.echo(
                 f"  {its.dropped.records:,} records in {its.dropped.batches:,} batches were dropped,"
                 f" because it was full, the last at {its.dropped.last}"
             )
+        if its.taken:
+            click.echo(f"  {its.taken} segments were delivered and cannot be removed from {directory}")
+        lost = [f"{loss.place}: {loss.what} (found {loss.at})" for loss in its.losses]
+        if not owner:  # or else its owner has found it
+            known = {loss.place for loss in its.losses}
+            with contextlib.suppress(OSError):
+                lost += [f"{place}: {what}" for place, what in find(directory).losses if place not in known]
+        for line in lost[-_LOSSES_SHOWN:]:
+            click.echo(f"  lost: {line}")
+        if len(lost) > _LOSSES_SHOWN:
+            click.echo(f"  and {len(lost) - _LOSSES_SHOWN} before these")
         damaged = sum(1 for _ in (directory / "damaged").glob("*"))
         if damaged:
             click.echo(f"  {damaged} damaged pieces set aside in {directory / 'damaged'}")
@@ -67,7 +87,7 @@ def list_batches(data_dir: Path | None) -> None:
                     batch = item.batch
                     at = datetime.fromtimestamp(batch.received_at / 1e9, UTC).isoformat(timespec="milliseconds")
                     click.echo(f"{at}  {name:<12} {batch.signal:<8} {len(batch.payload):>10,} B  {batch.digest.hex()}")
-                else:
+                elif isinstance(item, Damage):
                     kind = "cut off by a crash" if item.torn else "damaged"
                     click.echo(f"{'':<30}{name:<12} {item.end - item.start:,} bytes {kind} in {path.name}")
 
@@ -116,6 +136,11 @@ async def _drain(config: Config, data_dir: Path, dsn: str | None) -> None:
         assert delivery.spool is not None
         await delivery.start()
         try:
+            if not delivery.spool.is_open:
+                who = holder(directory) or "another process"
+                raise click.ClickException(
+                    f"{directory} cannot be drained: {who} still uses it; try again once it ended"
+                )
             while not delivery.spool.empty:
                 click.echo(f"{name}/{directory.name}: {delivery.spool.size:,} bytes left")
                 await asyncio.sleep(1)

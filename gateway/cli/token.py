@@ -55,7 +55,12 @@ def _read_by(parse: Callable[[object], Any]) -> Callable[..., Any]:
 )
 @click.option("--expires", callback=_read_by(parse_duration), metavar="DURATION", help="After how long, such as 90d.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Requests a second it may make.")
-@click.option("--in-flight", callback=_read_by(parse_size), metavar="SIZE", help="Bytes it may have unanswered.")
+@click.option(
+    "--in-flight",
+    callback=_read_by(parse_size),
+    metavar="SIZE",
+    help="Bytes it may have unanswered, decompressed; no request may be larger.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print the token and nothing else.")
 @config_option
 @data_dir_option

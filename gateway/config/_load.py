@@ -153,6 +153,9 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
             document.complain(place, f"unknown {singular} '{type_of(name)}'; {all_known}")
         elif settings := validate(component.settings, document, place):
             found[name] = settings
+            for each in settings.contradictions():
+                if each.refused:
+                    document.complain((*place, *each.place), each.message)
     return found
 
 
@@ -243,6 +246,13 @@ def _with_warnings(config: Config, document: Document, registry: Registry) -> Co
         )
         for name in defined
         if name not in used
+    ]
+    warnings += [
+        document.problem((section, name, *each.place), each.message)
+        for section in ("receivers", "exporters", "extensions")
+        for name, settings in getattr(config, section).items()
+        for each in settings.contradictions()
+        if not each.refused
     ]
     warnings += [
         document.problem(("extensions", name), f"the extension '{name}' is not in service.extensions and will not run")

@@ -16,7 +16,8 @@ from gateway.pipeline.settings import Settings
 _SECRET_KEY = re.compile(r"(?:.*[-_])?(?:authorization|password|passwd|secret|token|api[-_]?key|cookie)", re.IGNORECASE)
 """Keys whose text is masked even where a component does not call it a secret, for instance in a mapping of headers."""
 
-_URL_PASSWORD = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s/:@?#]*:)[^\s/?#]*(?=@)")
+_URL_PASSWORD = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s/:@?#]*:|https?://)(?!\*+@)\S*(?=@)")
+"""A user without a password is one in a URL of the web only: there it is a token."""
 _DSN_PASSWORD = re.compile(r"(?P<before>\b(?:ssl)?password\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 
 

@@ -247,7 +247,7 @@ def _found(value: object, *, collections: bool = True) -> str:
         case int() | float():
             text = str(value)
         case str():
-            value = re.sub(r"//[^/\s]*@", "//…@", value)  # a password in a URL
+            value = re.sub(r"//\S*@", "//…@", value)  # a password in a URL
             text = repr(value if len(value) <= _LONGEST_FOUND else value[:_LONGEST_FOUND] + "…")
         case None:
             text = "null"

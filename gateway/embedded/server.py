@@ -35,12 +35,12 @@ from gateway.embedded._binaries import MAJOR_VERSION, binaries
 from gateway.embedded._socket import PORT, socket_folder
 from gateway.embedded.errors import EmbeddedPostgresError
 from gateway.pipeline.durability import sync
+from gateway.pipeline.postgres import connect
 
 DATABASE = "obs_hub"
 USER = "obs_hub"
 
 _POLL = 0.05
-_CONNECT_TIMEOUT = 5
 _QUIT_TIMEOUT = 10.0
 _PRUNE_INTERVAL = 60.0
 
@@ -149,7 +149,8 @@ class EmbeddedPostgres:
             if not self._is_made():
                 self._make(account)
             self._launch(account)
-            if not self._ready(deadline):
+            # It ends when a hub that was killed had started one that had not said so yet.
+            if not self._ready(deadline) and not self._take_over(deadline):
                 raise self._failure("the embedded PostgreSQL ended while it was starting")
         self._make_database()
 
@@ -253,16 +254,14 @@ class EmbeddedPostgres:
         if self._socket is None:
             return False
         try:
-            psycopg.connect(self._dsn("postgres"), connect_timeout=_CONNECT_TIMEOUT).close()
+            connect(self._dsn("postgres"), reading=True).close()
         except psycopg.OperationalError:
             return False
         return True
 
     def _make_database(self) -> None:
         try:
-            with psycopg.connect(
-                self._dsn("postgres"), autocommit=True, connect_timeout=_CONNECT_TIMEOUT
-            ) as connection:
+            with connect(self._dsn("postgres"), autocommit=True) as connection:
                 if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         except psycopg.Error as error:

@@ -61,7 +61,9 @@ class Buckets:
             below += count
         return None
 
-    def _within(self, low: float, high: float, part: float) -> float:
+    def _within(self, low: float, high: float, part: float) -> float | None:
+        if (low, high) == (-math.inf, math.inf) and (self.smallest is None or self.largest is None):
+            return None  # a bucket without bounds says how many there were, and nothing of where they lie
         if low == -math.inf:
             low = self.smallest if self.smallest is not None else min(0.0, high)
         if high == math.inf:

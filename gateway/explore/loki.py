@@ -46,7 +46,7 @@ class LokiAccess:
     @property
     def shown(self) -> str:
         """The address, as it may be shown."""
-        return re.sub(r"//[^/@]*@", "//", self.url)
+        return re.sub(r"//\S*@", "//", self.url)
 
 
 class LokiLogs:

@@ -10,6 +10,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from gateway.pipeline.postgres import connect
+
 Row = dict[str, Any]
 
 
@@ -48,7 +50,7 @@ class Store:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self._dsn, connect_timeout=5)
+            self._connection = connect(self._dsn, reading=True)
         with self._connection.transaction():
             read_only(self._connection, self._role)
             yield self._connection

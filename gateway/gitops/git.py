@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gateway.gitops import process
 from gateway.gitops.config import Repository
+from gateway.pipeline.redaction import without_credentials
 
 GOOD = "refs/obs-hub/good"
 """The last revision whose steps all succeeded. As a ref it is kept from git's garbage collection."""
@@ -117,7 +118,7 @@ class Git:
             raise GitError(f"git {arguments[0]} in {self.path}: {error}") from None
         if code not in ok:
             said = codecs.decode(bytes(errors or out), "utf-8", "replace")
-            raise GitError(_explained(self.path, arguments[0], process.without_credentials(said)))
+            raise GitError(_explained(self.path, arguments[0], without_credentials(said)))
         return code, codecs.decode(bytes(out), "utf-8", "surrogateescape")
 
     async def read(self, *arguments: str) -> str:
@@ -171,8 +172,8 @@ class Git:
             raise ReconcileRefusedError(f"the clone {self.path} has no remote {remote}: `git remote add {remote} URL`")
         if url is not None and found != url:
             raise ReconcileRefusedError(
-                f"the remote {remote} of {self.path} leads to {process.without_credentials(found)}, and url says "
-                f"{process.without_credentials(url)}: make them the same"
+                f"the remote {remote} of {self.path} leads to {without_credentials(found)}, and url says "
+                f"{without_credentials(url)}: make them the same"
             )
 
     async def state(self) -> State:

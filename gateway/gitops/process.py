@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fnmatch
 import os
-import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+
+from gateway.pipeline.redaction import MASK
 
 RUN_VARIABLE = "OBSHUB_RUN_ID"
 """Marks every process of a run, so that those that outlive their gateway are found again."""
@@ -31,8 +32,6 @@ _INHERITED = (
     *("[nN][oO]_[pP][rR][oO][xX][yY]", "[aA][lL][lL]_[pP][rR][oO][xX][yY]"),
     *("KUBECONFIG", "HELM_*", "DOCKER_HOST", "DOCKER_CONFIG"),
 )
-_MASK = "********"
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
 class ProgramError(Exception):
@@ -78,13 +77,8 @@ class Redactor:
 
     def _masked(self, text: str) -> str:
         for secret in self._secrets:
-            text = text.replace(secret, _MASK)
+            text = text.replace(secret, MASK)
         return text
-
-
-def without_credentials(text: str) -> str:
-    """Mask what stands before the host in URLs."""
-    return _CREDENTIALS.sub(_MASK, text)
 
 
 async def run(

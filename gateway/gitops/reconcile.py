@@ -75,6 +75,11 @@ async def exclusive(repository: Repository, patience: float = 0) -> AsyncIterato
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise BusyError(f"another hub works on the clone {repository.path} at this moment") from None
+            except OSError as error:
+                raise BusyError(
+                    f"the clone {repository.path} cannot be locked ({error.strerror}); "
+                    "put it on a file system that has locks of directories"
+                ) from error
             await asyncio.sleep(_LOCK_PAUSE)
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -103,10 +104,15 @@ class GitOpsService:
         self._worker.wake()
         return identity
 
-    async def deliver(self, delivery: str, names: tuple[str, ...], trigger: dict[str, Any], span: Span) -> Enqueued:
-        """Ask for the runs of a webhook delivery, once. Raises `RunsUnavailableError` when the store is away."""
+    async def deliver(
+        self, identities: Sequence[str], names: tuple[str, ...], trigger: dict[str, Any], span: Span
+    ) -> Enqueued:
+        """Ask for the runs of a webhook delivery, once. Raises `RunsUnavailableError` when the store is away.
+
+        It came before when any of its identities did.
+        """
         trace = _trace(span)
-        enqueued = await self.runs.enqueue_delivery(delivery, [Request(KIND, name, trigger, trace) for name in names])
+        enqueued = await self.runs.enqueue_delivery(identities, [Request(KIND, name, trigger, trace) for name in names])
         self._worker.wake()
         return enqueued
 

@@ -18,6 +18,9 @@ from gateway.gitops.config import Repository
 from gateway.gitops.git import is_object_id
 
 _DELIVERY = re.compile(r"[A-Za-z0-9-]{1,100}")
+_EVENT = re.compile(r"[A-Za-z_]{1,50}")
+_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
+_MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded")
 _MOST_TEXT = 200
 
 
@@ -47,16 +50,32 @@ def signed(body: bytes, signature: str | None, secrets: Sequence[str]) -> bool:
     return good
 
 
+def is_signature(text: str | None) -> bool:
+    """Tell whether ``X-Hub-Signature-256`` is a signature at all."""
+    return text is not None and _SIGNATURE.fullmatch(text) is not None
+
+
 def is_delivery_id(text: str | None) -> bool:
     """Tell whether ``X-GitHub-Delivery`` is such as GitHub sends."""
     return text is not None and _DELIVERY.fullmatch(text) is not None
+
+
+def is_event(text: str | None) -> bool:
+    """Tell whether ``X-GitHub-Event`` is the name of an event."""
+    return text is not None and _EVENT.fullmatch(text) is not None
+
+
+def media_type(content_type: str) -> str | None:
+    """Return which of the content types that GitHub offers it is; None: none of them."""
+    name = content_type.partition(";")[0].strip().lower()
+    return name if name in _MEDIA_TYPES else None
 
 
 def parse(body: bytes, content_type: str) -> dict[str, Any]:
     """Read a delivery, in either of the content types that GitHub offers. Raises `MalformedDeliveryError`."""
     try:
         text = body.decode("utf-8")
-        if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        if media_type(content_type) == "application/x-www-form-urlencoded":
             text = parse_qs(text, strict_parsing=True, max_num_fields=10)["payload"][0]
         payload = json.loads(text)
     except (ValueError, KeyError, RecursionError):

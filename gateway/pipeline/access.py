@@ -17,7 +17,6 @@ class Scope(enum.StrEnum):
     """What a client may be allowed to do. The value is what ``obs-hub token create --scope`` takes."""
 
     INGEST = "ingest"
-    WEBHOOK = "webhook"
     ADMIN = "admin"
     READ = "read"
 
@@ -48,6 +47,13 @@ class RateLimitedError(OverloadedError):
     """
 
 
+class TooLargeError(DeliveryError):
+    """The request is larger than this client may ever send.
+
+    gRPC ``RESOURCE_EXHAUSTED`` without ``RetryInfo``, HTTP 413: sending the same again cannot help.
+    """
+
+
 def reason_of(error: Exception) -> str:
     """Return what a request is counted under that was refused before anything was delivered."""
     match error:
@@ -57,19 +63,46 @@ def reason_of(error: Exception) -> str:
             return "permission_denied"
         case RateLimitedError():
             return "rate_limited"
+        case TooLargeError():
+            return "too_large"
+        case OverloadedError():
+            return "overloaded"
         case MalformedPayloadError():
             return "malformed"
         case _:
             return "internal_error"
 
 
+class Held(Protocol):
+    """What one request counts for."""
+
+    @property
+    def most(self) -> int | None:
+        """How many bytes it may be, decompressed; None: the listener's limit is all."""
+
+    def resize(self, size: int) -> None:
+        """Count it as ``size`` bytes from now on: more has arrived, or it was decompressed. Raises as `Grant.hold`."""
+
+
+class _NothingHeld:
+    most = None
+
+    def resize(self, size: int) -> None:
+        pass
+
+
+NOTHING_HELD: Held = _NothingHeld()
+"""For requests that are counted for nobody."""
+
+
 class Grant(Protocol):
     """The permission for one request."""
 
-    def hold(self, size: int) -> AbstractContextManager[None]:
-        """Count ``size`` bytes as in flight for the length of a block.
+    def hold(self, size: int) -> AbstractContextManager[Held]:
+        """Count ``size`` bytes as in flight for the length of a block, or whatever it is resized to.
 
-        Raises `RateLimitedError` when the client has as much in flight as it may; one request alone always fits.
+        Raises `RateLimitedError` when the client has as much in flight as it may, and `TooLargeError` when it never may
+        have so much.
         """
 
 

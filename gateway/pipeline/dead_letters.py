@@ -3,8 +3,9 @@
 Each is two files: the payload as it came (``.otlp``, a serialized ``Export*ServiceRequest``) and what is known of it
 (``.json``). A letter is named by arrival and digest, so the same batch refused twice is one letter.
 
-They are bounded in bytes on disk. Several processes may keep letters in one directory, and the command line drops
-them, so how much there is comes from looking at the directory, now and then.
+They are bounded in bytes on disk. Several processes keep letters in one directory, and the command line drops them. So
+whoever changes something holds the directory's lock meanwhile: a letter that is dropped and kept again at the same
+moment must not lose one of its halves. How much there is comes from looking at the directory, now and then.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.ownership import NAME, Lock
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
 _BLOCK = 4096
 _LOOK_SECONDS = 5.0
+_PATIENCE = 5.0
+"""Seconds to wait for somebody else who changes the directory, which takes as long as writing a letter."""
 _WRITTEN_WITHIN = 3600.0
 """Seconds: what is no whole letter by then never becomes one."""
 
@@ -68,6 +72,11 @@ class DeadLetters:
 
         Recent ones stay: another process may be writing them. What cannot be removed stays too.
         """
+        if self.directory.is_dir():
+            with contextlib.suppress(OSError), self._lock, self._owned():
+                self._tidy()
+
+    def _tidy(self) -> None:
         before = time.time() - _WRITTEN_WITHIN
         there = {path.name for path in self.directory.glob("*")}
         for name in there:
@@ -86,11 +95,22 @@ class DeadLetters:
     def keep(self, batch: Batch, reason: str) -> DeadLetter:
         """Keep a batch durably. Raises `OSError` when the disk does not take it, or the bound would be exceeded."""
         with self._lock:
-            return self._keep(batch, reason)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._owned():
+                return self._keep(batch, reason)
+
+    @contextlib.contextmanager
+    def _owned(self) -> Iterator[None]:
+        """Hold the directory for the length of a block. Raises `OSError` when another does not let go of it."""
+        lock = Lock(self.directory, self.directory.with_name(f"{self.directory.name}.{NAME}"))
+        lock.acquire(_PATIENCE)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _keep(self, batch: Batch, reason: str) -> DeadLetter:
         self._make_room(_on_disk(len(batch.payload)) + _BLOCK)
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{batch.received_at:020d}-{batch.digest.hex()}"
         about = {
             "signal": batch.signal.value,
@@ -152,9 +172,10 @@ class DeadLetters:
         )
 
     def drop(self, letter: DeadLetter) -> None:
-        """Remove a letter."""
-        for suffix in (_ABOUT, _PAYLOAD):
-            (self.directory / (letter.name + suffix)).unlink(missing_ok=True)
+        """Remove a letter. Raises `OSError` when that cannot be done."""
+        with self._lock, self._owned():
+            for suffix in (_ABOUT, _PAYLOAD):
+                (self.directory / (letter.name + suffix)).unlink(missing_ok=True)
 
 
 def _letter(name: str, about: dict[str, Any]) -> DeadLetter:

@@ -17,6 +17,8 @@ The layers, from the outside in; the exporter knows none of them:
 
 A commit that is refused for good is split by halves until the bad records stand alone (`gateway.pipeline.attempts`);
 those become a dead letter.
+
+Each process has a spool of its own. What a worker left that is no more is replayed by another, where it lies.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from opentelemetry.trace import Tracer
 
@@ -42,6 +45,7 @@ from gateway.pipeline.errors import (
     RefusedError,
     UnavailableError,
 )
+from gateway.pipeline.inheritance import Inheritance
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
 from gateway.pipeline.replay import Replay
@@ -54,6 +58,10 @@ _log = logging.getLogger(__name__)
 
 _COMMIT_BYTES = 16 * 2**20
 """Payload in one commit, unless a single batch is larger. At full load it is reached, and costs nothing any more."""
+
+
+_LOOK_SECONDS = 1.0
+"""How often a process looks whether a spool that another held is free by now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +105,9 @@ class Delivery:
         settings: ExporterSettings | None = None,
         spool: Spool | None = None,
         dead_letters: DeadLetters | None = None,
+        former: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
+        """``former`` returns the directories of spools that workers left which are no more: they are replayed, too."""
         self.exporter = exporter
         self.spool = spool
         self.dead_letters = dead_letters
@@ -108,9 +118,9 @@ class Delivery:
         meanwhile = "are refused" if spool is None else "wait in the spool"
         self._attempts = Attempts(exporter, self._circuit, instruments, tracer, settings, meanwhile)
         self._burying = Burying(exporter.name, dead_letters, instruments)
-        self._replay = (
-            None if spool is None else Replay(spool, exporter, self._attempts, self._circuit, self._burying, settings)
-        )
+        self._settings = settings
+        self._replay = None if spool is None else self._replay_of(spool)
+        self._inheritance = Inheritance(former, settings.spool, self._replay_former)
         self._taken = Taken(settings.receipt_window)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -121,6 +131,16 @@ class Delivery:
     def circuit_open(self) -> bool:
         """Whether the destination is being left alone after a failure."""
         return self._circuit.open
+
+    @property
+    def spools(self) -> list[Spool]:
+        """The spool of this process, and those of former workers that it empties at the moment."""
+        return ([] if self.spool is None else [self.spool]) + self._inheritance.spools
+
+    @property
+    def damaged(self) -> int:
+        """At how many places spools lost something, since the start."""
+        return (0 if self.spool is None else self.spool.damaged) + self._inheritance.damaged
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -136,6 +156,7 @@ class Delivery:
         if self._replay is not None:
             self._replay.wake()
             self._tasks.append(asyncio.create_task(self._replay.run()))
+            self._tasks.append(asyncio.create_task(self._look_after(self._replay)))
 
     async def stop(self) -> None:
         """Stop the exporter. Batches neither committed nor spooled by now are refused as unavailable."""
@@ -144,11 +165,33 @@ class Delivery:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._inheritance.close()
         await self.exporter.stop()
         _refuse([*self._waiting], _shutting_down())
         self._waiting.clear()
         if self.spool is not None:
             await self.spool.close()
+
+    async def _replay_former(self, spool: Spool) -> None:
+        self._taken.add(await spool.digests())
+        await self._replay_of(spool).until_empty()
+
+    def _replay_of(self, spool: Spool) -> Replay:
+        return Replay(spool, self.exporter, self._attempts, self._circuit, self._burying, self._settings)
+
+    async def _look_after(self, replay: Replay) -> None:
+        """Open the spool once its former owner is gone, and take over what former workers left."""
+        assert self.spool is not None, "what has a replay has a spool"
+        known = self.spool.is_open
+        while True:
+            await self.spool.open()
+            if self.spool.is_open and not known:
+                known = True
+                self._taken.add(await self.spool.digests())
+            if not self.spool.empty:
+                replay.wake()
+            await self._inheritance.look()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     # -- admission -----------------------------------------------------------------------------------------------
 

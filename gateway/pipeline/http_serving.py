@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvicorn
@@ -14,6 +15,7 @@ import uvicorn
 from gateway.pipeline.accepting import Admission
 from gateway.pipeline.binding import bind, cannot_listen
 from gateway.pipeline.certificates import Certificates
+from gateway.pipeline.http_bodies import Bodies, Whole
 from gateway.pipeline.http_protocol import BoundedHttpProtocol
 from gateway.pipeline.listeners import ListenerSettings, join_endpoint, split_endpoint
 
@@ -33,7 +35,8 @@ _LAST_WORDS_SECONDS = 1.0
 class AppServer:
     """Serves one application on one listener. ``setting`` is where its settings stand, for error messages.
 
-    ``refused`` hears the setting and the reason of each connection that is not let in.
+    ``refused`` hears the setting and the reason of each connection that is not let in. ``bodies`` bounds what arrives,
+    here and at all others that have it.
     A request that outlives the grace period of `stop` is cancelled; the application answers it then.
     """
 
@@ -44,11 +47,13 @@ class AppServer:
         app: ASGIApp,
         refused: Callable[[str, str], None],
         *,
+        bodies: Bodies | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._setting = setting
         self._settings = settings
-        self._app = app
+        self._app = Whole(app)
+        self._bodies = Bodies() if bodies is None else bodies
         self._admission = Admission(setting, settings.max_connections, refused)
         self._certificates: Certificates | None = None
         self._reuse_port = reuse_port
@@ -72,7 +77,7 @@ class AppServer:
         """Begin to answer requests."""
         config = uvicorn.Config(
             self._app,
-            http=BoundedHttpProtocol,
+            http=cast("Any", partial(BoundedHttpProtocol, bodies=self._bodies)),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -116,19 +116,25 @@ class Replay:
         self._settled.discard(arrival(batch))
 
     async def run(self) -> None:
-        """Replay until cancelled."""
-        most = _REPLAY_BYTES
+        """Replay whenever the spool holds something, until cancelled."""
         while True:
             await self._spooled.wait()
+            await self.until_empty()
+            self._spooled.clear()
+            self.drained.set()
+            if not self._held:
+                self._settled.clear()  # what is left of it was dropped
+
+    async def until_empty(self) -> None:
+        """Replay until the spool is empty."""
+        most = _REPLAY_BYTES
+        while True:
             await asyncio.sleep(self._circuit.pause)
             try:
                 batches, took = await self._spool.read(most)
                 if not batches:
                     if self._spool.empty:
-                        self._spooled.clear()
-                        self.drained.set()
-                        if not self._held:
-                            self._settled.clear()  # what is left of it was dropped
+                        return
                     continue
                 await self._free.wait()
                 await self._deliver(batches)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -67,10 +68,25 @@ ByteSize = Annotated[
 """A number of bytes, written ``4MiB``."""
 
 
+class Contradiction(NamedTuple):
+    """Settings that are valid each by itself and not together: where one of them is, and what to do.
+
+    ``refused`` tells whether nothing may run like this; else it is a warning.
+    """
+
+    place: tuple[str, ...]
+    message: str
+    refused: bool = True
+
+
 class Settings(BaseModel):
     """Base of every component's settings: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def contradictions(self) -> Iterable[Contradiction]:
+        """Return the settings that are valid each by itself and not together."""
+        return ()
 
 
 class SpoolSettings(Settings):

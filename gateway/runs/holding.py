@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from pathlib import Path
 from typing import Protocol
@@ -41,9 +43,17 @@ def holder(data_dir: Path | None) -> str | None:
     if data_dir is None:
         return None
     file = data_dir / "hub.id"
+    with contextlib.suppress(FileNotFoundError):
+        if known := file.read_text(encoding="ascii"):  # empty: made by a hub that was killed before it wrote
+            return known
+    fresh = data_dir / f"hub.id.{os.getpid()}"
     try:
-        with file.open("x", encoding="ascii") as fresh:
-            fresh.write(str(uuid.uuid4()))
-    except FileExistsError:
-        pass
-    return file.read_text(encoding="ascii") or None
+        fresh.write_text(str(uuid.uuid4()), encoding="ascii")
+        if file.exists():
+            fresh.replace(file)
+        else:
+            with contextlib.suppress(FileExistsError):  # another was first
+                file.hardlink_to(fresh)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return file.read_text(encoding="ascii")

@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
+from gateway.pipeline.postgres import connect_async
 from gateway.runs.model import Enqueued, Request, Run, RunState, Trace
 from gateway.runs.text import MAX_ERROR, bounded, clean, clean_json
 
-_CONNECT_TIMEOUT = 5
 _TIMEOUT = 15.0
 """Seconds that one operation may take. A database that does not answer is as good as away."""
 
@@ -105,20 +104,29 @@ class Runs:
 
         return await self._do(work)
 
-    async def enqueue_delivery(self, delivery: str, requests: Sequence[Request]) -> Enqueued:
-        """Ask for runs on behalf of a webhook delivery, in one transaction with remembering the delivery."""
+    async def enqueue_delivery(self, identities: Sequence[str], requests: Sequence[Request]) -> Enqueued:
+        """Ask for runs on behalf of a webhook delivery, in one transaction with remembering the delivery.
+
+        It came before when any of its identities did. Give them in the same order always: who comes second with one
+        waits for the first.
+        """
 
         async def work(connection: _Connection) -> Enqueued:
-            identity = clean(delivery)
-            remembered = await connection.execute(
-                "INSERT INTO webhook_delivery (id, run_ids) VALUES (%s, '{}') ON CONFLICT DO NOTHING", (identity,)
-            )
-            if not remembered.rowcount:
-                found = await connection.execute("SELECT run_ids FROM webhook_delivery WHERE id = %s", (identity,))
-                row = await found.fetchone()
-                return Enqueued(tuple(row["run_ids"]) if row else (), replayed=True)
+            known = [clean(identity) for identity in identities]
+            for identity in known:
+                remembered = await connection.execute(
+                    "INSERT INTO webhook_delivery (id, run_ids) VALUES (%s, '{}') ON CONFLICT DO NOTHING", (identity,)
+                )
+                if not remembered.rowcount:
+                    cursor = await connection.execute("SELECT run_ids FROM webhook_delivery WHERE id = %s", (identity,))
+                    row = await cursor.fetchone()
+                    ids = row["run_ids"] if row else []
+                    await connection.execute(
+                        "UPDATE webhook_delivery SET run_ids = %s WHERE id = ANY(%s) AND run_ids = '{}'", (ids, known)
+                    )
+                    return Enqueued(tuple(ids), replayed=True)
             ids = [await _enqueue(connection, request, True) for request in requests]
-            await connection.execute("UPDATE webhook_delivery SET run_ids = %s WHERE id = %s", (ids, identity))
+            await connection.execute("UPDATE webhook_delivery SET run_ids = %s WHERE id = ANY(%s)", (ids, known))
             return Enqueued(tuple(ids))
 
         return await self._do(work)
@@ -314,15 +322,9 @@ class Runs:
         return await self._once(work)
 
     async def _connect(self) -> _Connection:
-        dsn = self._dsn()
-        parameters = conninfo_to_dict(dsn)
-        return await psycopg.AsyncConnection.connect(
-            dsn,
-            autocommit=True,
-            row_factory=dict_row,
-            application_name=str(parameters.get("application_name") or "obs-hub runs"),
-            connect_timeout=int(parameters.get("connect_timeout") or _CONNECT_TIMEOUT),
-        )
+        connection = await connect_async(self._dsn(), autocommit=True, application_name="obs-hub runs")
+        connection.row_factory = dict_row
+        return connection
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -333,11 +335,8 @@ class Runs:
 async def _enqueue(connection: _Connection, request: Request, supersede: bool) -> UUID:
     identity = uuid.uuid4()
     trace = request.trace
-    # Whoever asks for a run of this name waits for whoever does so at this moment.
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended('obs-hub run ' || %s || ' ' || %s, 0))",
-        (request.kind, request.name),
-    )
+    # Whoever asks for a run waits for whoever does so at this moment.
+    await connection.execute("LOCK TABLE run IN SHARE ROW EXCLUSIVE MODE")
     if supersede:
         await connection.execute(
             "UPDATE run SET state = 'superseded', finished_at = now(), superseded_by = %s"

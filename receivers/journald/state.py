@@ -9,7 +9,6 @@ always one or the other.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ import msgspec
 
 from gateway.pipeline.crashpoints import crashpoint
 from gateway.pipeline.durability import sync
+from gateway.pipeline.ownership import HeldError, Lock
 from receivers.journald.errors import JournalError
 
 _log = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ class State:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._lock: int | None = None
+        self._lock = None if directory is None else Lock(directory)
         self.cursor: str | None = None
         self.pending: Pending | None = None
-        if directory is not None:
+        if directory is not None and self._lock is not None:
             try:
-                self._open(directory)
+                self._open(directory, self._lock)
             except OSError as error:
                 self.close()
                 if isinstance(error, JournalError):
@@ -81,15 +81,13 @@ class State:
     def close(self) -> None:
         """Let others use the directory."""
         if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.release()
 
-    def _open(self, directory: Path) -> None:
+    def _open(self, directory: Path, lock: Lock) -> None:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire()
+        except HeldError:
             raise JournalError(
                 f"another process sends the journal and keeps its position in {directory}; stop it, or give this one "
                 "another --data-dir"
@@ -118,6 +116,10 @@ class State:
     def _write(self, header: _Header, payload: bytes = b"") -> None:
         if self._directory is None:
             return
+        if self._lock is not None and not self._lock.held:
+            # Somebody removed the directory. The one that is there now may be another's.
+            self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self._lock.acquire()
         file = self._directory / "position"
         fresh = self._directory / "position.new"
         try:

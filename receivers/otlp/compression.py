@@ -9,6 +9,7 @@ The content codings are those of the OpenTelemetry Collector's HTTP client (``co
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,9 @@ _NO_ROOM = "failed to write whole buffer"
 IDENTITY = "identity"
 """The content coding of a body that is not compressed."""
 
+OFFLOAD_BYTES = 64 * 1024
+"""What is as large as this, as it came or decompressed, is worked off in threads, so that it holds up nobody."""
+
 SUPPORTED = "gzip, deflate, zlib, zstd, snappy, x-snappy-framed, lz4"
 """The content codings taken, as the ``Accept-Encoding`` header lists them."""
 
@@ -94,6 +98,19 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         return _AT_ONCE[encoding](body, limit)
     except cramjam.DecompressionError as error:
         raise MalformedPayloadError(f"the body is not valid {encoding}, or truncated: {error}") from error
+
+
+async def decompress_aside(body: bytes, encoding: str, limit: int) -> bytes:
+    """Do as `decompress` does, in a thread where it may take long: a small body may be a great deal decompressed."""
+    if encoding == IDENTITY:
+        return decompress(body, encoding, limit)
+    if len(body) < OFFLOAD_BYTES:
+        try:
+            return decompress(body, encoding, min(limit, 4 * OFFLOAD_BYTES))
+        except DecompressedTooLargeError:
+            if limit <= 4 * OFFLOAD_BYTES:
+                raise
+    return await asyncio.to_thread(decompress, body, encoding, limit)
 
 
 def _decompress_in_slices(body: bytes, encoding: str, limit: int) -> bytes:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from gateway.pipeline.hosts import HttpListenerSettings
 from gateway.pipeline.listeners import Endpoint, ListenerSettings
 from gateway.pipeline.settings import ByteSize, Settings
 
@@ -56,7 +57,11 @@ class CorsConfig(Settings):
     """Which web pages may send telemetry from a browser (cross-origin resource sharing)."""
 
     allowed_origins: list[str] = Field(min_length=1)
-    """Origins such as ``https://app.example.com``; ``*`` stands for any text, as in ``https://*.example.com``."""
+    """Origins such as ``https://app.example.com``; ``*`` stands for any text, as in ``https://*.example.com``.
+
+    Pages of these may send with credentials, as ``navigator.sendBeacon`` does. Where one of them is any origin at all,
+    such as ``*``, no page may.
+    """
 
     allowed_headers: list[str] = Field(default_factory=list)
     """Headers a page may send besides ``Accept``, ``Accept-Language``, ``Content-Language`` and ``Content-Type``."""
@@ -65,7 +70,7 @@ class CorsConfig(Settings):
     """Seconds for which a browser remembers the answer to its preflight request."""
 
 
-class HttpConfig(ListenerSettings):
+class HttpConfig(HttpListenerSettings):
     """OTLP over HTTP: ``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``, as protobuf or JSON.
 
     Bodies may be compressed with gzip, deflate (zlib), zstd, snappy (blocks or framed) or lz4.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gateway.pipeline import Consumer, Receiver
 from gateway.pipeline.access import Authenticator
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.grpc_server import GrpcServer
@@ -19,11 +20,13 @@ def create(
     consumer: Consumer,
     *,
     authenticators: Mapping[str, Authenticator] | None = None,
+    bodies: Bodies | None = None,
     reuse_port: bool = False,
 ) -> Receiver:
     """Make the receiver ``name`` (such as ``otlp`` or ``otlp/internal``); nothing listens before its ``start``.
 
-    ``authenticators`` holds those that the listeners may ask for, by name. ``reuse_port`` lets several processes listen
+    ``authenticators`` holds those that the listeners may ask for, by name; ``bodies`` bounds the requests that arrive
+    over HTTP, of this receiver and of whoever else has it. ``reuse_port`` lets several processes listen
     on the same ports (``SO_REUSEPORT``), the kernel spreading the connections over them. Every one of them must ask for
     it.
     """
@@ -38,5 +41,7 @@ def create(
     if (grpc := protocols.grpc) is not None:
         servers.append(GrpcServer(f"{setting}.grpc", grpc, consumer, wanted_by(grpc), reuse_port=reuse_port))
     if (http := protocols.http) is not None:
-        servers.append(HttpServer(f"{setting}.http", http, consumer, wanted_by(http), reuse_port=reuse_port))
+        servers.append(
+            HttpServer(f"{setting}.http", http, consumer, wanted_by(http), bodies=bodies, reuse_port=reuse_port)
+        )
     return OtlpReceiver(name, servers)

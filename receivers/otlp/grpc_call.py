@@ -6,7 +6,7 @@ Source: gRPC's ``doc/PROTOCOL-HTTP2.md``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,17 +26,31 @@ _RESPONSE: Headers = (
     (b"grpc-accept-encoding", f"{compression.IDENTITY}, {compression.SUPPORTED}".encode()),
 )
 
-_Answer = Callable[[bytes], Awaitable[None]]
+
+class Admitted(Protocol):
+    """A call that was let in."""
+
+    @property
+    def most(self) -> int | None:
+        """How many bytes its message may be, decompressed; None: the listener's limit is all."""
+
+    def resize(self, size: int) -> None:
+        """Hear how long the message is, or is said to be. Raises `StatusError` when that is more than it may."""
+
+    async def answer(self, message: bytes) -> None:
+        """Answer the message by `Call.send` and return, which means OK, or raise `StatusError`."""
+
+    def release(self) -> None:
+        """The call has ended. Harmless when repeated."""
 
 
 class Method(Protocol):
     """An RPC that takes one message."""
 
-    def admit(self, call: Call) -> _Answer:
+    def admit(self, call: Call) -> Admitted:
         """Let a call in, before its message is taken, or raise `StatusError`.
 
-        Returns what is awaited with the message. It answers by `Call.send` and returns, which means OK, or raises
-        `StatusError`.
+        What is to be known of its metadata is asked now: it is not kept.
         """
 
     def refused(self, reason: str) -> None:
@@ -69,18 +83,24 @@ class Call:
         self._request = Request(services.bounds)
         self._encoding = compression.IDENTITY
         self._method: Method | None = None
-        self._answer: _Answer | None = None
+        self._admitted: Admitted | None = None
         self._task: asyncio.Task[None] | None = None
         self._answering = False
         try:
             self._begin()
         except StatusError as error:
             self._fail(error)
+        self._headers = ()  # many calls that never end must not keep what each came with
 
     @property
     def peer(self) -> str:
         """The address that the call comes from."""
         return self._stream.peer
+
+    @property
+    def connection(self) -> object:
+        """What calls of one connection have in common."""
+        return self._stream.connection
 
     def metadata(self, key: str) -> list[str]:
         """Return the values that the client sent under a key, which is given in lower case."""
@@ -98,6 +118,8 @@ class Call:
         """Take a piece of the message."""
         try:
             self._request.add(data)
+            if self._admitted is not None:
+                self._admitted.resize(self._request.length)
         except StatusError as error:
             self._fail(error)
 
@@ -134,16 +156,23 @@ class Call:
         method = self._services.methods.get(path)
         if method is None:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"no such method: {path[:200]}")
-        self._answer = method.admit(self)
+        self._admitted = method.admit(self)
         self._method = method
         self._encoding = encoding_of(fields.get(b"grpc-encoding", b"").decode("latin-1"))
 
     async def _run(self) -> None:
-        assert self._answer is not None
+        admitted = self._admitted
+        assert admitted is not None
         try:
-            message = await self._request.message(self._encoding)
+            try:
+                message = await self._request.message(self._encoding, admitted.most)
+            except compression.DecompressedTooLargeError:
+                assert admitted.most is not None
+                admitted.resize(admitted.most + 1)
+                raise
+            admitted.resize(len(message))
             self._request.release()
-            await self._answer(message)
+            await admitted.answer(message)
         except StatusError as error:
             self._fail(error)
         except Exception as error:
@@ -151,6 +180,8 @@ class Call:
             self._fail(StatusError.of(unavailable("the gateway could not process this request; please retry")))
         else:
             self._stream.end(OK)
+        finally:
+            admitted.release()
 
     def _fail(self, error: StatusError) -> None:
         if error.reason is not None and self._method is not None:
@@ -163,6 +194,8 @@ class Call:
 
     def _end(self) -> None:
         self._request.release()
+        if self._admitted is not None:
+            self._admitted.release()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 

@@ -5,7 +5,6 @@ Source: gRPC's ``doc/PROTOCOL-HTTP2.md`` and ``doc/compression.md``.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import struct
@@ -21,9 +20,6 @@ from receivers.otlp.refusal import Refusal, malformed, overloaded
 
 _PREFIX = struct.Struct(">BL")
 """Whether the message is compressed (1 or 0), and its length."""
-
-_OFFLOAD_BYTES = 64 * 1024
-"""Messages from this size on are decompressed in a thread, so that they do not hold up other requests."""
 
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
@@ -144,8 +140,16 @@ class Request:
         if self._bounds.held > self._bounds.in_all:
             raise StatusError.of(overloaded("too many requests are arriving at once; please retry"), "overloaded")
 
-    async def message(self, encoding: str) -> bytes:
-        """Return the message, decompressed, once all has arrived. Raises `StatusError`."""
+    @property
+    def length(self) -> int:
+        """How long the message is said to be; as long as that is not known, 0."""
+        return 0 if self._expected is None else self._expected - _PREFIX.size
+
+    async def message(self, encoding: str, most: int | None = None) -> bytes:
+        """Return the message, decompressed, once all has arrived. Raises `StatusError`.
+
+        ``most`` is what it may be decompressed where that is less than the limit; `DecompressedTooLargeError` then.
+        """
         if self._size == 0:
             raise _malformed("the call carries no request")
         if self._size != self._expected:
@@ -154,12 +158,15 @@ class Request:
         if self._compressed == 0:
             return body
         if self._compressed != 1 or encoding == compression.IDENTITY:
-            raise _malformed("the message is said to be compressed, but not how (grpc-encoding)")
+            # gRPC's doc/compression.md has it so: the client contradicts itself.
+            message = "the message is said to be compressed, but not how (grpc-encoding)"
+            raise StatusError(grpc.StatusCode.INTERNAL, message, reason="malformed")
         try:
-            if len(body) < _OFFLOAD_BYTES:
-                return compression.decompress(body, encoding, self._bounds.limit)
-            return await asyncio.to_thread(compression.decompress, body, encoding, self._bounds.limit)
+            limit = self._bounds.limit if most is None else min(self._bounds.limit, most)
+            return await compression.decompress_aside(body, encoding, limit)
         except compression.DecompressedTooLargeError:
+            if limit < self._bounds.limit:
+                raise
             raise self._bounds.too_large("decompressed ") from None
         except MalformedPayloadError as error:
             raise _malformed(str(error)) from error

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from gateway.pipeline import Batch, Consumer
-from gateway.pipeline.access import Authenticator, Grant, Scope, UnauthenticatedError, reason_of
+from gateway.pipeline.access import NOTHING_HELD, Authenticator, Held, Scope, UnauthenticatedError, reason_of
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
-from receivers.otlp.grpc_call import Call, Method
+from receivers.otlp.grpc_call import Admitted, Call, Method
 from receivers.otlp.grpc_messages import StatusError
-from receivers.otlp.refusal import malformed, refusal_of
+from receivers.otlp.refusal import malformed, overloaded, refusal_of
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 """The standard health service (gRPC Health Checking Protocol), which Kubernetes probes and load balancers ask."""
+
+_MOST_WATCHERS = 1000
+_WATCHERS_OF_ONE = 8
+"""Watches at once, of all clients and of one connection, which needs one."""
+
+_MOST_OF_A_QUESTION = 4096
+"""Bytes of a question for a service's health."""
 
 
 class Export:
@@ -31,27 +38,22 @@ class Export:
         self._consumer = consumer
         self._authenticator = authenticator
 
-    def admit(self, call: Call) -> Callable[[bytes], Awaitable[None]]:
+    def admit(self, call: Call) -> Admitted:
         """Ask who the client is."""
-        if self._authenticator is None:
-            return partial(self._answer, call)
-        with self._refusing():
-            grant = self._authenticator.authenticate(_authorization(call), call.peer, Scope.INGEST)
-        return partial(self._hold_and_answer, call, grant)
+        held, resized = contextlib.ExitStack(), NOTHING_HELD
+        if self._authenticator is not None:
+            with self.refusing():
+                grant = self._authenticator.authenticate(_authorization(call), call.peer, Scope.INGEST)
+                resized = held.enter_context(grant.hold(0))
+        return _Admitted(self, call, resized, held.close)
 
     def refused(self, reason: str) -> None:
         """Count it."""
         self._consumer.refuse(self._service.signal, reason)
 
-    async def _hold_and_answer(self, call: Call, grant: Grant, message: bytes) -> None:
-        with contextlib.ExitStack() as held:
-            with self._refusing():
-                held.enter_context(grant.hold(len(message)))
-            await self._answer(call, message)
-
-    async def _answer(self, call: Call, message: bytes) -> None:
+    async def answer(self, call: Call, message: bytes, *, own_telemetry: bool) -> None:
+        """Have the message stored."""
         signal = self._service.signal
-        own_telemetry = bool(call.metadata(OWN_TELEMETRY_HEADER))
         try:
             outcome = await self._consumer.accept(
                 Batch.of(signal, message, own_telemetry=own_telemetry, peer=call.peer)
@@ -61,12 +63,35 @@ class Export:
         call.send(self._service.answer(outcome).SerializeToString())
 
     @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def refusing(self) -> Iterator[None]:
+        """Turn what an authenticator raises into what a client is told."""
         try:
             yield
         except Exception as error:  # an authenticator that fails lets nobody in
             self.refused(reason_of(error))
             raise StatusError.of(refusal_of(error, self._service.signal)) from error
+
+
+class _Admitted:
+    """An export that was let in."""
+
+    def __init__(self, export: Export, call: Call, held: Held, release: Callable[[], None]) -> None:
+        self._export = export
+        self._call = call
+        self._held = held
+        self._own_telemetry = bool(call.metadata(OWN_TELEMETRY_HEADER))
+        self.release = release
+
+    @property
+    def most(self) -> int | None:
+        return self._held.most
+
+    def resize(self, size: int) -> None:
+        with self._export.refusing():
+            self._held.resize(size)
+
+    async def answer(self, message: bytes) -> None:
+        await self._export.answer(self._call, message, own_telemetry=self._own_telemetry)
 
 
 def _authorization(call: Call) -> str | None:
@@ -79,7 +104,9 @@ def _authorization(call: Call) -> str | None:
 class Health:
     """What the health service tells: ``SERVING`` until `stop`, ``NOT_SERVING`` from then on."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_watchers: int = _MOST_WATCHERS) -> None:
+        self._most_watchers = most_watchers
+        self._watchers: Counter[object] = Counter()
         self._services = {"", HEALTH_SERVICE, *(service.grpc_name for service in SERVICES.values())}
         self._stopping = asyncio.Event()
 
@@ -102,12 +129,22 @@ class Health:
 
     async def _watch(self, call: Call, message: bytes) -> None:
         known = _service_in(message) in self._services
-        # The protocol keeps the watch of an unknown service open, for it may come; here it never does.
-        call.send(self._status() if known else _response(HealthCheckResponse.SERVICE_UNKNOWN))
-        if not self._stopping.is_set():
-            await self._stopping.wait()
-            if known:
-                call.send(self._status())
+        connection = call.connection
+        if self._watchers[connection] >= _WATCHERS_OF_ONE or self._watchers.total() >= self._most_watchers:
+            # Nobody is asked who they are, and a watch lasts as long as its connection.
+            raise StatusError.of(overloaded("there are too many watchers; ask by Check", 60))
+        self._watchers[connection] += 1
+        try:
+            # The protocol keeps the watch of an unknown service open, for it may come; here it never does.
+            call.send(self._status() if known else _response(HealthCheckResponse.SERVICE_UNKNOWN))
+            if not self._stopping.is_set():
+                await self._stopping.wait()
+                if known:
+                    call.send(self._status())
+        finally:
+            self._watchers[connection] -= 1
+            if not self._watchers[connection]:
+                del self._watchers[connection]
 
     def _status(self) -> bytes:
         serving = not self._stopping.is_set()
@@ -120,10 +157,30 @@ class _HealthMethod:
     def __init__(self, answer: Callable[[Call, bytes], Awaitable[None]]) -> None:
         self._answer = answer
 
-    def admit(self, call: Call) -> Callable[[bytes], Awaitable[None]]:
-        return partial(self._answer, call)
+    def admit(self, call: Call) -> Admitted:
+        return _Asked(call, self._answer)
 
     def refused(self, reason: str) -> None:
+        pass
+
+
+class _Asked:
+    """A call of the health service, which counts for nobody."""
+
+    most = _MOST_OF_A_QUESTION
+
+    def __init__(self, call: Call, answer: Callable[[Call, bytes], Awaitable[None]]) -> None:
+        self._call = call
+        self._answer = answer
+
+    def resize(self, size: int) -> None:
+        if size > self.most:
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"no service has a name of {size} bytes")
+
+    async def answer(self, message: bytes) -> None:
+        await self._answer(self._call, message)
+
+    def release(self) -> None:
         pass
 
 

@@ -10,10 +10,11 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import msgspec
+import structlog
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from litestar import Litestar, Request, Response, post
@@ -22,18 +23,31 @@ from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.pipeline import Batch, Consumer, MalformedPayloadError
-from gateway.pipeline.access import Authenticator, PermissionDeniedError, Scope, UnauthenticatedError, reason_of
+from gateway.pipeline.access import (
+    NOTHING_HELD,
+    Authenticator,
+    Held,
+    PermissionDeniedError,
+    Scope,
+    UnauthenticatedError,
+    reason_of,
+)
+from gateway.pipeline.hosts import Hosts
+from gateway.pipeline.http_bodies import Bodies, body_of
 from gateway.pipeline.http_serving import AppServer
+from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
 from receivers.otlp.otlp_json import to_protobuf
 from receivers.otlp.refusal import Refusal, malformed, refusal_of, unavailable
 
-_Request = Request[Any, Any, Any]
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Send
 
-_OFFLOAD_BYTES = 64 * 1024
-"""Bodies from this size on are decompressed and transcoded in a thread, so that they do not hold up other requests."""
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_Request = Request[Any, Any, Any]
 
 
 class MediaType(enum.StrEnum):
@@ -54,8 +68,11 @@ _MEDIA_TYPES = {media_type.value: media_type for media_type in MediaType}
 
 def media_type_of(request: _Request) -> MediaType | None:
     """Return the encoding the request says it has, None when that is none of OTLP's. Parameters do not matter."""
-    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return _MEDIA_TYPES.get(name)
+    return _media_type_in(request.headers.get("content-type", ""))
+
+
+def _media_type_in(content_type: str) -> MediaType | None:
+    return _MEDIA_TYPES.get(content_type.partition(";")[0].strip().lower())
 
 
 class HttpServer(AppServer):
@@ -70,10 +87,13 @@ class HttpServer(AppServer):
         consumer: Consumer,
         authenticator: Authenticator | None = None,
         *,
+        bodies: Bodies | None = None,
         reuse_port: bool,
     ) -> None:
-        app = create_app(setting, config, consumer, authenticator)
-        super().__init__(setting, config, app, consumer.refuse_connection, reuse_port=reuse_port)
+        app = _Named(create_app(setting, config, consumer, authenticator), Hosts(setting, config), consumer)
+        bodies = bodies or Bodies()
+        bodies.make_room_for(config.max_request_body_size)
+        super().__init__(setting, config, app, consumer.refuse_connection, bodies=bodies, reuse_port=reuse_port)
 
 
 def create_app(
@@ -93,6 +113,39 @@ def create_app(
     )
 
 
+class _Named:
+    """Stands around the application: what is for a name that is not ours, it does not see.
+
+    gRPC needs nothing like it: no browser speaks HTTP/2 without TLS, and with TLS the name must be in the certificate.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, consumer: Consumer) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._consumer = consumer
+        self._warnings = Seldom()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        wrong = self._hosts.refusal(scope["headers"]) if scope["type"] == "http" else None
+        if wrong is None:
+            await self._app(scope, receive, send)
+            return
+        if requests := self._warnings.count():
+            _log.warning(
+                "requests for a name that is not this server's are refused", reason=wrong.reason, requests=requests
+            )
+        for service in SERVICES.values():
+            if service.http_path == scope["path"]:
+                self._consumer.refuse(service.signal, "wrong_host")
+        refusal = Refusal(wrong.status, grpc.StatusCode.INVALID_ARGUMENT, wrong.reason)
+        media_type = _media_type_in(dict(scope["headers"]).get(b"content-type", b"").decode("latin-1"))
+        media_type = media_type or MediaType.JSON
+        body = media_type.write(refusal.status())
+        headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": refusal.http_status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
 def _cors(config: CorsConfig | None) -> CORSConfig | None:
     if config is None:
         return None
@@ -101,7 +154,15 @@ def _cors(config: CorsConfig | None) -> CORSConfig | None:
         allow_methods=["POST"],
         allow_headers=["content-type", *config.allowed_headers],
         max_age=config.max_age,
+        # navigator.sendBeacon always sends with credentials, and so only to where they are wanted.
+        allow_credentials=all(map(_names_somebody, config.allowed_origins)),
     )
+
+
+def _names_somebody(origin: str) -> bool:
+    """Tell whether an allowed origin, which may hold ``*``, is more than any page there is."""
+    host = origin.rpartition("://")[2].partition(":")[0]
+    return any(character.isalnum() for character in host)
 
 
 class _RequestError(Exception):
@@ -149,22 +210,21 @@ class _Export:
         try:
             peer = request.client.host if request.client else ""
             grant = authenticator.authenticate(_authorization(request), peer, Scope.INGEST)
-            # A body of unknown length is counted as the longest there may be.
-            with grant.hold(_announced(request, self._limit)):
-                return await self._answer(request)
+            with grant.hold(_announced(request)) as held:
+                return await self._answer(request, held)
         except Exception as error:  # an authenticator that fails lets nobody in
             self._consumer.refuse(signal, reason_of(error))
             return _refuse(request, refusal_of(error, signal), _challenge(error))
 
-    async def _answer(self, request: _Request) -> Response[bytes]:
+    async def _answer(self, request: _Request, held: Held = NOTHING_HELD) -> Response[bytes]:
         signal = self._service.signal
         try:
-            media_type, batch = await self._receive(request)
+            media_type, batch = await self._receive(request, held)
         except _RequestError as error:
             self._consumer.refuse(signal, error.reason)
             return _refuse(request, error.refusal, error.headers)
         except Exception as error:  # whatever it is, the client must get an answer it can act on
-            self._consumer.refuse(signal, "internal_error")
+            self._consumer.refuse(signal, reason_of(error))
             return _refuse(request, refusal_of(error, signal))
         try:
             peer = request.client.host if request.client else ""
@@ -173,7 +233,7 @@ class _Export:
             return _refuse(request, refusal_of(error, signal))
         return Response(media_type.write(self._service.answer(outcome)), media_type=media_type)
 
-    async def _receive(self, request: _Request) -> tuple[MediaType, Batch]:
+    async def _receive(self, request: _Request, held: Held) -> tuple[MediaType, Batch]:
         media_type = media_type_of(request)
         if media_type is None:
             raise _unsupported(
@@ -188,19 +248,23 @@ class _Export:
                 f"expected a Content-Encoding out of {compression.SUPPORTED}, found {encoding!r}",
                 {"accept-encoding": compression.SUPPORTED},
             )
+        if not ("content-length" in request.headers or "transfer-encoding" in request.headers):
+            message = "the request does not say how long its body is; send Content-Length, also when that is 0"
+            refusal = Refusal(HTTPStatus.LENGTH_REQUIRED, grpc.StatusCode.INVALID_ARGUMENT, message)
+            raise _RequestError("malformed", refusal)
         own_telemetry = OWN_TELEMETRY_HEADER in request.headers
-        body = await self._read(request)
+        body = await self._read(request, held)
         try:
-            if len(body) < _OFFLOAD_BYTES:
-                return media_type, self._batch(media_type, encoding, body, own_telemetry)
-            return media_type, await asyncio.to_thread(self._batch, media_type, encoding, body, own_telemetry)
+            payload = await self._decode(media_type, encoding, body, held)
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
         except MalformedPayloadError as error:
             raise _RequestError("malformed", malformed(str(error))) from error
+        body_of(request.scope).release()  # from here on the pipeline counts the payload
+        return media_type, Batch.of(self._service.signal, payload, own_telemetry=own_telemetry)
 
-    async def _read(self, request: _Request) -> bytes:
-        if _announced(request, 0) > self._limit:
+    async def _read(self, request: _Request, held: Held) -> bytes:
+        if _announced(request) > self._limit:
             raise self._too_large()
         chunks: list[bytes] = []
         size = 0
@@ -209,16 +273,28 @@ class _Export:
                 size += len(chunk)
                 if size > self._limit:
                     raise self._too_large()
+                if size > _announced(request):
+                    held.resize(size)
                 chunks.append(chunk)
         except InternalServerException as error:  # Litestar's word for a client that went away
             raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
         return b"".join(chunks)
 
-    def _batch(self, media_type: MediaType, encoding: str, body: bytes, own_telemetry: bool) -> Batch:
-        payload = compression.decompress(body, encoding, self._limit)
-        if media_type is MediaType.JSON:
-            payload = to_protobuf(self._service.signal, payload)
-        return Batch.of(self._service.signal, payload, own_telemetry=own_telemetry)
+    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held) -> bytes:
+        """Return the protobuf payload of a body. What is large, compressed or not, is worked off in threads."""
+        limit = self._limit if held.most is None else min(self._limit, held.most)
+        try:
+            plain = await compression.decompress_aside(body, encoding, limit)
+        except compression.DecompressedTooLargeError:
+            if limit < self._limit:
+                held.resize(limit + 1)  # raises
+            raise
+        held.resize(len(plain))
+        if media_type is MediaType.PROTOBUF:
+            return plain
+        if len(plain) < compression.OFFLOAD_BYTES:
+            return to_protobuf(self._service.signal, plain)
+        return await asyncio.to_thread(to_protobuf, self._service.signal, plain)
 
     def _too_large(self, which: str = "") -> _RequestError:
         message = (
@@ -228,10 +304,10 @@ class _Export:
         return _RequestError("too_large", refusal)
 
 
-def _announced(request: _Request, otherwise: int) -> int:
-    """Return the length that the body is said to have."""
+def _announced(request: _Request) -> int:
+    """Return the length that the body is said to have; 0 when that is not said."""
     length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else otherwise
+    return int(length) if length.isdecimal() else 0
 
 
 def _authorization(request: _Request) -> str | None:

@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline import MalformedPayloadError, OverloadedError, RefusedError, Signal, UnavailableError
-from gateway.pipeline.access import PermissionDeniedError, UnauthenticatedError
+from gateway.pipeline.access import PermissionDeniedError, TooLargeError, UnauthenticatedError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -62,6 +62,9 @@ def refusal_of(error: Exception, signal: Signal) -> Refusal:
             return Refusal(HTTPStatus.UNAUTHORIZED, grpc.StatusCode.UNAUTHENTICATED, _clip(str(error)))
         case PermissionDeniedError():
             return Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, _clip(str(error)))
+        case TooLargeError():
+            message = _clip(str(error))
+            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         case OverloadedError():
             return overloaded(str(error), error.retry_after)
         case UnavailableError():

@@ -21,7 +21,7 @@ from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_in
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 
-HEAD = b"POST /v1/metrics HTTP/1.1\r\nhost: hub\r\ncontent-type: application/x-protobuf\r\n"
+HEAD = b"POST /v1/metrics HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n"
 
 
 @pytest.fixture

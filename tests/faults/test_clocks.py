@@ -54,7 +54,8 @@ def test_the_clock_is_set_forward_and_back_by_days(
     """Further than anything is kept: what was stored must not be taken for old, nor what is repeated for new."""
     variables, set_by = clock
     accept = {"past": "200d", "future": "10d"}
-    settings = {"accept": accept, "maintenance_interval": "1s", "spool": {"max_size": "64MiB"}}
+    kept = {"metrics": "200d", "rollup_1m": "200d"}  # what rollups are made of; the rest is in danger
+    settings = {"accept": accept, "retention": kept, "maintenance_interval": "1s", "spool": {"max_size": "64MiB"}}
     gateway = Gateway(hubs_to_start, **settings).start(**variables)
     repeated = request(range(500, 520))
     jumps = (3, 0, -2, 100, 0) * ROUNDS

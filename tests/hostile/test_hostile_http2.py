@@ -37,6 +37,7 @@ INITIAL_WINDOW_SIZE, HEADER_TABLE_SIZE = 4, 1
 CANCEL = (8).to_bytes(4, "big")
 BLOCK = header_block(EXPORT)
 OPEN = frame(HEADERS, END_HEADERS, 1, BLOCK)
+OVER = frame(HEADERS, END_HEADERS, 1, header_block(EXPORT | {":path": "/nowhere"}))
 PAYLOAD = logs("x").payload
 
 
@@ -72,6 +73,9 @@ FLOODS = {
     "empty data": lambda: repeated(frame(DATA, 0, 1), OPEN),
     "crumbs": lambda: repeated(frame(DATA, 0, 1, b"\0"), OPEN + frame(DATA, 0, 1, message(b"", length=10_000_000))),
     "padding": lambda: repeated(frame(DATA, 8, 1, b"\xc8" + bytes(200)), OPEN),
+    "nothing but padding": lambda: repeated(frame(DATA, 8, 1, b"\xff" + bytes(255)), OPEN),
+    "data for a request that is over": lambda: repeated(frame(DATA, 0, 1, bytes(4_000)), OVER),
+    "the end of a request that is over": lambda: repeated(frame(DATA, END_STREAM, 1), OVER),
     "empty continuations": lambda: repeated(frame(CONTINUATION, 0, 1), frame(HEADERS, 0, 1, BLOCK)),
     "long continuations": lambda: repeated(frame(CONTINUATION, 0, 1, b"\0\1a\1b" * 3_000), frame(HEADERS, 0, 1, BLOCK)),
     "changes of the table": lambda: repeated(frame(HEADERS, END_HEADERS, 1, b"\x20" * 16_000)),

@@ -183,7 +183,7 @@ def test_http_takes_no_bad_json(gateway: Gateway, body: bytes) -> None:
 )  # fmt: skip
 def test_http_survives_absurd_content_types(gateway: Gateway, content_type: str) -> None:
     request = (
-        b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\nContent-Type: "
+        b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\nContent-Type: "
         + content_type.encode("latin-1")
     )
     assert_http(gateway.raw_http(request + b"\r\n\r\n{}"))
@@ -198,7 +198,7 @@ def test_http_survives_absurd_encodings(gateway: Gateway) -> None:
 
 # -- HTTP itself ----------------------------------------------------------------------------------------------------------
 
-_POST = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+_POST = b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\n"
 
 
 def assert_http(answer: bytes) -> list[int]:
@@ -232,8 +232,8 @@ def assert_http(answer: bytes) -> list[int]:
         _POST + b"\x00: x\r\nContent-Length: 0\r\n\r\n",
         _POST + b"X: a\x00b\r\nContent-Length: 0\r\n\r\n",
         _POST + b"X: a\nContent-Length: 0\r\n\r\n",
-        _POST.replace(b"Host: x\r\n", b"") + b"Content-Length: 0\r\n\r\n",
-        _POST.replace(b"Host: x\r\n", b"Host: \xff\xfe@/\r\n") + b"Content-Length: 0\r\n\r\n",
+        _POST.replace(b"Host: localhost\r\n", b"") + b"Content-Length: 0\r\n\r\n",
+        _POST.replace(b"Host: localhost\r\n", b"Host: \xff\xfe@/\r\n") + b"Content-Length: 0\r\n\r\n",
         _POST.replace(b"/v1/logs", b"/v1/../v1/logs") + b"Content-Length: 0\r\n\r\n",
         _POST.replace(b"/v1/logs", b"/v1/%2e%2e/%2e%2e/etc/passwd") + b"Content-Length: 0\r\n\r\n",
         _POST.replace(b"/v1/logs", b"/\xff\xfe") + b"Content-Length: 0\r\n\r\n",
@@ -246,13 +246,13 @@ def assert_http(answer: bytes) -> list[int]:
         b"GET /v1/logs\r\n",
         b"GET /v1/logs HTTP/0.9\r\n\r\n",
         b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: elsewhere:443\r\n\r\n",
-        b"TRACE /v1/logs HTTP/1.1\r\nHost: x\r\nCookie: secret\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"OPTIONS /v1/logs HTTP/1.1\r\nHost: x\r\nOrigin: http://evil\r\nAccess-Control-Request-Method: POST\r\n\r\n",
-        b"HEAD /v1/logs HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"BREW /v1/logs HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /v1/logs HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n",
-        b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAA\r\nContent-Length: 0\r\n\r\n",
+        b"TRACE /v1/logs HTTP/1.1\r\nHost: localhost\r\nCookie: secret\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"OPTIONS /v1/logs HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil\r\nAccess-Control-Request-Method: POST\r\n\r\n",
+        b"HEAD /v1/logs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"BREW /v1/logs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/logs HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n",
+        b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAA\r\nContent-Length: 0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"\0" * 10_000,
@@ -274,7 +274,7 @@ def test_http_survives(gateway: Gateway, request_: bytes) -> None:
 )
 def test_http_reads_no_request_out_of_a_body(gateway: Gateway, conflict: bytes) -> None:
     """A proxy in front that goes by the other length must not be made to pass a second request unseen."""
-    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
     statuses = assert_http(gateway.raw_http(_POST + conflict + b"\r\n0\r\n\r\n" + smuggled))
     assert 404 not in statuses, "the second request was read although the length of the first is in doubt"
 

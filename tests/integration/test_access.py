@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -232,7 +233,8 @@ async def test_grpc_asks_before_it_takes_the_request(channel: grpc.aio.Channel, 
 async def test_http_asks_before_it_takes_the_body(receiver: Receiver) -> None:
     host, _, port = receiver.endpoints["http"].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+    writer.write(b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: 1000\r\n\r\n")
     answer = await asyncio.wait_for(reader.readline(), PATIENCE)
     writer.close()
     assert b" 401 " in answer
@@ -323,6 +325,38 @@ async def test_too_many_requests_are_to_be_tried_again(
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert has_retry_info(status_of(error))
     assert pipeline.refused == ["rate_limited"] * 2
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_a_token_is_held_to_what_its_requests_decompress_to(
+    receiver: Receiver, pipeline: FakePipeline, tokens: Tokens, protocol: str
+) -> None:
+    """A small request that is a large one decompressed is more than it may; that cannot help being sent again."""
+    header = tokens.make(in_flight=len(PAYLOAD))
+    bomb = gzip.compress(bytes(len(PAYLOAD) + 1))
+    assert len(bomb) < len(PAYLOAD)
+    if protocol == "grpc":
+        async with grpc.aio.insecure_channel(receiver.endpoints["grpc"]) as channel:
+            call = channel.unary_unary(EXPORT)(
+                bytes(len(PAYLOAD) + 1), metadata=pairs(header), compression=grpc.Compression.Gzip
+            )
+            with pytest.raises(grpc.aio.AioRpcError, match="this token may have in flight") as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "grpc-status-details-bin" in dict(caught.value.trailing_metadata() or ())
+            await channel.unary_unary(EXPORT)(PAYLOAD, metadata=pairs(header))
+    else:
+        async with httpx.AsyncClient(base_url=f"http://{receiver.endpoints['http']}", timeout=PATIENCE) as http:
+            gzipped = PROTOBUF | header | {"content-encoding": "gzip"}
+            answers = [
+                await http.post("/v1/logs", content=bomb, headers=gzipped),
+                await http.post("/v1/logs", content=bytes(len(PAYLOAD) + 1), headers=PROTOBUF | header),
+            ]
+            assert [answer.status_code for answer in answers] == [413, 413]
+            assert all("this token may have in flight" in Status.FromString(each.content).message for each in answers)
+            assert (await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF | header)).status_code == 200
+    assert len(pipeline.batches) == 1
+    assert set(pipeline.refused) == {"too_large"}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -115,6 +115,17 @@ def test_a_server_that_a_killed_hub_left_is_taken_over_and_can_be_stopped(server
     assert not (server.data / "postmaster.pid").exists()
 
 
+def test_a_server_that_had_just_been_started_when_its_hub_was_killed_is_taken_over(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = orphan(server.directory)
+    looks = iter([False])  # it has not said yet that it is there
+    real = server._take_over
+    monkeypatch.setattr(server, "_take_over", lambda deadline: next(looks, None) is None and real(deadline))
+    assert one(server.start(), "SELECT 1") == 1
+    assert server.pid == pid
+
+
 def test_a_server_that_is_stopping_is_waited_for_and_replaced(server: EmbeddedPostgres) -> None:
     pid = orphan(server.directory)
     os.kill(pid, signal.SIGINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import random
 import zlib
@@ -21,6 +22,7 @@ from receivers.otlp.http2.library import Library
 from tests.support.http2 import (
     DATA,
     END_HEADERS,
+    END_STREAM,
     EXPORT,
     GOAWAY,
     HEADERS,
@@ -37,7 +39,7 @@ from tests.support.telemetry import logs
 
 INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, HEADER_TABLE_SIZE = 4, 3, 1
 NO_ERROR, REFUSED_STREAM = 0, 7
-OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = "0", "3", "8", "12", "14"
+OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = "0", "3", "8", "12", "13", "14"
 LIMIT = 2 * 2**20
 
 COMPRESS = {
@@ -173,8 +175,6 @@ async def test_an_unknown_compression_is_told_the_known_ones(receiver: Receiver,
         (message(SMALL, compressed=False)[:-1], "truncated"),
         (message(SMALL, compressed=False) * 2, "more than one message"),
         (b"\0\0", "truncated"),
-        (message(SMALL, compressed=True), "not how"),
-        (b"\2" + message(SMALL)[1:], "not how"),
     ],
 )
 async def test_what_is_no_message_is_refused_for_good(
@@ -185,6 +185,29 @@ async def test_what_is_no_message_is_refused_for_good(
         status, text, _ = await client.answer(1)
     assert status == INVALID_ARGUMENT
     assert why in text
+    assert consumer.refused == ["malformed"]
+
+
+@pytest.mark.parametrize("flags", [0, END_STREAM])
+async def test_data_for_a_request_that_is_over_costs_credit(receiver: Receiver, flags: int) -> None:
+    async with connected(receiver.endpoints["grpc"]) as client:
+        client.send(frame(HEADERS, END_HEADERS, 1, header_block(EXPORT | {":path": "/nowhere"})))
+        await client.until(HEADERS, 1, END_STREAM)
+        client.send(frame(DATA, flags, 1, bytes(300)) * 5_000)
+        with contextlib.suppress(ConnectionResetError):
+            await client.end()
+
+
+@pytest.mark.parametrize("content", [message(SMALL, compressed=True), b"\2" + message(SMALL)[1:]])
+async def test_a_message_said_to_be_compressed_by_nothing_is_a_contradiction(
+    receiver: Receiver, consumer: Consumer, content: bytes
+) -> None:
+    """``INTERNAL``, as gRPC's compression specification has it."""
+    async with connected(receiver.endpoints["grpc"]) as client:
+        client.call(1, content)
+        status, text, _ = await client.answer(1)
+    assert status == INTERNAL
+    assert "not how" in text
     assert consumer.refused == ["malformed"]
 
 
@@ -261,7 +284,7 @@ async def test_a_refusal_says_when_to_come_back(receiver: Receiver, consumer: Co
 
 
 def test_a_client_does_not_decide_how_much_is_remembered_for_it() -> None:
-    connection = Library(10)
+    connection = Library(10, lambda: None)
     connection.initiate_connection()
     connection.receive_data(greeting({HEADER_TABLE_SIZE: 2**32 - 1}))
     assert connection.encoder.header_table_size == 4096

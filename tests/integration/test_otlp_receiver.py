@@ -495,7 +495,7 @@ async def test_http_bodies_are_bounded(pipeline: FakePipeline) -> None:
 async def test_an_endless_body_is_refused_while_it_arrives(pipeline: FakePipeline) -> None:
     async with running(pipeline, settings(http={"max_request_body_size": 1000})) as receiver:
         reader, writer = await connect(receiver)
-        writer.write(b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
+        writer.write(b"POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
         writer.write(b"transfer-encoding: chunked\r\n\r\n" + (b"100\r\n" + bytes(256) + b"\r\n") * 8)
         assert (await reader.readline()).split()[1] == b"413"
         writer.close()
@@ -545,6 +545,36 @@ async def test_web_pages_of_allowed_origins_may_send(pipeline: FakePipeline) -> 
             assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
 
 
+@pytest.mark.parametrize(
+    ("allowed", "credentials"),
+    [
+        (["https://app.example.com"], "true"),
+        (["http://localhost:3000", "https://*.example.com"], "true"),
+        (["*"], None),
+        (["https://app.example.com", "*"], None),
+        (["https://*"], None),
+        (["https://*:*"], None),
+    ],
+)
+async def test_only_pages_that_are_named_may_send_with_credentials(
+    pipeline: FakePipeline, allowed: list[str], credentials: str | None
+) -> None:
+    """As ``navigator.sendBeacon`` does. An origin is never allowed by ``*`` and trusted with them at once."""
+    origin = "https://app.example.com"
+    cors = {"allowed_origins": allowed}
+    async with running(pipeline, settings(http={"cors": cors})) as receiver, client_of(receiver) as http:
+        asked = await preflight(http, origin, "content-type")
+        sent = await http.post("/v1/traces", content=b"{}", headers=JSON | {"origin": origin})
+        for answer in (asked, sent):
+            assert answer.headers.get("access-control-allow-credentials") == credentials
+            if credentials:
+                assert answer.headers["access-control-allow-origin"] == origin
+                assert answer.headers["vary"].lower() == "origin"
+        if credentials:
+            stranger = await http.post("/v1/traces", content=b"{}", headers=JSON | {"origin": "https://evil.example"})
+            assert "access-control-allow-origin" not in stranger.headers
+
+
 async def test_without_cors_settings_no_web_page_may_send(http: httpx.AsyncClient) -> None:
     answer = await preflight(http, "https://app.example.com", "content-type")
     assert "access-control-allow-origin" not in answer.headers
@@ -573,6 +603,22 @@ async def test_grpc_health_watchers_see_the_end_and_do_not_delay_it(
     stopping = asyncio.create_task(receiver.stop(grace=3600))
     assert (await watches[0].read()).status == HealthCheckResponse.NOT_SERVING
     await stopping
+
+
+async def test_grpc_health_watchers_are_bounded(receiver: Receiver, channel: grpc.aio.Channel) -> None:
+    """Nobody is asked who they are; a connection needs one watch and may have a few."""
+    watches = [HealthStub(channel).Watch(HealthCheckRequest()) for _ in range(8)]
+    for watch in watches:
+        await watch.read()
+    with pytest.raises(grpc.aio.AioRpcError, match="too many watchers") as caught:
+        await HealthStub(channel).Watch(HealthCheckRequest()).read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    watches[0].cancel()
+    assert (await HealthStub(channel).Check(HealthCheckRequest())).status == HealthCheckResponse.SERVING
+    watch = HealthStub(channel).Watch(HealthCheckRequest())
+    assert (await watch.read()).status == HealthCheckResponse.SERVING
+    async with channel_to(receiver) as other:  # grpcio lets channels share a connection
+        assert (await HealthStub(other).Check(HealthCheckRequest())).status == HealthCheckResponse.SERVING
 
 
 # Addresses
@@ -690,7 +736,7 @@ async def connect(receiver: Receiver) -> tuple[asyncio.StreamReader, asyncio.Str
 async def half_a_request(receiver: Receiver) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Send the head of a request and half of its body; return once the server waits for the rest."""
     reader, writer = await connect(receiver)
-    head = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n"
+    head = b"POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n"
     writer.write(head + b"expect: 100-continue\r\n\r\n")
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(bytes(500))

@@ -52,3 +52,16 @@ def test_in_the_gateway_only_the_assembly_and_the_command_line_know_particular_c
 
 def test_there_are_components_to_look_at() -> None:
     assert {path.name for path in COMPONENTS} >= {"otlp", "timescale"}
+
+
+def test_one_place_connects_to_postgresql() -> None:
+    for path in [each for folder in ("gateway", "receivers", "exporters") for each in (ROOT / folder).rglob("*.py")]:
+        where = path.relative_to(ROOT).as_posix()
+        if where == "gateway/pipeline/postgres/connection.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr == "connect":
+                assert not ast.unparse(node.value).startswith(("psycopg", "Connection", "AsyncConnection")), where
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg"):
+                assert not {alias.name for alias in node.names} & {"connect", "Connection", "AsyncConnection"}, where
+        assert not any(name.startswith("psycopg_pool") for name in imported(path)), where

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from gateway import supervisor
+from gateway.pipeline.ownership import Lock
+from gateway.places import spool_directory
 from tests.integration.cli.processes import ROOT, config_text, environment
 
 # Its parent tells it to end when asyncio has closed the pipe of its signal handlers, and not yet removed them.
@@ -46,3 +52,20 @@ def test_one_that_cannot_start_and_is_told_to_end_at_that_moment_says_nothing_of
     assert worker.returncode == -signal.SIGTERM
     assert "wakeup" not in worker.stderr
     assert "Traceback" not in worker.stderr
+
+
+def test_a_start_waits_for_the_workers_of_a_killed_hub_and_goes_on_without_what_one_still_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = spool_directory(tmp_path, "timescale") / "1"
+    directory.mkdir(parents=True)
+    former = Lock(directory)
+    former.acquire()
+    monkeypatch.setattr(supervisor.time, "sleep", lambda _: former.release())
+    supervisor._wait_for_former_workers(tmp_path)
+    assert not caplog.records
+    former.acquire()
+    monkeypatch.setattr(supervisor, "_FORMER_PATIENCE", -1)
+    supervisor._wait_for_former_workers(tmp_path)
+    assert f"process {os.getpid()} still writes to {directory}" in caplog.text
+    former.release()

@@ -18,6 +18,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 _TIMESCALE = re.compile(r"-timescaledb-(\d+(?:\.\d+)*(?:-\w+)?)\.dump$")
 _DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (?P<schema>.+) store_setting (?P<owner>.+)$", re.MULTILINE)
 _EXTENSION = re.compile(r"^\d+; \d+ \d+ EXTENSION - timescaledb", re.MULTILINE)
+_FUNCTION = re.compile(r"^\d+; \d+ \d+ FUNCTION (?P<schema>\S+) (?P<signature>.+\)) \S+$", re.MULTILINE)
 _OWNER = re.compile(r"^\d+; .* (\S+)$", re.MULTILINE)
 _UNWANTED = re.compile(r"^\d+; \d+ \d+ (?:SCHEMA - |COMMENT - (?:SCHEMA|EXTENSION) |EXTENSION - )")
 
@@ -52,6 +53,10 @@ class Archive:
     def to_restore(self) -> str:
         """Return the list of what to restore (for ``--use-list``): all but what a database has already."""
         return "".join(line for line in self.contents.splitlines(keepends=True) if not _UNWANTED.match(line))
+
+    def functions(self) -> list[str]:
+        """Return the functions in it, as SQL names them."""
+        return [f'"{each["schema"]}".{each["signature"]}' for each in _FUNCTION.finditer(self.contents)]
 
 
 def read(path: Path, tools: Tools) -> Archive:

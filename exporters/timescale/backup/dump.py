@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporters.timescale import layout
+from exporters.timescale import layout, unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
 from gateway.pipeline.durability import sync
@@ -71,6 +71,8 @@ def backup(
 
 def _store(connection: layout.Connection) -> tuple[str, str | None]:
     """Return the schema that the store is in, and the version of TimescaleDB where it is laid out by that."""
+    if unfinished.is_unfinished(connection):
+        raise BackupError(unfinished.MESSAGE)
     present = layout.current(connection)
     if present is None:
         raise BackupError("there is no store in this database: nothing to back up")

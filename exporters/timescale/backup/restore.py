@@ -16,10 +16,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import layout
+from exporters.timescale import layout, unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import let_read
+from gateway.pipeline.postgres import connect
 
 _SWAP_PATIENCE = 30.0
 _LEAVING = 3.0
@@ -36,28 +37,53 @@ ORDER BY 1
 """
 
 
+_OWN_RELATIONS = """
+SELECT n.nspname, c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND NOT c.relispartition AND c.relname <> %(mark)s
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+  AND (%(schema)s::text IS NULL OR n.nspname = %(schema)s)
+  AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.relkind DESC
+"""
+_KINDS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "S": "SEQUENCE"}
+_ANOTHER = "another restore into this database is under way"
+
+
 def restore(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[str], None]) -> layout.Layout:
     """Restore into a database that holds nothing yet, and return the layout of the store.
 
-    For a superuser of a server that has the users of the backup, all belongs to them again; else all belongs to who
-    restores. Grants are made anew: `obs_hub_reader` may read. Raises `BackupError` when the database is not empty or
-    the backup does not fit it, and `psycopg.Error`.
+    Until it is whole the store is marked, and no gateway uses it; what an earlier restore left that was broken off is
+    removed first. For a superuser of a server that has the users of the backup, all belongs to them again; else all
+    belongs to who restores. Grants are made anew: `obs_hub_reader` may read. Raises `BackupError` when the database is
+    not empty or the backup does not fit it, and `psycopg.Error`.
     """
     connections = Connections(dsn)
     with connections.open() as connection:
         programs = tools.find(tools.server_major(connection), bin_dirs)
         found = archive.read(path, programs)
+        marked = unfinished.is_unfinished(connection, found.schema)
+    if marked:
+        say("an earlier restore was broken off: beginning anew")
+        _clear(connections, found)
+    with connections.open() as connection:
         _check_empty(connection, found)
         owner = found.owner if _can_be_owners(connection, found) else None
         _make_ready(connection, found, owner)
+        unfinished.mark(connection, found.schema)
     whose = "" if owner is None else f"; it belongs to {owner} again"
     say(f"restoring {path.name} with pg_restore {programs.major}{whose}")
-    with _without_timescale(connections, found):
-        _fill(programs, dsn, found, keep_owners=owner is not None)
+    with connections.open() as guard, guard.transaction():
+        if not unfinished.hold(guard, found.schema):
+            raise BackupError(_ANOTHER)
+        with _without_timescale(connections, found):
+            _fill(programs, dsn, found, keep_owners=owner is not None)
+        with connections.open() as connection:
+            let_read(connection, found.schema, owner)
+        unfinished.remove(guard, found.schema)
     with connections.open() as connection:
         say("analyzing")
         connection.execute("ANALYZE")
-        let_read(connection, found.schema, owner)
         present = layout.current(connection)
     if present is None:
         raise BackupError(
@@ -73,7 +99,7 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     Returns the layout, and the name that the former database has now. The user needs to be allowed to make databases.
     Raises as `restore` does; the database that was there is then as it was.
     """
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+    with connect(dsn, autocommit=True) as connection:
         name = connection.info.dbname
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
@@ -85,6 +111,7 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     # A name has 63 bytes; what is cut off is of the old one.
     fresh, former = f"{name[:38]}_restore_{now}", f"{name[:38]}_before_{now}"
     with _beside(dsn, name) as server:
+        _remove_left(server, dsn, name)
         say(f"making the database {fresh}")
         server.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(sql.Identifier(fresh), owner))
         try:
@@ -96,10 +123,61 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     return present, former
 
 
+def _clear(connections: Connections, found: archive.Archive) -> None:
+    """Remove what a restore left that was broken off. It began where nothing was, so all of it is its own."""
+    where = None if found.timescale is not None else found.schema
+    with connections.open() as connection:
+        with connection.transaction():
+            if not unfinished.hold(connection, found.schema):
+                raise BackupError(_ANOTHER)
+        _end_left(connection)
+        if found.timescale is not None:
+            connection.execute("DROP EXTENSION IF EXISTS timescaledb CASCADE")
+    with connections.open() as connection:  # another session: an extension is made in one that has seen none
+        tables = connection.execute(_OWN_RELATIONS, {"schema": where, "mark": unfinished.TABLE}).fetchall()
+        for schema, table, kind in tables:
+            connection.execute(
+                sql.SQL("DROP {} IF EXISTS {} CASCADE").format(sql.SQL(_KINDS[kind]), sql.Identifier(schema, table))
+            )
+        for function in found.functions():
+            connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {} CASCADE").format(sql.SQL(function)))  # by pg_dump
+
+
+def _end_left(connection: layout.Connection) -> None:
+    """End what a killed ``pg_restore`` had begun on the server, an index perhaps, which goes on by itself."""
+    deadline = time.monotonic() + _SWAP_PATIENCE
+    while connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = %s",
+        (tools.application_name("pg_restore"),),
+    ).fetchall():
+        if time.monotonic() > deadline:
+            raise BackupError("what an earlier restore began still runs on the server; try again later")
+        time.sleep(0.1)
+
+
+def _remove_left(server: layout.Connection, dsn: str, name: str) -> None:
+    """Remove databases of earlier replacements that were broken off: those that are marked, or hold nothing yet."""
+    left = server.execute(
+        "SELECT datname FROM pg_database WHERE left(datname, length(%(p)s)) = %(p)s AND datallowconn",
+        {"p": f"{name[:38]}_restore_"},
+    ).fetchall()
+    for (each,) in left:
+        with Connections(make_conninfo(dsn, dbname=each)).open() as connection, connection.transaction():
+            marks = connection.execute(
+                "SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = %s", (unfinished.TABLE,)
+            ).fetchall()
+            whole = not marks and connection.execute(_OWN_TABLES, {"schema": None}).fetchall()
+            busy = marks and not unfinished.hold(connection, marks[0][0])
+        if not whole and not busy:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
+
+
 def _check_empty(connection: layout.Connection, found: archive.Archive) -> None:
     """Raise unless nothing is where the store will be: one schema, or (for hypertables) the whole database."""
     where = None if found.timescale is not None else found.schema
-    tables = [row[0] for row in connection.execute(_OWN_TABLES, {"schema": where})]
+    mark = f"{found.schema}.{unfinished.TABLE}"
+    tables = [row[0] for row in connection.execute(_OWN_TABLES, {"schema": where}) if row[0] != mark]
     if tables:
         more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
         raise BackupError(
@@ -201,7 +279,7 @@ def _beside(dsn: str, name: str) -> Iterator[layout.Connection]:
         if other == name:
             continue
         with contextlib.suppress(psycopg.OperationalError):
-            connection = psycopg.connect(make_conninfo(dsn, dbname=other), autocommit=True, connect_timeout=5)
+            connection = connect(make_conninfo(dsn, dbname=other), autocommit=True)
             with connection:
                 yield connection
             return

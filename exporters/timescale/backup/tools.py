@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +23,10 @@ from exporters.timescale.backup import BackupError
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _MAX_SAID = 2_000
 _TICK = 1.0
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+"""Loaded here: what runs between fork and exec had better load nothing."""
 
 Progress = Callable[[], None]
 """Is called about once a second while a program runs."""
@@ -44,12 +52,14 @@ class Tools:
         Raises `BackupError` with what it said when it fails. An exception on the way ends it too.
         """
         environment = {**os.environ, "LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
+        environment["PGAPPNAME"] = application_name(program)
         process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, no shell
             [str(self.folder / program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
             env=environment,
+            preexec_fn=functools.partial(_end_with_parent, os.getpid()),
         )
         try:
             while True:
@@ -78,6 +88,22 @@ class Tools:
                 f"{program} {self.major} ended with {done.returncode}: {done.stderr.strip()[-_MAX_SAID:]}"
             )
         return done.stdout
+
+
+def application_name(program: str) -> str:
+    """Return the name by which a program that was started here is known on the server."""
+    return f"obs-hub {program}"
+
+
+def _end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however that is. Runs between fork and exec.
+
+    ``SIGTERM``, on which PostgreSQL's programs have the server give up what they had asked of it.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
 
 
 def find(server: int, folders: Iterable[Path]) -> Tools:

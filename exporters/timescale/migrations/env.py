@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection that `exporters.timescale.schema` hands over."""
+"""Alembic's entry point: runs a migration in the transaction that `exporters.timescale.schema` hands over."""
 
 from alembic import context
 
@@ -6,7 +6,5 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=None,
     version_table="schema_version",
-    transaction_per_migration=True,
 )
-with context.begin_transaction():
-    context.run_migrations()
+context.run_migrations()

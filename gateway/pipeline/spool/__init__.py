@@ -1,6 +1,8 @@
 """The spool: batches on disk that a destination has not taken yet."""
 
-from gateway.pipeline.spool.segment import Damage, Record, scan
-from gateway.pipeline.spool.spool import Spool, SpoolStatus, adopt, segments, status
+from gateway.pipeline.spool.finding import find, segments
+from gateway.pipeline.spool.losses import Loss
+from gateway.pipeline.spool.segment import Damage, Head, Record, scan
+from gateway.pipeline.spool.spool import Spool, SpoolStatus, status
 
-__all__ = ["Damage", "Record", "Spool", "SpoolStatus", "adopt", "scan", "segments", "status"]
+__all__ = ["Damage", "Head", "Loss", "Record", "Spool", "SpoolStatus", "find", "scan", "segments", "status"]

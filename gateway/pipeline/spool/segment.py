@@ -8,7 +8,7 @@ bytes   meaning
 4       the mark by which a reader finds the next record behind a damaged one
 4       length of the payload
 4       CRC-32 of everything after this field
-1       signal: 1 metrics, 2 logs, 3 traces
+1       signal: 1 metrics, 2 logs, 3 traces; 0 in a head
 1       1 when the batch is the gateway's own telemetry
 2       reserved, zero
 8       when the batch was received, in nanoseconds since the Unix epoch
@@ -17,6 +17,9 @@ bytes   meaning
 
 A write that a crash cut short leaves an incomplete record at the end of a segment: it was never acknowledged and is cut
 off. A damaged record with intact ones behind it is something else, and is reported.
+
+A segment that was begun behind another one begins with a head: a record without payload, which in place of a digest has
+the other's number and how many bytes that one has, 8 bytes each. So what is missing of the other is known.
 """
 
 from __future__ import annotations
@@ -32,12 +35,14 @@ from gateway.pipeline.batch import Batch, Signal
 MARK = b"\xf1OHS"
 _HEADER = struct.Struct(">4sII")
 _BODY = struct.Struct(">BBHQ16s")
+_BEFORE = struct.Struct(">QQ")
 HEADER_SIZE = _HEADER.size + _BODY.size
 
 _SEARCH_BYTES = 512 * 2**20
 """How many bytes are checksummed in the search for the next record behind a damaged one."""
 
 _SIGNALS = {Signal.METRICS: 1, Signal.LOGS: 2, Signal.TRACES: 3}
+_HEAD_CODE = 0
 _SIGNALS_BY_CODE = {code: signal for signal, code in _SIGNALS.items()}
 
 
@@ -46,6 +51,15 @@ class Record:
     """An intact record and the offset in its segment at which the next one begins."""
 
     batch: Batch
+    end: int
+
+
+@dataclass(slots=True, frozen=True)
+class Head:
+    """The head of a segment: the number and the length in bytes of the one before it; and where the head ends."""
+
+    number: int
+    length: int
     end: int
 
 
@@ -69,6 +83,12 @@ def encode(batch: Batch) -> bytes:
     return b"".join((_HEADER.pack(MARK, len(batch.payload), checksum), body, batch.payload))
 
 
+def encode_head(number: int, length: int) -> bytes:
+    """Return the head of a segment behind the one of that number, which has so many bytes."""
+    body = _BODY.pack(_HEAD_CODE, 0, 0, 0, _BEFORE.pack(number, length))
+    return _HEADER.pack(MARK, 0, zlib.crc32(body)) + body
+
+
 def record_size(batch: Batch) -> int:
     """Return how many bytes the record of a batch has."""
     return HEADER_SIZE + len(batch.payload)
@@ -86,11 +106,12 @@ def digests(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         offset += HEADER_SIZE + length
         if offset > end:
             return
-        yield header[-16:]
+        if header[_HEADER.size] in _SIGNALS_BY_CODE:  # the head of a segment is no batch
+            yield header[-16:]
 
 
-def scan(data: bytes, start: int = 0) -> Iterator[Record | Damage]:
-    """Yield the records of a segment from an offset on, and what is damaged between them."""
+def scan(data: bytes, start: int = 0) -> Iterator[Record | Head | Damage]:
+    """Yield the records of a segment from an offset on, its head, and what is damaged between them."""
     offset = start
     while offset < len(data):
         record = _record_at(data, offset)
@@ -103,7 +124,7 @@ def scan(data: bytes, start: int = 0) -> Iterator[Record | Damage]:
         offset = damage.end
 
 
-def _record_at(data: bytes, offset: int) -> Record | None:
+def _record_at(data: bytes, offset: int) -> Record | Head | None:
     if len(data) - offset < HEADER_SIZE:
         return None
     mark, length, checksum = _HEADER.unpack_from(data, offset)
@@ -112,6 +133,9 @@ def _record_at(data: bytes, offset: int) -> Record | None:
     if mark != MARK or end > len(data) or zlib.crc32(memoryview(data)[body_start:end]) != checksum:
         return None
     code, own_telemetry, _, received_at, digest = _BODY.unpack_from(data, body_start)
+    if code == _HEAD_CODE and not length:
+        number, its_length = _BEFORE.unpack(digest)
+        return Head(number, its_length, end)
     signal = _SIGNALS_BY_CODE.get(code)
     if signal is None:
         return None

@@ -2,12 +2,15 @@
 
 Appending returns when the batch is on disk. Appends that come while one is being written wait together and share the
 next write and its fsync. Reading follows in order; a segment is removed once everything in it was taken. Where reading
-stands is noted in a file that is not fsynced: after a crash some batches may be read again, never too few.
+stands is noted in a file: after a crash some batches may be read again, never too few.
 
 Every start begins a new segment, so what a crash left at the end of the last one is never written behind.
 
 A full spool refuses, or makes room by dropping its oldest segment, as ``when_full`` says. What was dropped is logged,
 and counted in the file ``dropped``.
+
+The directory has one owner, who holds its lock. As long as another process does, this spool is empty, refuses, and
+tries again whenever it is told to `open`.
 """
 
 from __future__ import annotations
@@ -28,37 +31,46 @@ from gateway.pipeline.batch import Batch
 from gateway.pipeline.crashpoints import crashpoint
 from gateway.pipeline.durability import sync
 from gateway.pipeline.errors import OverloadedError, UnavailableError
+from gateway.pipeline.ownership import HeldError, Lock
 from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool.dropped import Dropped, note_dropped, read_dropped
-from gateway.pipeline.spool.segment import Damage, Record, digests, encode, record_size, scan
+from gateway.pipeline.spool.finding import DAMAGED, Segment, cut_short, find, read_file, segments
+from gateway.pipeline.spool.losses import Loss, read_losses, write_loss
+from gateway.pipeline.spool.position import Position, name_of, read_position, write_position
+from gateway.pipeline.spool.segment import (
+    HEADER_SIZE,
+    Damage,
+    Head,
+    Record,
+    digests,
+    encode,
+    encode_head,
+    record_size,
+    scan,
+)
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_SUFFIX = ".segment"
-_CURSOR = "cursor"
-_DAMAGED = "damaged"
 _LEAST_SEGMENTS = 8
 """Of how many segments, at least, a full spool consists that drops the oldest."""
 
 
 @dataclass(slots=True, frozen=True)
 class SpoolStatus:
-    """What a spool directory holds: bytes and segments on disk; and what was dropped from it because it was full."""
+    """What a spool directory holds: bytes and segments on disk that are to be delivered.
+
+    ``taken`` is the number of segments that were delivered and are still there, ``losses`` what was found to be lost,
+    ``dropped`` what was dropped because it was full.
+    """
 
     directory: Path
     size: int
     segments: int
-    dropped: Dropped
-
-
-@dataclass(slots=True)
-class _Segment:
-    """One file. Records are durable, and readable, up to ``end``."""
-
-    path: Path
-    end: int
+    taken: int = 0
+    losses: tuple[Loss, ...] = ()
+    dropped: Dropped = field(default_factory=Dropped)
 
 
 @dataclass(slots=True)
@@ -66,28 +78,35 @@ class _Chunk:
     """Records read together. Reading goes on at ``offset`` of ``segment``."""
 
     batches: list[Batch] = field(default_factory=list)
-    segment: _Segment | None = None
+    segment: Segment | None = None
     offset: int = 0
 
 
 class Spool:
-    """One spool. Its methods are called on one event loop; files are touched in one thread of its own."""
+    """One spool. Its methods are called on one event loop; files are touched in one thread of its own.
+
+    ``damaged`` counts the places at which something was lost, ``unremoved`` the segments that were taken and cannot be
+    removed.
+    """
 
     def __init__(self, directory: Path, settings: SpoolSettings) -> None:
         self.directory = directory
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._segments: list[_Segment] = []
+        self._lock = Lock(directory)
+        self._is_open = False
+        self._segments: list[Segment] = []
         self._file: int | None = None  # of the last segment, when it is open for appending
         self._number = 0
         self._offset = 0  # in the first segment, from which on is to be read
+        self._taken: list[Path] = []  # to be removed
+        self._noted: Position | None = None
         self._size = 0
         self._claimed = 0  # bytes of appends that are not on disk yet
         self._reserved = 0  # bytes of appends that may come yet
         self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
         self._appending: asyncio.Task[None] | None = None
         self._reported: set[str] = set()
-        self._found = False
         self._thread_ended = False
         self._drops = settings.when_full == "drop_oldest"
         # A segment is what is dropped at once.
@@ -96,6 +115,7 @@ class Spool:
         self._dropping = Seldom()
         self.damaged = 0
         self.dropped = Dropped()
+        self.unremoved = 0
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -116,14 +136,23 @@ class Spool:
             segment.end <= (self._offset if index == 0 else 0) for index, segment in enumerate(self._segments)
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this is the owner of the directory. One that is not there yet is made by the first append."""
+        return self._is_open
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Find what an earlier run left. A directory that cannot be used is no error yet: appends will say so."""
-        await self._in_thread(self._find)
+        """Become the owner of the directory, and find what an earlier run left.
+
+        A directory that cannot be used, or that another process still owns, is no error yet: appends will say so, and
+        this is to be called again. What could not be removed is then tried again, too.
+        """
+        await self._in_thread(self._try_to_open)
 
     async def close(self) -> None:
-        """Finish the appends under way and close the files."""
+        """Finish the appends under way, close the files and let others own the directory."""
         if self._appending is not None:
             await self._appending
         if not self._thread_ended:
@@ -132,26 +161,64 @@ class Spool:
             self._thread.shutdown()
 
     def _finish(self) -> None:
-        if self._segments:
-            self._trim()
+        self._trim()
         self._close_file()
+        self._lock.release()
+        self._is_open = False
 
-    def _find(self) -> None:
-        try:
-            paths = segments(self.directory)
-            self._segments = [_Segment(path, path.stat().st_size) for path in paths]
-            cursor = _read_cursor(self.directory)
-        except OSError as error:
-            _log.error("the spool %s cannot be read: %s", self.directory, error)
+    def _try_to_open(self) -> None:
+        if self._is_open:
+            if self._taken:
+                self._trim()
             return
-        self._found = True
-        if self._segments and cursor is not None and cursor[0] == self._segments[0].path.name:
-            self._offset = _boundary(self._segments[0], cursor[1])
-        self._number = _last_number(self.directory)
+        if not self.directory.exists():
+            return
+        try:
+            self._take()
+        except HeldError as error:
+            self._say_once(logging.WARNING, "the spool %s waits for its former owner: %s", error)
+        except OSError as error:
+            self._say_once(logging.ERROR, "the spool %s cannot be used: %s", error)
+
+    def _say_once(self, level: int, message: str, error: OSError) -> None:
+        why = error.strerror or str(error)
+        if why not in self._reported:
+            self._reported.add(why)
+            _log.log(level, message, self.directory, why)
+
+    def _take(self) -> None:
+        """Own the directory and find what is in it. Raises `OSError`, of which `HeldError` is one."""
+        self._lock.acquire()
+        try:
+            found = find(self.directory)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._number, self._taken = found.number, found.taken
+        # In this order, because `empty` is asked from another thread.
+        self._offset = found.offset
+        self._segments = found.segments
+        self._size = sum(segment.end for segment in found.segments)
+        self._reported |= {loss.place for loss in read_losses(self.directory)}
         self.dropped = read_dropped(self.directory)
-        self._size = sum(segment.end for segment in self._segments)
+        self._is_open = True
         if self._size:
             _log.info("the spool %s holds %d bytes from an earlier run", self.directory, self._size)
+        if found.torn:
+            where = found.segments[-1].path
+            _log.warning("cut off %d bytes that a crash left at the end of %s", found.torn, where)
+        for place, what in found.losses:
+            self._lose(place, what)
+        self._trim()
+
+    def _lose(self, place: str, what: str) -> None:
+        """Tell of a loss, once: in the log, in ``damaged``, and in a file for who looks later."""
+        if place in self._reported:
+            return
+        self._reported.add(place)
+        self.damaged += 1
+        _log.error("the spool %s lost data: %s: %s", self.directory, place, what)
+        write_loss(self.directory, place, what)
 
     # -- appending -----------------------------------------------------------------------------------------------
 
@@ -166,7 +233,7 @@ class Spool:
         Whoever reserves gives it back with `release`, before the append or instead of it.
         """
         size = record_size(batch)
-        if not self._drops and self.size + self._reserved + size > self._settings.max_size:
+        if not self._drops and self.size + self._reserved + size + HEADER_SIZE > self._settings.max_size:
             raise OverloadedError(
                 f"the spool holds {self.size} bytes, of at most {self._settings.max_size}; "
                 "it empties when the destination answers again",
@@ -236,8 +303,6 @@ class Spool:
 
     def _write(self, batches: Sequence[Batch]) -> None:
         """Write records and make them durable, or leave the segment as it was."""
-        if not self._found:
-            self._find()  # a directory that could not be read at the start
         data = b"".join(map(encode, batches))
         if self._drops:
             if len(data) > self._settings.max_size:
@@ -246,6 +311,9 @@ class Spool:
         try:
             file = self._open_for(len(data))
             segment = self._segments[-1]
+            if not segment.end and len(self._segments) > 1:
+                before = self._segments[-2]
+                data = encode_head(before.number, before.end) + data
             crashpoint("before spool write")
             _write_all(file, data)
             crashpoint("after spool write")
@@ -262,19 +330,31 @@ class Spool:
         """Return the file to append to, a new segment when there is none or the last is full or gone."""
         if self._file is not None:
             segment = self._segments[-1]
-            there = segment.path.exists()
+            there = self._lock.held and segment.path.exists()
             if there and segment.end + size <= max(self._segment_size, size):
                 return self._file
             if not there:
                 _log.error("the spool segment %s was removed; what it held is lost", segment.path)
             self._close_file()
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._number += 1
-        path = self.directory / f"{self._number:016d}{_SUFFIX}"
+        self._own()
+        path = self.directory / name_of(self._number + 1)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._segments.append(_Segment(path, 0))
+        self._number += 1
+        self._segments.append(Segment(self._number, path, 0, exact=True))
         sync(self.directory)
         return self._file
+
+    def _own(self) -> None:
+        """Make sure that the directory is there and this its owner, also when somebody removed it. Raises `OSError`."""
+        if self._lock.held:
+            return
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._is_open:
+            self._take()
+            return
+        self._lock.acquire()
+        self._noted = None
+        self._number = max([self._number, *(int(path.stem) for path in segments(self.directory))])
 
     def _make_room(self, size: int) -> None:
         """Drop the oldest segments until there is room for so many bytes."""
@@ -282,7 +362,7 @@ class Spool:
             segment, start = self._segments[0], self._offset
             left: list[Batch] = []
             with contextlib.suppress(OSError):
-                data = _read_file(segment.path, start, segment.end)
+                data = read_file(segment.path, start, segment.end)
                 left = [item.batch for item in scan(data) if isinstance(item, Record)]
             if left:
                 # Noted first: what a crash in between lets be delivered was counted once too often, never too seldom.
@@ -311,9 +391,10 @@ class Spool:
             os.ftruncate(self._file, segment.end)
         self._close_file()
         if segment.end == 0:
+            self._segments.pop()
             with contextlib.suppress(OSError):
                 segment.path.unlink()
-            self._segments.pop()
+                self._number = min(self._number, segment.number - 1)  # so that no number is missing
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -361,140 +442,139 @@ class Spool:
         self._trim()
         if not self._segments:
             return _Chunk()
+        try:
+            self._own()
+        except HeldError as error:  # somebody replaced the directory: what is in it now is another's
+            raise UnavailableError(f"the spool cannot be read: {error.strerror}", retry_after=1) from error
+        except OSError:
+            pass  # reading says the same
         segment, end = self._segments[0], self._segments[0].end
         chunk = _Chunk([], segment, self._offset)
         try:
-            data = _read_file(segment.path, self._offset, end)
+            data = read_file(segment.path, self._offset, end)
         except OSError as error:
             if error.errno not in (errno.EIO, errno.ENOENT):
                 # Too many open files, say: that passes, and what passes must not cost a segment.
                 raise UnavailableError(f"the spool cannot be read: {error.strerror}", retry_after=1) from error
-            self.damaged += 1
-            _log.error("the spool segment %s cannot be read and is set aside: %s", segment.path, error)
+            self._lose(segment.path.name, f"the segment cannot be read and is set aside: {error.strerror}")
             with contextlib.suppress(OSError):
-                folder = self.directory / _DAMAGED
+                folder = self.directory / DAMAGED
                 folder.mkdir(exist_ok=True)
                 segment.path.rename(folder / segment.path.name)
             chunk.offset = end
             return chunk
+        missing = end - self._offset - len(data)
         size = 0
         for item in scan(data):
             if isinstance(item, Damage):
                 if item.torn and chunk.batches:
                     break  # looked at again, and reported, when the batches before it were taken
-                self._set_aside(segment, data, item)
+                if not (item.torn and missing):  # which is told below
+                    self._set_aside(segment, data, item)
                 chunk.offset = self._offset + item.end
-                continue
-            assert isinstance(item, Record)
-            if chunk.batches and size + len(item.batch.payload) > most_bytes:
-                break
-            chunk.batches.append(item.batch)
-            size += len(item.batch.payload)
-            chunk.offset = self._offset + item.end
-        if len(data) < end - self._offset and not chunk.batches:
+            elif isinstance(item, Head):
+                chunk.offset = self._offset + item.end
+            else:
+                if chunk.batches and size + len(item.batch.payload) > most_bytes:
+                    break
+                chunk.batches.append(item.batch)
+                size += len(item.batch.payload)
+                chunk.offset = self._offset + item.end
+        if missing and not chunk.batches:
+            self._lose(*cut_short(segment, missing))
             chunk.offset = end
-            if not data:
-                self.damaged += 1
-                _log.error("the spool segment %s is shorter than what was written to it", segment.path)
         return chunk
 
-    def _set_aside(self, segment: _Segment, data: bytes, damage: Damage) -> None:
+    def _set_aside(self, segment: Segment, data: bytes, damage: Damage) -> None:
         """Keep damaged bytes for a person to look at. A torn end is what a crash leaves, and was not acknowledged."""
-        where = f"{segment.path} at {self._offset + damage.start}"
-        if where in self._reported:
-            return  # read again, because what was read with it was not taken
-        self._reported.add(where)
-        appended_to = self._file is not None and segment is self._segments[-1]
-        if damage.torn and not appended_to:
-            _log.warning("cut off %d bytes that a crash left at the end of %s", damage.end - damage.start, where)
+        start, size = self._offset + damage.start, damage.end - damage.start
+        if damage.torn and not segment.exact:
+            where = f"{segment.path} at {start}"
+            if where not in self._reported:
+                self._reported.add(where)
+                _log.warning("cut off %d bytes that a crash left at the end of %s", size, where)
             return
-        self.damaged += 1
-        _log.error("%d bytes of %s are damaged and set aside", damage.end - damage.start, where)
+        place = f"{segment.path.name} at {start}"
+        if place in self._reported:
+            return  # read again, because what was read with it was not taken
+        self._lose(place, f"{size} bytes are damaged and set aside")
         with contextlib.suppress(OSError):
-            folder = self.directory / _DAMAGED
+            folder = self.directory / DAMAGED
             folder.mkdir(exist_ok=True)
-            aside = folder / f"{segment.path.stem}-{self._offset + damage.start}"
-            aside.write_bytes(data[damage.start : damage.end])
+            (folder / f"{segment.path.stem}-{start}").write_bytes(data[damage.start : damage.end])
 
     def _trim(self) -> None:
         while self._segments and self._offset >= self._segments[0].end:
             segment = self._segments[0]
             if self._file is not None and len(self._segments) == 1:
                 self._close_file()
-            crashpoint("before spool truncate")
-            with contextlib.suppress(OSError):
-                segment.path.unlink(missing_ok=True)
             # In this order, because `empty` is asked from another thread.
             self._offset = 0
             self._segments.pop(0)
             self._size -= segment.end
-        self._write_cursor()
+            self._taken.append(segment.path)
+        # What was taken is noted before it is removed: one that stays must not be delivered again by the next start.
+        if not self._lock.held:
+            return
+        noted = self._note_position()
+        crashpoint("before spool truncate")
+        if self._remove_taken() and not noted:
+            self._note_position()  # now that there is space again
 
-    def _write_cursor(self) -> None:
-        path = self.directory / _CURSOR
-        with contextlib.suppress(OSError):
-            if not self._segments or not self._offset:
+    def _note_position(self) -> bool:
+        """Write down where reading stands. Returns whether that is on disk."""
+        taken = frozenset(int(path.stem) for path in self._taken)
+        first, last = (self._segments[0], self._segments[-1]) if self._segments else (None, None)
+        position = Position(
+            first.number if first else self._number + 1,
+            self._offset,
+            (last.number, last.end) if last and last.exact else None,
+            taken,
+        )
+        if position == self._noted:
+            return True
+        try:
+            write_position(self.directory, position, durable=bool(taken) and self._settings.fsync == "always")
+        except OSError:
+            self._noted = None
+            return False
+        self._noted = position
+        return True
+
+    def _remove_taken(self) -> bool:
+        """Remove the segments that were taken. Returns whether any was."""
+        removed = False
+        for path in list(self._taken):
+            try:
                 path.unlink(missing_ok=True)
-                return
-            fresh = path.with_suffix(".new")
-            fresh.write_text(f"{self._segments[0].path.name} {self._offset}\n", "ascii")
-            fresh.replace(path)
+            except OSError as error:
+                if str(path) not in self._reported:
+                    self._reported.add(str(path))
+                    again = "" if self._noted else "; the next start delivers it again, should it still be there"
+                    _log.error("the segment %s was delivered and cannot be removed: %s%s", path, error.strerror, again)
+                continue
+            self._taken.remove(path)
+            removed = True
+        self.unremoved = len(self._taken)
+        return removed
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
-def segments(directory: Path) -> list[Path]:
-    """Return the segment files of a spool directory, oldest first."""
-    try:
-        return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX and path.stem.isdecimal())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _read_cursor(directory: Path) -> tuple[str, int] | None:
-    try:
-        name, offset = (directory / _CURSOR).read_text("ascii").split()
-        return name, int(offset)
-    except (OSError, ValueError):
-        return None
-
-
-def _last_number(directory: Path) -> int:
-    """Return the highest number in use. A cursor that outlived its segment must not be taken for a newer one's."""
-    cursor = _read_cursor(directory)
-    stems = [path.stem for path in segments(directory)] + ([cursor[0].removesuffix(_SUFFIX)] if cursor else [])
-    return max((int(stem) for stem in stems if stem.isdecimal()), default=0)
-
-
-def _boundary(segment: _Segment, offset: int) -> int:
-    """Return where to read on: at the offset if a record ends there, else at the start; twice is better than never."""
-    try:
-        data = _read_file(segment.path, 0, segment.end)
-    except OSError:
-        return 0
-    ends = (item.end for item in scan(data))
-    return offset if offset in ends else 0
-
-
-def adopt(source: Path, target: Path) -> None:
-    """Move the segments of a spool that nobody will open behind those of another. Neither may be open."""
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    number = _last_number(target)
-    for path in segments(source):
-        number += 1
-        path.rename(target / f"{number:016d}{_SUFFIX}")
-    (source / _CURSOR).unlink(missing_ok=True)
-    sync(target)
-
-
 def status(directory: Path) -> SpoolStatus:
     """Look at a spool directory from outside, also while a gateway uses it."""
+    position = read_position(directory)
+    done = position.taken if position else frozenset()
     sizes = []
+    taken = 0
     for path in segments(directory):
+        if int(path.stem) in done:
+            taken += 1
+            continue
         with contextlib.suppress(FileNotFoundError):
             sizes.append(path.stat().st_size)
-    return SpoolStatus(directory, sum(sizes), len(sizes), read_dropped(directory))
+    return SpoolStatus(directory, sum(sizes), len(sizes), taken, tuple(read_losses(directory)), read_dropped(directory))
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -504,9 +584,3 @@ def _write_all(file: int, data: bytes) -> None:
         if written == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         view = view[written:]
-
-
-def _read_file(path: Path, start: int, end: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(end - start)

@@ -97,7 +97,7 @@ class Http2Connection(asyncio.Protocol):
         self._patience = patience or Patience()
         self._loop = asyncio.get_running_loop()
         self._watch = FrameWatch(self._loop.time)
-        self._h2 = Library(max_streams)
+        self._h2 = Library(max_streams, lambda: self._watch.pay(1))
         self._streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -127,6 +127,7 @@ class Http2Connection(asyncio.Protocol):
         """Work off what arrived."""
         self._heard, self._pinged = self.now(), None
         try:
+            self._watch.arrived(len(data))
             self._watch.see(data)
             events = self._h2.receive_data(data)
         except AttackError as error:

@@ -5,6 +5,8 @@ Its workings are changed in three places, which a new version may undo; ``tests/
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, Event
@@ -25,11 +27,14 @@ _HEADER_TABLE = 4096
 
 
 class Library(H2Connection):
-    """The server's side of one connection. ``max_streams`` is what the client is told."""
+    """The server's side of one connection. ``max_streams`` is what the client is told.
+
+    ``wasted`` hears of each piece of data for a request that is over; what it raises ends the connection.
+    """
 
     MAX_CLOSED_STREAMS = 2048  # what it remembers of each costs memory on connections that last for weeks
 
-    def __init__(self, max_streams: int) -> None:
+    def __init__(self, max_streams: int, wasted: Callable[[], None]) -> None:
         super().__init__(
             H2Configuration(
                 client_side=False,
@@ -41,6 +46,7 @@ class Library(H2Connection):
         self.encoder = _SmallTableEncoder()
         self.decoder.max_header_list_size = 2 * MAX_HEADER_BLOCK
         self._max_streams = max_streams
+        self._wasted = wasted
 
     def initiate_connection(self) -> None:
         """Send our settings, and open the connection's window."""
@@ -60,6 +66,8 @@ class Library(H2Connection):
         # that is half of all its work.
         if type(frame) is not DataFrame:
             return super()._receive_frame(frame)
+        if not self.is_open(frame.stream_id):
+            self._wasted()
         frames, events = self._receive_data_frame(frame)
         self._prepare_for_sending(frames)
         return events

@@ -69,6 +69,11 @@ class Stream:
         """The address that the connection comes from."""
         return self._connection.peer
 
+    @property
+    def connection(self) -> object:
+        """What streams of one connection have in common."""
+        return self._connection
+
     def send_headers(self, headers: Headers, *, end: bool = False) -> None:
         """Begin the answer; with ``end`` that is all of it."""
         self._connection.send_headers(self, headers, end)

@@ -24,7 +24,8 @@ _PREFACE_SIZE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 _HEAD = struct.Struct(">BHBBL")  # length (its first byte apart), type, flags, stream
 
 _DATA, _HEADERS, _CONTINUATION = 0, 1, 9
-_END_STREAM, _END_HEADERS = 1, 4
+_END_STREAM, _END_HEADERS, _PADDED = 1, 4, 8
+_MOST_PADDING = 256  # with the byte that says how much
 
 _CREDIT = 4_000.0
 _CREDIT_PER_SECOND = 200.0
@@ -45,8 +46,9 @@ class FrameWatch:
     """Counts what the frames of one connection cost. ``clock`` is in seconds.
 
     A frame that brings nothing on has to be paid for: pings, settings, resets, windows opened bit by bit, headers
-    chopped up, crumbs of data. There is credit for four thousand, which comes back with time, and faster with requests
-    that are answered, so that a client that sends telemetry never runs out of it.
+    chopped up, crumbs of data, padding, data for requests that are over. There is credit for four thousand, which comes
+    back with time, and faster with requests that are answered, so that a client that sends telemetry never runs out of
+    it.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -60,6 +62,14 @@ class FrameWatch:
     def answered(self) -> None:
         """A request was answered."""
         self._credit = min(_CREDIT, self._credit + _CREDIT_PER_ANSWER)
+
+    def arrived(self, size: int) -> None:
+        """Hear how much arrived at once, before `see`. Raises `AttackError`.
+
+        A crumb from within a frame takes as much work as a whole one.
+        """
+        if size < _BYTES_PER_CREDIT and size < self._skip:
+            self.pay(1)
 
     def see(self, data: bytes) -> None:
         """Look through what arrived. Raises `AttackError`."""
@@ -80,8 +90,10 @@ class FrameWatch:
         if length > MAX_FRAME_SIZE:
             raise AttackError(ErrorCodes.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
         if kind == _DATA:
-            if length < _BYTES_PER_CREDIT and not flags & _END_STREAM:
-                self._pay(1)
+            # How much of a frame is padding stands behind its head, so it is taken for as much as it may be.
+            brings = length - _MOST_PADDING if flags & _PADDED else length
+            if brings < _BYTES_PER_CREDIT and not flags & _END_STREAM:
+                self.pay(1)
             return
         if kind in (_HEADERS, _CONTINUATION):
             self._header_block += length
@@ -89,9 +101,10 @@ class FrameWatch:
                 raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {MAX_HEADER_BLOCK} bytes of headers")
             if flags & _END_HEADERS:
                 self._header_block = 0
-        self._pay(1 + length // (_HEADER_BYTES_PER_CREDIT if kind == _HEADERS else _BYTES_PER_CREDIT))
+        self.pay(1 + length // (_HEADER_BYTES_PER_CREDIT if kind == _HEADERS else _BYTES_PER_CREDIT))
 
-    def _pay(self, cost: int) -> None:
+    def pay(self, cost: int) -> None:
+        """Take what something costs. Raises `AttackError` when that is more than there is credit for."""
         self._credit -= cost
         if self._credit >= 0:
             return

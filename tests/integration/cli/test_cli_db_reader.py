@@ -157,3 +157,22 @@ def test_the_reader_of_a_store_in_another_schema_finds_it(database: Database, na
     password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
     with as_reader(database, name, password) as connection:
         connection.execute("SELECT * FROM metrics")
+
+
+def test_a_second_time_takes_back_what_the_user_has_set_and_what_an_earlier_version_gave(
+    store: Database, name: str
+) -> None:
+    password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+    with as_reader(store, name, password) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f"ALTER ROLE {name} SET statement_timeout = 0".encode())
+        connection.execute(f"ALTER ROLE {name} IN DATABASE {store.name} SET search_path = nowhere".encode())
+    store.run(f"GRANT SELECT ON run TO {READER_ROLE}")
+    password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+    with as_reader(store, name, password) as connection:
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
+        assert connection.execute("SHOW temp_file_limit").fetchone() == ("2GB",)
+        connection.execute("SELECT * FROM metrics")
+        for statement in ("SELECT * FROM run", "SELECT pg_advisory_lock(1)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())

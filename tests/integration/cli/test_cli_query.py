@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import psycopg
@@ -202,3 +203,27 @@ def test_a_store_is_named_by_its_dsn(hub: HubProcess) -> None:
 
 def test_the_data_directory_is_found_in_the_environment(hub: HubProcess) -> None:
     assert obs_hub("query", "--csv", "SELECT 1 AS n", OBSHUB_DATA_DIR=str(hub.data_dir)).stdout == "n\n1\n"
+
+
+def test_nothing_leads_back_to_a_user_who_may_write(refused: Query, query: Query, tmp_path: Path) -> None:
+    """In a DO block the role can be reset; what is below it must not be a superuser."""
+    written = tmp_path / "written"
+    for statement in (
+        "RESET ROLE",
+        "SET LOCAL ROLE NONE",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "SET SESSION AUTHORIZATION obs_hub",
+        "SET ROLE obs_hub",
+    ):
+        refused(f"DO $$ BEGIN {statement}; COPY (SELECT 1) TO PROGRAM 'touch {written}'; END $$")
+        refused(f"DO $$ BEGIN {statement}; COPY receipt TO '{written}'; END $$")
+    assert not written.exists()
+    assert query("SELECT session_user, rolsuper FROM pg_roles WHERE rolname = session_user", "--csv").splitlines() == [
+        "session_user,rolsuper",
+        "obs_hub_query,False",
+    ]
+
+
+@pytest.mark.parametrize("sql", ["SELECT pg_advisory_lock(1)", "SELECT lo_create(0)", "SELECT output FROM run"])
+def test_what_a_reader_may_not_a_query_may_not(refused: Query, sql: str) -> None:
+    assert "permission denied" in refused(sql)

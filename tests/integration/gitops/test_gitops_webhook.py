@@ -138,7 +138,7 @@ async def test_the_form_that_github_offers_is_understood(hub: Hub) -> None:
 
 async def test_later_pushes_take_the_place_of_those_that_wait(hub: Hub) -> None:
     for number in range(3):
-        await hub.deliver(delivery=f"delivery-{number}")
+        await hub.deliver({**PUSH, "pushed_at": number}, delivery=f"delivery-{number}")
     states = sorted(run["state"] for run in await hub.runs())
     assert states == ["queued"] * 2 + ["superseded"] * 4
 
@@ -194,6 +194,38 @@ async def test_a_delivery_that_comes_again_asks_for_nothing(hub: Hub) -> None:
     assert len(await hub.runs()) == 2
 
 
+async def test_a_body_that_comes_again_under_another_id_asks_for_nothing(hub: Hub, native_database: Database) -> None:
+    """Its signature is over the body alone. Another gateway, or this one after a restart, knows it from the store."""
+    _, first = await hub.deliver(delivery="one")
+    other = GitOpsService("gitops", hub.service.config, Runs(native_database.dsn), hub.told.operations)
+    app = Litestar(
+        [Router("/api/v1", route_handlers=[make_router(other)])],
+        exception_handlers={HTTPException: on_http_exception},
+        logging_config=None,
+    )
+    async with AsyncTestClient(app) as client:
+        elsewhere = Hub(native_database.dsn, hub.told, client, other)
+        for number, where in enumerate([hub, elsewhere, elsewhere]):
+            status, again = await where.deliver(delivery=f"again-{number}")
+            assert (status, again["run_ids"]) == (200, first["run_ids"])
+            assert "taken before" in again["ignored"]
+    await other.runs.close()
+    assert len(await hub.runs()) == 2
+    assert (await hub.deliver({**PUSH, "pushed_at": 2}, delivery="two"))[0] == 202
+
+
+async def test_what_comes_again_and_again_costs_no_spans_and_is_told_to_stop(hub: Hub) -> None:
+    assert (await hub.deliver({"zen": ""}, "ping", delivery="first"))[1]["ignored"].startswith("pong")
+    spans = len(hub.told.spans)
+    with capture_logs() as lines:
+        answers = [await hub.deliver({"zen": ""}, "ping", delivery=f"again-{number}") for number in range(30)]
+    assert {status for status, _ in answers[:20]} == {200}
+    assert answers[0][1]["ignored"].startswith("pong")
+    assert 429 in {status for status, _ in answers}
+    assert len(hub.told.spans) == spans
+    assert not lines
+
+
 # -- who is heard ------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +274,90 @@ async def test_nothing_reads_a_body_before_its_signature_is_checked(hub: Hub) ->
     assert (status, answer["detail"]) == (400, "the delivery is not JSON; choose application/json at GitHub")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-hub-signature-256": "sha256=" + "0" * 63}, 401),
+        ({"x-hub-signature-256": "sha256=" + "G" * 64}, 401),
+        ({"x-github-delivery": "a b"}, 400),
+        ({"x-github-event": "push; rm"}, 400),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-length": "70000"}, 413),
+    ],
+)
+async def test_what_cannot_be_github_s_is_refused_before_its_body(
+    hub: Hub, headers: dict[str, str], status: int
+) -> None:
+    """The body never comes: who waited for it would wait for ever."""
+    assert (await refused_without_body(hub, headers))[0] == status
+
+
+async def test_a_client_that_goes_away_within_its_body_is_no_error_of_ours(hub: Hub) -> None:
+    with capture_logs() as lines:
+        assert (await refused_without_body(hub, {}, {"type": "http.disconnect"}))[0] == 400
+    assert not [line for line in lines if line["log_level"] == "error"]
+
+
+async def refused_without_body(hub: Hub, headers: dict[str, str], *messages: Any) -> tuple[int, int]:
+    """Say a head that could be GitHub's but for some headers; return the status, and how often the body was read."""
+    good = {
+        "host": "hub", "content-type": "application/json", "content-length": "10", "x-github-event": "push",
+        "x-github-delivery": "one", "x-hub-signature-256": "sha256=" + "0" * 64,
+    }  # fmt: skip
+    sent: list[Any] = []
+    waiting = list(messages)
+
+    async def receive() -> Any:
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path = "/api/v1/webhooks/github"
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "state": {},
+        "headers": [(name.encode(), value.encode()) for name, value in {**good, **headers}.items()], "scheme": "http",
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "http_version": "1.1", "root_path": "",
+        "asgi": {"version": "3.0"},
+    }  # fmt: skip
+    async with asyncio.timeout(60):
+        await hub.client.app(scope, receive, send)  # type: ignore[arg-type]
+    return sent[0]["status"], len(messages) - len(waiting)
+
+
+async def test_bodies_that_nobody_signed_are_bounded_together(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_UNSIGNED", 0)
+    config = hub.service.config.model_copy(deep=True)
+    assert config.webhook is not None
+    app = Litestar(
+        [make_router(hub.service)], exception_handlers={HTTPException: on_http_exception}, logging_config=None
+    )
+    most = 2 * config.webhook.max_body_size
+    go_on = asyncio.Event()
+    arrived = asyncio.Semaphore(0)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield bytes(most // 2 - 10)
+        arrived.release()
+        await go_on.wait()
+
+    headers = {
+        "content-type": "application/json", "x-github-event": "push", "x-github-delivery": "one",
+        "x-hub-signature-256": "sha256=" + "0" * 64,
+    }  # fmt: skip
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub", headers=headers) as client:
+        waiting = [asyncio.create_task(client.post("/webhooks/github", content=slowly())) for _ in range(2)]
+        for _ in waiting:
+            await arrived.acquire()
+        one_more = await client.post("/webhooks/github", content=bytes(most // 2 - 10))
+        assert (one_more.status_code, one_more.headers["retry-after"]) == (503, "10")
+        go_on.set()
+        assert [(await answer).status_code for answer in waiting] == [401, 401]
+        assert (await client.post("/webhooks/github", content=bytes(most // 2 - 10))).status_code == 401
+
+
 async def test_large_bodies_are_refused(hub: Hub) -> None:
     assert (await hub.deliver({**PUSH, "padding": "x" * 70_000}))[0] == 413
 
@@ -256,7 +372,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(hub: Hub, monkeypatch
         yield b"{"
         await asyncio.Event().wait()
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
+    headers = {
+        "content-type": "application/json", "x-github-event": "push", "x-github-delivery": "one",
+        "x-hub-signature-256": "sha256=" + "0" * 64,
+    }  # fmt: skip
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub", headers=headers) as client:
         response = await client.post("/webhooks/github", content=trickle())
     assert (response.status_code, response.headers["connection"]) == (408, "close")
 

@@ -109,7 +109,7 @@ async def test_a_gateway_takes_only_runs_of_the_kind_and_names_it_knows(runs: Ru
 
 async def test_a_delivery_asks_once_however_often_it_comes(runs: Runs, other: Runs) -> None:
     requests = [HOME, Request("gitops", "work", {})]
-    answers = await asyncio.gather(*(each.enqueue_delivery("72d3162e", requests) for each in (runs, other, runs)))
+    answers = await asyncio.gather(*(each.enqueue_delivery(["72d3162e"], requests) for each in (runs, other, runs)))
     assert sorted(answer.replayed for answer in answers) == [False, True, True]
     assert len({answer.run_ids for answer in answers}) == 1
     assert len(await runs.history("gitops")) == 2
@@ -216,7 +216,7 @@ async def test_old_runs_are_removed_but_the_latest_of_each_name(native_database:
         assert run is not None
         await runs.finish(run, RunState.SUCCEEDED)
     waiting = await runs.enqueue(HOME)
-    await runs.enqueue_delivery("old", [])
+    await runs.enqueue_delivery(["old"], [])
     age(native_database, "finished_at", "31 days")
     native_database.run("UPDATE webhook_delivery SET received_at = received_at - interval '8 days'")
     assert await runs.prune(timedelta(days=30)) == 1

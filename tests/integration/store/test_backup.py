@@ -14,20 +14,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from exporters.timescale import unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.backup.dump import backup
 from exporters.timescale.backup.restore import replace, restore
 from exporters.timescale.layout import FACTS
-from exporters.timescale.schema import READER_ROLE
+from exporters.timescale.maintenance import Maintenance
+from exporters.timescale.schema import READER_ROLE, SchemaError
+from gateway.api.status import Probe, State
+from gateway.cli.doctor import examine
+from gateway.config import load as load_config
+from gateway.datadir import DataDir
 from gateway.embedded import binaries
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
-from tests.support.stores import maintain, migrate, running_exporter, store
+from tests.support.stores import maintain, migrate, running_exporter, settings, store
 from tests.support.telemetry import DAY, gauge, logs, now, spans
 
 BATCHES = [
@@ -242,7 +251,8 @@ def test_a_superuser_gives_the_store_back_to_whom_it_belonged(
         assert native_database.run(owners) == [(role,)]
         with psycopg.connect(writer) as connection:
             connection.execute("CREATE TABLE made_later ()")
-        assert native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'made_later', 'SELECT')")
+        assert not native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'made_later', 'SELECT')")
+        assert native_database.value(f"SELECT has_table_privilege('{READER_ROLE}', 'logs', 'SELECT')")
     finally:
         with psycopg.connect(embedded_server.dsn, autocommit=True) as server:
             like = (f"{role[:38]}%",)
@@ -371,3 +381,109 @@ def test_on_the_command_line(native: Database, embedded_server: Server, tmp_path
         again = obs_hub("db", "restore", path, "--dsn", other.dsn)
         assert again.returncode == 1
         assert "is not empty" in again.stderr
+
+
+@pytest.fixture
+def slow_bin_dir(tmp_path: Path) -> Path:
+    """PostgreSQL's programs, of which pg_restore stops half-way and stays: tables without their indexes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "pg_dump").symlink_to(binaries() / "pg_dump")
+    real = shlex.quote(str(binaries() / "pg_restore"))
+    (folder / "pg_restore").write_text(
+        f"""#!/bin/sh
+case "$1" in --list | --version) exec {real} "$@" ;; esac
+{real} --section=pre-data --section=data "$@" || exit
+cd {shlex.quote(str(tmp_path))} && echo $$ > pid.new && mv pid.new pid
+exec sleep 600
+"""
+    )
+    (folder / "pg_restore").chmod(0o755)
+    return folder
+
+
+def test_a_restore_that_is_broken_off_leaves_a_store_that_nobody_takes_for_whole(
+    filled: Filled, target: Database, slow_bin_dir: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "gateway", "db", "restore", str(filled.backup), "--dsn", target.dsn]
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [*command, "--bin-dir", str(slow_bin_dir)], cwd=ROOT, env=environment(), stderr=stderr
+        )
+    until(lambda: (tmp_path / "pid").exists() or process.poll() is not None)
+    assert process.poll() is None, (tmp_path / "stderr").read_text()
+    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    with pytest.raises(BackupError, match="another restore into this database is under way"):
+        load(target, filled.backup)
+    process.kill()
+    process.wait(60)
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+    for use in (lambda: migrate(target), lambda: dump(target, tmp_path / "backup")):
+        with pytest.raises((SchemaError, BackupError), match="not whole"):
+            use()
+    with target.connect() as connection, pytest.raises(SchemaError, match="not whole"):
+        Maintenance(settings(), migrate(filled.database)).run(connection)
+    assert "not whole" in obs_hub("db", "status", "--dsn", target.dsn).stderr
+
+    until(lambda: load_again(target, filled.backup))
+    assert contents(target) == contents(filled.database)
+    indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'"
+    assert target.value(indexes) == filled.database.value(indexes)
+    assert migrate(target).name == target.server.layout
+
+
+def load_again(database: Database, path: Path) -> bool:
+    """Restore, once the server has noticed that who did so before is gone."""
+    try:
+        load(database, path)
+    except BackupError as error:
+        if "under way" in str(error):
+            return False
+        raise
+    return True
+
+
+async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, tmp_path: Path) -> None:
+    """A gateway does not start on it, the page is not ready, the doctor finds it."""
+    migrate(database)
+    view: Any = SimpleNamespace(dsn=database.dsn)
+    assert (await Probe(view).look_at_store()).state is State.OK
+    with database.connect() as connection:
+        unfinished.mark(connection, "public")
+    with pytest.raises(SchemaError, match="run `obs-hub db restore FILE` again"):
+        async with running_exporter(database):
+            pass
+    store = await Probe(view).look_at_store()
+    assert (store.state, store.detail) == (
+        State.DOWN,
+        "it is not whole: a restore is under way, or was broken off",
+    )
+    config = tmp_path / "hub.yaml"
+    config.write_text(
+        f'receivers: {{otlp: }}\nexporters: {{timescale: {{dsn: "{database.dsn}"}}}}\n'
+        "service: {pipelines: {logs: {receivers: [otlp], exporters: [timescale]}}}\n"
+    )
+    found = [each for each in examine(load_config(config), DataDir(tmp_path / "data")) if each.subject == "store"]
+    assert [each.ok for each in found] == [False]
+    assert "not whole" in found[0].detail
+
+
+def test_databases_of_replacements_that_were_broken_off_are_removed(filled: Filled, target: Database) -> None:
+    """Those that are whole stay: they may be waiting to be given their name by hand."""
+    left, whole = (f"{target.name[:38]}_restore_{each}" for each in ("20260101t000000z", "20260102t000000z"))
+    for name in (left, whole):
+        target.run(f"CREATE DATABASE {name}")
+    try:
+        with Database(target.server, left).connect() as connection:
+            unfinished.mark(connection, "public")
+        Database(target.server, whole).run("CREATE TABLE store_setting ()")
+        replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
+        names = target.value("SELECT array_agg(datname::text) FROM pg_database")
+        assert left not in names
+        assert whole in names
+    finally:
+        with psycopg.connect(target.server.dsn, autocommit=True) as server:
+            like = (f"{target.name[:38]}\\_%",)
+            for (name,) in server.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", like).fetchall():
+                server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())

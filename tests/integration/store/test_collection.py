@@ -11,7 +11,7 @@ import pytest
 
 from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.exporter import TimescaleExporter
-from exporters.timescale.schema import DIMENSION_LOCK
+from exporters.timescale.locks import Lock, hold
 from gateway.pipeline import Batch, UnavailableError
 from tests.support.databases import Database
 from tests.support.stores import ORPHANS, maintain, migrate, running_exporter, settings, store
@@ -129,10 +129,11 @@ async def test_a_collection_waits_for_the_commits_under_way(database: Database) 
     with database.connect() as writer:
         collector = threading.Thread(target=collect, args=(database,))
         with writer.transaction():
-            writer.execute("SELECT pg_advisory_xact_lock_shared(%s)", (DIMENSION_LOCK,))
+            hold(writer, Lock.DIMENSIONS, shared=True)
             collector.start()
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s"
-            await database.until(waiting, [DIMENSION_LOCK])
+            await database.until(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass", [Lock.DIMENSIONS]
+            )
             assert database.value("SELECT epoch FROM dimension_epoch") == 0
         await asyncio.to_thread(collector.join, 60)
     assert database.value("SELECT epoch FROM dimension_epoch") == 1

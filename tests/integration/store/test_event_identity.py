@@ -89,3 +89,15 @@ async def test_a_future_event_beside_known_ones_is_rejected_alone(database: Data
         assert prepared.outcome.rejected == 1
         assert await exporter.commit([prepared, await exporter.prepare(events("a", "b"))]) == [True, True]
     assert database.count("events") == 2
+
+
+async def test_an_event_is_found_by_its_identity_through_an_index(database: Database) -> None:
+    async with running_exporter(database) as exporter:
+        await store(exporter, events("a", "b"))
+    with database.connect() as connection:
+        connection.execute("SET enable_seqscan = off")
+        query = "SELECT body FROM events WHERE attributes ->> 'log.record.uid' = %s"
+        plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {query}".encode(), ["b"]))
+        assert "Seq Scan on log" not in plan
+        assert "Index Cond: ((attributes ->> 'log.record.uid'::text) = 'b'::text)" in plan
+        assert len(connection.execute(query.encode(), ["b"]).fetchall()) == 1

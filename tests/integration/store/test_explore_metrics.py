@@ -85,6 +85,17 @@ BATCHES = [
     histogram("latency", CUMULATIVE, [(9, 9, 9), (9, 19, 9), (19, 19, 9), (0, 4, 0)]),
     histogram("delta latency", DELTA, [(0, 4, 0), (4, 0, 0)]),
     metric_batch(
+        "histogram", "one bucket", "ns",
+        [
+            {
+                "time_unix_nano": START + n * MINUTE, "start_time_unix_nano": START - MINUTE, "count": 4 * (n + 1),
+                "sum": 20.0 * (n + 1), "min": 1, "max": 9, "bucket_counts": [4 * (n + 1)],
+            }
+            for n in range(2)
+        ],
+        aggregation_temporality=CUMULATIVE,
+    ),
+    metric_batch(
         "exponential_histogram", "sizes", "By",
         [{
             "time_unix_nano": START, "start_time_unix_nano": START - MINUTE, "count": 4, "scale": 0,
@@ -187,6 +198,13 @@ def test_histograms_are_quantiles_of_what_was_added(values: Values) -> None:
     assert values("gc --total") == {"p50": [7]}
 
 
+def test_a_histogram_of_one_bucket_has_no_quantile_where_nothing_says_where_it_lies(metrics: Metrics) -> None:
+    shown = metrics("'one bucket' --since 1h --step 1m -o csv")
+    assert shown.exit_code == 0, shown.output
+    values = [row[-1] for row in csv.reader(shown.stdout.splitlines()[1:])]
+    assert all(value and float(value) >= 1 for value in values)
+
+
 def test_where_finds_attributes_of_points_and_resources(values: Values) -> None:
     assert set(values("io --where deployment.environment=home --where direction=in --by host_name")) == {"nas", "pi"}
 
@@ -219,7 +237,7 @@ def test_csv_has_a_column_for_each_label(metrics: Metrics) -> None:
 def test_the_catalogue_lists_what_there_is(metrics: Metrics) -> None:
     header, *lines = metrics().stdout.splitlines()
     assert header.split() == ["METRIC", "TYPE", "UNIT", "SERIES", "SEEN", "ATTRIBUTES"]
-    assert len(lines) == 10
+    assert len(lines) == 11
     (io,) = [line.split() for line in lines if line.startswith("io ")]
     assert (io[:4], io[-2:]) == (["io", "sum", "By", "3"], ["ago", "direction"])
     assert [json.loads(line)["name"] for line in metrics("'l*' -o json").stdout.splitlines()] == ["latency", "load"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import schema
+from exporters.timescale import locks, schema
 from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.layout import LayoutError
@@ -142,13 +144,21 @@ def test_the_default_layout_is_auto() -> None:
     assert settings().layout == "auto"
 
 
+@contextmanager
+def migrating(database: Database) -> Iterator[None]:
+    """Hold the lock of another gateway that migrates."""
+    with database.connect() as other:
+        locks.make(other)
+        with other.transaction():
+            locks.hold(other, locks.Lock.MIGRATION)
+            yield
+
+
 def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(database: Database) -> None:
     """Neither for another gateway's migration, nor for somebody's table within one's own."""
     impatient = Connections(make_conninfo(database.dsn, options="-c lock_timeout=200ms"))
-    with database.connect() as other:
-        other.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            schema.migrate(impatient)
+    with migrating(database), pytest.raises(psycopg.errors.LockNotAvailable):
+        schema.migrate(impatient)
     with psycopg.connect(database.dsn) as other:
         other.execute("CREATE TABLE resource (id int)")
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -160,8 +170,7 @@ def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(database: Data
 async def test_an_exporter_that_cannot_have_the_lock_starts_and_migrates_later(database: Database) -> None:
     dsn = make_conninfo(database.dsn, options="-c lock_timeout=200ms")
     exporter = TimescaleExporter("timescale", settings(), dsn)
-    with database.connect() as other:
-        other.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
+    with migrating(database):
         await exporter.start()
         with pytest.raises(UnavailableError, match="lock timeout"):
             await store(exporter, gauge())

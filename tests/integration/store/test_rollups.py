@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -103,3 +104,89 @@ async def test_rollups_can_be_switched_off(native_database: Database) -> None:
         maintain(native_database, rollups=False)
     assert native_database.count("sample_1m") == 0
     assert native_database.count("rollup_pending") == 0
+
+
+def five_days_ago() -> int:
+    return now() // _HOUR * _HOUR - 5 * 24 * _HOUR
+
+
+def every_minute_of(hour: int) -> dict[int, float]:
+    return {hour + n * 60 * SECOND: float(n) for n in range(60)}
+
+
+_LATE: dict[str, Any] = {"accept": {"past": "30d"}}
+_HOURS = "SELECT series_id, count, min, max FROM sample_1h WHERE count > 0 ORDER BY 1"
+_MINUTES = "SELECT series_id, count(*), sum(count) FROM sample_1m WHERE count > 0 GROUP BY 1 ORDER BY 1"
+
+
+@pytest.mark.parametrize("taken", ["metrics", "rollup_1m"])
+async def test_late_points_do_not_undo_what_retention_has_taken_the_points_of(
+    native_database: Database, taken: str
+) -> None:
+    """Not the minutes whose points are gone, nor the hour whose minutes are."""
+    hour, database = five_days_ago(), native_database
+    async with running_exporter(database, retention={taken: None}, **_LATE) as exporter:
+        await store(exporter, gauge(every_minute_of(hour)))
+        maintain(database, retention={taken: None})
+        before = database.run(_HOURS)
+        assert [row[1:] for row in before] == [(60, 0.0, 59.0)]
+        maintain(database, retention={taken: "2d"})
+        assert database.count("sample" if taken == "metrics" else "sample_1m") == 0
+        kept = database.run(_MINUTES)
+
+        await store(exporter, gauge({hour + SECOND: 100.0, hour + 61 * SECOND: 100.0}))
+        maintain(database, retention={taken: None})
+
+    assert database.run(_HOURS) == before
+    if taken == "metrics":
+        assert database.run(_MINUTES) == kept
+
+
+async def test_a_series_that_had_no_points_there_gets_those_that_come_late(native_database: Database) -> None:
+    """What waited in a spool for longer than points are kept is in the rollups all the same."""
+    hour, database = five_days_ago(), native_database
+    async with running_exporter(database, **_LATE) as exporter:
+        await store(exporter, gauge(every_minute_of(hour), attributes={"cpu": "0"}))
+        maintain(database)
+        maintain(database, retention={"metrics": "2d"})
+        await store(exporter, gauge(every_minute_of(hour), attributes={"cpu": "1"}))
+        maintain(database)
+    assert [row[1:] for row in database.run(_MINUTES)] == [(60, 60), (60, 60)]
+    assert [row[1:] for row in database.run(_HOURS)] == [(60, 0.0, 59.0)] * 2
+
+
+async def test_what_a_wrong_clock_has_noted_keeps_nothing_from_being_rolled_up(native_database: Database) -> None:
+    async with running_exporter(native_database) as exporter:
+        native_database.run(
+            "INSERT INTO store_setting VALUES ('taken_before_sample', '\"2999-01-01T00:00:00+00:00\"'),"
+            " ('taken_before_sample_1m', '\"2999-01-01T00:00:00+00:00\"')"
+        )
+        for value in (1.0, 2.0):
+            await store(exporter, gauge({hour_ago() + int(value) * SECOND: value}))
+            maintain(native_database)
+    assert_rolled_up(native_database)
+
+
+async def test_no_refresh_of_a_continuous_aggregate_reaches_what_retention_takes(timescale_database: Database) -> None:
+    """TimescaleDB's own jobs, one after the other: points go, and late ones do not undo their minutes and hours."""
+    hour, database = five_days_ago(), timescale_database
+    jobs = "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s"
+    async with running_exporter(database, **_LATE) as exporter:
+        await store(exporter, gauge(every_minute_of(hour)))
+        roll_up(database)
+    before = database.run(_HOURS)
+    assert [row[1:] for row in before] == [(60, 0.0, 59.0)]
+    shortened = {**_LATE, "retention": {"metrics": "2d"}}
+    async with running_exporter(database, **shortened) as exporter:
+        for (job,) in database.run(jobs, ["policy_retention"]):
+            database.run("CALL run_job(%s)", [job])
+        assert database.count("sample") == 0
+        await store(exporter, gauge({hour + SECOND: 100.0}))
+        for (job,) in database.run(jobs, ["policy_refresh_continuous_aggregate"]):
+            database.run("CALL run_job(%s)", [job])
+    assert database.run(_HOURS) == before
+    async with running_exporter(database, **_LATE, retention={"metrics": "30d"}) as exporter:
+        await store(exporter, gauge({hour + 2 * SECOND: 100.0}))
+        for (job,) in database.run(jobs, ["policy_refresh_continuous_aggregate"]):
+            database.run("CALL run_job(%s)", [job])
+    assert database.run(_HOURS) == before

@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import Annotated, Any, cast
 
 import httpx
 import pytest
 import structlog
 from litestar import Router, get, post
+from litestar.params import Parameter
 from pydantic import ValidationError
 
 from gateway import logs
 from gateway.api.app import create_app
 from gateway.api.config import ApiConfig
+from gateway.api.page import Document
 from gateway.api.view import HubView
 from gateway.config import load
 from gateway.operations import Operations
 from gateway.pipeline.access import Grant, Scope, UnauthenticatedError
 from tests.support.operations import Told
+
+
+class Anybody:
+    def authenticate(self, authorization: str | None, peer: str, scope: Scope) -> Grant:
+        if authorization is None:
+            raise UnauthenticatedError("who is there?", presented=False)
+        return cast("Grant", None)  # the front asks no more of it
 
 
 class Nobody:
@@ -29,11 +38,11 @@ class Nobody:
 
 
 def app(routers: Any = (), **settings: Any) -> Any:
-    told = settings.pop("told", None)
+    told, authenticator = settings.pop("told", None), settings.pop("authenticator", Nobody())
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
     operations = told.operations if told else Operations()
     view = HubView(load(None), None, operations.tracer, {}, dict, lambda: None, meter=operations.meter)
-    return create_app(config, view, Nobody(), routers)
+    return create_app(config, view, authenticator, routers)
 
 
 async def ask(application: Any, path: str = "/api/v1/status", method: str = "GET", **headers: str) -> httpx.Response:
@@ -186,6 +195,69 @@ async def test_what_is_logged_for_a_request_has_its_id_and_its_trace(capsys: pyt
         structlog.reset_defaults()
     line = next(json.loads(line) for line in capsys.readouterr().err.splitlines() if "something happened" in line)
     assert (line["request_id"], line["trace_id"]) == ("the-id", answer.headers["x-trace-id"])
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def traced_app(told: Told, **settings: Any) -> Any:
+    @get("/for/{name:str}", opt={"scope": Scope.READ}, sync_to_thread=False)
+    def of(name: Annotated[str, Parameter(description="Whose")]) -> str:
+        return name
+
+    return app([Router("/", route_handlers=[of])], told=told, authenticator=Anybody(), **settings)
+
+
+async def test_what_is_refused_is_not_written_down_whatever_it_says() -> None:
+    told = Told()
+    hub = traced_app(told, anonymous_read=False)
+    long = "x" * 8_000
+    for path, headers in [
+        ("/api/v1/for/me", {}),
+        (f"/api/v1/for/{long}", {}),
+        (f"/nothing/{long}", {}),
+        ("/api/v1/health", {"host": "evil.example"}),
+        ("/api/v1/status", {}),
+    ]:
+        answer = await ask(hub, path, traceparent=PARENT, **{"user-agent": long}, **headers)
+        assert answer.status_code in (401, 404, 421)
+    await ask(hub, "/api/v1/synthetic", "POST", traceparent=PARENT, origin="http://evil.example")
+    assert told.spans == []
+
+
+async def test_a_stranger_who_may_ask_decides_nothing_about_the_span() -> None:
+    """Not its trace, not whether it is sampled, and nothing that it says is in it."""
+    told = Told()
+    long = "x" * 8_000
+    answer = await ask(traced_app(told), f"/api/v1/for/{long}", traceparent=PARENT, **{"user-agent": long})
+    assert answer.status_code == 200
+    (span,) = told.spans
+    assert span.name == "GET /api/v1/for/{name}"
+    assert span.parent is None
+    assert answer.headers["x-trace-id"] != TRACE
+    assert long not in span.to_json()
+
+
+async def test_the_span_of_a_caller_who_is_known_belongs_to_the_caller_s_trace() -> None:
+    told = Told()
+    hub = traced_app(told, anonymous_read=False)
+    answer = await ask(hub, "/api/v1/for/" + "x" * 8_000, authorization="Bearer t", traceparent=PARENT)
+    assert answer.headers["x-trace-id"] == TRACE
+    (span,) = told.spans
+    assert span.attributes is not None
+    assert len(str(span.attributes["url.path"])) == 256
+    assert span.attributes["http.response.status_code"] == 200
+
+
+async def test_the_document_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes milliseconds, and nobody is asked for a token for it."""
+    hub = app()
+    first = await ask(hub, "/api/v1/openapi.json")
+    monkeypatch.setattr(Document, "render_json", None)
+    again = [await ask(hub, path) for path in ("/api/v1/openapi.json", "/api/v1/openapi/openapi.json")]
+    assert {answer.text for answer in again} == {first.text}
+    assert "paths" in first.json()
 
 
 async def test_an_error_nobody_foresaw_shows_nothing_of_itself() -> None:

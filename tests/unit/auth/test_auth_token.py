@@ -153,6 +153,18 @@ def test_the_error_of_a_damaged_file_shows_nothing_of_it(tmp_path: Path) -> None
     assert token.digest not in str(caught.value)
 
 
+def test_a_file_of_a_version_with_more_scopes_goes_on_being_read(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    for name in ("both", "hooks alone"):
+        file.add(create(name, [Scope.INGEST])[0])
+    content = json.loads(file.path.read_text())
+    for token, scopes in zip(content["tokens"], (["ingest", "webhook"], ["webhook"]), strict=True):
+        token["scopes"] = scopes
+    file.path.write_text(json.dumps(content))
+
+    assert {token.name: token.scopes for token in file.read()} == {"both": {Scope.INGEST}, "hooks alone": frozenset()}
+
+
 def test_the_same_id_twice_is_damage(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     token, _ = make()

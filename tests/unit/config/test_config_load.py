@@ -8,7 +8,7 @@ import yaml
 from opentelemetry.metrics import NoOpMeter
 
 from gateway.components import COMPONENTS, Component, Registry, create_receiver, listens
-from gateway.config import DEFAULT_YAML, Config, load, resolve_path, schema, show
+from gateway.config import DEFAULT_YAML, Config, ConfigError, load, resolve_path, schema, show
 from gateway.config.reference import insert, settings_of
 from gateway.config.service import ServiceSettings
 from gateway.pipeline import Instruments, Pipeline, Signal
@@ -201,3 +201,18 @@ def test_an_exporter_that_sends_to_the_hub_itself_is_a_warning(tmp_path: Path, e
         "service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}}\n"
     )
     assert ["come back to it" in str(warning) for warning in load(path).warnings] == [True] * circle
+
+
+def test_settings_that_contradict_are_refused_with_their_line(tmp_path: Path) -> None:
+    """Late points would be acknowledged, and take the place of rollups whose points are gone."""
+    path = tmp_path / "hub.yaml"
+    path.write_text(
+        "receivers: {otlp: }\nexporters:\n  timescale:\n    retention: {metrics: 2d}\n"
+        "    accept: {past: 30d}\nservice: {pipelines: {metrics: {receivers: [otlp], exporters: [timescale]}}}\n"
+    )
+    with pytest.raises(ConfigError) as found:
+        load(path)
+    assert str(found.value) == (
+        f"{path}:5: exporters.timescale.accept.past: 30d is longer than retention.metrics (2d): what is older would be "
+        "accepted and dropped at once; make the one shorter, or the other longer"
+    )

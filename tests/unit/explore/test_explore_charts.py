@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.explore.charts import filled, line_chart, sparkline
-from gateway.explore.histograms import Buckets
+from gateway.explore.histograms import Buckets, quantiles
 from gateway.explore.units import Unit
 
 VALUES = st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60)
@@ -109,6 +109,13 @@ def test_open_buckets_end_at_the_smallest_and_largest_where_known() -> None:
     assert explicit([10], [0, 4], 12, 20).quantile(0.5) == 15
     assert explicit([10], [4, 0], 8, 9).quantile(0.5) == 9
     assert explicit([], []).quantile(0.5) is None
+
+
+def test_a_bucket_without_bounds_has_quantiles_only_where_the_smallest_and_largest_are_known() -> None:
+    first, then = explicit([], [4], 1, 9), explicit([], [8], 1, 9)
+    assert first.quantile(0.5) == 5
+    assert quantiles(then.since(first)) == [None, None, None]
+    assert quantiles(explicit([], [4], smallest=1)) == quantiles(explicit([], [4], largest=9)) == [None, None, None]
 
 
 def test_exponential_buckets_are_powers_of_their_base() -> None:

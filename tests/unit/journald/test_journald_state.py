@@ -34,6 +34,25 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     State(tmp_path).close()
 
 
+def test_a_directory_that_is_removed_is_made_again_and_one_that_is_another_s_is_left_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    state = State(directory)
+    directory.rename(tmp_path / "away")
+    state.settle("s=1;i=1")
+    assert (directory / "position").exists()
+    directory.rename(tmp_path / "further away")
+    other = State(directory)
+    with pytest.raises(OSError, match="still uses it"):
+        state.settle("s=1;i=2")
+    assert not (directory / "position").exists()
+    other.close()
+    state.settle("s=1;i=3")
+    state.close()
+    again = State(directory)
+    assert again.cursor == "s=1;i=3"
+    again.close()
+
+
 def test_a_directory_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="cannot be kept in"):

@@ -1,16 +1,19 @@
 """Request bodies are decompressed whole, within a bound, or refused with a reason."""
 
+import asyncio
 import gzip
 import os
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import cramjam
 import pytest
 import zstandard
 
 from gateway.pipeline import MalformedPayloadError
+from receivers.otlp import compression
 from receivers.otlp.compression import DecompressedTooLargeError, decompress, is_supported
 
 MIB = 2**20
@@ -127,3 +130,23 @@ def test_a_damaged_checksum_is_malformed(encoding: str, place: int) -> None:
 def test_encodings_that_are_not_supported_are_known() -> None:
     assert all(map(is_supported, [*COMPRESSORS, "identity"]))
     assert not any(map(is_supported, ["br", "gzip, gzip", "", "GZIP"]))
+
+
+@pytest.mark.parametrize(("size", "aside"), [(compression.OFFLOAD_BYTES, False), (4 * 2**20, True)])
+async def test_what_is_large_decompressed_is_worked_off_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, size: int, *, aside: bool
+) -> None:
+    """Though it came as a few bytes."""
+    threads: list[object] = []
+    to_thread = asyncio.to_thread
+
+    async def noted(function: Any, *arguments: Any) -> Any:
+        threads.append(function)
+        return await to_thread(function, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    body = gzip.compress(bytes(size))
+    assert await compression.decompress_aside(body, "gzip", 2**24) == bytes(size)
+    assert bool(threads) == aside
+    with pytest.raises(DecompressedTooLargeError):
+        await compression.decompress_aside(body, "gzip", size - 1)

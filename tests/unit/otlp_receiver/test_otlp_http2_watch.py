@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receivers.otlp.http2.watch import MAX_FRAME_SIZE, MAX_HEADER_BLOCK, AttackError, FrameWatch
-from tests.support.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, frame
+from tests.support.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, frame
 
 PINGS = frame(PING, 0, 0, bytes(8))
 
@@ -66,6 +66,37 @@ def test_a_thousand_requests_in_flight_are_no_attack(watch: FrameWatch) -> None:
 def test_telemetry_costs_nothing(watch: FrameWatch) -> None:
     for _ in range(10_000):
         watch.see(frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE)))
+
+
+def test_padding_brings_nothing_on(watch: FrameWatch) -> None:
+    padding = frame(DATA, PADDED, 1, b"\xff" + bytes(255))
+    for _ in range(4_000):
+        watch.see(padding)
+    with pytest.raises(AttackError, match="bring nothing on"):
+        watch.see(padding)
+
+
+def test_data_that_is_padded_a_little_costs_nothing(watch: FrameWatch) -> None:
+    for _ in range(10_000):
+        watch.see(frame(DATA, PADDED, 1, b"\x10" + bytes(MAX_FRAME_SIZE - 1)))
+
+
+def test_a_frame_that_comes_byte_by_byte_is_paid_for(watch: FrameWatch) -> None:
+    """Each byte costs as much work as a frame."""
+    watch.see(frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE))[:9])
+    for _ in range(4_000):
+        watch.arrived(1)
+        watch.see(b"\0")
+    with pytest.raises(AttackError, match="bring nothing on"):
+        watch.arrived(1)
+
+
+def test_a_frame_that_comes_in_packets_is_not(watch: FrameWatch) -> None:
+    content = frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE))
+    for _ in range(1_000):
+        for at in range(0, len(content), 536):
+            watch.arrived(len(content[at : at + 536]))
+            watch.see(content[at : at + 536])
 
 
 def test_a_frame_too_long_is_refused_by_its_head(watch: FrameWatch) -> None:

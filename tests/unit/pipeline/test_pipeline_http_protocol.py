@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from gateway.pipeline.http_bodies import Whole
 from gateway.pipeline.http_protocol import BoundedHttpProtocol
 
 HEAD = b"POST /v1/logs HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\n"
@@ -205,3 +209,99 @@ async def test_a_crowd_of_requests_sent_at_once_is_not_kept(connection: Connecti
     assert connection.transport.written.startswith(b"HTTP/1.1 400 ")
     assert connection.transport.is_closing()
     assert len(connection.protocol.pipeline) <= 256
+
+
+# -- any client that keeps to the rules is understood ------------------------------------------------------------------
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A request as some client may write it, and its body."""
+    body = draw(st.binary(max_size=300))
+    lines = ["POST /v1/logs HTTP/1.1", "Host: hub"]
+    lines += draw(
+        st.sampled_from(
+            [
+                [],
+                ["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"],
+                ["connection: keep-alive, upgrade", "upgrade: websocket"],
+                ["Expect: 100-continue"],
+                ["Upgrade: h2c", "Connection: Upgrade", "Expect: 100-continue"],
+            ]
+        )
+    )
+    if not draw(st.booleans()):
+        lines.append(f"Content-Length: {len(body)}")
+        content = body
+    else:
+        lines.append("transfer-encoding: Chunked")
+        cuts = sorted({0, len(body), *draw(st.lists(st.integers(0, len(body)), max_size=5))})
+        pieces = [body[start:end] for start, end in itertools.pairwise(cuts)]
+        extension = draw(st.sampled_from([b"", b";name=value"]))
+        content = b"".join(b"%x%s\r\n%s\r\n" % (len(piece), extension, piece) for piece in pieces)
+        content += b"0\r\n" + draw(st.sampled_from([b"", b"Checksum: 7\r\nHost: elsewhere\r\n"])) + b"\r\n"
+    headers = draw(st.permutations(lines[1:]))
+    return "\r\n".join([lines[0], *headers, "", ""]).encode() + content, body
+
+
+class Reader(Connection):
+    """A connection to an application that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        await Whole(self._read)(scope, receive, send)
+
+    async def _read(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        message: Any = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message["body"]
+        self.bodies.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+
+async def read(said: bytes, cuts: list[int]) -> Reader:
+    """Say it to a connection, in pieces."""
+    reader = Reader()
+    for start, end in itertools.pairwise(sorted({0, *cuts, len(said)})):
+        if not reader.transport.is_closing():
+            await reader.send(said[start:end])
+    for _ in range(50):
+        await asyncio.sleep(0)
+    reader.protocol.connection_lost(ConnectionResetError())
+    await asyncio.sleep(0)
+    return reader
+
+
+@settings(max_examples=30)
+@given(st.lists(requests(), min_size=1, max_size=5), st.data())
+def test_every_body_arrives_whole_however_it_is_sent(sent: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    said = b"".join(request for request, _ in sent)
+    cuts = data.draw(st.lists(st.integers(0, len(said)), max_size=10))
+    reader = asyncio.run(read(said, cuts))
+    assert reader.bodies == [body for _, body in sent]
+    assert reader.transport.written.count(b"HTTP/1.1 200 ") == len(sent)
+    assert reader.protocol._bodies.held == 0
+
+
+@settings(max_examples=30)
+@given(requests(), st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=3), st.data())
+def test_a_damaged_request_is_understood_or_refused(
+    sent: tuple[bytes, bytes], damage: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Nothing is raised, nothing stays counted, and what is answered was there to be read."""
+    said = bytearray(sent[0])
+    for at, byte in damage:
+        said[at % len(said)] = byte
+    cuts = data.draw(st.lists(st.integers(0, len(said)), max_size=5))
+    reader = asyncio.run(read(bytes(said), cuts))
+    assert reader.transport.written.count(b"HTTP/1.1 200 ") <= len(reader.bodies)
+    assert all(len(body) <= len(said) for body in reader.bodies)
+    assert reader.protocol._bodies.held == 0

@@ -36,10 +36,15 @@ async def everything(spool: Spool, most_bytes: int = 2**20) -> list[Batch]:
 
 @pytest.fixture
 async def open_spool(tmp_path: Path) -> AsyncIterator[OpenSpool]:
-    """Opens spools on one directory, one after the other, as the runs of a gateway do; closes what is left open."""
+    """Opens spools on one directory, one after the other, as the runs of a gateway do; closes what is left open.
+
+    One that is open when the next is asked for counts as killed.
+    """
     opened: list[Spool] = []
 
     async def open_one(**settings: Any) -> Spool:
+        for killed in opened:
+            killed._lock.release()  # as the kernel does
         spool = Spool(tmp_path / "spool", SpoolSettings.model_validate(settings))
         await spool.open()
         opened.append(spool)

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.pipeline import Batch, Signal
 from gateway.pipeline.dead_letters import DeadLetters, Usage
+from gateway.pipeline.ownership import HeldError
 from tests.unit.spool.conftest import batch
 
 
@@ -129,3 +130,21 @@ def test_half_a_letter_is_not_left_on_a_full_disk(letters: DeadLetters, monkeypa
     with pytest.raises(OSError, match="no space"):
         letters.keep(batch(1), "no")
     assert list(letters.directory.iterdir()) == []
+
+
+def test_nobody_changes_the_letters_while_another_process_does(
+    letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter that is dropped while the same batch is kept again would lose its payload."""
+    monkeypatch.setattr("gateway.pipeline.dead_letters._PATIENCE", 0)
+    letter = letters.keep(batch(1), "no")
+    with DeadLetters(letters.directory)._owned():
+        with pytest.raises(HeldError):
+            letters.keep(batch(2), "no")
+        with pytest.raises(HeldError):
+            letters.drop(letter)
+        letters.tidy()
+    assert list(letters) == [letter]
+    letters.drop(letter)
+    letters.keep(batch(2), "no")
+    assert len(list(letters)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -32,3 +34,42 @@ def test_a_password_that_a_uri_cannot_hold_as_it_is_is_refused_and_not_told(pass
     (error,) = found.value.errors()
     assert "of a password are written %25 %40" in error["msg"]
     assert "cret" not in error["msg"].replace("secret", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "said", "refused"),
+    [
+        ({"retention": {"metrics": "2d"}, "accept": {"past": "3d"}}, "accept.past", "retention.metrics (2d)", True),
+        ({"retention": {"logs": "2d"}, "accept": {"past": "3d"}}, "accept.past", "retention.logs (2d)", False),
+        ({"accept": {"past": "20d"}}, "accept.past", "retention.traces (14d)", False),
+        ({"retention": {"rollup_1m": "3d"}}, "retention.rollup_1m", "shorter than data points are accepted (30d", True),
+        (
+            {"retention": {"metrics": None, "logs": None, "traces": None}, "accept": {"past": "100d"}},
+            "retention.rollup_1m",
+            "90d is shorter",
+            True,
+        ),
+    ],
+)
+def test_settings_that_contradict_are_told_with_their_place(
+    settings: dict[str, Any], place: str, said: str, refused: bool
+) -> None:
+    (found,) = TimescaleConfig.model_validate(settings).contradictions()
+    assert ".".join(found.place) == place
+    assert said in found.message
+    assert found.refused is refused
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"accept": {"past": "14d"}},
+        {"retention": {"metrics": None}},
+        {"retention": {"metrics": "2d"}},
+        {"retention": {"rollup_1m": "3d"}, "rollups": False},
+        {"retention": {"metrics": "1d", "rollup_1m": "1d"}},
+    ],
+)
+def test_settings_that_do_not_contradict_are_left_alone(settings: dict[str, Any]) -> None:
+    assert not list(TimescaleConfig.model_validate(settings).contradictions())

@@ -1,11 +1,10 @@
-"""The store: dimensions, facts, rollups, views and the reader role."""
+"""The store: dimensions, facts, rollups and views."""
 
 from pathlib import Path
 
 from alembic import context, op
 
 from exporters.timescale import layout
-from exporters.timescale.reader import let_read
 
 revision = "0001"
 down_revision = None
@@ -16,7 +15,7 @@ _HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    """Make every table, view and role of an empty store, in the layout that is asked for or found possible."""
+    """Make every table and view of an empty store, in the layout that is asked for or found possible."""
     connection = op.get_bind().connection.driver_connection
     assert connection is not None
     chosen = layout.choose(connection, context.config.attributes["layout"])
@@ -40,7 +39,6 @@ def upgrade() -> None:
     run("0001_views.sql")
     connection.execute("COMMENT ON TABLE schema_version IS 'Which migrations this schema has.'")
     connection.execute("COMMENT ON COLUMN schema_version.version_num IS 'The latest migration applied.'")
-    let_read(connection)
 
 
 def _make_hypertables(connection: layout.Connection, chosen: layout.Layout, tables: tuple[str, ...]) -> None:

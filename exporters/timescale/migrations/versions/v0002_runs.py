@@ -4,8 +4,6 @@ from pathlib import Path
 
 from alembic import op
 
-from exporters.timescale.reader import let_read_tables
-
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -15,8 +13,7 @@ _HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    """Make the tables, and let the reader role read them."""
+    """Make the tables."""
     connection = op.get_bind().connection.driver_connection
     assert connection is not None
     connection.execute((_HERE / "0002_runs.sql").read_bytes())
-    let_read_tables(connection, "run", "webhook_delivery")

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from alembic import op
 
-from exporters.timescale.reader import let_read_tables
-
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -15,8 +13,7 @@ _HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    """Make the table, and let the reader role read it."""
+    """Make the table."""
     connection = op.get_bind().connection.driver_connection
     assert connection is not None
     connection.execute((_HERE / "0003_event_identity.sql").read_bytes())
-    let_read_tables(connection, "event_identity")
