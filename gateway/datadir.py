@@ -13,6 +13,11 @@ from pathlib import Path
 
 import platformdirs
 
+from gateway.pipeline.durability import replace_file
+
+SYSTEM_PATH = Path("/var/lib/obs-hub")
+"""Root's data directory, and that of the system's units."""
+
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE = 0.05
 """A command that looks whether a hub runs holds the lock for an instant; a start must not take it for a hub."""
@@ -63,12 +68,18 @@ class DataDir:
 
     @classmethod
     def resolve(cls, option: Path | None = None, environ: Mapping[str, str] = os.environ) -> DataDir:
-        """Find the data directory: ``--data-dir``, else ``OBSHUB_DATA_DIR``, else the user's XDG state folder."""
+        """Find the data directory: ``--data-dir``, else ``OBSHUB_DATA_DIR``, else the user's XDG state folder.
+
+        Root's is a place of the system, unless a hub of an earlier version has its data in root's own folder.
+        """
         if option is not None:
             return cls(option)
         if named := environ.get("OBSHUB_DATA_DIR"):
             return cls(Path(named))
-        return cls(platformdirs.user_state_path("obs-hub"))
+        own = platformdirs.user_state_path("obs-hub")
+        if os.geteuid() != 0 or os.environ.get("XDG_STATE_HOME") or (own.is_dir() and not SYSTEM_PATH.exists()):
+            return cls(own)
+        return cls(SYSTEM_PATH)
 
     @property
     def postgres(self) -> Path:
@@ -101,9 +112,10 @@ class DataDir:
         another hub holds it, `DataDirError` when the directory cannot be made or written to.
         """
         self.create()
+        self._refuse_another_users()
         try:
             # Python's descriptors are not inherited, so no child (the embedded PostgreSQL) keeps the lock alive.
-            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
         try:
@@ -121,14 +133,19 @@ class DataDir:
             # The file stays: removing it would let two hubs lock two files of the same name.
             os.close(descriptor)
 
+    def _refuse_another_users(self) -> None:
+        """Keep root from leaving files of its own among those of the units' user, who could not read them then."""
+        owner = self.path.stat().st_uid
+        if os.geteuid() == 0 and owner != 0 and self.path == SYSTEM_PATH:
+            raise DataDirError(
+                f"the data directory {self.path} belongs to another user (uid {owner}), as that of the systemd unit "
+                f"does; run this as that user (`sudo -u '#{owner}' …`), or choose another directory with --data-dir"
+            )
+
     def record(self, running: Running) -> None:
         """Write down where the hub is reached; for the holder of the lock. Raises `DataDirError` when it cannot."""
-        fresh = self.state_file.with_suffix(".json.new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(asdict(running), file, indent=2)
-            fresh.replace(self.state_file)
+            replace_file(self.state_file, json.dumps(asdict(running), indent=2).encode(), lasting=False)
         except OSError as error:
             raise self._unusable(error) from error
 

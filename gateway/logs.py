@@ -9,6 +9,8 @@ from typing import Literal
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+from gateway.terminal import guard_terminals, safe
+
 Format = Literal["auto", "console", "json"]
 
 # Libraries that say at INFO what their users say better; or at WARNING what is being retried anyway, or what a stranger
@@ -25,6 +27,7 @@ _QUIETER = {
 
 def configure(level: str = "info", output: Format = "auto") -> None:
     """Send the logs of this process to standard error. ``auto`` is console on a terminal and JSON elsewhere."""
+    guard_terminals()
     console = output == "console" or (output == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -36,6 +39,7 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     renderer: structlog.typing.Processor
     if console:
         # The default formatter shows the local variables of every frame, passwords among them.
+        shared.append(_shown)
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -64,6 +68,11 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     root.setLevel(level.upper())
     for name, its_level in _QUIETER.items():
         logging.getLogger(name).setLevel(max(its_level, root.level))
+
+
+def _shown(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Make what others said safe to show: names, reasons and what else a line is about."""
+    return {safe(key): safe(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 def _add_trace(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -7,11 +7,11 @@ import socket
 import threading
 import weakref
 from collections.abc import Mapping
+from typing import Any
 
 import psycopg
 
-from exporters.timescale.layout import Connection
-from gateway.pipeline.postgres import connect
+from gateway.pipeline.postgres import Connection, connect
 
 
 class Connections:
@@ -49,7 +49,7 @@ class Connections:
                 break_off(connection)
 
 
-def break_off(connection: Connection) -> None:
+def break_off(connection: psycopg.Connection[Any]) -> None:
     """Shut the socket down under whoever waits for it: closing the connection is that thread's to do."""
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:

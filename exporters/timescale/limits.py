@@ -106,7 +106,7 @@ def read(connection: Connection) -> StoredSeries:
     """Return all series that the store has."""
     # A million of them are 26 MB like this, and several times that as Python objects.
     query = "COPY (SELECT id, metric_id FROM series ORDER BY id) TO STDOUT (FORMAT binary)"
-    with connection.cursor().copy(query) as stream:
+    with connection.transaction(), connection.cursor().copy(query) as stream:
         data = b"".join(stream)
     rows = np.frombuffer(data[len(HEADER) : -len(TRAILER)], _ROW)
     return StoredSeries(rows["series"].astype(np.int64), rows["metric"].astype(np.int64))

@@ -139,7 +139,7 @@ class Maintenance:
             if not self._config.rollups:
                 return True
             minutes = sorted(set(pending))
-            hours = sorted({at.replace(minute=0) for at in minutes})
+            hours = sorted({at.astimezone(UTC).replace(minute=0) for at in minutes})
             for table, starts, bucket in (("sample_1m", minutes, minute), ("sample_1h", hours, hour)):
                 if self._layout.native:
                     its_intervals = {partitions.interval_of(at, self._config.chunk_interval) for at in starts}

@@ -15,19 +15,22 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _BOUNDS = """
 SELECT
+    n.nspname,
     c.relname,
     substring(pg_get_expr(c.relpartbound, c.oid) FROM $$FROM \\('([^']+)'\\)$$)::timestamptz,
     substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz
 FROM pg_inherits i
 JOIN pg_class c ON c.oid = i.inhrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = %s::regclass
-ORDER BY 2
+ORDER BY 3
 """
 
 
 class Partition(NamedTuple):
     """A partition and the time it spans: ``lower`` included, ``upper`` not."""
 
+    schema: str
     name: str
     lower: datetime
     upper: datetime
@@ -37,7 +40,7 @@ def existing(connection: Connection, table: str) -> list[Partition]:
     """Return the partitions of a table, oldest first."""
     rows = connection.execute(_BOUNDS.encode(), (table,))
     # One that is being dropped at this moment is still listed, without bounds.
-    return [Partition(name, lower, upper) for name, lower, upper in rows if lower is not None]
+    return [found for row in rows if (found := Partition(*row)).lower is not None]
 
 
 def interval_of(at: datetime, interval: timedelta) -> int:
@@ -85,7 +88,9 @@ def drop_before(connection: Connection, table: str, cutoff: datetime) -> list[st
             break
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
+            connection.execute(
+                sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(partition.schema, partition.name))
+            )
         dropped.append(partition.name)
     return dropped
 
@@ -103,8 +108,16 @@ def _gaps(lower: datetime, upper: datetime, present: list[Partition]) -> Iterato
 
 
 def _create(connection: Connection, table: str, lower: datetime, upper: datetime) -> None:
-    """Make one partition: as a table of its own first, because attaching it locks out neither readers nor writers."""
-    name = sql.Identifier(f"{table}_p{lower:%Y%m%d_%H%M}")
+    """Make one partition: as a table of its own first, because attaching it locks out neither readers nor writers.
+
+    It is made beside its table, wherever the session would make tables: a backup is of the store's schema.
+    """
+    row = connection.execute(
+        "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s::regclass",
+        (table,),
+    ).fetchone()
+    assert row is not None
+    name = sql.Identifier(row[0], f"{table}_p{lower:%Y%m%d_%H%M}")
     parent = sql.Identifier(table)
     connection.execute(
         sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(name, parent)

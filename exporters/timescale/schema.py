@@ -115,9 +115,18 @@ def _alembic_config() -> Config:
     return config
 
 
+_BESIDE_THE_STORE = """
+SELECT set_config('search_path', format('%I, %s', n.nspname, current_setting('search_path')), true)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass('store_setting') AND n.nspname <> current_schema()
+"""
+"""What a migration adds belongs where the store is, though a role's search path may have changed since it was made."""
+
+
 @contextmanager
 def _locked(engine: sqlalchemy.Engine, connection: layout.Connection) -> Iterator[sqlalchemy.Connection]:
     """Run a block in a transaction that holds the migration lock; yields the connection as Alembic wants it."""
     with engine.connect() as wrapped, wrapped.begin():
         locks.hold(connection, locks.Lock.MIGRATION)
+        connection.execute(_BESIDE_THE_STORE)
         yield wrapped

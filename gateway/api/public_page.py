@@ -5,8 +5,8 @@ It shows no address, no name of a machine, and no version but the hub's own.
 
 from __future__ import annotations
 
-import shutil
 import ssl
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import msgspec
 from gateway import __version__
 from gateway.api.page import FOLDER, environment
 from gateway.api.status import HubStatus, State
+from gateway.pipeline.durability import replace_file
 
 _ASSETS = ("style.css", "icon.svg")
 _SECONDS = 10.0
@@ -72,11 +73,11 @@ def _facts(status: HubStatus | None, at: datetime) -> Mapping[str, Any]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.new")
+    """Replace a file, which keeps its mode; a new one is for whoever the web server runs as to read."""
     try:
-        fresh.write_bytes(content)
-        if path.exists():
-            shutil.copymode(path, fresh)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+        found = path.lstat()
+    except FileNotFoundError:
+        mode = 0o644
+    else:
+        mode = stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else 0o644
+    replace_file(path, content, mode=mode, lasting=False)

@@ -12,13 +12,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
 from pydantic import Field, ValidationError, field_validator
 
 from gateway.auth.token import Token
-from gateway.pipeline.durability import sync
+from gateway.pipeline.durability import replace_file
 from gateway.pipeline.file_changes import FileChanges
 from gateway.pipeline.settings import Settings
 
@@ -74,7 +75,8 @@ class TokenFile:
             return _Content.model_validate_json(text).tokens
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
+            known = {*_Content.model_fields, *Token.model_fields}
+            where = ".".join(str(one) for one in first["loc"] if isinstance(one, int) or one in known) or "the file"
             raise TokenFileError(
                 f"{self.path} is damaged ({where}: {first['msg']}); restore it, or remove it and make new tokens"
             ) from None
@@ -100,7 +102,7 @@ class TokenFile:
         lock = self.path.with_name(f"{self.path.name}.lock")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
@@ -110,17 +112,9 @@ class TokenFile:
             os.close(descriptor)
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        fresh = self.path.with_name(f"{self.path.name}.new")
+        content = _Content(tokens=tokens).model_dump_json(indent=2, exclude_none=True) + "\n"
         try:
-            fresh.unlink(missing_ok=True)
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(_Content(tokens=tokens).model_dump_json(indent=2, exclude_none=True) + "\n")
-                _give_to_owner(file.fileno(), self.path)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-            sync(self.path.parent)
+            replace_file(self.path, content.encode(), before=partial(_give_to_owner, path=self.path))
         except OSError as error:
             raise self._unwritable(error) from None
 

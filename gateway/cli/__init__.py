@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import Any
 
 import click
 
 from gateway import __version__
+from gateway.terminal import guard_terminals
 
 # What gRPC's core would print (such as an address in use) is said by the gateway itself. Read when grpc is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -42,6 +44,10 @@ _COMMANDS = {
 
 class _LazyGroup(click.Group):
     """Imports a command when it is needed: none loads what only the others use."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        guard_terminals()
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

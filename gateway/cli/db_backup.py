@@ -18,6 +18,7 @@ from gateway.cli.options import config_option, data_dir_option, dsn_option, find
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.embedded import binaries as embedded_binaries
+from gateway.terminal import show_progress
 
 _MEBIBYTE = 2**20
 
@@ -154,13 +155,11 @@ def _bin_dirs(given: Path | None) -> list[Path]:
 
 
 def _show_progress(written: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{written / _MEBIBYTE:.1f} MiB ", nl=False, err=True)
+    show_progress(f"{written / _MEBIBYTE:.1f} MiB ")
 
 
 def _clear_progress() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", nl=False, err=True)
+    show_progress("")
 
 
 def _say(what: str) -> None:

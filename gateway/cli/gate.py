@@ -24,6 +24,7 @@ from gateway.gate.config import GateConfig
 from gateway.gate.record import RecordFile
 from gateway.gate.tailscale import Tailscale, TailscaleError
 from gateway.pipeline.listeners import ListenerSettings, from_here
+from gateway.terminal import safe
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def run(config_path: Path | None, data_dir: Path | None) -> None:
     from gateway.gate.record import AlreadyRunningError
     from gateway.gate.reporting import Reporter
 
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=True)
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     settings = _settings(config)
     api = _api(config, settings)
@@ -137,7 +138,7 @@ def status(output: str, config_path: Path | None, data_dir: Path | None) -> None
     Exits with 0 when it is open, with 3 when it is closed, and with 1 when something is wrong: Tailscale cannot be
     asked, something else is exposed than should be, or the gate is open and nobody watches it.
     """
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=True)
     settings = _settings(config)
     tailscale = _tailscale(settings, _api(config, settings))
     record = _record(data_dir)
@@ -172,7 +173,7 @@ def status(output: str, config_path: Path | None, data_dir: Path | None) -> None
         since = f" since {shown['since']}" if shown["since"] else ""
         click.echo(f"gate     {state}{since}")
         if shown["reason"]:
-            click.echo(f"reason   {shown['reason']}")
+            click.echo(f"reason   {safe(str(shown['reason']))}")
         watcher = f"by process {shown['pid']}" if running else "by nobody: no gate runs"
         click.echo(f"watched  {watcher}")
         if found is not None:
@@ -198,7 +199,7 @@ def _settings(config: Config) -> GateConfig:
 def _to_close(config_path: Path | None, record: RecordFile) -> tuple[GateConfig, str]:
     """Return the settings and the API front as configured; where that fails, what is needed to close the last gate."""
     try:
-        config = load_config(config_path)
+        config = load_config(config_path, lenient=True)
         settings = _settings(config)
     except click.ClickException as error:
         last = record.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from gateway.cli.runs import done_here, follow, last_runs, local, output_option,
 from gateway.config import Config
 from gateway.explore.terminal import safe
 from gateway.gitops.config import GitOpsConfig, Repository
-from gateway.gitops.drift import Check, check
+from gateway.gitops.drift import Check, Look, check, last_look, with_look
 from gateway.gitops.reconcile import BusyError, Reconciler
 from gateway.gitops.service import KIND, order_of
 from gateway.operations import Operations
@@ -39,14 +40,18 @@ def gitops() -> None:
 
 @gitops.command()
 @click.argument("repositories", nargs=-1)
-@click.option("--fetch", is_flag=True, help="Ask the remotes first. Default: what the last look of the hub fetched.")
+@click.option(
+    "--fetch/--no-fetch",
+    default=None,
+    help="Ask the remotes first, or never. Default: where the hub's last look is not known, or is long ago.",
+)
 @output_option
 @config_option
 @data_dir_option
 @dsn_option
 def status(
     repositories: tuple[str, ...],
-    fetch: bool,
+    fetch: bool | None,
     output: str,
     config_path: Path | None,
     data_dir: Path | None,
@@ -55,37 +60,45 @@ def status(
     """Show how each clone stands to its remote, and how its last run ended. Exits with 1 when one has drifted.
 
     Drift is whatever keeps a clone from being what its remote says: behind, dirty, wrong_branch, detached,
-    local_commits, failed_revision (the remote's revision was tried and failed), unusable.
+    local_commits, failed_revision (the remote's revision was tried and failed), unusable (the clone cannot be looked
+    at, or the remote not be asked).
     """
     config = load_config(config_path)
     chosen = _chosen(config, repositories)
     checks, last, problem = asyncio.run(_look(chosen, fetch, lambda: store_dsn(dsn, config_path, data_dir)))
-    for name, found in checks.items():
+    for name, (found, look) in checks.items():
         if output == "json":
-            click.echo(json.dumps(_as_json(name, chosen[name], found, last.get(name))))
+            click.echo(json.dumps(_as_json(name, chosen[name], found, look, last.get(name))))
         else:
-            _show(name, chosen[name], found, last.get(name))
+            _show(name, chosen[name], found, look, last.get(name))
     if problem and output == "text":
         click.echo(f"The runs cannot be shown: {problem}", err=True)
-    if any(found is not None and found.drift for found in checks.values()):
+    if any(found is not None and found.drift for found, _ in checks.values()):
         raise click.exceptions.Exit(1)
 
 
 async def _look(
-    chosen: Mapping[str, Repository], fetch: bool, find_dsn: Callable[[], str]
-) -> tuple[dict[str, Check | None], dict[str, Run], str | None]:
-    """Look at the clones, and for the last run of each; or say why that cannot be had."""
-    checks: dict[str, Check | None] = {}
+    chosen: Mapping[str, Repository], fetch: bool | None, find_dsn: Callable[[], str]
+) -> tuple[dict[str, tuple[Check | None, Look | None]], dict[str, Run], str | None]:
+    """Look at the clones, and for the last run of each; or say why that cannot be had.
+
+    A check that did not ask the remote comes with the hub's last look, where that is known.
+    """
+    checks: dict[str, tuple[Check | None, Look | None]] = {}
     for name, repository in chosen.items():
+        look = None if fetch else await last_look(repository)
+        ask = fetch or (fetch is None and (look is None or not look.is_recent(repository)))
         try:
-            checks[name] = await check(repository, fetch=fetch)
+            found = await check(repository, fetch=ask)
         except BusyError:
-            checks[name] = None
+            checks[name] = None, look
+        else:
+            checks[name] = (found, None) if ask or look is None else (with_look(found, look), look)
     last, problem = await last_runs(KIND, chosen, find_dsn)
     return checks, last, problem
 
 
-def _show(name: str, repository: Repository, found: Check | None, run: Run | None) -> None:
+def _show(name: str, repository: Repository, found: Check | None, look: Look | None, run: Run | None) -> None:
     if found is None:
         click.echo(f"{name}: a run works on it at this moment")
         return
@@ -98,6 +111,8 @@ def _show(name: str, repository: Repository, found: Check | None, run: Run | Non
             click.echo(f"  {state.ahead} commits ahead, {state.behind} behind")
         for path in state.dirty:
             click.echo(f"  changed    {safe(path)}")
+    if look is not None:
+        click.echo(f"  looked     {local(datetime.fromtimestamp(look.at, UTC))}, by the hub")
     if found.problem:
         click.echo(f"  problem    {safe(found.problem)}")
     if run is not None:
@@ -105,7 +120,9 @@ def _show(name: str, repository: Repository, found: Check | None, run: Run | Non
         click.echo(f"  last run   {run.state.value} at {local(run.finished_at or run.requested_at)}{error}")
 
 
-def _as_json(name: str, repository: Repository, found: Check | None, run: Run | None) -> dict[str, Any]:
+def _as_json(
+    name: str, repository: Repository, found: Check | None, look: Look | None, run: Run | None
+) -> dict[str, Any]:
     state = None if found is None else found.state
     return {
         "repository": name,
@@ -114,6 +131,7 @@ def _as_json(name: str, repository: Repository, found: Check | None, run: Run | 
         "busy": found is None,
         "drift": [] if found is None else sorted(found.drift),
         "problem": None if found is None else found.problem,
+        "looked_at": look and datetime.fromtimestamp(look.at, UTC).isoformat(timespec="seconds"),
         "revision": state and state.head,
         "remote_revision": state and state.upstream,
         "good_revision": state and state.good,
@@ -150,7 +168,7 @@ def sync(
         raise click.UsageError(
             "--local does the work here, so it has to wait for it; give one of --local and --no-wait"
         )
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=not here)  # the hub that does the work has the secrets
     logs.configure("warning", config.service.telemetry.logs.format)  # what happens is shown as the runs' output
     chosen, store = _chosen(config, repositories), store_dsn(dsn, config_path, data_dir)
     trigger = {"source": "cli", "force": force}

@@ -18,6 +18,7 @@ from gateway.explore.metric_values import Line, Window, grouped, read_lines
 from gateway.explore.metrics import Metric, Series, catalogue, series_of
 from gateway.explore.store import Row, Store
 from gateway.explore.terminal import Screen, ended_by_its_reader
+from gateway.terminal import shown_row
 
 _MOST_SERIES = 5_000
 _MOST_INTERVALS = 10_000
@@ -146,7 +147,8 @@ def _list(rows: list[Row], output: str, screen: Screen) -> None:
         writer.writerow(["name", "type", "unit", "series", "last_seen", "attributes"])
         for row in rows:
             seen = row["last_seen"] and row["last_seen"].isoformat()
-            writer.writerow([row["name"], row["type"], row["unit"], row["series"], seen, " ".join(row["attributes"])])
+            attributes = " ".join(row["attributes"])
+            writer.writerow(shown_row([row["name"], row["type"], row["unit"], row["series"], seen, attributes]))
 
 
 def _export(metric: Metric, lines: Sequence[Line], window: Window, output: str, rate: bool) -> None:
@@ -161,9 +163,9 @@ def _export(metric: Metric, lines: Sequence[Line], window: Window, output: str, 
         return
     keys = list(dict.fromkeys(key for line in lines for key in line.labels))
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["time", "name", "unit", *keys, "value"])
+    writer.writerow(shown_row(["time", "name", "unit", *keys, "value"]))
     for line in lines:
         labels = [line.labels.get(key, "") for key in keys]
         for instant, value in zip(times, line.values, strict=True):
             if value is not None:
-                writer.writerow([instant, metric.name, unit, *labels, value])
+                writer.writerow(shown_row([instant, metric.name, unit, *labels, value]))

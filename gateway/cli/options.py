@@ -98,10 +98,10 @@ def client_certificate_options(function: _F) -> _F:
     return function
 
 
-def load_config(config_path: Path | None) -> Config:
-    """Load the configuration, or end with its errors, one a line."""
+def load_config(config_path: Path | None, *, lenient: bool = False) -> Config:
+    """Load the configuration, or end with its errors, one a line. ``lenient``: secrets may be lacking, see `load`."""
     try:
-        return load(resolve_path(config_path))
+        return load(resolve_path(config_path), lenient=lenient)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
 
@@ -134,7 +134,9 @@ def find_store(dsn: str | None, config_path: Path | None, data_dir: Path | None)
     running = running_hub(data_dir)
     named = resolve_path(config_path)
     try:
-        config = load(named or (_trusted(running.config) if running and running.config else None))
+        config = load(named or (_trusted(running.config) if running and running.config else None), lenient=True)
+        if lacking := [problem for problem in config.lacking if problem.place[-1:] in (("dsn",), ("reader_dsn",))]:
+            raise ConfigError(lacking)
     except ConfigError as error:
         if running is not None and running.dsn:
             return StorePlace(running.dsn)

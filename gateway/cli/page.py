@@ -55,7 +55,7 @@ def build_page(
 def _front(config_path: Path | None, data_dir: Path | None) -> str:
     """Return where the API front is."""
     running = running_hub(data_dir)
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=True)
     for name in config.service.extensions:
         settings = config.extensions[name]
         if isinstance(settings, ApiConfig):

@@ -17,13 +17,14 @@ from gateway.assembly import open_grpc_endpoint
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
-from gateway.explore.terminal import safe
+from gateway.explore.terminal import safe, safe_text
 from gateway.operations import Operations
 from gateway.pipeline.destination import Destination
 from gateway.pipeline.settings import format_duration
 from gateway.pipelines.config import Pipeline, PipelinesConfig
 from gateway.pipelines.run import KIND, PipelineRun, where_to
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError
+from gateway.terminal import shown_json
 from receivers.mongodb.factory import create as create_collection
 
 _NO_RUNS = "No pipeline ever ran. `obs-hub pipeline run NAME` runs one now."
@@ -63,7 +64,7 @@ def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str
                 "watch": schedule.watch,
                 "last_run": run and summary(run),
             }
-            click.echo(msgspec.json.encode(described).decode())
+            click.echo(shown_json(msgspec.json.encode(described).decode()))
             continue
         when = f"looks every {format_duration(schedule.every)}" if schedule.every else "does not look by itself"
         click.echo(f"{name}: {mongodb.database}.{mongodb.collection}, {when}{', watches' if schedule.watch else ''}")
@@ -96,7 +97,7 @@ def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir
         raise click.UsageError(
             "--local does the work here, so it has to wait for it; give one of --local and --no-wait"
         )
-    config = load_config(config_path)
+    config = load_config(config_path, lenient=not here)  # the hub that does the work has the secrets
     logs.configure("warning", config.service.telemetry.logs.format)  # what happens is shown as the run's output
     known = _pipelines(config)
     if name not in known:
@@ -110,7 +111,7 @@ def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir
     except RunsUnavailableError as error:
         raise click.ClickException(str(error)) from error
     if isinstance(ended, Outcome):
-        click.echo(f"{name}: {ended.state.value}" + (f": {ended.error}" if ended.error else ""))
+        click.echo(f"{name}: {ended.state.value}" + (f": {safe(ended.error)}" if ended.error else ""))
         sys.exit(0 if ended.state is RunState.SUCCEEDED else 1)
     if ended is not None and not tell_end(ended):
         raise click.exceptions.Exit(1)
@@ -170,7 +171,7 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
                 try:
                     return await _with_history(name, execute, operations, dsn)
                 except _NoStoreError as error:
-                    click.echo(str(error), err=True)
+                    click.echo(safe(str(error)), err=True)
             return await _without_history(name, execute, operations)
         finally:
             await asyncio.to_thread(source.close)
@@ -211,7 +212,7 @@ async def _without_history(
         return outcome
     finally:
         span.end()
-        click.echo(progress.output.text, err=True, nl=False)
+        click.echo(safe_text(progress.output.text), err=True, nl=False)
 
 
 def _store(dsn: str | None, config_path: Path | None, data_dir: Path | None) -> str | None:

@@ -20,6 +20,7 @@ from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, reading_dsn
 from gateway.explore.store import read_only
 from gateway.pipeline.postgres import connect
+from gateway.terminal import safe, safe_text, shown_json, shown_row
 
 _MOST_ROWS = 1_000
 
@@ -85,13 +86,13 @@ def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
 
     table = Table(header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(safe(column), overflow="fold")
     shown, more = 0, ""
     for row in rows:
         if shown == _MOST_ROWS:
             more = "the first "
             break
-        table.add_row(*(Text(_short(value), justify=_side(value)) for value in row))
+        table.add_row(*(Text(safe_text(_short(value)), justify=_side(value)) for value in row))
         shown += 1
     # A pipe has no width to fit into.
     console = Console(width=None if sys.stdout.isatty() else 10_000)
@@ -102,15 +103,15 @@ def _print_table(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
 
 def _print_csv(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerow(shown_row(columns))
+    writer.writerows(shown_row(map(_cell, row)) for row in rows)
 
 
 def _print_json(columns: list[str], rows: Iterator[Sequence[Any]]) -> None:
     separator = "["
     for row in rows:
         record = dict(zip(columns, map(_json_value, row), strict=True))
-        click.echo(separator + json.dumps(record, ensure_ascii=False, default=str), nl=False)
+        click.echo(separator + shown_json(json.dumps(record, ensure_ascii=False, default=str)), nl=False)
         separator = ",\n "
     click.echo("[]" if separator == "[" else "]")
 
@@ -150,8 +151,8 @@ def _side(value: Any) -> Any:
 
 
 def _explain(error: psycopg.Error) -> str:
-    message = error.diag.message_primary or str(error).strip()
-    hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+    message = safe(error.diag.message_primary or str(error).strip())
+    hint = f" ({safe(error.diag.message_hint)})" if error.diag.message_hint else ""
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.InsufficientPrivilege):
         hint = " (obs-hub query reads only; use psql to change something)"
     return message + hint

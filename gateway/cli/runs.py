@@ -20,6 +20,7 @@ from gateway.operations import Operations
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
 from gateway.runs.routes import details, summary
 from gateway.telemetry import Destination, SelfTelemetry
+from gateway.terminal import shown_json
 
 _LOOK_AGAIN = 0.2
 _FLUSH_SECONDS = 5.0
@@ -123,15 +124,17 @@ def show_history(
 ) -> None:
     """Print the runs of a kind, or one of them whole. Ends the command when there is no such run, or no store."""
 
-    async def read() -> list[Run]:
+    async def read() -> list[tuple[Run, int]]:
         runs = Runs(dsn)
         try:
+            if identity is None and output == "text":
+                return await runs.folded_history(kind, name, limit=limit)
             if identity is None:
-                return await runs.history(kind, name, limit=limit)
+                return [(run, 0) for run in await runs.history(kind, name, limit=limit)]
             run = await runs.get(identity)
             if run is None or run.kind != kind:
                 raise click.ClickException(f"there is no {kind} run {identity}; it may have been removed since")
-            return [run]
+            return [(run, 0)]
         finally:
             await runs.close()
 
@@ -142,7 +145,7 @@ def show_history(
     if identity is None:
         show_runs(found, output, none)
     else:
-        show_run(found[0], output)
+        show_run(found[0][0], output)
 
 
 def tell_end(run: Run) -> bool:
@@ -154,14 +157,18 @@ def tell_end(run: Run) -> bool:
     return run.state is RunState.SUCCEEDED
 
 
-def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
-    """Print runs, newest first: a line each, with the error below; or one JSON object a line."""
+def show_runs(runs: Sequence[tuple[Run, int]], output: str, none: str) -> None:
+    """Print runs, newest first, each with how many others it did the work of: a line each, with the error below.
+
+    For programs, one JSON object a line.
+    """
     if output == "json":
-        for run in runs:
-            click.echo(msgspec.json.encode(summary(run)).decode())
+        for run, _ in runs:
+            click.echo(shown_json(msgspec.json.encode(summary(run)).decode()))
         return
-    for run in runs:
-        counts = ", ".join(f"{what.replace('_', ' ')}: {count:,}" for what, count in run.counts.items())
+    for run, folded in runs:
+        done = {**run.counts, **({"requests_before_it": folded} if folded else {})}
+        counts = ", ".join(f"{what.replace('_', ' ')}: {count:,}" for what, count in done.items())
         at = local(run.started_at or run.requested_at)
         source = run.trigger.get("source", "")
         click.echo(f"{at}  {run.name:<16} {run.state.value:<11} {_seconds(run):>8}  {source:<9} {run.id}  {counts}")
@@ -174,7 +181,7 @@ def show_runs(runs: Sequence[Run], output: str, none: str) -> None:
 def show_run(run: Run, output: str) -> None:
     """Print all there is about one run."""
     if output == "json":
-        click.echo(msgspec.json.encode(details(run)).decode())
+        click.echo(shown_json(msgspec.json.encode(details(run)).decode()))
         return
     for what, value in msgspec.to_builtins(summary(run)).items():
         if value not in (None, {}):

@@ -17,6 +17,7 @@ from gateway.config import Config
 from gateway.datadir import DataDir
 from gateway.pipeline.access import Scope
 from gateway.pipeline.settings import parse_duration, parse_size
+from gateway.terminal import safe
 
 
 @click.group()
@@ -116,7 +117,7 @@ def list_tokens(config_path: Path | None, data_dir: Path | None) -> None:
     if not tokens:
         click.echo("There are none. Make one: obs-hub token create NAME --scope ingest")
         return
-    rows = [("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "LIMITS"), *map(_row, tokens)]
+    rows = [("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "LIMITS"), *(tuple(map(safe, _row(one))) for one in tokens)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -132,7 +133,7 @@ def revoke(identity: str, config_path: Path | None, data_dir: Path | None) -> No
         revoked = _file(load_config(config_path), data_dir).revoke(identity)
     except TokenFileError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"revoked {revoked.id} ({revoked.name})")
+    click.echo(f"revoked {revoked.id} ({safe(revoked.name)})")
 
 
 def _settings(config: Config) -> TokensConfig:

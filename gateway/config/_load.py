@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from gateway.components import COMPONENTS, Component, Registry, type_of
 from gateway.config._document import Document, kind, read
 from gateway.config._validation import MASK, suggestion, validate
-from gateway.config.errors import ConfigError, Place, Problem
+from gateway.config.errors import ConfigError, Place, Problem, shown_name
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.pipeline import Signal
@@ -55,6 +55,8 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     secret_places: frozenset[Place] = frozenset()
     extensions: dict[str, Settings] = field(default_factory=dict)
+    lacking: tuple[Problem, ...] = ()
+    """What `load` was to do without: values that could not be had, in whose place the references stand."""
 
     @property
     def used_receivers(self) -> dict[str, frozenset[Signal]]:
@@ -82,7 +84,7 @@ class Config:
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:
         used: dict[str, frozenset[Signal]] = {}
         for signal, pipeline in self.service.pipelines.items():
-            for name in getattr(pipeline, section):
+            for name in filter(getattr(self, section).__contains__, getattr(pipeline, section)):
                 used[name] = used.get(name, frozenset()) | {signal}
         return used
 
@@ -94,13 +96,26 @@ def resolve_path(option: Path | None, environ: Mapping[str, str] = os.environ) -
     return Path(named) if (named := environ.get("OBSHUB_CONFIG")) else None
 
 
-def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping[str, Scheme] | None = None) -> Config:
+def load(
+    path: Path | None,
+    *,
+    registry: Registry = COMPONENTS,
+    schemes: Mapping[str, Scheme] | None = None,
+    lenient: bool = False,
+) -> Config:
     """Read and check a configuration file, or the embedded default when there is none.
+
+    ``lenient`` is for commands that have none of the hub's secrets and need none: what cannot be substituted is
+    noted as lacking, and a component that is not valid without it is left out.
 
     Raises `ConfigError` with everything that is wrong with it.
     """
     source, name = (DEFAULT_FILE, "default.yaml") if path is None else (path, str(path))
     document = read(source, SCHEMES if schemes is None else schemes, name)
+    lacking = []
+    if lenient:
+        lacking = [problem for problem in document.problems if problem.place in document.unresolved]
+        document.problems = [problem for problem in document.problems if problem.place not in document.unresolved]
     _check_sections(document)
     receivers = _components(document, "receivers", registry.receivers)
     exporters = _components(document, "exporters", registry.exporters)
@@ -121,6 +136,7 @@ def load(path: Path | None, *, registry: Registry = COMPONENTS, schemes: Mapping
         source=path,
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
         extensions=extensions,
+        lacking=tuple(lacking),
     )
     return _with_warnings(config, document, registry)
 
@@ -130,7 +146,7 @@ def _check_sections(document: Document) -> None:
         if section in _ELSEWHERE:
             document.complain((section,), _ELSEWHERE[section])
         elif section not in _SECTIONS:
-            document.complain((section,), f"unknown section '{section}'{suggestion(section, _SECTIONS)}")
+            document.complain((section,), f"unknown section '{shown_name(section)}'{suggestion(section, _SECTIONS)}")
         elif body is not None and not isinstance(body, dict):
             document.complain((section,), f"expected a mapping, found {kind(body)}")
 
@@ -147,10 +163,12 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
     for name in _section(document, section):
         place = (section, name)
         if not _NAME.fullmatch(name):
-            document.complain(place, f"'{name}' is not a name of a component; expected 'type' or 'type/name'")
+            document.complain(
+                place, f"'{shown_name(name)}' is not a name of a component; expected 'type' or 'type/name'"
+            )
         elif (component := known.get(type_of(name))) is None:
             all_known = f"known: {', '.join(sorted(known))}" if known else "there are none yet"
-            document.complain(place, f"unknown {singular} '{type_of(name)}'; {all_known}")
+            document.complain(place, f"unknown {singular} '{shown_name(type_of(name))}'; {all_known}")
         elif settings := validate(component.settings, document, place):
             found[name] = settings
             for each in settings.contradictions():
@@ -266,8 +284,8 @@ def _with_warnings(config: Config, document: Document, registry: Registry) -> Co
             "without end",
         )
         for signal, pipeline in config.service.pipelines.items()
-        for name in pipeline.exporters
-        for listener in pipeline.receivers
+        for name in filter(config.exporters.__contains__, pipeline.exporters)
+        for listener in filter(config.receivers.__contains__, pipeline.receivers)
         if _leads_to(config.exporters[name], config.receivers[listener])
     ]
     return replace(config, warnings=tuple(warnings))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config._document import Document, kind
-from gateway.config.errors import Place
+from gateway.config.errors import Place, shown_name
 from gateway.pipeline.settings import Settings
 
 MASK = "********"
@@ -215,7 +215,7 @@ def _message(model: type[BaseModel], steps: Place, error: ErrorDetails, *, secre
             for step in steps[:-1]:
                 annotations = _inside(annotations, step)
             known = {name for one in annotations if _is_model(one) for name in _fields(one)}
-            return f"unknown setting '{steps[-1]}'{suggestion(str(steps[-1]), known)}"
+            return f"unknown setting '{shown_name(steps[-1])}'{suggestion(str(steps[-1]), known)}"
         case "missing":
             return f"the setting '{steps[-1]}' is required"
         case "model_type" | "model_attributes_type" | "dict_type":

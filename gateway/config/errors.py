@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,62}(?:/[\w.-]{0,63})?")
+_SECRET = re.compile(r"[\w-]{33,}")
+_HIDDEN = "(a name that is not shown)"
+
 Place = tuple[str | int, ...]
 """Where a value stands in the file: the keys and list positions that lead to it."""
+
+
+def shown_name(name: object) -> str:
+    """Return a name from a file as it may be shown.
+
+    The file may be none of a configuration, but one of passwords or keys that was named by mistake, or by somebody who
+    may not read it and has this program read it for them. So what cannot be meant for a name is not repeated.
+    """
+    text = str(name)
+    return text if _NAME.fullmatch(text) and not _SECRET.search(text) else _HIDDEN
 
 
 def dotted(place: Place) -> str:
     """Write a place for people: ``service.pipelines.logs.receivers[0]``."""
     text = ""
     for step in place:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        name = shown_name(step)
+        text += f"[{step}]" if isinstance(step, int) else f".{name}" if text else name
     return text
 
 

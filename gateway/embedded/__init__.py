@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: the store of a hub that was given no other, kept in its data directory."""
 
-from gateway.embedded._binaries import binaries
+from gateway.embedded._binaries import binaries, server_version
 from gateway.embedded.errors import EmbeddedPostgresError
 from gateway.embedded.server import EmbeddedPostgres
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "binaries"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "binaries", "server_version"]

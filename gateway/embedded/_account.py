@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.embedded.errors import EmbeddedPostgresError
+from gateway.pipeline.children import environment
 
 SYSTEM_USER = "obs-hub"
 _FALLBACK = "postgres"
@@ -33,37 +34,9 @@ class Account:
         if self.switch:
             os.chown(path, self.uid, self.gid)
 
-    def open_way_to(self, path: Path) -> None:
-        """Let the account pass through the directories above a path.
-
-        Only the bit to pass through (``o+x``) is added, and only where it is missing: what the directories contain
-        stays unlisted and unread. Raises `EmbeddedPostgresError` when that cannot be done.
-        """
-        if not self.switch:
-            return
-        for directory in reversed(path.resolve().parents):
-            found = directory.stat()
-            if self._passes(found):
-                continue
-            if found.st_uid == self.uid or found.st_gid == self.gid:
-                raise EmbeddedPostgresError(
-                    f"the user {self.name}, who runs the embedded PostgreSQL, may not enter {directory}; allow it to"
-                )
-            mode = stat.S_IMODE(found.st_mode)
-            try:
-                directory.chmod(mode | stat.S_IXOTH)
-            except OSError as error:
-                raise EmbeddedPostgresError(
-                    f"the user {self.name}, who runs the embedded PostgreSQL, may not enter {directory}, and that "
-                    f"cannot be changed: {error.strerror}; run `chmod o+x {directory}`, or choose another --data-dir"
-                ) from error
-            _log.warning(
-                "changed the mode of %s from %04o to %04o, so that the user %s can reach the embedded PostgreSQL",
-                directory,
-                mode,
-                mode | stat.S_IXOTH,
-                self.name,
-            )
+    def passes(self, path: Path) -> bool:
+        """Tell whether the account may pass through the directories above a path."""
+        return not self.switch or all(self._passes(directory.stat()) for directory in path.resolve().parents)
 
     def _passes(self, found: os.stat_result) -> bool:
         if found.st_uid == self.uid:
@@ -123,7 +96,9 @@ def _make_system_user() -> str:
         return "there is no useradd"
     command = [useradd, "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
     command += ["--shell", "/usr/sbin/nologin", "--comment", "Observability Hub", SYSTEM_USER]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
+    result = subprocess.run(  # noqa: S603 - fixed arguments
+        command, capture_output=True, text=True, check=False, env=environment()
+    )
     if result.returncode != 0:
         return result.stderr.strip() or f"useradd ended with {result.returncode}"
     _log.warning("made the system user %s: PostgreSQL refuses to run as root, so it runs as this user", SYSTEM_USER)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 FILE_NAME = "obs-hub.conf"
 
 SETTINGS = {
@@ -46,9 +44,9 @@ SETTINGS = {
 }
 
 
-def file_text(log_folder: Path) -> str:
-    """Write the settings as a file that postgresql.conf includes."""
-    settings = {**SETTINGS, "log_directory": str(log_folder)}
+def file_text(log_folder: str) -> str:
+    """Write the settings as a file that postgresql.conf includes. The log's folder is relative to the data's."""
+    settings = {**SETTINGS, "log_directory": log_folder}
     lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
     head = "# Written by obs-hub at each start. To change a setting, add it to postgresql.conf below the include.\n"
     return head + "\n".join(lines) + "\n"

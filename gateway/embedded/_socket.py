@@ -30,8 +30,7 @@ def socket_folder(directory: Path, account: Account) -> Path:
         return folder
     name = f"obs-hub-{hashlib.blake2b(os.fsencode(directory.resolve()), digest_size=8).hexdigest()}"
     for base in _short_folders(account):
-        if _fits(base / name):
-            account.open_way_to(base / name)
+        if _fits(base / name) and account.passes(base / name):
             _make(base / name, account)
             return base / name
     raise EmbeddedPostgresError(

@@ -31,10 +31,11 @@ from psycopg import sql
 
 from gateway.embedded import _logs, _postmaster, _settings
 from gateway.embedded._account import Account, server_account
-from gateway.embedded._binaries import MAJOR_VERSION, binaries
+from gateway.embedded._binaries import MAJOR_VERSION, binaries, binaries_for
 from gateway.embedded._socket import PORT, socket_folder
 from gateway.embedded.errors import EmbeddedPostgresError
-from gateway.pipeline.durability import sync
+from gateway.pipeline.children import environment
+from gateway.pipeline.durability import replace_file, sync
 from gateway.pipeline.postgres import connect
 
 DATABASE = "obs_hub"
@@ -43,6 +44,7 @@ USER = "obs_hub"
 _POLL = 0.05
 _QUIT_TIMEOUT = 10.0
 _PRUNE_INTERVAL = 60.0
+_HANDED = "/proc/self/fd/"
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class EmbeddedPostgres:
         self._socket: Path | None = None
         self._port = PORT
         self._stopping = threading.Event()
+        self._opened: int | None = None
 
     def __enter__(self) -> EmbeddedPostgres:
         self.start()
@@ -111,6 +114,8 @@ class EmbeddedPostgres:
                     f"the embedded PostgreSQL in {self.directory} cannot be prepared: {error}"
                 ) from error
             raise
+        finally:
+            self._close()
         self._stopping.clear()
         threading.Thread(target=self._keep_logs_bounded, name="postgres-logs", daemon=True).start()
         return self.dsn
@@ -136,14 +141,14 @@ class EmbeddedPostgres:
 
     def _start(self, deadline: float) -> None:
         account = server_account(self.data)
-        self.directory.mkdir(mode=0o711 if account.switch else 0o700, parents=True, exist_ok=True)
-        account.open_way_to(self.data)
-        account.open_way_to(binaries() / "postgres")
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if account.switch:
+            self._open_for(account)
         self.logs.mkdir(mode=0o700, exist_ok=True)
         account.own(self.logs)
         self._check_version()
-        self._settings_file.write_text(_settings.file_text(self.logs), encoding="utf-8")
-        self._settings_file.chmod(0o644)  # the server reads it, and may run as another user
+        settings = _settings.file_text(f"../{self.logs.name}").encode()
+        replace_file(self._settings_file, settings, mode=0o644, lasting=False)  # the server's user reads it
         _logs.prune(self.logs)
         if not self._take_over(deadline):
             if not self._is_made():
@@ -153,6 +158,37 @@ class EmbeddedPostgres:
             if not self._ready(deadline) and not self._take_over(deadline):
                 raise self._failure("the embedded PostgreSQL ended while it was starting")
         self._make_database()
+
+    def _open_for(self, account: Account) -> None:
+        """Let another user's server reach this directory, and nothing above it.
+
+        The server is handed the directory open, so that no mode has to change on the way to it, be it private.
+        """
+        self.directory.chmod(0o711)  # pass through; what is in it has owners and modes of its own
+        if not Path("/proc/self/fd").is_dir():
+            raise EmbeddedPostgresError(
+                f"PostgreSQL refuses to run as root, and the user {account.name}, who runs it, cannot be handed "
+                f"{self.directory} without /proc; mount it, or run the hub as another user than root"
+            )
+        self._close()
+        self._opened = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            os.close(opened)
+
+    def _seen(self, path: Path) -> str:
+        """Return a path as the server names it: below the directory by the descriptor that it was handed."""
+        if self._opened is None or not path.is_relative_to(self.directory):
+            return str(path)
+        return f"{_HANDED}{self._opened}/{path.relative_to(self.directory)}"
+
+    def _socket_of(self, found: _postmaster.PidFile) -> Path | None:
+        """Return the folder of a server's socket as it is reached from here."""
+        if found.socket is not None and str(found.socket).startswith(_HANDED):
+            return self.directory / found.socket.name
+        return found.socket
 
     def _check_version(self) -> None:
         if not self.data.exists():
@@ -194,7 +230,7 @@ class EmbeddedPostgres:
             raise
 
     def _initdb(self, fresh: Path, account: Account) -> None:
-        command = [str(binaries() / "initdb"), "--pgdata", str(fresh), "--username", USER]
+        command = [str(binaries_for(account) / "initdb"), "--pgdata", self._seen(fresh), "--username", USER]
         command += ["--auth-local=trust", "--auth-host=reject"]  # the socket's directory is the guard
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command += ["--data-checksums", "--no-instructions"]
@@ -211,8 +247,8 @@ class EmbeddedPostgres:
     def _launch(self, account: Account) -> None:
         self._socket, self._port = socket_folder(self.directory, account), PORT
         # On the command line stands what must hold whatever a settings file says: a socket is the only way in.
-        quoted = '"' + str(self._socket).replace('"', '""') + '"'
-        command = [str(binaries() / "postgres"), "-D", str(self.data), "-c", "listen_addresses="]
+        quoted = '"' + self._seen(self._socket).replace('"', '""') + '"'
+        command = [str(binaries_for(account) / "postgres"), "-D", self._seen(self.data), "-c", "listen_addresses="]
         command += ["-c", f"unix_socket_directories={quoted}", "-c", f"port={PORT}"]
         with self._start_output.open("wb") as output:
             self._child = subprocess.Popen(  # noqa: S603 - the wheel's binary, fixed arguments
@@ -229,18 +265,19 @@ class EmbeddedPostgres:
             raise self._failure("the embedded PostgreSQL ended at once") from None
 
     def _as(self, account: Account) -> dict[str, Any]:
-        """Return how to run a binary as the account, without what this process's environment says of PostgreSQL."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        options: dict[str, Any] = {"env": environment, "cwd": "/", "umask": 0o077}
+        """Return how to run a binary as the account, without what this process's environment holds of secrets."""
+        options: dict[str, Any] = {"env": environment(), "cwd": "/", "umask": 0o077}
         if account.switch:
             options |= {"user": account.uid, "group": account.gid, "extra_groups": []}
+        if self._opened is not None:
+            options["pass_fds"] = (self._opened,)
         return options
 
     def _ready(self, deadline: float) -> bool:
         """Wait until the server accepts connections. False when it ends instead."""
         while self._alive():
             if self._socket is None and (found := _postmaster.read(self.data)) is not None:
-                self._socket, self._port = found.socket, found.port or PORT
+                self._socket, self._port = self._socket_of(found), found.port or PORT
             if self._answers():
                 return True
             if time.monotonic() > deadline:
@@ -308,7 +345,7 @@ class EmbeddedPostgres:
             time.sleep(_POLL)
 
     def _foreign(self, found: _postmaster.PidFile) -> bool:
-        self._socket, self._port = found.socket, found.port or PORT
+        self._socket, self._port = self._socket_of(found), found.port or PORT
         return self._answers()
 
     # -- Running and ending --------------------------------------------------------------------------------------------

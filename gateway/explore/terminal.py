@@ -1,13 +1,9 @@
-"""What may be written to a terminal, and in which colours.
-
-Telemetry is hostile input: it never reaches a terminal as it is.
-"""
+"""Standard output for people: its width and its colours. What may be written there at all: see `gateway.terminal`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,32 +12,11 @@ from typing import Any
 import click
 from rich.cells import cell_len, set_cell_size
 
+from gateway.terminal import safe as safe
+from gateway.terminal import safe_lines as safe_lines
+from gateway.terminal import safe_text as safe_text
+
 _PIPE_WIDTH = 120
-
-# Colours that a program put into its own log lines are noise; every other sequence is shown for what it is.
-_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
-# C0 and C1 controls, marks that reorder the text around them, separators that some terminals break lines at, and
-# halves of surrogate pairs.
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-
-
-def safe(text: str) -> str:
-    """Return text for one line of a terminal: whatever could move the cursor or hide something is spelled out."""
-    return _CONTROL.sub(_spelled_out, _COLOURS.sub("", text))
-
-
-def safe_text(text: str) -> str:
-    """Return text of several lines, each of them safe. Tabs become spaces, as a terminal would have it."""
-    return "\n".join(safe(line.expandtabs(8)) for line in text.replace("\r\n", "\n").split("\n"))
-
-
-def safe_lines(text: str) -> list[str]:
-    """Return text as the lines it has, each of them safe."""
-    return safe_text(text.rstrip("\r\n")).split("\n")
-
-
-def _spelled_out(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def fitted(text: str, width: int) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.pipeline.durability import replace_file
+
 
 class AlreadyRunningError(Exception):
     """Another gate runs on the data directory."""
@@ -45,7 +47,7 @@ class RecordFile:
         Raises `AlreadyRunningError`, or `OSError` when the directory cannot be written to.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,9 +75,7 @@ class RecordFile:
 
     def write(self, record: Record) -> None:
         """Replace the record. Raises `OSError`."""
-        fresh = self._file.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(record))
-        fresh.replace(self._file)
+        replace_file(self._file, msgspec.json.encode(record), lasting=False)
 
     def read(self) -> Record | None:
         """Return the last record; None when there is none, or nothing sensible in it."""

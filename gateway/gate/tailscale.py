@@ -19,6 +19,7 @@ import signal
 import subprocess
 
 from gateway.gate.exposure import Exposure, read
+from gateway.pipeline.children import NETWORK, USER, environment
 
 _log = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ class Tailscale:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                env=environment(*USER, *NETWORK),
             )
         except OSError as error:
             raise TailscaleError(

@@ -15,6 +15,7 @@ _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+=#@-]*[A-Za-z0-9_+=#-])?")
 _GITHUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNIT_PATTERN = re.compile(r"[A-Za-z0-9:_.\\@-]{2,}\*|[A-Za-z0-9:_.\\@-]+\.[a-z]+")
 _KUBERNETES = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -45,7 +46,13 @@ def _variable(value: str) -> str:
 
 def _inside(value: str) -> str:
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or ".git" in path.parts or not value or value.startswith("-"):
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or any(part.casefold() == ".git" for part in path.parts)
+        or not value
+        or value.startswith("-")
+    ):
         raise ValueError("expected a path inside the repository, such as charts/web")
     return value
 
@@ -53,6 +60,12 @@ def _inside(value: str) -> str:
 def _word(value: str) -> str:
     if not value or value.startswith("-"):
         raise ValueError("expected a value that does not begin with '-'")
+    return value
+
+
+def _unit_pattern(value: str) -> str:
+    if not _UNIT_PATTERN.fullmatch(value):
+        raise ValueError("expected a unit such as web.service, or the beginning of some such as home-*")
     return value
 
 
@@ -116,15 +129,20 @@ class KubectlApply(Settings):
 class SystemdUnits(Settings):
     """Installs the units of a directory, reloads systemd, and restarts those that changed and run.
 
-    A unit that somebody changed on this machine is not overwritten: the step fails and says so.
+    A unit that somebody changed on this machine is not overwritten: the step fails and says so. One that was installed
+    from the directory and is not in it any more is stopped, disabled and removed.
     """
 
     source: InsidePath
     """The directory in the repository. Its unit files are taken, but no links, and no directories inside it."""
+    units: list[Annotated[str, AfterValidator(_unit_pattern)]] = Field(min_length=1)
+    """The units that may be installed: names such as ``web.service``, or beginnings such as ``home-*``. With any other
+    in the directory the step fails, so that nobody who may push can replace ``sshd.service``."""
     target: Path = Path("/etc/systemd/system")
     """Where they go."""
     restart: Literal["changed", "none"] = "changed"
-    """``changed``: units whose file changed are restarted if they run. ``none``: nothing is."""
+    """``changed``: units whose file changed are restarted if they run, and those that go are stopped and disabled.
+    ``none``: nothing is."""
     user: bool = False
     """Units of this user's own systemd; then set ``target``, too."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -12,6 +15,9 @@ from gateway.gitops.config import Repository
 from gateway.gitops.git import MOVING, RETURNING, Git, GitError, ReconcileRefusedError, State
 from gateway.gitops.reconcile import exclusive
 from gateway.operations import Operations
+from gateway.pipeline.durability import replace_file
+
+_LOOK = "last-look"
 
 KINDS = ("dirty", "wrong_branch", "detached", "local_commits", "behind", "failed_revision", "unusable")
 """What drift there may be. ``failed_revision``: the remote's revision was tried and failed. ``unusable``: the clone
@@ -55,6 +61,7 @@ async def check(repository: Repository, *, fetch: bool = True) -> Check:
         async with exclusive(repository):
             await git.check_clone()
             if fetch:
+                await git.reclaim()
                 try:
                     await git.fetch()
                 except GitError as error:
@@ -67,6 +74,50 @@ async def check(repository: Repository, *, fetch: bool = True) -> Check:
     blocked = drift & {"dirty", "detached", "wrong_branch", "local_commits", "failed_revision"}
     due = bool(unfinished) or (not blocked and state.upstream is not None and state.upstream != state.good)
     return Check(state, drift | ({"unusable"} if problem else set()), problem, due and problem is None)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What the hub's last look at a clone found, as a note in the clone. ``at`` is in seconds since the Unix epoch."""
+
+    at: float
+    drift: tuple[str, ...]
+    problem: str | None = None
+
+    def is_recent(self, repository: Repository) -> bool:
+        """Tell whether another look, which would replace it, is not long overdue: then no hub looks any more."""
+        if repository.interval is None:
+            return False
+        patience = 3 * repository.interval + repository.fetch_timeout
+        return 0 <= time.time() - self.at <= patience.total_seconds()
+
+
+async def note_look(repository: Repository, found: Check) -> None:
+    """Write down what a look found, for `obs-hub gitops status`. Where that fails, nothing old stays."""
+    try:
+        file = await Git(repository).notes() / _LOOK
+    except (GitError, OSError):
+        return  # what is no clone says so itself
+    try:
+        look = Look(time.time(), tuple(sorted(found.drift)), found.problem)
+        replace_file(file, msgspec.json.encode(look), lasting=False)
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+async def last_look(repository: Repository) -> Look | None:
+    """Return what the hub's last look found; None where that is not known."""
+    try:
+        return msgspec.json.decode((await Git(repository).notes() / _LOOK).read_bytes(), type=Look)
+    except (GitError, OSError, msgspec.MsgspecError):
+        return None
+
+
+def with_look(found: Check, look: Look) -> Check:
+    """Add to what is found without asking the remote what the hub found when it asked."""
+    if "unusable" not in look.drift or "unusable" in found.drift:
+        return found
+    return Check(found.state, found.drift | {"unusable"}, look.problem)
 
 
 class DriftReport:

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
-from gateway.gitops import process
+from gateway.gitops import locks, process
 from gateway.gitops.config import Repository
+from gateway.pipeline.children import GIT, environment
 from gateway.pipeline.redaction import without_credentials
 
 GOOD = "refs/obs-hub/good"
@@ -37,9 +39,12 @@ _ANYWHERE = ("reset", "--quiet", "--keep")
 _TIMEOUT = timedelta(minutes=2)
 _MOST_OUTPUT = 4 * 2**20
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_HTTP_USER = re.compile(r"https?://([^/\s]+)@")
 _OPTIONS = (
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never"),
     *("-c", "gc.autoDetach=false", "-c", "advice.detachedHead=false", "-c", "core.quotePath=false"),
+    # Names that other file systems take for .git, and repositories that were pushed as files, with a config of theirs.
+    *("-c", "core.protectHFS=true", "-c", "core.protectNTFS=true", "-c", "safe.bareRepository=explicit"),
     *("-c", "submodule.recurse=false", "-c", "fetch.recurseSubmodules=false", "-c", "core.pager=cat"),
 )
 
@@ -92,7 +97,7 @@ class Git:
         if repository.ssh_key is not None:
             ssh = ["ssh", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i", str(repository.ssh_key)]
             variables["GIT_SSH_COMMAND"] = shlex.join(ssh)
-        self._env = process.environment(variables)
+        self._env = environment(*GIT, given=variables)
 
     async def run(
         self, *arguments: str, ok: tuple[int, ...] = (0,), cwd: Path | None = None, at_most: timedelta = _TIMEOUT
@@ -195,6 +200,10 @@ class Git:
             await self._dirty(),
         )
 
+    async def reclaim(self) -> list[Path]:
+        """Remove what a git that was killed has left locked, and return it. The caller holds the clone."""
+        return await asyncio.to_thread(locks.reclaim, self.path, await self.folders())
+
     async def _dirty(self) -> tuple[str, ...]:
         untracked = "no" if self.repository.allow_untracked else "normal"
         status = await self.read("status", "--porcelain=v2", "-z", "--no-renames", f"--untracked-files={untracked}")
@@ -243,6 +252,30 @@ class Git:
                 raise ReconcileRefusedError(
                     f"a {name.partition('_')[0].lower()} is under way in {self.path}: finish or abort it"
                 )
+
+    async def folders(self) -> list[Path]:
+        """Return the clone's git directory, and the one that it shares with other work trees, if it is another."""
+        said = await self.read("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir")
+        return list(dict.fromkeys(Path(line) for line in said.split("\n")))
+
+    async def notes(self) -> Path:
+        """Return the folder in the git directory that the hub keeps its notes on the clone in."""
+        folder = (await self.folders())[0] / "obs-hub"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    async def credentials(self) -> list[str]:
+        """Return the credentials that the clone's settings hold in the open: in addresses and in headers."""
+        keys = r"^(remote\..*\.(push)?url|http\.(.*\.)?extraheader)$"
+        found: list[str] = []
+        for entry in (await self.run("config", "--null", "--get-regexp", keys, ok=(0, 1)))[1].split("\0"):
+            key, _, value = entry.partition("\n")
+            if key.endswith("extraheader"):
+                found += value.split()[-1:]
+            elif (url := _HTTP_USER.match(value)) is not None:
+                user, _, password = url[1].partition(":")
+                found += [url[1], password or user, unquote(password or user)]
+        return list(dict.fromkeys(found))
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -339,8 +372,7 @@ class Git:
         target = await self.revision(MOVING)
         if target is None or state.head in (None, target) or not state.dirty:
             return False
-        folder = Path(await self.read("rev-parse", "--absolute-git-dir")) / "obs-hub"
-        folder.mkdir(exist_ok=True)
+        folder = await self.notes()
         there = Git(self.repository, {**self._env, "GIT_INDEX_FILE": str(folder / "index")})
         await there.run("read-tree", "--reset", target)
         names = set((await there.read("ls-files", "-z")).split("\0"))
@@ -365,7 +397,7 @@ class Git:
 
     async def changed(self, before: str, after: str, paths: Sequence[str]) -> bool:
         """Tell whether a file that matches one of the pathspecs differs between two revisions."""
-        arguments = ("diff", "--quiet", "--no-ext-diff", before, after, "--")
+        arguments = ("diff", "--quiet", "--no-ext-diff", "--no-textconv", before, after, "--")
         return not await self.test(*arguments, *paths)
 
     async def touching(self, one: str, other: str, paths: Sequence[str]) -> list[str]:
@@ -418,7 +450,10 @@ _HINTS = (
     ("Host key verification failed", "add the host to ~/.ssh/known_hosts of the hub's user, after checking its key"),
     ("couldn't find remote ref", "the branch is not at the remote: see branch and remote in the configuration"),
     ("Remote branch", "the branch is not at the remote: see branch in the configuration"),
-    (".lock': File exists", "another git works on the clone, or was killed there: look, and remove the file if so"),
+    (
+        ".lock': File exists",
+        "another git works on the clone: wait for it; one that was killed is cleared away after by itself",
+    ),
     ("would be overwritten", "files that are not committed stand in the way: move them"),
     ("not a git repository", "clone the repository there"),
     ("Permission denied", "make it readable and writable for the hub's user"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -25,27 +24,9 @@ _DRAIN = 1.0
 """Seconds that what a program wrote last may take to arrive once it has ended."""
 _CHUNK = 64 * 1024
 
-_INHERITED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "XDG_*"),
-    *("SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "DBUS_SESSION_BUS_ADDRESS"),
-    *("[hH][tT][tT][pP]_[pP][rR][oO][xX][yY]", "[hH][tT][tT][pP][sS]_[pP][rR][oO][xX][yY]"),
-    *("[nN][oO]_[pP][rR][oO][xX][yY]", "[aA][lL][lL]_[pP][rR][oO][xX][yY]"),
-    *("KUBECONFIG", "HELM_*", "DOCKER_HOST", "DOCKER_CONFIG"),
-)
-
 
 class ProgramError(Exception):
     """A program could not be started, or was ended. The message says which and why."""
-
-
-def environment(extra: Mapping[str, str] | None = None, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a program: the few variables that programs need, and those that are given.
-
-    What else the gateway has in its environment, such as the secrets of its configuration, is not passed on.
-    """
-    source = os.environ if inherited is None else inherited
-    kept = {name: value for name, value in source.items() if any(fnmatch.fnmatchcase(name, one) for one in _INHERITED)}
-    return {"PATH": os.defpath, **kept, **(extra or {})}
 
 
 class Redactor:

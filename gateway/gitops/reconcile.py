@@ -146,6 +146,10 @@ class _Reconciliation:
     async def run(self) -> Outcome:
         git = self._git
         await git.check_clone()
+        for lock in await git.reclaim():
+            self._say(f"removed {lock}, which a git that was killed had left")
+        if await git.credentials():
+            self._say("the clone's settings hold credentials in the open, for all that the steps run to read")
         state = await git.state()
         if state.branch == self._repository.branch and await git.finish_move(state):
             self._say("finished what a gateway that was killed had begun to check out")

@@ -14,10 +14,10 @@ import structlog
 from opentelemetry.trace import Span
 
 from gateway.gitops.config import GitOpsConfig, Repository
-from gateway.gitops.drift import Check, DriftReport, check
+from gateway.gitops.drift import Check, DriftReport, check, note_look
 from gateway.gitops.reconcile import BusyError, Order, Reconciler
 from gateway.operations import Operations, ids_of
-from gateway.runs import Enqueued, Outcome, Progress, Request, Run, Runs, RunsUnavailableError, Trace, Worker
+from gateway.runs import Enqueued, Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
 
 if TYPE_CHECKING:
     from litestar import Router
@@ -121,7 +121,8 @@ class GitOpsService:
     async def _execute(self, run: Run, progress: Progress) -> Outcome:
         repository = self.config.repositories[run.name]
         outcome = await Reconciler(run.name, repository, self.operations).reconcile(order_of(run), progress)
-        await self._look(run.name, repository, fetch=False)
+        # After one that failed, perhaps because the remote is away, only asking it again can tell.
+        await self._look(run.name, repository, fetch=outcome.state is RunState.FAILED)
         return outcome
 
     async def _watch(self, name: str, repository: Repository) -> None:
@@ -152,6 +153,7 @@ class GitOpsService:
         if found.drift and (before is None or before.drift != found.drift):
             _log.warning("drift", repository=name, drift=sorted(found.drift), problem=found.problem)
         self._drift.found(name, found)
+        await note_look(repository, found)
         return found
 
     async def _ask(self, name: str, found: Check, interval: float) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
 from gateway.gitops import units
 from gateway.gitops.config import HelmUpgrade, KubectlApply, Step
-from gateway.gitops.target import Target, all_inside, command, inside
+from gateway.gitops.target import Target, all_inside, command, inside, no_links_into_git
+from gateway.pipeline.children import GIT, KUBERNETES, SYSTEMD
+
+_ANY = (*GIT, *KUBERNETES, *SYSTEMD, "HELM_*", "DOCKER_HOST", "DOCKER_CONFIG")
+"""What a program gets of this process's variables of which only the configuration knows what it is."""
 
 
 async def wanted(step: Step, target: Target) -> bool:
@@ -26,20 +31,25 @@ async def wanted(step: Step, target: Target) -> bool:
 
 async def perform(step: Step, target: Target, write: Callable[[str], object]) -> None:
     """Run a step; what it writes goes to ``write``, with its secrets masked. Raises `StepError`."""
+    await asyncio.to_thread(no_links_into_git, target.git.path, await target.git.folders())
     directory = inside(target.git.path, step.working_directory)
     if step.systemd_units is not None:
         await units.install(step.systemd_units, step.timeout, target, write)
         return
     for path in _pushed_paths(step):
-        all_inside(target.git.path, f"{step.working_directory}/{path}")
+        # kubectl passes over what does not end in .yaml or .json, which nothing in .git does.
+        reads_all = step.kubectl_apply is None or step.kubectl_apply.kustomize
+        all_inside(target.git.path, f"{step.working_directory}/{path}", reads_all=reads_all)
+    inherited: tuple[str, ...]
     if step.helm_upgrade is not None:
-        argv = helm(step.helm_upgrade, step.timeout)
+        argv, inherited = helm(step.helm_upgrade, step.timeout), (*KUBERNETES, "HELM_*")
     elif step.kubectl_apply is not None:
-        argv = kubectl(step.kubectl_apply)
+        argv, inherited = kubectl(step.kubectl_apply), KUBERNETES
     else:
-        argv = step.run or []
-    secrets = {name: value.get_secret_value() for name, value in step.env.items()}
-    await command(argv, directory, step.timeout, {**target.variables, **secrets}, write, list(secrets.values()))
+        argv, inherited = step.run or [], _ANY
+    given = {name: value.get_secret_value() for name, value in step.env.items()}
+    secrets = [*given.values(), *await target.git.credentials()]
+    await command(argv, directory, step.timeout, {**target.variables, **given}, write, secrets, inherited)
 
 
 def _pushed_paths(step: Step) -> list[str]:

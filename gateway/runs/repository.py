@@ -254,6 +254,30 @@ class Runs:
             columns=", ".join(field.name for field in fields(Run) if field.name != "output"),
         )
 
+    async def folded_history(self, kind: str, name: str | None = None, *, limit: int = 50) -> list[tuple[Run, int]]:
+        """Return the newest runs like `history`, but those that a later one did the work of counted to that one."""
+        shown = await self._select(
+            "WHERE kind = %(kind)s AND (%(name)s::text IS NULL OR name = %(name)s) AND state <> 'superseded'"
+            " ORDER BY requested_at DESC, id LIMIT %(limit)s",
+            {"kind": kind, "name": name, "limit": limit},
+            columns=", ".join(field.name for field in fields(Run) if field.name != "output"),
+        )
+
+        async def work(connection: _Connection) -> dict[UUID, UUID]:
+            query = b"SELECT id, superseded_by FROM run WHERE kind = %s AND superseded_by IS NOT NULL"
+            rows = await (await connection.execute(query, (kind,))).fetchall()
+            return {row["id"]: row["superseded_by"] for row in rows}
+
+        later = await self._do(work) if shown else {}
+        folded = dict.fromkeys((run.id for run in shown), 0)
+        for identity in later:
+            last, steps = identity, 0
+            while last in later and steps <= len(later):
+                last, steps = later[last], steps + 1
+            if last in folded:
+                folded[last] += 1
+        return [(run, folded[run.id]) for run in shown]
+
     async def _select(self, clause: str, parameters: Mapping[str, Any], columns: str = "*") -> list[Run]:
         async def work(connection: _Connection) -> list[Run]:
             query = f"SELECT {columns} FROM run {clause}".encode()  # noqa: S608 - what is written above

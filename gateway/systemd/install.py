@@ -12,11 +12,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.pipeline.children import SYSTEMD, USER, environment
+from gateway.pipeline.durability import replace_file
 from gateway.systemd.units import UNITS, Unit, UnitError, is_ours, rendered, sample, sysusers
 
 _HIDDEN = {"/home": "ProtectHome", "/root": "ProtectHome", "/run/user": "ProtectHome"} | {
@@ -109,18 +110,7 @@ class Write:
         if not self.needed:
             return
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        fresh = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(self.text)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+        replace_file(self.path, self.text.encode(), mode=0o644)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +157,9 @@ class Run:
     def do(self) -> None:
         """Run it. Raises `UnitError` with what it said when it fails."""
         try:
-            result = subprocess.run(self.command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+            result = subprocess.run(  # noqa: S603 - no shell
+                self.command, capture_output=True, text=True, check=False, env=environment(*USER, *SYSTEMD)
+            )
         except FileNotFoundError:
             raise UnitError(f"{self.command[0]} is not there: is this machine run by systemd?") from None
         if result.returncode != 0:
@@ -198,6 +190,8 @@ def installing(
         steps.append(Run(("systemd-sysusers", *root, *(f"{user}.conf" for user in users))))
     if not target.per_user:
         steps.append(MakeDirectory(target.etc / "credentials"))
+        own = [unit for unit in units if unit.own_credentials]
+        steps += [MakeDirectory(target.etc / "unit-credentials" / unit.name) for unit in own]
         if data_dir is not None and data_dir != Path("/var/lib/obs-hub") and target.running and "obs-hub" in users:
             steps.append(Run(("install", "-d", "-m", "0700", "-o", "obs-hub", "-g", "obs-hub", str(data_dir))))
     samples = dict.fromkeys(unit.sample for unit in units if unit.sample)

@@ -49,6 +49,11 @@ class Unit:
     sample: str | None = None
 
     @property
+    def own_credentials(self) -> bool:
+        """Whether it reads the configuration, and gets credentials of its own for that instead of the gateway's."""
+        return self.sample == "hub.yaml" and self.name != "gateway"
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The names of its unit files. The last is the one that is enabled."""
         service = f"{self.service}.service"

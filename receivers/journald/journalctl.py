@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
+from gateway.pipeline.children import SYSTEMD, USER, environment
 from receivers.journald.config import JournaldConfig
 from receivers.journald.conventions import ATTRIBUTES, OTHERS, RESOURCE
 from receivers.journald.errors import JournalError
@@ -115,7 +115,7 @@ class Journalctl:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_CHUNK // 2,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
+                env=environment(*USER, *SYSTEMD, given={"LC_ALL": "C.UTF-8"}),
                 start_new_session=True,  # Ctrl-C is for this process, which ends it when it is done with it
             )
         except OSError as error:

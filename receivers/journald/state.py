@@ -8,17 +8,15 @@ always one or the other.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.durability import sync
+from gateway.pipeline.durability import replace_file
 from gateway.pipeline.ownership import HeldError, Lock
 from receivers.journald.errors import JournalError
 
@@ -120,20 +118,10 @@ class State:
             # Somebody removed the directory. The one that is there now may be another's.
             self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
             self._lock.acquire()
-        file = self._directory / "position"
-        fresh = self._directory / "position.new"
-        try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-                opened.write(msgspec.json.encode(header) + b"\n" + payload)
-                opened.flush()
-                crashpoint("before position fsync")
-                os.fsync(opened.fileno())
-            fresh.replace(file)
-            sync(self._directory)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            raise
+        content = msgspec.json.encode(header) + b"\n" + payload
+        replace_file(
+            self._directory / "position", content, before=lambda descriptor: crashpoint("before position fsync")
+        )
 
 
 def _digest(payload: bytes) -> str:

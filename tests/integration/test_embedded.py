@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _logs, _postmaster
+from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _binaries, _logs, _postmaster
 
 START = """
 import sys
@@ -188,7 +189,9 @@ def test_an_initdb_that_fails_says_what_it_said_and_leaves_nothing(
     (fakes / "postgres").touch()
     (fakes / "initdb").write_text("#!/bin/sh\necho 'could not write: No space left on device' >&2\nexit 1\n")
     (fakes / "initdb").chmod(0o755)
-    monkeypatch.setattr("gateway.embedded.server.binaries", lambda: fakes)
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)  # the fakes are run as another user where root runs the tests
+    monkeypatch.setattr("gateway.embedded._binaries.binaries", lambda: fakes)
     with pytest.raises(EmbeddedPostgresError, match=r"could not write: No space left(?s:.*)is full: free some space"):
         server.start()
     assert not server.data.exists()
@@ -259,17 +262,76 @@ def test_the_environment_of_a_postgresql_user_does_not_matter(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as someone else")
-def test_root_opens_no_more_than_the_way_through(tmp_path: Path) -> None:
+def test_root_opens_no_directory_above_the_servers_own(tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir(mode=0o700)
     closed = outer / "closed"
     closed.mkdir(mode=0o750)
-    with EmbeddedPostgres(closed / "postgres", start_timeout=60) as server:
+    above = [closed, *closed.parents]
+    before = [(each.stat().st_mode, each.stat().st_uid, each.stat().st_gid) for each in above]
+    server = EmbeddedPostgres(closed / "postgres", start_timeout=60)
+    try:
+        server.start()
+        server.stop()
+        server.start()  # one that is made already
         assert server.pid is not None
         assert psutil.Process(server.pid).uids().real != 0
-    assert stat.S_IMODE(outer.stat().st_mode) == 0o701
-    assert stat.S_IMODE(closed.stat().st_mode) == 0o751
-    assert outer.stat().st_uid == closed.stat().st_uid == server.directory.stat().st_uid == 0
+        # What it needs later, too: new files, a log, its settings read again, workers that do part of a query.
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+            connection.execute("SET debug_parallel_query = on")
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute("CHECKPOINT")
+        assert list(server.logs.glob("postgresql-*.log"))
+    finally:
+        server.stop()
+    assert [(each.stat().st_mode, each.stat().st_uid, each.stat().st_gid) for each in above] == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as someone else")
+def test_a_killed_hub_of_root_is_followed_in_a_private_directory(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    pid = orphan(closed / "postgres")
+    with EmbeddedPostgres(closed / "postgres", start_timeout=60) as server:
+        assert server.pid == pid
+        assert one(server.dsn, "SELECT 1") == 1
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as someone else")
+def test_programs_that_root_alone_may_read_are_copied_and_their_place_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = _binaries.binaries().parents[1]
+    before = package.stat().st_mode
+    with tempfile.TemporaryDirectory(prefix="obs-hub-test-") as cache:
+        Path(cache).chmod(0o755)
+        monkeypatch.setattr(_binaries, "_COPIES", Path(cache) / "obs-hub")
+        monkeypatch.setattr(_account.Account, "passes", lambda self, path: not path.is_relative_to(package))
+        with EmbeddedPostgres(tmp_path / "postgres", start_timeout=60) as server:
+            assert server.pid is not None
+            assert psutil.Process(server.pid).exe().startswith(cache)
+            assert one(server.dsn, "SELECT 1") == 1
+        (copy,) = (Path(cache) / "obs-hub").iterdir()
+        copy.chmod(0o777)
+        with pytest.raises(EmbeddedPostgresError, match="does not belong to root alone"):
+            server.start()
+    assert package.stat().st_mode == before
+
+
+def test_the_server_gets_none_of_the_secrets_in_the_environment(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAO_SECRET_ID", "made-up-secret")
+    monkeypatch.setenv("LC_MESSAGES", "C")
+    server.start()
+    assert server.pid is not None
+    found = psutil.Process(server.pid).environ()
+    assert "BAO_SECRET_ID" not in found
+    assert found["LC_MESSAGES"] == "C"
+    assert "PATH" in found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a system user")

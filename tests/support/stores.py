@@ -73,7 +73,7 @@ def migrate(database: Database, layout: str = "auto") -> Layout:
 def maintain(database: Database, **changes: Any) -> None:
     """Do one round of maintenance, now. Another one may just be under way: the exporter's, which begins with one."""
     maintenance = Maintenance(settings(**changes), migrate(database))
-    with database.connect() as connection:
+    with Connections(database.dsn).open() as connection:
         while not maintenance.run(connection):
             time.sleep(0.01)
 

@@ -40,6 +40,7 @@ def backup(
     answer. What is there already is never overwritten, and nothing half-made is left behind.
     """
     with Connections(dsn).open() as connection:
+        tools.check_direct(connection)
         schema, timescale = _store(connection)
         programs = tools.find(tools.server_major(connection), bin_dirs)
         database = connection.info.dbname
@@ -69,6 +70,16 @@ def backup(
         return Backup(path, size, old)
 
 
+_ELSEWHERE = """
+SELECT format('ALTER TABLE %s SET SCHEMA %I', c.oid::regclass, n.nspname)
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+JOIN pg_namespace n ON n.oid = p.relnamespace
+WHERE p.relkind = 'p' AND c.relnamespace <> p.relnamespace
+    AND n.oid = (SELECT relnamespace FROM pg_class WHERE oid = 'store_setting'::regclass)
+"""
+"""Finds partitions that a dump of the store's schema would leave out."""
+
+
 def _store(connection: layout.Connection) -> tuple[str, str | None]:
     """Return the schema that the store is in, and the version of TimescaleDB where it is laid out by that."""
     if unfinished.is_unfinished(connection):
@@ -82,6 +93,9 @@ def _store(connection: layout.Connection) -> tuple[str, str | None]:
     ).fetchone()
     assert schema is not None
     if present.native:
+        if elsewhere := connection.execute(_ELSEWHERE).fetchall():
+            moves = "; ".join(row[0] for row in elsewhere)
+            raise BackupError(f"partitions are outside of the schema of their tables; move them there first: {moves}")
         return str(schema[0]), None
     version = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
     assert version is not None
@@ -92,7 +106,7 @@ def _dump(programs: tools.Tools, dsn: str, partial: Path, schema: str | None, pr
     """Write the dump: of one schema, or (hypertables are spread over several) of the whole database."""
     only = [] if schema is None else [f'--schema="{schema.replace(chr(34), chr(34) * 2)}"']
     # Made here for its mode: nobody else may read what telemetry holds.
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     programs.run(
         "pg_dump",
         "--format=custom",
@@ -117,7 +131,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
     """Be the only backup in a directory, and clear away what a killed one left."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BackupError(f"{directory} cannot be written to: {error.strerror}; choose another --output") from error
     try:

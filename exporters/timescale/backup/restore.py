@@ -60,6 +60,7 @@ def restore(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     """
     connections = Connections(dsn)
     with connections.open() as connection:
+        tools.check_direct(connection)
         programs = tools.find(tools.server_major(connection), bin_dirs)
         found = archive.read(path, programs)
         marked = unfinished.is_unfinished(connection, found.schema)
@@ -100,6 +101,7 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     Raises as `restore` does; the database that was there is then as it was.
     """
     with connect(dsn, autocommit=True) as connection:
+        tools.check_direct(connection)
         name = connection.info.dbname
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"

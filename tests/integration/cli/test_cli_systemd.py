@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.systemd import install as installation
-from gateway.systemd.units import UnitError
+from gateway.systemd.units import UNITS, UnitError
 from tests.integration.cli.processes import obs_hub
 
 STAND_IN = """#!/bin/sh
@@ -196,7 +197,8 @@ def test_a_system_can_be_prepared_below_a_directory(machine: Machine) -> None:
         "etc/sysusers.d/obs-hub.conf",
         "etc/sysusers.d/openbao.conf",
     ]
-    assert (machine.root / "etc/obs-hub/credentials").stat().st_mode & 0o777 == 0o700
+    for folder in ("credentials", "unit-credentials/gitops-sync"):
+        assert (machine.root / "etc/obs-hub" / folder).stat().st_mode & 0o777 == 0o700
     assert machine.calls() == [
         f"systemd-sysusers --root={machine.root} obs-hub.conf openbao.conf",
         f"systemctl --root={machine.root} enable obs-hub.service obs-hub-openbao.service obs-hub-gitops-sync.timer",
@@ -209,6 +211,21 @@ def test_a_system_can_be_prepared_below_a_directory(machine: Machine) -> None:
     assert "etc/sysusers.d/obs-hub.conf" in left  # gitops-sync runs as it
     assert "etc/sysusers.d/openbao.conf" not in left
     assert "etc/obs-hub/openbao.hcl" in left
+
+
+def test_every_unit_is_given_its_own_credentials_only(machine: Machine) -> None:
+    units = {name: unit for name, unit in UNITS.items() if name != "hostmetrics-once"}  # which is instead of another
+    machine.done("install", "--root", machine.root, "--command", "/opt/obs-hub/bin/obs-hub", *units)
+    given: dict[str, list[str]] = {}
+    for name, unit in units.items():
+        text = (machine.root / "etc/systemd/system" / f"{unit.service}.service").read_text()
+        given[name] = re.findall(r"^LoadCredential=\S+:(\S+)$", text, re.MULTILINE)
+    folders = [folder for each in given.values() for folder in each]
+    assert given["gateway"] == ["/etc/obs-hub/credentials"]
+    assert len(folders) == len(set(folders))
+    # systemd takes the files of folders inside a folder along with it.
+    assert not [one for one in folders for other in folders if one != other and one.startswith(f"{other}/")]
+    assert all((machine.root / folder.lstrip("/")).is_dir() for folder in folders)
 
 
 def test_the_umask_of_whoever_installs_keeps_the_hubs_users_out_of_nothing(machine: Machine) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from gateway.gitops.config import GitOpsConfig
+from gateway.gitops.drift import Check, note_look
 from gateway.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Runs, worker
@@ -99,6 +100,49 @@ def test_what_stands_in_the_way_is_said_and_exits_with_1(cli: Cli, repositories:
     assert "changed    README" in status.stdout
     assert "last run   failed" in status.stdout
     assert (repositories.hub / "README").read_text() == "mine\n"
+
+
+def test_a_remote_that_is_away_is_told_though_nothing_here_has_changed(cli: Cli, repositories: Repositories) -> None:
+    assert cli("status").returncode == 0
+    repositories.origin.rename(repositories.folder / "away")
+    status = cli("status")
+    assert status.returncode == 1
+    assert "home: unusable" in status.stdout
+    assert "does not appear to be a git repository" in status.stdout
+    assert cli("status", "--no-fetch").returncode == 0
+
+
+async def test_what_the_hub_found_last_is_what_is_shown(
+    database: Database, repositories: Repositories, tmp_path: Path
+) -> None:
+    gitops = gitops_config(repositories, ROLL_OUT)
+    gitops["repositories"]["home"]["interval"] = "1h"
+    path = write_config(tmp_path, database, gitops)
+    repository = GitOpsConfig.model_validate(gitops).repositories["home"]
+    variables = {"OBSHUB_CONFIG": str(path), "OBSHUB_DATA_DIR": str(tmp_path / "data")}
+    problem = "git fetch failed: No space left on device"
+    await note_look(repository, Check(None, frozenset({"unusable"}), problem))
+    status = await asyncio.to_thread(obs_hub, "gitops", "status", **variables)
+    assert status.returncode == 1
+    assert "home: unusable" in status.stdout
+    assert problem in status.stdout
+    assert re.search(r"looked +\d{4}-.*, by the hub", status.stdout)
+    # What the hub could not write down is not known: the remote is asked.
+    repositories.origin.rename(repositories.folder / "away")
+    (repositories.hub / ".git/obs-hub/last-look").unlink()
+    status = await asyncio.to_thread(obs_hub, "gitops", "status", **variables)
+    assert (status.returncode, "home: unusable" in status.stdout) == (1, True)
+
+
+def test_requests_that_a_later_one_did_the_work_of_are_counted_to_it(cli: Cli, repositories: Repositories) -> None:
+    repositories.push()
+    for _ in range(3):
+        assert cli("sync", "--no-wait").returncode == 0
+    assert cli("sync", "--local").returncode == 0
+    (line,) = cli("history").stdout.splitlines()
+    assert "succeeded" in line
+    assert "requests before it: 3" in line
+    assert len(cli("history", "-o", "json").stdout.splitlines()) == 4
 
 
 def test_names_that_are_not_configured_are_told_from_those_that_are(cli: Cli) -> None:

@@ -374,7 +374,11 @@ def installed(target: Path) -> list[str]:
 
 
 def units(target: Path, **settings: Any) -> dict[str, Any]:
-    return {"systemd_units": {"source": "systemd", "target": str(target), **settings}, "rollback": True}
+    allowed = ["web.service", "job@.service", "a.service", "home-*"]
+    return {
+        "systemd_units": {"source": "systemd", "target": str(target), "units": allowed, **settings},
+        "rollback": True,
+    }
 
 
 async def test_units_that_changed_are_installed_and_restarted(
@@ -454,6 +458,130 @@ async def test_units_that_were_installed_by_a_gateway_that_was_killed_are_restar
     await repositories.succeeds(repositories.settings(units(target)))
     assert said(calls) == "systemctl daemon-reload\nsystemctl try-restart -- web.service\n"
     assert not pending.exists()
+
+
+async def test_units_that_may_not_be_installed_are_not_and_neither_are_those_beside_them(
+    repositories: Repositories, calls: Path, target: Path
+) -> None:
+    repositories.push({"systemd/home-a.timer": "1", "systemd/sshd.service": "1"})
+    error = await repositories.fails(repositories.settings(units(target)))
+    assert "sshd.service in systemd is none of the units that may be installed" in error
+    assert installed(target) == []
+    assert list(calls.parent.glob(calls.name)) == []
+
+
+async def test_returning_removes_the_units_that_the_failed_revision_added(
+    repositories: Repositories, calls: Path, target: Path
+) -> None:
+    check = {"name": "check", "run": ["test", "!", "-e", "broken"], "rollback": True}
+    settings = repositories.settings(units(target), check)
+    repositories.push({"systemd/web.service": "1"})
+    await repositories.succeeds(settings)
+    before = said(calls)
+    repositories.push({"systemd/home-a.service": "1", "systemd/web.service": "2", "broken": ""})
+    assert "returned to" in await repositories.fails(settings)
+    assert installed(target) == ["web.service"]
+    assert (target / "web.service").read_text() == "1"
+    assert said(calls).removeprefix(before) == (
+        "systemctl daemon-reload\nsystemctl try-restart -- home-a.service web.service\n"
+        "systemctl stop -- home-a.service\nsystemctl disable -- home-a.service\n"
+        "systemctl daemon-reload\nsystemctl try-restart -- web.service\n"
+    )
+
+
+async def test_returning_removes_them_all_where_there_was_no_directory_before(
+    repositories: Repositories, calls: Path, target: Path
+) -> None:
+    wanted = {**units(target), "when": {"changed": ["systemd/**"]}}
+    settings = repositories.settings(wanted, {"name": "check", "run": ["test", "!", "-e", "broken"], "rollback": True})
+    await repositories.succeeds(repositories.settings())
+    repositories.push({"systemd/home-a.service": "1", "broken": ""})
+    assert "returned to" in await repositories.fails(settings)
+    assert installed(target) == []
+
+
+async def test_a_unit_that_is_taken_out_of_the_repository_goes_unless_somebody_changed_it_here(
+    repositories: Repositories, calls: Path, target: Path
+) -> None:
+    repositories.push({"systemd/web.service": "1", "systemd/home-a.service": "1", "systemd/home-b.service": "1"})
+    await repositories.succeeds(repositories.settings(units(target)))
+    (target / "home-b.service").write_text("mine")
+    (target / "home-c.service").write_text("never ours")
+    for name in ("home-a", "home-b"):
+        (repositories.dev / f"systemd/{name}.service").unlink()
+    repositories.push()
+    progress = await repositories.succeeds(repositories.settings(units(target)))
+    assert installed(target) == ["home-b.service", "home-c.service", "web.service"]
+    assert "home-b.service is left: it was changed on this machine" in progress.output.text
+
+
+@pytest.mark.parametrize("step", [{"run": ["cat", "notes"]}, {"kubectl_apply": {"path": "manifests"}},
+    {"helm_upgrade": {"release": "web", "chart": "manifests"}}])  # fmt: skip
+@pytest.mark.parametrize("to", [".git/config", "folder/../.git", ".GIT/config", ".git/new"])
+async def test_a_pushed_link_into_git_is_followed_by_nobody(
+    repositories: Repositories, calls: Path, step: dict[str, Any], to: str
+) -> None:
+    git(repositories.hub, "remote", "add", "other", "https://user:made-up-secret@git.example.com/x")
+    (repositories.dev / "manifests").mkdir()
+    for name in ("notes", "manifests/notes"):
+        (repositories.dev / name).symlink_to(f"{'../' if '/' in name else ''}{to}")
+    repositories.push({"folder/x": ""})
+    outcome, progress = await repositories.reconcile(repositories.settings(step))
+    assert "is a link that leads into .git" in str(outcome.error)
+    assert "made-up-secret" not in progress.output.text
+
+
+@pytest.mark.parametrize("step", [{"kubectl_apply": {"path": ".", "kustomize": True}},
+    {"helm_upgrade": {"release": "web", "chart": "."}}])  # fmt: skip
+async def test_a_program_that_reads_a_directory_whole_is_not_given_git(
+    repositories: Repositories, calls: Path, step: dict[str, Any]
+) -> None:
+    repositories.push({"Chart.yaml": ""})
+    assert "holds .git, which would be read with it" in await repositories.fails(repositories.settings(step))
+
+
+async def test_credentials_of_the_remote_are_masked_in_what_steps_write(repositories: Repositories) -> None:
+    git(repositories.hub, "remote", "add", "other", "https://user:made-up%2Fsecret@git.example.com/x")
+    git(repositories.hub, "config", "http.https://git.example.com/.extraheader", "AUTHORIZATION: basic bWFkZS11cA==")
+    repositories.push()
+    step = {"run": ["sh", "-c", "cat .git/config; echo made-up/secret"]}
+    progress = await repositories.succeeds(repositories.settings(step))
+    assert "credentials in the open" in progress.output.text
+    assert "git.example.com/x" in progress.output.text
+    for secret in ("made-up%2Fsecret", "made-up/secret", "bWFkZS11cA=="):
+        assert secret not in progress.output.text
+
+
+async def test_a_repository_pushed_as_files_runs_nothing(repositories: Repositories, tmp_path: Path) -> None:
+    """A folder that looks like a bare repository, whose config names a program that git would run."""
+    ran = tmp_path / "ran"
+    config = f'[core]\n\tbare = false\n\tworktree = /\n\tfsmonitor = "touch {ran}; false"\n'
+    repositories.push({"inner/HEAD": "ref: refs/heads/main\n", "inner/config": config,
+        "inner/refs/heads/.keep": "", "inner/objects/.keep": ""})  # fmt: skip
+    step = {"run": ["sh", "-c", "git status || true"], "working_directory": "inner"}
+    progress = await repositories.succeeds(repositories.settings(step))
+    assert "safe.bareRepository" in progress.output.text
+    assert not ran.exists()
+
+
+async def test_a_hard_link_is_not_installed(repositories: Repositories, calls: Path, target: Path) -> None:
+    repositories.push({"systemd/web.service": "1"})
+    await repositories.succeeds(repositories.settings())
+    os.link(repositories.hub / "systemd/web.service", repositories.folder / "other")
+    error = await repositories.fails(repositories.settings(units(target)), force=True)
+    assert "a file of several names" in error
+
+
+async def test_programs_get_what_they_need_and_no_secret_of_the_hub(
+    repositories: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OBSHUB_WEBHOOK_SECRET", "BAO_SECRET_ID", "PGPASSWORD", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "made-up-secret")
+    monkeypatch.setenv("KUBECONFIG", "/etc/kubeconfig")
+    repositories.push()
+    progress = await repositories.succeeds(repositories.settings({"run": ["env"]}))
+    assert "KUBECONFIG=/etc/kubeconfig" in progress.output.text
+    assert "made-up-secret" not in progress.output.text
 
 
 @pytest.mark.parametrize("name", ["--x.service", "a/b.service", "x.conf", "new\nline.service", ".service", "a b.timer"])

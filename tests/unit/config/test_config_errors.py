@@ -106,7 +106,7 @@ def test_an_extension_that_is_named_must_be_defined(problems_of: Problems) -> No
     [
         (b"receivers: [\n", ":2: not valid YAML: "),
         (b"a: 1\n---\nb: 2\n", ":2: not valid YAML: "),
-        (b"a: *nowhere\n", ":1: not valid YAML: found undefined alias 'nowhere'"),
+        (b"a: *nowhere\n", ":1: not valid YAML: found undefined alias '…'"),
         (b"a: b\nc: \x00\n", ":2: not valid YAML: the character #x0000 is not allowed"),
         (b"# nothing\n", ": empty; expected the sections"),
         (b"- a\n", ":1: expected a mapping with receivers, exporters and service, found a list"),

@@ -39,6 +39,33 @@ def test_the_directory_is_found_by_option_then_environment_then_the_state_folder
     assert DataDir.resolve(None, {}).path == tmp_path / "obs-hub"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a place of the system")
+def test_roots_is_a_place_of_the_system_unless_it_has_data_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("gateway.datadir.SYSTEM_PATH", tmp_path / "system")
+    assert DataDir.resolve(None, {}).path == tmp_path / "system"
+    earlier = tmp_path / ".local/state/obs-hub"
+    earlier.mkdir(parents=True)
+    assert DataDir.resolve(None, {}).path == earlier
+    (tmp_path / "system").mkdir()
+    assert DataDir.resolve(None, {}).path == tmp_path / "system"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may use what is another's")
+def test_root_does_not_write_among_the_files_of_the_units_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.chown(tmp_path, 4321, 4321)
+    monkeypatch.setattr("gateway.datadir.SYSTEM_PATH", tmp_path)
+    with (
+        pytest.raises(DataDirError, match=r"belongs to another user \(uid 4321\).*sudo -u '#4321'"),
+        DataDir(tmp_path).locked(),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     directory = DataDir(tmp_path / "deep" / "hub")
     directory.create()

@@ -1,0 +1,268 @@
+"""Whatever server, database, role and environment have set: the store is made, written, kept and read all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from exporters.timescale.backup import BackupError
+from exporters.timescale.backup.dump import backup
+from exporters.timescale.backup.restore import restore
+from exporters.timescale.connections import Connections
+from exporters.timescale.schema import SchemaError
+from gateway.cli import main
+from gateway.embedded import binaries
+from gateway.pipeline.postgres import UnusableServerError, connect, connect_async
+from tests.integration.cli.processes import config_text
+from tests.support.databases import Database, Server, fresh
+from tests.support.scenarios import assert_works, read, set_for
+from tests.support.stores import maintain, migrate, running_exporter, settings, store
+from tests.support.telemetry import DAY, gauge, now
+
+pytestmark = pytest.mark.empty_database  # a store is made under what is tried
+
+ODD: dict[str, dict[str, str]] = {
+    "Asia/Kolkata": {"timezone": "Asia/Kolkata", "timezone_abbreviations": "India"},
+    "Asia/Kathmandu": {"timezone": "Asia/Kathmandu"},
+    "German dates": {"datestyle": "German, DMY"},
+    "SQL dates": {"datestyle": "SQL, DMY", "intervalstyle": "sql_standard"},
+    "LATIN1 clients": {"client_encoding": "LATIN1"},
+    "old texts": {"bytea_output": "escape", "extra_float_digits": "-15", "quote_all_identifiers": "on"},
+    "old strings": {"standard_conforming_strings": "off", "backslash_quote": "off", "xmloption": "document"},
+    "old nulls": {"array_nulls": "off", "transform_null_equals": "on"},
+    "serializable": {"default_transaction_isolation": "serializable"},
+    "repeatable read": {"default_transaction_isolation": "repeatable read", "default_transaction_deferrable": "on"},
+    "read only": {"default_transaction_read_only": "on"},
+    "quick commits": {"synchronous_commit": "off"},
+    "impatient": {"lock_timeout": "1ms", "exit_on_error": "on"},
+    "restricted": {"restrict_nonsystem_relation_kind": "view, foreign-table", "row_security": "off"},
+    "replica": {"session_replication_role": "replica", "check_function_bodies": "off"},
+    "fuzzy": {"gin_fuzzy_search_limit": "1", "default_toast_compression": "pglz"},
+    "odd plans": {
+        "constraint_exclusion": "on",
+        "enable_partition_pruning": "off",
+        "enable_seqscan": "off",
+        "plan_cache_mode": "force_generic_plan",
+        "debug_parallel_query": "on",
+    },
+    "a schema": {"search_path": "odd, public"},
+}
+"""Settings of a database, each with a value that something else on the server may need."""
+ENVIRONMENTS = {
+    "PGCLIENTENCODING": "LATIN1",
+    "PGTZ": "Asia/Kolkata",
+    "PGDATESTYLE": "German",
+    "PGOPTIONS": "-c timezone=Asia/Kathmandu -c datestyle=German -c search_path=nowhere",
+}
+LOCALES = ["LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'"]
+
+
+async def assert_all_works(database: Database, folder: Path) -> None:
+    """Use a store, and go on with what a backup of it holds."""
+    expected = await assert_works(database)
+    made = backup(database.dsn, folder, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
+    with as_odd(database) as other:
+        restore(other.dsn, made.path, bin_dirs=[binaries()], say=lambda _: None)
+        assert read(other) == expected
+        async with running_exporter(other) as exporter:
+            assert await store(exporter, gauge([2.0])) == [True]
+
+
+@contextmanager
+def as_odd(database: Database) -> Iterator[Database]:
+    """Make an empty database with all that is set for another one."""
+    with fresh(database.server) as other:
+        with psycopg.connect(database.server.dsn, autocommit=True) as connection:
+            rows = connection.execute(
+                "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+                " WHERE datname = %s",
+                (database.name,),
+            )
+            for (setting,) in rows.fetchall():
+                set_for(other, *setting.split("=", 1))
+        yield other
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_an_odd_setting_changes_nothing(name: str, native_database: Database, tmp_path: Path) -> None:
+    native_database.run("CREATE SCHEMA odd")
+    for setting, value in ODD[name].items():
+        set_for(native_database, setting, value)
+    await assert_all_works(native_database, tmp_path)
+    if name == "a schema":
+        assert native_database.value("SELECT count(*) > 0 FROM odd.sample")
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+async def test_an_odd_environment_changes_nothing(
+    name: str, native_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, ENVIRONMENTS[name])
+    await assert_all_works(native_database, tmp_path)
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+async def test_an_odd_locale_changes_nothing(locale: str, embedded_server: Server, tmp_path: Path) -> None:
+    with made_as(embedded_server, f"ENCODING 'UTF8' {locale}") as database:
+        await assert_all_works(database, tmp_path)
+
+
+async def test_tables_are_heaps_whatever_other_tables_are(native_database: Database, tmp_path: Path) -> None:
+    native_database.run("CREATE ACCESS METHOD odd TYPE TABLE HANDLER heap_tableam_handler")
+    set_for(native_database, "default_table_access_method", "odd")
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge())
+    assert native_database.count("pg_class c JOIN pg_am a ON a.oid = c.relam WHERE amname = 'odd'") == 0
+
+
+@contextmanager
+def made_as(server: Server, how: str) -> Iterator[Database]:
+    """Make an empty database in a way of its own."""
+    database = Database(server, f"obs_hub_test_{uuid.uuid4().hex[:12]}")
+    name = sql.Identifier(database.name)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(name, sql.SQL(how)))
+        except psycopg.errors.FeatureNotSupported as error:
+            pytest.skip(str(error))
+        try:
+            yield database
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+async def test_a_search_path_that_changes_later_moves_nothing(native_database: Database, tmp_path: Path) -> None:
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge())
+    native_database.run("CREATE SCHEMA odd")
+    set_for(native_database, "search_path", "odd, public")
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge(at=now() - 20 * DAY))
+        await asyncio.to_thread(maintain, native_database, retention={"metrics": "10d"}, accept={"past": "10d"})
+    assert native_database.count("pg_class WHERE relnamespace = 'odd'::regnamespace") == 0
+    assert native_database.count("sample") == 1, "retention finds partitions wherever they are"
+    for table in ("sample", "store_setting"):
+        native_database.run(f"ALTER TABLE {table} SET SCHEMA odd")
+    with pytest.raises(BackupError, match=r"ALTER TABLE \S*sample_p\d+_0000 SET SCHEMA odd"):
+        backup(native_database.dsn, tmp_path, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
+
+
+# -- what a session is ------------------------------------------------------------------------------------------------
+
+
+def current(connection: psycopg.Connection[Any], *names: str) -> list[str]:
+    return [connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0] for name in names]
+
+
+def test_a_role_can_no_more_than_a_database_change_a_session(native_database: Database) -> None:
+    with native_database.connect() as connection:
+        role = connection.info.user
+    bounds = (
+        "statement_timeout",
+        "transaction_timeout",
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+    )
+    for name in bounds:
+        set_for(native_database, name, "5min", role)
+    set_for(native_database, "timezone", "Asia/Kolkata", role)
+    set_for(native_database, "work_mem", "5MB", role)
+    with Connections(native_database.dsn).open() as connection:
+        assert current(connection, *bounds, "TimeZone", "lock_timeout") == ["0"] * 4 + ["UTC", "10s"]
+        assert current(connection, "work_mem") == ["5MB"], "what is for the administrator to choose stays"
+    with connect(native_database.dsn, reading=True) as connection:
+        assert current(connection, *bounds, "TimeZone") == ["5min"] * 4 + ["UTC"], "who reads is bounded"
+
+
+def test_a_connection_string_says_what_is_not_relied_on(native_database: Database) -> None:
+    said = r"-c statement_timeout=7min --lock-timeout=3s -csearch_path=a\ ,public -c timezone=Asia/Kolkata"
+    dsn = make_conninfo(native_database.dsn, options=said, application_name="mine", client_encoding="LATIN1")
+    with Connections(dsn).open({"lock_timeout": "0"}) as connection:
+        found = current(connection, "statement_timeout", "lock_timeout", "search_path", "TimeZone", "application_name")
+        assert found == ["7min", "0", "a ,public", "UTC", "mine"]
+        assert connection.info.encoding == "utf-8"
+    with pytest.raises(psycopg.OperationalError, match="no_such_setting"):
+        connect(make_conninfo(native_database.dsn, options="-c no_such_setting=1"))
+
+
+@pytest.mark.parametrize(
+    ("by_role", "configured", "expected"),
+    [
+        ("off", "on", "on"),
+        ("local", "on", "on"),
+        ("remote_apply", "on", "remote_apply"),
+        ("on", "off", "off"),
+        ("off", "remote_write", "remote_write"),
+    ],
+)
+async def test_commits_are_as_durable_as_configured_or_more(
+    by_role: str, configured: str, expected: str, native_database: Database
+) -> None:
+    set_for(native_database, "synchronous_commit", by_role)
+    async with running_exporter(native_database, synchronous_commit=configured) as exporter:
+        await store(exporter, gauge())
+        with exporter._all_writers[0]._connect() as connection:
+            assert current(connection, "synchronous_commit") == [expected]
+
+
+def test_yaml_may_read_on_and_off_as_true_and_false() -> None:
+    assert [settings(synchronous_commit=value).synchronous_commit for value in (True, False)] == ["on", "off"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_text_is_refused_with_what_to_do(
+    encoding: str, embedded_server: Server, tmp_path: Path
+) -> None:
+    with made_as(embedded_server, f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'") as database:
+        advice = f"has the encoding {encoding}.*CREATE DATABASE .* ENCODING 'UTF8'"
+        with pytest.raises(SchemaError, match=advice):
+            async with running_exporter(database):
+                pass
+        with pytest.raises(UnusableServerError, match=advice):
+            await connect_async(database.dsn)
+        for command in (["query", "SELECT 1"], ["db", "status"], ["db", "migrate"], ["db", "backup"], ["logs"]):
+            refused = CliRunner().invoke(main, [*command, "--dsn", database.dsn, "--data-dir", str(tmp_path)])
+            assert refused.exit_code == 1
+            assert f"has the encoding {encoding}" in refused.output
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_what_harms_and_what_is_other_than_sessions_have(
+    native_database: Database, tmp_path: Path
+) -> None:
+    for name, value in {"timezone": "Asia/Kolkata", "synchronous_commit": "off", "zero_damaged_pages": "on"}.items():
+        set_for(native_database, name, value)
+    migrate(native_database)
+    config = tmp_path / "hub.yaml"
+    config.write_text(config_text(timescale={"dsn": native_database.dsn, "synchronous_commit": "local"}))
+    looked = CliRunner().invoke(main, ["doctor", "--config", str(config), "--data-dir", str(tmp_path / "data")])
+    assert looked.exit_code == 1, looked.output
+    for finding in (
+        "FAIL  server: fsync = off\n      -> a crash of the machine can destroy the database",
+        "FAIL  server: zero_damaged_pages = on",
+        "  --  server: timezone = Asia/Kolkata, synchronous_commit = off by server, database or role",
+        "  --  server: exporters.timescale.synchronous_commit is local\n      -> records that were acknowledged can be",
+        "  ok  schema: up to date",
+    ):
+        assert finding in looked.output
+
+
+def test_the_doctor_finds_an_encoding_that_cannot_hold_every_text(embedded_server: Server, tmp_path: Path) -> None:
+    with made_as(embedded_server, "ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'") as database:
+        config = tmp_path / "hub.yaml"
+        config.write_text(config_text(timescale={"dsn": database.dsn}))
+        looked = CliRunner().invoke(main, ["doctor", "--config", str(config), "--data-dir", str(tmp_path / "data")])
+    assert "FAIL  store: the database" in looked.output
+    assert "ENCODING 'UTF8'" in looked.output
