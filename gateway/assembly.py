@@ -122,7 +122,7 @@ class Hub:
             Signal(signal): [self._deliveries[name] for name in pipeline.exporters if name in self._deliveries]
             for signal, pipeline in service.pipelines.items()
         }
-        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments)
+        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments, service.delivery.max_batch_size)
         authenticators = {
             name: components.create_authenticator(name, config.extensions[name], data_dir)
             for name in service.extensions
@@ -336,11 +336,15 @@ def open_grpc_endpoint(config: Config) -> str | None:
 
 
 def exporter_settings(config: Config, name: str) -> Settings:
-    """Return the settings by which an exporter is made.
+    """Return the settings by which an exporter is made, with what it is not told worked out from its place.
 
-    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs.
+    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs. What an exporter
+    does when its spool is full, `Config.when_full` says.
     """
     settings = config.exporters[name]
+    if isinstance(settings, ExporterSettings):
+        spool = settings.spool.model_copy(update={"when_full": config.when_full(name)})
+        settings = settings.model_copy(update={"spool": spool})
     if not isinstance(settings, TimescaleConfig) or settings.logs != "auto":
         return settings
     logs = config.service.pipelines.get(Signal.LOGS)
@@ -439,6 +443,20 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
             "{segment}",
             "Segments of the spool that were delivered and cannot be removed",
             lambda: sum(each.unremoved for each in delivery.spools),
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.dropped.batches",
+            "{batch}",
+            "Batches dropped because the spool was full, ever",
+            lambda: spool.dropped.batches,
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.dropped.records",
+            "{record}",
+            "Records dropped because the spool was full, ever",
+            lambda: spool.dropped.records,
             attributes,
         )
     if letters is not None:

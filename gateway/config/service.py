@@ -26,6 +26,9 @@ class DeliverySettings(Settings):
 
     max_in_flight: ByteSize = Field(default=64 * 2**20, ge=2**20)
     """Received but not yet stored: beyond it clients are told to wait and try again."""
+    max_batch_size: ByteSize = Field(default=4 * 2**20, ge=2**16)
+    """Larger requests are cut into several batches of this size, between records. 4 MiB is what gRPC servers take by
+    default, and what a database commits quickly."""
     shutdown_grace: Duration = timedelta(seconds=10)
     """How long batches in flight may take to be stored once the gateway is told to stop."""
 
