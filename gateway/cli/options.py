@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from gateway.assembly import configured_dsn
 from gateway.config import Config, ConfigError, load, resolve_path
 from gateway.datadir import DataDir, DataDirError, Running, read_running
+from gateway.pipeline.destination import check_header_value
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -43,11 +44,23 @@ def dsn_option(function: _F) -> _F:
     )(function)
 
 
+def _sendable(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+    """Return a token without the line break of the file it was read from. One that cannot be sent ends the command:
+    libraries that find it out tell the token."""
+    if token is None:
+        return None
+    try:
+        return check_header_value(token.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def token_option(function: _F) -> _F:
     """Add ``--token``."""
     return click.option(
         "--token",
         envvar="OBSHUB_TOKEN",
+        callback=_sendable,
         help="Token for the gateway. Better in $OBSHUB_TOKEN: other users of this machine can see the options given.",
     )(function)
 

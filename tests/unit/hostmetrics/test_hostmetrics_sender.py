@@ -84,6 +84,20 @@ def test_what_cannot_be_used_is_named(environ: dict[str, str], message: str) -> 
         to(environ)
 
 
+def test_headers_of_the_environment_are_decoded() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20abc, x-tenant = cellar,\n"}
+    assert to(environ).headers == {"authorization": "Bearer abc", "x-tenant": "cellar"}
+
+
+@pytest.mark.parametrize(
+    "headers", ["authorization", "Bearer s3cret", "a b=s3cret", "x=1,y=s3cret%0A%0Dz", "x=s3cr\u00e9t", "x=s3cret\x00a"]
+)
+def test_headers_that_cannot_be_sent_are_not_told(headers: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DestinationError, match="OTEL_EXPORTER_OTLP_HEADERS, header") as raised:
+        to({"OTEL_EXPORTER_OTLP_HEADERS": headers})
+    assert "s3cr" not in str(raised.value) + caplog.text
+
+
 def test_settings_win_over_variables() -> None:
     environ = {
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://b:2",
