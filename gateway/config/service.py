@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.pipeline import Signal
-from gateway.pipeline.destination import Headers
+from gateway.pipeline.destination import EndpointUrl, Headers
 from gateway.pipeline.settings import ByteSize, Duration, Settings
 
 
@@ -66,8 +66,10 @@ class TelemetrySettings(Settings):
     metrics: OwnMetrics = OwnMetrics()
     traces: OwnTraces = OwnTraces()
     logs: OwnLogs = OwnLogs()
-    endpoint: str | None = None
-    """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: the gateway itself."""
+    endpoint: EndpointUrl | None = None
+    """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: as ``OTEL_EXPORTER_OTLP_ENDPOINT`` and
+    its kin say, and else the gateway itself, as far as it has a pipeline for the signal. It is spoken to over gRPC
+    unless ``OTEL_EXPORTER_OTLP_PROTOCOL`` says ``http/protobuf``."""
     headers: Headers = Field(default_factory=dict)
     """What to send along to that endpoint, such as ``authorization``; never sent to the gateway itself."""
 
