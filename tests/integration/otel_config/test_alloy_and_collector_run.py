@@ -83,7 +83,7 @@ def test_alloy_passes_everything_on(hub: HubProcess, tmp_path: Path) -> None:
 def test_counters_that_alloy_scrapes_are_sums(hub: HubProcess, tmp_path: Path) -> None:
     if shutil.which("alloy") is None:
         pytest.skip("there is no alloy on PATH")
-    text = (CONFIG / "alloy/config.alloy").read_text("utf-8").replace('"30s"', '"1s"')
+    text = (CONFIG / "alloy/config.alloy").read_text("utf-8").replace('"30s"', '"1s"\n\tscrape_timeout = "1s"')
     (tmp_path / "config.alloy").write_text(text.replace(":4318", ":0").replace(":4317", ":0"))
     options = [f"--server.http.listen-addr=127.0.0.1:{free_port()}", f"--storage.path={tmp_path}/alloy"]
     with running(
