@@ -27,8 +27,7 @@ from gateway.datadir import DataDir, read_running
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.access import Authenticators
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.destination import Destination as To
-from gateway.pipeline.destination import EmitterSettings
+from gateway.pipeline.destination import Destination, EmitterSettings, destination, names_endpoint
 from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.interfaces import Reconfigurable, Service
 from gateway.pipeline.listeners import ListenerSettings, from_here, listeners_in
@@ -36,7 +35,7 @@ from gateway.pipeline.settings import ExporterSettings, Settings
 from gateway.pipeline.spool import Spool, status
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
-from gateway.telemetry import Destination, SelfTelemetry
+from gateway.telemetry import SelfTelemetry, elsewhere
 from receivers.otlp.config import OtlpReceiverConfig
 
 _log = logging.getLogger(__name__)
@@ -72,6 +71,23 @@ def configured_reader_dsn(config: Config) -> str | None:
         if dsn is not None:
             return str(dsn)
     return None
+
+
+def check_destinations(config: Config) -> None:
+    """Find what cannot work of where emitters and the hub's own telemetry send to, before anything is started.
+
+    Raises `gateway.pipeline.destination.DestinationError`.
+    """
+    for name in config.used_receivers:
+        settings = config.receivers[name]
+        if isinstance(settings, EmitterSettings):
+            for signal in components.signals_of(name):
+                if names_endpoint(settings, signal):
+                    destination(settings, signal)
+    telemetry = config.service.telemetry
+    for signal, enabled in ((Signal.METRICS, telemetry.metrics.enabled), (Signal.TRACES, telemetry.traces.enabled)):
+        if enabled:
+            elsewhere(telemetry, signal)
 
 
 def needs_own_access(config: Config) -> bool:
@@ -122,7 +138,7 @@ class Hub:
             Signal(signal): [self._deliveries[name] for name in pipeline.exporters if name in self._deliveries]
             for signal, pipeline in service.pipelines.items()
         }
-        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments)
+        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments, service.delivery.max_batch_size)
         authenticators = {
             name: components.create_authenticator(name, config.extensions[name], data_dir)
             for name in service.extensions
@@ -158,23 +174,27 @@ class Hub:
         }
         return receivers | {name: at for each in self._services.values() for name, at in each.endpoints.items()}
 
-    def _own_destination(self) -> Destination | None:
-        """Where this hub sends what it says of itself: through its own door, or through one that is open to all."""
+    def _own_destination(self, signal: Signal) -> Destination | None:
+        """Where this hub sends what it says of itself; None where it has no pipeline for it."""
+        return self._own_door() if signal in self._config.service.pipelines else None
+
+    def _own_door(self) -> Destination | None:
+        """How this hub reaches itself: through its own door, or through one that is open to all."""
         if not self._listens:  # somebody else may, on that address
             return None
         if self._own_access is not None:
-            return Destination(f"http://{self._own_access.endpoint}", self._own_access.headers)
+            return Destination("grpc", f"http://{self._own_access.endpoint}", self._own_access.headers)
         for name, receiver in self._receivers.items():
             if _open_grpc(self._config.receivers[name]) and (address := receiver.endpoints.get("grpc")):
-                return Destination(f"http://{from_here(address)}")
+                return Destination("grpc", f"http://{from_here(address)}")
         return None
 
-    def _front_door(self) -> To | None:
+    def _front_door(self) -> Destination | None:
         """How this hub is reached by itself, also where other processes of it listen."""
-        found = self._own_destination()
+        found = self._own_door()
         if found is None and (endpoint := open_grpc_endpoint(self._config)):
-            found = Destination(endpoint)
-        return None if found is None else To("grpc", found.endpoint, found.headers)
+            found = Destination("grpc", endpoint)
+        return found
 
     def _make_services(
         self, embedded_dsn: str | None, data_dir: Path | None, authenticators: Authenticators, *, shared: bool
@@ -209,11 +229,8 @@ class Hub:
 
     def _directed(self, name: str, settings: Settings) -> Settings:
         """Return an emitter's settings, sending to this hub where nothing names another endpoint."""
-        signals = [f"{signal.value.upper()}_" for signal in components.signals_of(name)]
-        if (
-            not isinstance(settings, EmitterSettings)
-            or settings.endpoint
-            or any(os.environ.get(f"OTEL_EXPORTER_OTLP_{each}ENDPOINT") for each in ("", *signals))
+        if not isinstance(settings, EmitterSettings) or any(
+            names_endpoint(settings, signal) for signal in components.signals_of(name)
         ):
             return settings
         if self._own_access is None:
@@ -336,11 +353,15 @@ def open_grpc_endpoint(config: Config) -> str | None:
 
 
 def exporter_settings(config: Config, name: str) -> Settings:
-    """Return the settings by which an exporter is made.
+    """Return the settings by which an exporter is made, with what it is not told worked out from its place.
 
-    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs.
+    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs. What an exporter
+    does when its spool is full, `Config.when_full` says.
     """
     settings = config.exporters[name]
+    if isinstance(settings, ExporterSettings):
+        spool = settings.spool.model_copy(update={"when_full": config.when_full(name)})
+        settings = settings.model_copy(update={"spool": spool})
     if not isinstance(settings, TimescaleConfig) or settings.logs != "auto":
         return settings
     logs = config.service.pipelines.get(Signal.LOGS)
@@ -439,6 +460,20 @@ def _observe(delivery: Delivery, instruments: Instruments) -> None:
             "{segment}",
             "Segments of the spool that were delivered and cannot be removed",
             lambda: sum(each.unremoved for each in delivery.spools),
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.dropped.batches",
+            "{batch}",
+            "Batches dropped because the spool was full, ever",
+            lambda: spool.dropped.batches,
+            attributes,
+        )
+        instruments.observe(
+            "obs_hub.spool.dropped.records",
+            "{record}",
+            "Records dropped because the spool was full, ever",
+            lambda: spool.dropped.records,
             attributes,
         )
     if letters is not None:

@@ -27,6 +27,7 @@ from gateway.addresses import check_free
 from gateway.assembly import (
     Hub,
     Role,
+    check_destinations,
     configured_dsn,
     needs_embedded,
     needs_own_access,
@@ -63,8 +64,10 @@ def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> 
     """Run a hub until SIGINT, SIGTERM or SIGHUP, then stop it cleanly.
 
     Raises `AlreadyRunningError` when a hub runs on the data directory, `EmbeddedPostgresError` when the embedded server
-    does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start.
+    does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start, `DestinationError`
+    when the environment names a destination that cannot be used.
     """
+    check_destinations(config)
     allow_many_files()
     notifier = Notifier.from_environment()
     with data_dir.locked():

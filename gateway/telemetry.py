@@ -12,13 +12,10 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
@@ -34,31 +31,24 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
 from opentelemetry.trace import NoOpTracer, Tracer
-from opentelemetry.util.re import parse_env_headers
 
 from gateway import __version__
 from gateway.config import TelemetrySettings
 from gateway.job_logs import JobLogs
 from gateway.operations import SCOPE as OPERATIONS_SCOPE
 from gateway.operations import Operations
-from gateway.pipeline.proxies import DIRECTLY, channel_options
+from gateway.pipeline import Signal
+from gateway.pipeline.destination import Destination, EmitterSettings, destination, names_endpoint
+from gateway.pipeline.sdk_exporters import make_exporter
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
 _SCOPE = "obs_hub"
 JOBS_SCOPE = "obs_hub.jobs"
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where to send, and the headers to send along, which may hold secrets. ``options`` are of the gRPC channel."""
-
-    endpoint: str
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
-    options: tuple[tuple[str, int], ...] = DIRECTLY
-
-
-Where = Callable[[], Destination | None]
-"""Returns where to send, or None as long as that is not known: the gateway's receiver may still be starting."""
+Where = Callable[[Signal], Destination | None]
+"""Returns where a signal is sent: None as long as that is not known (the gateway's receiver may still be starting), and
+where the gateway has no pipeline that would take it."""
 
 
 class _Metrics(MetricExporter):
@@ -67,14 +57,14 @@ class _Metrics(MetricExporter):
     def __init__(self, where: Where) -> None:
         super().__init__()
         self._where = where
-        self._exporter: OTLPMetricExporter | None = None
+        self._exporter: MetricExporter | None = None
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: object) -> MetricExportResult:
         if self._exporter is None:
-            to = self._where()
+            to = self._where(Signal.METRICS)
             if to is None:
                 return MetricExportResult.SUCCESS
-            self._exporter = OTLPMetricExporter(to.endpoint, headers=to.headers, channel_options=_typed(to.options))
+            self._exporter = make_exporter(Signal.METRICS, to)
         return self._exporter.export(metrics_data, timeout_millis)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -90,14 +80,14 @@ class _Spans(SpanExporter):
 
     def __init__(self, where: Where) -> None:
         self._where = where
-        self._exporter: OTLPSpanExporter | None = None
+        self._exporter: SpanExporter | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self._exporter is None:
-            to = self._where()
+            to = self._where(Signal.TRACES)
             if to is None:
                 return SpanExportResult.SUCCESS
-            self._exporter = OTLPSpanExporter(to.endpoint, headers=to.headers, channel_options=_typed(to.options))
+            self._exporter = make_exporter(Signal.TRACES, to)
         return self._exporter.export(spans)
 
     def shutdown(self) -> None:
@@ -110,15 +100,16 @@ class _Events(LogRecordExporter):
 
     def __init__(self, where: Where) -> None:
         self._where = where
-        self._exporter: OTLPLogExporter | None = None
+        self._exporter: Any = None  # a LogRecordExporter, whose `shutdown` the SDK leaves untyped
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         if self._exporter is None:
-            to = self._where()
+            to = self._where(Signal.LOGS)
             if to is None:
                 return LogRecordExportResult.SUCCESS
-            self._exporter = OTLPLogExporter(to.endpoint, headers=to.headers, channel_options=_typed(to.options))
-        return self._exporter.export(batch)
+            self._exporter = make_exporter(Signal.LOGS, to)
+        result: LogRecordExportResult = self._exporter.export(batch)
+        return result
 
     def force_flush(self, timeout_millis: int = 10_000) -> bool:
         return True
@@ -131,13 +122,13 @@ class _Events(LogRecordExporter):
 class SelfTelemetry:
     """Owns the providers behind the gateway's meter and tracer.
 
-    ``own`` is this gateway's own gRPC receiver, used unless the settings or the standard variable
-    ``OTEL_EXPORTER_OTLP_ENDPOINT`` name another.
+    ``own`` is this gateway's own gRPC receiver, used unless the settings or the standard ``OTEL_EXPORTER_OTLP_*``
+    variables name another endpoint.
     """
 
     def __init__(self, settings: TelemetrySettings, own: Where) -> None:
-        def where() -> Destination | None:
-            return _marked(_elsewhere(settings) or own())
+        def where(signal: Signal) -> Destination | None:
+            return _marked(elsewhere(settings, signal) or own(signal))
 
         resource = Resource.create(
             {
@@ -207,19 +198,14 @@ class SelfTelemetry:
             self._meters.shutdown(round(seconds * 500))
 
 
-def _elsewhere(settings: TelemetrySettings) -> Destination | None:
-    """Return the endpoint that the settings or the standard variables name, with the headers meant for it."""
-    endpoint = settings.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if not endpoint:
-        return None
-    headers = dict(parse_env_headers(os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", ""), liberal=True))
-    headers |= {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
-    return Destination(endpoint, headers, channel_options(endpoint))
+def elsewhere(settings: TelemetrySettings, signal: Signal) -> Destination | None:
+    """Return where the settings or the standard variables say that a signal goes; None where they do not.
 
-
-def _typed(options: tuple[tuple[str, int], ...]) -> Any:
-    return options  # the SDK's type allows for text only, gRPC wants a number here
+    Raises `gateway.pipeline.destination.DestinationError` for what cannot be used.
+    """
+    to = EmitterSettings(endpoint=settings.endpoint, headers=settings.headers)
+    return destination(to, signal) if names_endpoint(to, signal) else None
 
 
 def _marked(to: Destination | None) -> Destination | None:
-    return to and replace(to, headers=to.headers | {OWN_TELEMETRY_HEADER: "true"})
+    return to and replace(to, headers={**to.headers, OWN_TELEMETRY_HEADER: "true"})

@@ -75,7 +75,7 @@ class OtlpExporter:
         What the far end rejects of it through ``partial_success`` must not be sent again; it is counted and logged.
         """
         (one,) = prepared
-        outcome = await self._clients[one.batch.signal].send(one.batch.signal, one.batch.payload)
+        outcome = await self._clients[one.batch.signal].send(one.batch.signal, one.batch.payload, one.seconds)
         if outcome.rejected:
             self._note(one.batch.signal, outcome)
         elif outcome.message:

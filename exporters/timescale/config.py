@@ -94,7 +94,7 @@ class TimescaleConfig(ExporterSettings):
     """Keep the 1-minute and 1-hour rollups."""
     accept: Accept = Accept()
     receipt_window: Duration = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
-    """How long a batch's digest is kept: a batch sent again within it is recognized and written once."""
+    """How long a batch's digest is kept in the store: a batch sent again within it is recognized and written once."""
     connections: int = Field(default=1, ge=1, le=32)
     """How many commits may run at once, each on a connection of its own."""
     series_cache: int = Field(default=200_000, ge=1_000)

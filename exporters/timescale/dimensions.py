@@ -133,6 +133,11 @@ class Dimensions:
         """How many series are remembered, at most."""
         return self._count + sum(len(context.previous) for context in self._metrics.values())
 
+    @property
+    def pending_count(self) -> int:
+        """How many rows every commit must insert now."""
+        return sum(map(len, self._pending.values()))
+
     def forget(self, epoch: int | None) -> None:
         """Forget everything: the store is at a new epoch, in which every dimension in use is to be declared anew.
 

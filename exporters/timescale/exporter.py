@@ -30,7 +30,7 @@ from exporters.timescale.partitions import Partitions
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
-from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, UnavailableError
+from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
 from gateway.pipeline.bounds import SLICE
 from gateway.pipeline.postgres import UnusableServerError
 
@@ -42,6 +42,7 @@ _ATTEMPTS = 3
 
 _LARGE_REQUEST = 2**20
 _ROWS_A_SLICE = 5_000
+_MANY_DIMENSIONS = 1_000
 
 
 class TimescaleExporter:
@@ -247,6 +248,12 @@ class TimescaleExporter:
                 raise
             # And it may be one of another batch that has only been encoded: encoded anew, this one declares its own.
             return await self._write_alone(writer, prepared)
+        except (TimedOutError, asyncio.CancelledError):
+            # Many new dimensions may be what took too long, and every later commit would declare them again. Few are
+            # not: to forget them would cost all that is known.
+            if self._dimensions.pending_count > _MANY_DIMENSIONS:
+                self._dimensions.forget(self._dimensions.epoch)
+            raise
         finally:
             self._writers.put_nowait(writer)
 
@@ -259,6 +266,7 @@ class TimescaleExporter:
 
     async def _write(self, writer: Writer, prepared: Sequence[PreparedRows]) -> list[bool]:
         dimensions = self._dimensions
+        seconds = max((each.seconds for each in prepared), default=0.0)
         for _ in range(_ATTEMPTS):
             prepared = [
                 batch if batch.generation == dimensions.generation else await self._encode_in_slices(batch.batch)
@@ -268,7 +276,7 @@ class TimescaleExporter:
                 continue  # forgotten meanwhile
             pending, epoch, generation = dimensions.pending(), dimensions.epoch, dimensions.generation
             try:
-                new = await self._write_in_thread(writer, prepared, pending, epoch)
+                new = await self._write_in_thread(writer, prepared, pending, epoch, seconds)
             except DimensionsCollectedError as error:
                 if dimensions.epoch != error.epoch:
                     dimensions.forget(error.epoch)
@@ -287,10 +295,17 @@ class TimescaleExporter:
                     await asyncio.sleep(0)
 
     async def _write_in_thread(
-        self, writer: Writer, prepared: Sequence[PreparedRows], pending: DimensionRows, epoch: int | None
+        self,
+        writer: Writer,
+        prepared: Sequence[PreparedRows],
+        pending: DimensionRows,
+        epoch: int | None,
+        seconds: float,
     ) -> list[bool]:
         """Write, and when that is cancelled break the connection, so that the thread does not go on by itself."""
-        writing = asyncio.ensure_future(self._in_thread(functools.partial(writer.write, prepared, pending, epoch)))
+        writing = asyncio.ensure_future(
+            self._in_thread(functools.partial(writer.write, prepared, pending, epoch, seconds))
+        )
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:

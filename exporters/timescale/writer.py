@@ -19,7 +19,7 @@ from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
 from exporters.timescale.locks import Lock, hold
 from exporters.timescale.partitions import Partitions
-from gateway.pipeline import Prepared, RefusedError, UnavailableError
+from gateway.pipeline import Prepared, RefusedError, TimedOutError, UnavailableError
 
 
 @dataclass(slots=True)
@@ -77,6 +77,9 @@ _INSERT_DIMENSIONS = {
     )
     for table, columns in TABLES.items()
 }
+_MORE_TIME = (
+    "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
+)
 _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
@@ -108,23 +111,33 @@ class Writer:
         self._synchronous_commit = synchronous_commit
         self._connection: Connection | None = None
 
-    def write(self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None) -> list[bool]:
+    def write(
+        self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None, seconds: float = 0.0
+    ) -> list[bool]:
         """Store the batches in one transaction. Returns, for each, whether it was new.
+
+        ``seconds`` is how long a statement may take, where that is longer than the timeout.
 
         Blocks. Raises `UnavailableError` when trying again may help, `RefusedError` when the database will never take
         these rows, and `DimensionsCollectedError` when they were encoded under another epoch. Nothing is stored then.
         """
         try:
             try:
-                return self._transaction(batches, dimensions, epoch)
+                return self._transaction(batches, dimensions, epoch, seconds)
             except psycopg.errors.CheckViolation:
                 if not self._layout.native:
                     raise
                 # A partition that was there is gone; make it again and try once more.
                 self._partitions.forget()
-                return self._transaction(batches, dimensions, epoch)
+                return self._transaction(batches, dimensions, epoch, seconds)
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
             raise RefusedError(f"PostgreSQL refuses the records: {_message(error)}") from error
+        except UnicodeError as error:  # what the client's library cannot write; the connection is in an odd state
+            self.close()
+            raise RefusedError(f"a text cannot be written: {error}") from error
+        except (psycopg.errors.QueryCanceled, psycopg.errors.IdleInTransactionSessionTimeout) as error:
+            self.close()
+            raise TimedOutError(f"PostgreSQL took too long: {_message(error)}") from error
         except psycopg.Error as error:
             self.close()
             raise UnavailableError(f"PostgreSQL is not available: {_message(error)}") from error
@@ -153,13 +166,17 @@ class Writer:
             )
         return self._connection
 
-    def _transaction(self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None) -> list[bool]:
+    def _transaction(
+        self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None, seconds: float
+    ) -> list[bool]:
         connection = self._connect()
         if self._layout.native:
             self._make_partitions(connection, batches)
         digests = sorted({batch.batch.digest for batch in batches if batch.timestamped})
         with connection.transaction():
             with connection.pipeline():
+                if timedelta(seconds=seconds) > self._timeout:
+                    connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
                 hold(connection, Lock.DIMENSIONS, shared=True)

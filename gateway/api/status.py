@@ -50,13 +50,17 @@ class Readiness(msgspec.Struct):
 
 
 class ExporterStatus(msgspec.Struct):
-    """An exporter: what waits for it. ``circuit_open`` is null where another process would have to be asked."""
+    """An exporter: what waits for it. ``circuit_open`` is null where another process would have to be asked.
+
+    ``spool_dropped_records`` are those that were dropped because the spool was full, ever.
+    """
 
     signals: list[str]
     state: State
     spool_bytes: Annotated[int, msgspec.Meta(ge=0)]
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=0)]
     dead_letters: Annotated[int, msgspec.Meta(ge=0)]
+    spool_dropped_records: Annotated[int, msgspec.Meta(ge=0)] = 0
     circuit_open: bool | None = None
 
 
@@ -112,6 +116,8 @@ class Probe:
         ]
         for name, exporter in exporters.items():
             detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
+            if exporter.spool_dropped_records:
+                detail += f", {exporter.spool_dropped_records} records were dropped because it was full"
             dependencies.append(Dependency(f"exporter {name}", exporter.state, detail))
         # Without its store the hub still takes telemetry, as long as the spools have room.
         essential = [each.state for each in dependencies if each.name != "store"]
@@ -160,15 +166,16 @@ class Probe:
         for name, signals in self._view.config.used_exporters.items():
             settings = self._view.config.exporters[name]
             assert isinstance(settings, ExporterSettings)
-            size, letters = await asyncio.to_thread(_on_disk, self._view.data_dir, name)
+            size, letters, dropped = await asyncio.to_thread(_on_disk, self._view.data_dir, name)
             delivery = self._view.deliveries.get(name)
             circuit_open = None if delivery is None else delivery.circuit_open
             limit = settings.spool.max_size if settings.spool.enabled else 0
             state = State.OK
             if size or circuit_open:
-                state = State.DOWN if size >= limit * _FULL else State.DEGRADED
+                refuses = size >= limit * _FULL and self._view.config.when_full(name) == "refuse"
+                state = State.DOWN if refuses else State.DEGRADED
             found[name] = ExporterStatus(
-                sorted(signal.value for signal in signals), state, size, limit, letters, circuit_open
+                sorted(signal.value for signal in signals), state, size, limit, letters, dropped, circuit_open
             )
         return found
 
@@ -194,10 +201,11 @@ async def _describe(connection: psycopg.AsyncConnection[Any]) -> str:
     return f"{detail}, layout {row[0]}" if row else detail
 
 
-def _on_disk(data_dir: Path | None, exporter: str) -> tuple[int, int]:
-    """Return the bytes in an exporter's spools, and how many dead letters it has."""
+def _on_disk(data_dir: Path | None, exporter: str) -> tuple[int, int, int]:
+    """Return of an exporter the bytes in its spools, how many dead letters it has, and the records dropped."""
     if data_dir is None:
-        return 0, 0
+        return 0, 0, 0
     spools = [each for each in spool_directory(data_dir, exporter).glob("*") if each.is_dir()]
     letters = DeadLetters(dead_letter_directory(data_dir, exporter))
-    return sum(spool_status(each).size for each in spools), letters.usage().count
+    found = [spool_status(each) for each in spools]
+    return sum(each.size for each in found), letters.usage().count, sum(each.dropped.records for each in found)

@@ -61,6 +61,17 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            # Any command may send somewhere, and find only then that the environment names what cannot be used.
+            from gateway.pipeline.destination import DestinationError
+
+            if isinstance(error, DestinationError):
+                raise click.ClickException(str(error)) from error
+            raise
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="obs-hub")

@@ -20,10 +20,19 @@ from gateway import components
 from gateway.assembly import exporter_settings
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
 from gateway.datadir import DataDir
-from gateway.pipeline import DeliveryError, MalformedPayloadError, Signal
+from gateway.pipeline import (
+    Batch,
+    DeliveryError,
+    Exporter,
+    MalformedPayloadError,
+    PartlyRefusedError,
+    Signal,
+)
+from gateway.pipeline.attempts import attempt_alone
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
 from gateway.pipeline.mending import mend_batch
 from gateway.pipeline.ownership import HeldError, Lock
+from gateway.pipeline.settings import ExporterSettings
 from gateway.places import dead_letter_directory
 from gateway.terminal import safe
 
@@ -85,7 +94,7 @@ def show(name: str, data_dir: Path | None) -> None:
 def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, data_dir: Path | None) -> None:
     """Deliver dead letters again, to the exporter that each was for; those delivered are dropped.
 
-    A letter that is refused again stays, and the command exits with 1.
+    What is refused again stays, the whole letter or those records of it, and the command exits with 1.
     """
     config = load_config(config_path)
     refused = 0
@@ -96,7 +105,14 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
             try:
                 settings = exporter_settings(config, exporter)
                 dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
-                asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), letters, letter))
+                assert isinstance(settings, ExporterSettings)
+                batch = letters.batch(letter)
+                asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), batch, settings))
+            except PartlyRefusedError as error:
+                refused += 1
+                rest = letters.keep(batch.part(error.payload), str(error))
+                letters.drop(letter)
+                click.echo(f"{letter.name}: {error}; the others are delivered, these are now {rest.name}", err=True)
             except DeliveryError as error:
                 refused += 1
                 click.echo(safe(f"{letter.name}: {error}"), err=True)
@@ -107,17 +123,15 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
         raise click.exceptions.Exit(1)
 
 
-async def _deliver(exporter: Any, letters: DeadLetters, letter: DeadLetter) -> None:
+async def _deliver(exporter: Exporter, batch: Batch, settings: ExporterSettings) -> None:
     await exporter.start()
     try:
-        batch = letters.batch(letter)
         try:
-            prepared = await exporter.prepare(batch)
+            await attempt_alone(exporter, batch, settings)
         except MalformedPayloadError:
-            batch, outcome = await mend_batch(batch)
-            click.echo(f"{letter.name}: {outcome.message}", err=True)
-            prepared = await exporter.prepare(batch)
-        await exporter.commit([prepared])
+            mended, outcome = await mend_batch(batch)
+            click.echo(safe(outcome.message), err=True)
+            await attempt_alone(exporter, mended, settings)
     finally:
         await exporter.stop()
 

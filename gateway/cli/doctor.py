@@ -37,6 +37,8 @@ from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.postgres import UnusableServerError, server
 from gateway.pipeline.proxies import DIRECTLY
+from gateway.pipeline.spool import status
+from gateway.places import spools
 from gateway.terminal import safe
 
 _LOW_DISK = 2 * 2**30
@@ -76,6 +78,7 @@ def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iter
     for warning in config.warnings:
         yield Finding(None, "configuration", str(warning))
     yield from _examine_data_dir(data_dir)
+    yield from _examine_spools(data_dir)
     running = running_hub(data_dir.path)
     if running is None:
         yield Finding(None, "hub", f"none runs on {data_dir.path}", "start one with `obs-hub up` or `obs-hub serve`")
@@ -101,6 +104,19 @@ def _examine_data_dir(data_dir: DataDir) -> Iterator[Finding]:
         yield Finding(False, "data directory", detail, "free some space, or shorten exporters.timescale.retention")
     else:
         yield Finding(True, "data directory", detail)
+
+
+def _examine_spools(data_dir: DataDir) -> Iterator[Finding]:
+    for name, directory in spools(data_dir.path):
+        if (dropped := status(directory).dropped).batches:
+            yield Finding(
+                False,
+                f"spool {name}",
+                f"{dropped.records} records in {dropped.batches} batches were dropped because it was full,"
+                f" the last at {dropped.last}",
+                f"raise exporters.{name}.spool.max_size, or set spool.when_full: refuse; once seen, remove"
+                f" {directory / 'dropped'} while the hub is stopped",
+            )
 
 
 def _examine_addresses(config: Config) -> Iterator[Finding]:

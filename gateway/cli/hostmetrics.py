@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gateway import logs
 from gateway.cli.options import config_option, load_config
+from gateway.cli.waiting import load_when_possible
 
 
 @click.command()
@@ -26,7 +27,7 @@ def hostmetrics(once: bool, endpoint: str | None, config_path: Path | None) -> N
     from receivers.hostmetrics.config import HostMetricsConfig
     from receivers.hostmetrics.run import run_forever, run_once
 
-    config = load_config(config_path)
+    config = load_config(config_path) if once else load_when_possible(config_path)
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     settings = next(
         (each for each in config.receivers.values() if isinstance(each, HostMetricsConfig)), HostMetricsConfig()

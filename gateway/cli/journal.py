@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.cli.waiting import load_when_possible
 from gateway.datadir import DataDir, DataDirError
 from gateway.places import receiver_directory
 
@@ -47,7 +48,7 @@ def journal(
     from receivers.journald.config import JournaldConfig
     from receivers.journald.run import run_forever, run_once
 
-    config = load_config(config_path)
+    config = load_config(config_path) if once else load_when_possible(config_path)
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     name, settings = next(
         ((name, each) for name, each in config.receivers.items() if isinstance(each, JournaldConfig)),

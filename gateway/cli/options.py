@@ -15,6 +15,7 @@ from exporters.timescale.login import LoginError, reading
 from gateway.assembly import configured_dsn, configured_reader_dsn
 from gateway.config import Config, ConfigError, load, resolve_path
 from gateway.datadir import DataDir, DataDirError, Running, read_running
+from gateway.pipeline.destination import check_header_value
 from gateway.pipeline.postgres.dsn import check_dsn
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -58,11 +59,23 @@ def dsn_option(function: _F) -> _F:
     )(function)
 
 
+def _sendable(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+    """Return a token without the line break of the file it was read from. One that cannot be sent ends the command:
+    libraries that find it out tell the token."""
+    if token is None:
+        return None
+    try:
+        return check_header_value(token.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def token_option(function: _F) -> _F:
     """Add ``--token``."""
     return click.option(
         "--token",
         envvar="OBSHUB_TOKEN",
+        callback=_sendable,
         help="Token for the gateway. Better in $OBSHUB_TOKEN: other users of this machine can see the options given.",
     )(function)
 

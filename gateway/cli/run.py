@@ -13,7 +13,8 @@ import click
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.schema import SchemaError
 from gateway import logs
-from gateway.cli.options import config_option, data_dir_option, load_config
+from gateway.cli.options import config_option, data_dir_option
+from gateway.cli.waiting import load_when_possible
 from gateway.config import Config
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
@@ -48,7 +49,7 @@ def up(config_path: Path | None, data_dir: Path | None) -> None:
         click.echo(f'  {_first_command(data_dir)} "{_FIRST_QUERY}"\n')
         click.echo("Ctrl-C stops the hub.")
 
-    _run(load_config(config_path), data_dir, 1, welcome)
+    _run(load_when_possible(config_path), data_dir, 1, welcome)
 
 
 @click.command()
@@ -70,7 +71,7 @@ def serve(config_path: Path | None, data_dir: Path | None, workers: int) -> None
     def announce(endpoints: dict[str, str], _: str | None) -> None:
         click.echo("ready: " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()), err=True)
 
-    _run(load_config(config_path), data_dir, workers, announce)
+    _run(load_when_possible(config_path), data_dir, workers, announce)
 
 
 def _first_command(data_dir: Path | None) -> str:

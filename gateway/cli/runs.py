@@ -17,9 +17,11 @@ from gateway.assembly import open_grpc_endpoint
 from gateway.config import Config
 from gateway.explore.terminal import safe, safe_text
 from gateway.operations import Operations
+from gateway.pipeline import Signal
+from gateway.pipeline.destination import Destination
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
 from gateway.runs.routes import details, summary
-from gateway.telemetry import Destination, SelfTelemetry
+from gateway.telemetry import SelfTelemetry
 from gateway.terminal import shown_json
 
 _LOOK_AGAIN = 0.2
@@ -80,9 +82,9 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
 async def telling(config: Config) -> AsyncIterator[Operations]:
     """What is done in this process is told about like a hub's work, and sent before the block ends."""
 
-    def front_door() -> Destination | None:
-        endpoint = open_grpc_endpoint(config)
-        return None if endpoint is None else Destination(endpoint)
+    def front_door(signal: Signal) -> Destination | None:
+        endpoint = open_grpc_endpoint(config) if signal in config.service.pipelines else None
+        return None if endpoint is None else Destination("grpc", endpoint)
 
     telemetry = SelfTelemetry(config.service.telemetry, front_door)
     try:

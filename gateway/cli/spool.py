@@ -51,6 +51,11 @@ def show_status(data_dir: Path | None) -> None:
         owner = holder(directory)
         held = f", held by {owner}" if owner else ""
         click.echo(f"{name}/{directory.name}: {its.size:,} bytes in {its.segments} segments{held}")
+        if its.dropped.batches:
+            click.echo(
+                f"  {its.dropped.records:,} records in {its.dropped.batches:,} batches were dropped,"
+                f" because it was full, the last at {its.dropped.last}"
+            )
         if its.taken:
             click.echo(f"  {its.taken} segments were delivered and cannot be removed from {directory}")
         lost = [f"{loss.place}: {loss.what} (found {loss.at})" for loss in its.losses]

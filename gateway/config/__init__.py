@@ -8,7 +8,7 @@ from gateway.config._schema import schema
 from gateway.config._show import show
 from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.service import DeliverySettings, PipelineSettings, ServiceSettings, TelemetrySettings
-from gateway.config.substitution import SCHEMES, Scheme
+from gateway.config.substitution import SCHEMES, NotNowError, Scheme
 
 __all__ = [
     "DEFAULT_YAML",
@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DeliverySettings",
+    "NotNowError",
     "PipelineSettings",
     "Place",
     "Problem",

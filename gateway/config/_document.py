@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -244,8 +244,8 @@ class _Builder:
         if self._literal or "$" not in text:
             return text
         result = substitute(text, self._schemes)
-        for problem in result.problems:
-            self._document.complain(place, problem)
+        for problem, passing in result.problems:
+            self._document.problems.append(replace(self._document.problem(place, problem), passing=passing))
         if result.problems:
             self._document.unresolved.add(place)
             return text

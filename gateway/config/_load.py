@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway.components import COMPONENTS, Component, Registry, type_of
@@ -33,6 +33,10 @@ _ELSEWHERE = {
 """Sections that the Collector has besides."""
 
 _NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
+
+
+_STORE = "timescale"
+"""The type of the exporter that is the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,19 @@ class Config:
     def used_exporters(self) -> dict[str, frozenset[Signal]]:
         """The exporters that pipelines name, each with the signals it is given."""
         return self._used("exporters")
+
+    def when_full(self, exporter: str) -> Literal["refuse", "drop_oldest"]:
+        """Return what an exporter does when its spool is full: what its settings say, or by its place in the pipelines.
+
+        The oldest is dropped only where a store gets the same signals: nobody else has what a store is given, or what
+        an exporter without a store beside it is.
+        """
+        spool = getattr(self.exporters[exporter], "spool", None)
+        if spool is not None and spool.when_full != "auto":
+            return "drop_oldest" if spool.when_full == "drop_oldest" else "refuse"
+        pipelines = [each.exporters for each in self.service.pipelines.values() if exporter in each.exporters]
+        beside_store = all(any(type_of(each) == _STORE for each in names) for names in pipelines)
+        return "drop_oldest" if pipelines and beside_store and type_of(exporter) != _STORE else "refuse"
 
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:
         used: dict[str, frozenset[Signal]] = {}

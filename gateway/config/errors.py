@@ -35,12 +35,16 @@ def dotted(place: Place) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, or worth a warning. ``line`` counts from 1; both it and ``place`` may be unknown."""
+    """One thing that is wrong, or worth a warning. ``line`` counts from 1; both it and ``place`` may be unknown.
+
+    ``passing``: it is not the file's fault, and may be over when the file is read again.
+    """
 
     file: str
     line: int | None
     place: Place
     message: str
+    passing: bool = False
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -56,3 +60,8 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
         super().__init__("\n".join(map(str, self.problems)))
+
+    @property
+    def passing(self) -> bool:
+        """Whether nothing is wrong but what may be over when the file is read again: a source of secrets is away."""
+        return bool(self.problems) and all(problem.passing for problem in self.problems)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.pipeline import Signal
-from gateway.pipeline.destination import Headers
+from gateway.pipeline.destination import EndpointUrl, Headers
 from gateway.pipeline.settings import ByteSize, Duration, Settings
 
 
@@ -26,6 +26,9 @@ class DeliverySettings(Settings):
 
     max_in_flight: ByteSize = Field(default=64 * 2**20, ge=2**20)
     """Received but not yet stored: beyond it clients are told to wait and try again."""
+    max_batch_size: ByteSize = Field(default=4 * 2**20, ge=2**16)
+    """Larger requests are cut into several batches of this size, between records. 4 MiB is what gRPC servers take by
+    default, and what a database commits quickly."""
     shutdown_grace: Duration = timedelta(seconds=10)
     """How long batches in flight may take to be stored once the gateway is told to stop."""
 
@@ -63,8 +66,10 @@ class TelemetrySettings(Settings):
     metrics: OwnMetrics = OwnMetrics()
     traces: OwnTraces = OwnTraces()
     logs: OwnLogs = OwnLogs()
-    endpoint: str | None = None
-    """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: the gateway itself."""
+    endpoint: EndpointUrl | None = None
+    """The OTLP endpoint it is sent to, such as ``http://alloy:4317``. ``null``: as ``OTEL_EXPORTER_OTLP_ENDPOINT`` and
+    its kin say, and else the gateway itself, as far as it has a pipeline for the signal. It is spoken to over gRPC
+    unless ``OTEL_EXPORTER_OTLP_PROTOCOL`` says ``http/protobuf``."""
     headers: Headers = Field(default_factory=dict)
     """What to send along to that endpoint, such as ``authorization``; never sent to the gateway itself."""
 

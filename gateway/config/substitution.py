@@ -57,19 +57,23 @@ _BODY = re.compile(r"(?:(?P<scheme>[A-Za-z][\w+.-]*):(?!-))?(?P<key>.*?)(?::-(?P
 _DEFAULT_SCHEME = "env"
 
 
+class NotNowError(LookupError):
+    """A source of values cannot tell at the moment: it is away, or wants to be left alone for a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class Substituted:
     """A scalar after substitution.
 
     ``found`` tells whether anything but ``$$`` was replaced, ``alone`` whether the scalar was one substitution and
-    nothing else, ``problems`` what could not be replaced.
+    nothing else, ``problems`` what could not be replaced, each with whether that may be over at another time.
     """
 
     text: str
     found: bool
     alone: bool
     secret: bool
-    problems: tuple[str, ...]
+    problems: tuple[tuple[str, bool], ...]
 
 
 def substitute(text: str, schemes: Mapping[str, Scheme]) -> Substituted:
@@ -77,9 +81,12 @@ def substitute(text: str, schemes: Mapping[str, Scheme]) -> Substituted:
 
     As in the shell, a default takes the place of an unset and of an empty variable.
     """
-    problems: list[str] = []
+    problems: list[tuple[str, bool]] = []
     tokens = list(_TOKEN.finditer(text))
     secret = False
+
+    def complain(problem: str, *, passing: bool = False) -> None:
+        problems.append((problem, passing))
 
     def replacement(token: re.Match[str]) -> str:
         nonlocal secret
@@ -87,25 +94,24 @@ def substitute(text: str, schemes: Mapping[str, Scheme]) -> Substituted:
             return "$"
         body = token["body"]
         if body is None:
-            problems.append(
-                "'${' without a plain ending: substitutions cannot be nested; write '$${' for the text '${'"
-            )
+            complain("'${' without a plain ending: substitutions cannot be nested; write '$${' for the text '${'")
             return token[0]
         parts = _BODY.fullmatch(body)
         assert parts is not None  # the pattern has a place for any text
         scheme = schemes.get(parts["scheme"] or _DEFAULT_SCHEME)
         if scheme is None:
-            problems.append(f"{token[0]}: unknown source '{parts['scheme']}'; known: {', '.join(sorted(schemes))}")
+            complain(f"{token[0]}: unknown source '{parts['scheme']}'; known: {', '.join(sorted(schemes))}")
             return token[0]
         secret = secret or scheme.secret
         try:
             value = scheme.resolve(parts["key"]) if parts["key"] else None
         except LookupError as error:
-            problems.append(f"${{{body.split(':-')[0]}}}: {error.args[0] if error.args else 'could not be looked up'}")
+            reason = error.args[0] if error.args else "could not be looked up"
+            complain(f"${{{body.split(':-')[0]}}}: {reason}", passing=isinstance(error, NotNowError))
             return token[0]
         value = value or (value if parts["default"] is None else parts["default"])
         if value is None:
-            problems.append(_unset(parts))
+            complain(_unset(parts))
             return token[0]
         return value
 

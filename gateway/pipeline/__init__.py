@@ -8,7 +8,9 @@ from gateway.pipeline.errors import (
     OverloadedError,
     PartlyRefusedError,
     RefusedError,
+    TimedOutError,
     TooLargeError,
+    TooLargeForDestinationError,
     UnavailableError,
 )
 from gateway.pipeline.instruments import Instruments
@@ -39,6 +41,8 @@ __all__ = [
     "Receiver",
     "RefusedError",
     "Signal",
+    "TimedOutError",
     "TooLargeError",
+    "TooLargeForDestinationError",
     "UnavailableError",
 ]

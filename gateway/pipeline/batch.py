@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 class Signal(enum.StrEnum):
@@ -55,7 +55,8 @@ class Batch:
     ``own_telemetry`` is true for the gateway's own telemetry that comes back through its own receiver; such a batch
     makes no spans of its own, so that the gateway never feeds on itself. ``received_at`` is in nanoseconds since the
     Unix epoch: what an exporter decides by the time of arrival, it decides the same way when a spool replays the batch.
-    ``left_out`` is what the receiver could not read of the request, and left out of the payload.
+    ``left_out`` is what the receiver could not read of the request, and left out of the payload. ``peer`` is the
+    address of whoever sent it, where that is known, for people.
     """
 
     signal: Signal
@@ -64,8 +65,21 @@ class Batch:
     own_telemetry: bool = False
     received_at: int = field(default_factory=time.time_ns, compare=False)
     left_out: Outcome = field(default=ACCEPTED, compare=False)
+    peer: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, signal: Signal, payload: bytes, *, own_telemetry: bool = False, left_out: Outcome = ACCEPTED) -> Batch:
+    def of(
+        cls,
+        signal: Signal,
+        payload: bytes,
+        *,
+        own_telemetry: bool = False,
+        left_out: Outcome = ACCEPTED,
+        peer: str = "",
+    ) -> Batch:
         """Make the batch of a payload that has just arrived, computing its digest."""
-        return cls(signal, payload, digest(signal, payload), own_telemetry, left_out=left_out)
+        return cls(signal, payload, digest(signal, payload), own_telemetry, left_out=left_out, peer=peer)
+
+    def part(self, payload: bytes) -> Batch:
+        """Make the batch of a part of this one, with an identity of its own."""
+        return replace(self, payload=payload, digest=digest(self.signal, payload))

@@ -4,14 +4,20 @@ For exporters and for emitters that need the answer: the SDK's exporters build t
 tell a batch that may be sent again from one that must not.
 
 Source of the rules: OTLP specification, "Failures", "OTLP/gRPC Throttling", "OTLP/HTTP Response".
+
+What is not the protocol's answer is no acknowledgement, whatever its status: a captive portal, a proxy's page or a
+wrong URL answer 200, too, and a batch that they "took" would be gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import functools
 import gzip
+import json
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -23,13 +29,21 @@ import grpc
 import grpc.aio
 import httpx
 import zstandard
+from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from gateway.pipeline.batch import Signal
 from gateway.pipeline.destination import Compression, Destination
-from gateway.pipeline.errors import DeliveryError, OverloadedError, RefusedError, UnavailableError
+from gateway.pipeline.errors import (
+    DeliveryError,
+    OverloadedError,
+    RefusedError,
+    TimedOutError,
+    TooLargeForDestinationError,
+    UnavailableError,
+)
 from gateway.pipeline.interfaces import ACCEPTED, Outcome
 from gateway.pipeline.proxies import channel_options, is_local
 from gateway.pipeline.renewed import Renewed
@@ -56,18 +70,30 @@ _MISCONFIGURED = {
 }
 _MISCONFIGURED_HTTP = {401, 403, 404, 405, 407}
 _RETRYABLE_HTTP = {429, 502, 503, 504}
+_BY_SIZE = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT}
+_SIZE = re.compile(r"larger than (max|\d)|too (large|big)|exceeds (the )?max\w* size|max_recv_msg_size", re.IGNORECASE)
+"""How gRPC's servers in Go, C++, Java and Python, Loki, Tempo and the Collector word it."""
+_NOT_GRPC = ("Stream removed", "Received http2 header with status", "Missing :status", "Bad or invalid content-type")
+"""What gRPC's client says of an answer that is HTTP/2 and no gRPC, such as a page."""
+
 _STATUS_TAGS = (b"\x08", b"\x12")
+_PROTOBUF = ("application/x-protobuf", "application/protobuf", "")
+_JSON = ("application/json", "text/plain", "application/octet-stream", "")
+"""Types of answers; the last ones are what servers write that do not think of it."""
 _MAX_ERROR = 500
 
 
 class OtlpClient(Protocol):
     """Sends to one destination."""
 
-    async def send(self, signal: Signal, payload: bytes) -> Outcome:
+    async def send(self, signal: Signal, payload: bytes, seconds: float = 0.0) -> Outcome:
         """Send a serialized ``Export*ServiceRequest``; return what the other end rejected of it.
 
-        Raises `RefusedError` for what must not be sent again, and `UnavailableError` for what may be; the latter also
-        where the destination is wrong (credentials, path) rather than the request, for that can be mended.
+        ``seconds`` is how long that may take, where it is longer than the destination's ``timeout``.
+
+        Raises `RefusedError` for what must not be sent again, of which `TooLargeForDestinationError` may be in parts,
+        and `UnavailableError` for what may be; the latter also where the destination is wrong (credentials, path, what
+        answers is no OTLP) rather than the request, for that can be mended.
         """
 
     async def close(self) -> None:
@@ -144,13 +170,14 @@ class _GrpcClient:
         self._metadata = tuple(to.headers.items())
         self._channel = Renewed(functools.partial(_Channel, to), _Channel.close, _certificate_files(to))
 
-    async def send(self, signal: Signal, payload: bytes) -> Outcome:
+    async def send(self, signal: Signal, payload: bytes, seconds: float = 0.0) -> Outcome:
+        timeout = max(self._to.timeout, seconds)
         try:
             async with self._channel.use() as channel:
-                answer = await channel.calls[signal](payload, timeout=self._to.timeout, metadata=self._metadata)
+                answer = await channel.calls[signal](payload, timeout=timeout, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _from_grpc(self._to.endpoint, error) from None
-        return _outcome(signal, answer)
+        return _outcome(signal, answer, self._to.endpoint)
 
     async def close(self) -> None:
         await self._channel.close()
@@ -161,16 +188,18 @@ class _HttpClient:
         self._to = to
         self._client = http_client(to, {**to.headers, "content-type": "application/x-protobuf"})
 
-    async def send(self, signal: Signal, payload: bytes) -> Outcome:
+    async def send(self, signal: Signal, payload: bytes, seconds: float = 0.0) -> Outcome:
         headers = {} if self._to.compression == "none" else {"content-encoding": self._to.compression}
         body = await compressed(payload, self._to.compression)
         try:
             async with self._client.use() as client:
-                response = await client.post(self._to.endpoint, content=body, headers=headers)
+                response = await client.post(
+                    self._to.endpoint, content=body, headers=headers, timeout=max(self._to.timeout, seconds)
+                )
         except httpx.HTTPError as error:
-            raise UnavailableError(f"{self._to.endpoint}: {str(error) or type(error).__name__}") from None
+            raise unreachable(self._to.endpoint, error) from None
         if response.is_success:
-            return _outcome(signal, response.content)
+            return acknowledged(signal, response, self._to.endpoint)
         raise _from_http(self._to.endpoint, response)
 
     async def close(self) -> None:
@@ -192,6 +221,18 @@ def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.As
         )
 
     return Renewed(make, httpx.AsyncClient.aclose, _certificate_files(to))
+
+
+def unreachable(endpoint: str, error: httpx.HTTPError) -> UnavailableError:
+    """Return what it means that there is no answer."""
+    message = f"{endpoint}: {str(error) or type(error).__name__}"
+    slow = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
+    return TimedOutError(message) if slow else UnavailableError(message)
+
+
+def is_too_large(text: str) -> bool:
+    """Tell whether a refusal speaks of the size of a message: servers that stand behind gRPC have no code for it."""
+    return _SIZE.search(text) is not None
 
 
 async def compressed(payload: bytes, how: Compression) -> bytes:
@@ -218,12 +259,18 @@ def _from_grpc(endpoint: str, error: grpc.aio.AioRpcError) -> DeliveryError:
     code = error.code()
     message = f"{endpoint} answers {code.name}: {_clip(error.details() or 'without a reason')}"
     pause = _retry_info(error)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TimedOutError(message, 1.0 if pause is None else pause)
+    if code in _BY_SIZE and pause is None and is_too_large(error.details() or ""):
+        return TooLargeForDestinationError(message)
     if code in _RETRYABLE:
         return UnavailableError(message, 1.0 if pause is None else pause)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and pause is not None:
         return OverloadedError(message, pause)
     if code in _MISCONFIGURED:
         return UnavailableError(message, MISCONFIGURED_SECONDS)
+    if code is grpc.StatusCode.UNKNOWN and (error.details() or "").startswith(_NOT_GRPC):
+        return _no_otlp(endpoint, error.details() or "")
     return RefusedError(message)
 
 
@@ -243,6 +290,8 @@ def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
 
 def _from_http(endpoint: str, response: httpx.Response) -> DeliveryError:
     message = f"{endpoint} answers {explained(response)}"
+    if response.status_code == 413:
+        return TooLargeForDestinationError(message)
     if response.status_code == 429:
         return OverloadedError(message, retry_after(response))
     if response.status_code in _RETRYABLE_HTTP:
@@ -275,12 +324,49 @@ def _clip(text: str) -> str:
     return text if len(text) <= _MAX_ERROR else text[: _MAX_ERROR - 1] + "…"
 
 
-def _outcome(signal: Signal, answer: bytes) -> Outcome:
-    service = SERVICES[signal]
-    try:
-        response: Any = service.response.FromString(answer)
-    except DecodeError:  # some answer 200 with a body of their own; the status is what counts
+def acknowledged(signal: Signal, response: httpx.Response, endpoint: str) -> Outcome:
+    """Return what a 2xx means: an acknowledgement, if it is OTLP's.
+
+    The specification wants 200 with the response in the request's own content type. Real servers leave the body out
+    (which is how protobuf writes an empty response), with or without a type, and answer 202 or 204 then; some write
+    ``{}`` as JSON whatever they were sent.
+    """
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content = response.content
+    if not content and kind in (*_PROTOBUF, *_JSON):
         return ACCEPTED
+    if kind in _JSON and content.lstrip()[:1] == b"{":
+        with contextlib.suppress(ValueError, ParseError):
+            found = json.loads(content)
+            # Fields that nobody knows are to be ignored; an object of nothing else is somebody else's.
+            if not found or found.keys() & {"partialSuccess", "partial_success"}:
+                return _told(signal, ParseDict(found, SERVICES[signal].response(), ignore_unknown_fields=True))
+    elif kind in _PROTOBUF:
+        return _outcome(signal, content, endpoint)
+    raise _no_otlp(endpoint, f"{response.status_code} with {kind or 'a body without a type'}: {_clip(response.text)}")
+
+
+def _no_otlp(endpoint: str, what: str) -> UnavailableError:
+    return UnavailableError(
+        f"{endpoint} answers as no OTLP endpoint does, so the batch does not count as delivered ({what}); look whether "
+        "the endpoint is the right one, and whether a proxy or a captive portal stands before it",
+        MISCONFIGURED_SECONDS,
+    )
+
+
+def _outcome(signal: Signal, answer: bytes | None, endpoint: str) -> Outcome:
+    """Read an ``Export*ServiceResponse``. Raises `UnavailableError` when it is none."""
+    try:
+        if answer is None:  # what gRPC's client gives for an OK without a message
+            raise DecodeError
+        response: Any = SERVICES[signal].response.FromString(answer)
+    except DecodeError:
+        raise _no_otlp(endpoint, f"its body is no {SERVICES[signal].response.DESCRIPTOR.name}") from None
+    return _told(signal, response)
+
+
+def _told(signal: Signal, response: Any) -> Outcome:
+    service = SERVICES[signal]
     partial = response.partial_success
     rejected = getattr(partial, service.rejected_field)
     return Outcome(rejected, partial.error_message) if rejected or partial.error_message else ACCEPTED

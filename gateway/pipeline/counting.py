@@ -1,4 +1,4 @@
-"""How many records a serialized request carries, without decoding any of them."""
+"""How many records a serialized request carries, without decoding any of them, and whether they carry a time."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ Metric
   summary = 11 Points|data
 Points
   points = 1 bytes*
+TimedLogsRequest
+  resources = 1 TimedResourceLogs*
+TimedResourceLogs
+  scopes = 2 TimedScopeLogs*
+TimedScopeLogs
+  records = 2 TimedRecord*
+TimedRecord
+  time = 1 fixed64
+  observed = 11 fixed64
 """)
 
 
@@ -65,3 +74,22 @@ def count_records(batch: Batch) -> int:
 def _points(metric: Any) -> int:
     kind = metric.WhichOneof("data")
     return len(getattr(metric, kind).points) if kind else 0
+
+
+def has_timestamp(batch: Batch) -> bool:
+    """Tell whether any record of a batch carries a timestamp: without one, two equal batches may be two batches.
+
+    Only log records can do without: a data point or a span has a time.
+    """
+    if batch.signal is not Signal.LOGS:
+        return True
+    try:
+        request: Any = _MESSAGES["TimedLogsRequest"].FromString(batch.payload)
+    except DecodeError:
+        return True
+    return any(
+        record.time or record.observed
+        for resource in request.resources
+        for scope in resource.scopes
+        for record in scope.records
+    )

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from gateway.pipeline.batch import Signal
@@ -25,6 +24,7 @@ Compression = Literal["gzip", "zstd", "none"]
 
 _DEFAULT_ENDPOINTS: dict[Protocol, str] = {"grpc": "http://127.0.0.1:4317", "http/protobuf": "http://127.0.0.1:4318"}
 _DEFAULT_TIMEOUT = "10"
+_HEADER_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _NAMES = {Signal.METRICS: "METRICS", Signal.LOGS: "LOGS", Signal.TRACES: "TRACES"}
 
 
@@ -50,7 +50,7 @@ EndpointUrl = Annotated[str, AfterValidator(check_endpoint)]
 
 
 def _check_header_name(name: str) -> str:
-    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+    if not _HEADER_NAME.fullmatch(name):
         raise ValueError(f"expected the name of a header such as x-api-key, found {name!r}")
     return name
 
@@ -122,6 +122,13 @@ class EmitterSettings(Settings):
     """
 
 
+class DestinationError(ValueError):
+    """The settings or the environment name a destination that cannot be used. The text says where, and what would do.
+
+    An endpoint out of the environment is not told: it may hold a password.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where to send, resolved. ``endpoint`` is a URL, for ``http/protobuf`` with the signal's path; ``timeout`` is in
@@ -151,13 +158,16 @@ def names_endpoint(settings: EmitterSettings, signal: Signal, environ: Mapping[s
 def destination(settings: EmitterSettings, signal: Signal, environ: Mapping[str, str] | None = None) -> Destination:
     """Work out where a signal goes: settings first, then the standard environment variables, then this machine.
 
-    Raises `ValueError` for a protocol or an endpoint that cannot be used.
+    Raises `DestinationError` for what cannot be used.
     """
     variables = os.environ if environ is None else environ
 
-    def variable(name: str) -> str | None:
+    def name_of(name: str) -> str:
         own = f"OTEL_EXPORTER_OTLP_{_NAMES[signal]}_{name}"
-        return variables.get(own) or variables.get(f"OTEL_EXPORTER_OTLP_{name}")
+        return own if variables.get(own) else f"OTEL_EXPORTER_OTLP_{name}"
+
+    def variable(name: str) -> str | None:
+        return variables.get(name_of(name))
 
     def path(name: str) -> Path | None:
         value = variable(name)
@@ -165,7 +175,7 @@ def destination(settings: EmitterSettings, signal: Signal, environ: Mapping[str,
 
     protocol = settings.protocol or variable("PROTOCOL") or "grpc"
     if protocol not in get_args(Protocol):
-        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}; expected {' or '.join(get_args(Protocol))}")
+        raise DestinationError(f"{name_of('PROTOCOL')} is {protocol}; expected {' or '.join(get_args(Protocol))}")
     protocol = cast("Protocol", protocol)
     endpoint = settings.endpoint or variable("ENDPOINT") or _DEFAULT_ENDPOINTS[protocol]
     if (
@@ -173,25 +183,53 @@ def destination(settings: EmitterSettings, signal: Signal, environ: Mapping[str,
     ):  # the specification allows gRPC's own form, host:port
         insecure = (variable("INSECURE") or "").lower() == "true"
         endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
-    check_endpoint(endpoint)
+    try:
+        check_endpoint(endpoint)
+    except ValueError as error:
+        raise DestinationError(f"{'endpoint' if settings.endpoint else name_of('ENDPOINT')}: {error}") from error
     # The specification takes the variable of the one signal as it is, and the common one as a base.
     as_it_is = not settings.endpoint and variables.get(f"OTEL_EXPORTER_OTLP_{_NAMES[signal]}_ENDPOINT")
     if protocol == "http/protobuf" and not as_it_is:
         endpoint = with_path(endpoint, signal)
     headers = {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
-    timeout = (
-        settings.timeout / timedelta(seconds=1) if settings.timeout else float(variable("TIMEOUT") or _DEFAULT_TIMEOUT)
-    )
     return Destination(
         protocol,
         endpoint,
-        headers or dict(parse_env_headers(variable("HEADERS") or "", liberal=True)),
-        timeout,
+        headers or _parsed_headers(variable("HEADERS") or "", name_of("HEADERS")),
+        settings.timeout / timedelta(seconds=1) if settings.timeout else _seconds(variable, name_of),
         "gzip" if variable("COMPRESSION") == "gzip" else "none",
         path("CERTIFICATE"),
         path("CLIENT_CERTIFICATE"),
         path("CLIENT_KEY"),
     )
+
+
+def _parsed_headers(text: str, variable: str) -> dict[str, str]:
+    """Read ``name=value,name=value``, values percent-encoded. What is wrong is told by its place, never by its value.
+
+    Source: OpenTelemetry specification, "Specifying headers via environment variables".
+    """
+    headers = {}
+    for number, item in enumerate(filter(str.strip, text.split(",")), start=1):
+        name, equals, value = item.partition("=")
+        if not equals or not _HEADER_NAME.fullmatch(name.strip()):
+            raise DestinationError(f"{variable}, header {number}: expected name=value, as in x-api-key=abc")
+        try:
+            headers[name.strip().lower()] = check_header_value(unquote(value).strip())
+        except ValueError as error:
+            raise DestinationError(f"{variable}, header {number}: {error}") from None
+    return headers
+
+
+def _seconds(variable: Callable[[str], str | None], name_of: Callable[[str], str]) -> float:
+    text = variable("TIMEOUT") or _DEFAULT_TIMEOUT
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise DestinationError(f"{name_of('TIMEOUT')}: expected seconds, such as {_DEFAULT_TIMEOUT}")
+    return seconds
 
 
 def with_path(endpoint: str, signal: Signal) -> str:

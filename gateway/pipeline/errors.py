@@ -31,6 +31,13 @@ class RefusedError(DeliveryError):
     """
 
 
+class TooLargeForDestinationError(RefusedError):
+    """The destination refuses this batch for its size. It takes smaller ones, so that is no outage and nothing is lost.
+
+    Only for one that is refused before any of it is stored.
+    """
+
+
 class PartlyRefusedError(RefusedError):
     """The destination refuses some records of a batch for good, and has the others.
 
@@ -54,6 +61,10 @@ class UnavailableError(DeliveryError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TimedOutError(UnavailableError):
+    """The destination did not answer in time. It may be down, or the batch takes longer than it is given."""
 
 
 class OverloadedError(UnavailableError):

@@ -6,7 +6,7 @@ Receivers and exporters import from ``gateway.pipeline`` and from nowhere else i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from gateway.pipeline.batch import ACCEPTED, Batch, Outcome, Signal
@@ -25,11 +25,16 @@ __all__ = [
 
 @dataclass(slots=True)
 class Prepared:
-    """A batch made ready for one exporter: checked, and encoded as that destination wants it."""
+    """A batch made ready for one exporter: checked, and encoded as that destination wants it.
+
+    ``seconds`` is how long its commit may take, where that is longer than the exporter's ``timeout``: a batch that was
+    too much for that gets more.
+    """
 
     batch: Batch
     records: int
     outcome: Outcome = ACCEPTED
+    seconds: float = field(default=0.0, kw_only=True)
 
 
 class Exporter(Protocol):
@@ -67,8 +72,10 @@ class Exporter(Protocol):
         """Store all of the given batches, durably, or none.
 
         Returns, for each, whether it was new; one that the destination already had is not stored again.
-        Raises `UnavailableError` when trying again may help and `RefusedError` when it cannot; of a single batch also
-        `PartlyRefusedError`, when the destination has all but some records of it.
+        Raises `UnavailableError` when trying again may help (`TimedOutError` when it only took too long) and
+        `RefusedError` when it cannot; of a single batch also `TooLargeForDestinationError`, when parts of it may be
+        taken, and `PartlyRefusedError`, when the destination has all but some records of it. What is refused for good
+        is given again in halves, until the bad records stand alone.
         """
 
     def gauges(self) -> dict[str, float]:

@@ -1,15 +1,23 @@
-"""The pipeline: admits batches, hands each to the exporters of its signal, and answers for them."""
+"""The pipeline: admits batches, hands each to the exporters of its signal, and answers for them.
+
+A request reaches all exporters of its signal or none: first each prepares it, which finds what is malformed, then each
+is asked whether it has room, and only then each takes it. One that fails after that is the only one to get the batch
+when the client sends it again.
+
+A request that is larger than what exporters like is cut into several batches, always the same ones.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 
-from gateway.pipeline import bounds
-from gateway.pipeline.batch import ACCEPTED, Batch, Signal
-from gateway.pipeline.delivery import Delivery
+import structlog
+
+from gateway.pipeline import bounds, splitting
+from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.delivery import Delivery, Ticket
 from gateway.pipeline.errors import (
     DeliveryError,
     MalformedPayloadError,
@@ -22,7 +30,7 @@ from gateway.pipeline.interfaces import Outcome, Prepared
 from gateway.pipeline.mending import mend_batch
 from gateway.pipeline.seldom import Seldom
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _REASONS: dict[type[DeliveryError], str] = {
     MalformedPayloadError: "malformed",
@@ -31,23 +39,33 @@ _REASONS: dict[type[DeliveryError], str] = {
     TooLargeError: "too_large",
 }
 
+_MAX_WHY = 300
+"""Characters of an error that are logged with a refusal."""
+
 
 class Pipeline:
     """Implements `gateway.pipeline.Consumer`.
 
     ``max_in_flight`` bounds the bytes of payload that are admitted and not yet answered for; beyond it batches are
-    refused as overloaded, except that one batch alone is always admitted.
+    refused as overloaded, except that one batch alone is always admitted. What is larger than ``max_batch_size``, in
+    bytes, is cut.
     """
 
     def __init__(
-        self, routes: Mapping[Signal, Sequence[Delivery]], max_in_flight: int, instruments: Instruments
+        self,
+        routes: Mapping[Signal, Sequence[Delivery]],
+        max_in_flight: int,
+        instruments: Instruments,
+        max_batch_size: int = 4 * 2**20,
     ) -> None:
         self._routes = routes
         self._max_in_flight = max_in_flight
+        self._max_batch_size = max_batch_size
         self._instruments = instruments
         self._in_flight = 0
-        self._mended = Seldom()
         self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._mended = Seldom()
+        self._refusals: dict[tuple[Signal, str], Seldom] = {}
         instruments.observe(
             "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight
         )
@@ -55,11 +73,12 @@ class Pipeline:
     async def accept(self, batch: Batch) -> Outcome:
         """Return when every exporter of the batch's signal holds it durably. Raises `DeliveryError`."""
         if self._in_flight and self._in_flight + len(batch.payload) > self._max_in_flight:
-            self._instruments.refuse(batch.signal, "overloaded")
-            raise OverloadedError(
+            error = OverloadedError(
                 f"{self._in_flight} bytes wait to be stored, of at most {self._max_in_flight} "
                 "(setting service.delivery.max_in_flight)"
             )
+            self._refuse(batch, error)
+            raise error
         # A client that gives up cancels this call. Its batch is on the way all the same, and occupies memory until
         # it has arrived.
         size = len(batch.payload)
@@ -69,9 +88,18 @@ class Pipeline:
         task.add_done_callback(functools.partial(self._forget, size))
         return await asyncio.shield(task)
 
-    def refuse(self, signal: Signal, reason: str) -> None:
-        """Count a request that was refused before it became a batch."""
+    def refuse(self, signal: Signal, reason: str, why: str = "", peer: str = "") -> None:
+        """Count a request that was refused before it became a batch, and log it, once a minute for each reason."""
         self._instruments.refuse(signal, reason)
+        if refused := self._refusals.setdefault((signal, reason), Seldom()).count():
+            told = {"why": why[:_MAX_WHY], "peer": peer}
+            _log.warning(
+                "requests are refused",
+                signal=signal.value,
+                reason=reason,
+                refused=refused,
+                **{name: text for name, text in told.items() if text},
+            )
 
     def refuse_connection(self, listener: str, reason: str) -> None:
         """Count a connection that was not let in."""
@@ -83,6 +111,9 @@ class Pipeline:
             await asyncio.wait(self._tasks, timeout=seconds)
         return not self._tasks
 
+    def _refuse(self, batch: Batch, error: DeliveryError) -> None:
+        self.refuse(batch.signal, _REASONS.get(type(error), "unavailable"), str(error), batch.peer)
+
     def _forget(self, size: int, task: asyncio.Task[Outcome]) -> None:
         self._in_flight -= size
         self._tasks.discard(task)
@@ -92,43 +123,86 @@ class Pipeline:
     async def _deliver(self, batch: Batch) -> Outcome:
         try:
             await bounds.check(batch)
-            prepared, mended = await self._to_all(batch)
+            made, mended = await self._to_all(batch)
         except DeliveryError as error:
-            self._instruments.refuse(batch.signal, _REASONS.get(type(error), "unavailable"))
+            self._refuse(batch, error)
             raise
+        unreadable = [batch.left_out, *mended]
+        if rejected := sum(each.rejected for each in unreadable):
+            self._instruments.refused.add(rejected, {"signal": batch.signal.value, "reason": "malformed"})
+        outcomes = [*unreadable, *(self._outcome(batch.signal, each) for each in made)]
+        messages = dict.fromkeys(each.message for each in outcomes if each.message)
+        return Outcome(sum(each.rejected for each in outcomes), "; ".join(messages))
+
+    def _outcome(self, signal: Signal, prepared: Sequence[Prepared]) -> Outcome:
+        """Count what became of a batch, and return what of it the client is told."""
         # An exporter may have been given some of the records only; what one of them left out, not all have.
         rejected = max((each.outcome.rejected for each in prepared), default=0)
         records = max((each.records + each.outcome.rejected for each in prepared), default=0)
-        attributes = {"signal": batch.signal.value}
+        attributes = {"signal": signal.value}
         self._instruments.accepted.add(records - rejected, attributes)
-        unreadable = batch.left_out.rejected + mended.rejected
         if rejected:
             self._instruments.refused.add(rejected, attributes | {"reason": "rejected"})
-        if unreadable:
-            self._instruments.refused.add(unreadable, attributes | {"reason": "malformed"})
-        messages = [batch.left_out.message, mended.message, *(each.outcome.message for each in prepared)]
-        return Outcome(unreadable + rejected, "; ".join(dict.fromkeys(filter(None, messages))))
+        messages = dict.fromkeys(each.outcome.message for each in prepared if each.outcome.message)
+        return Outcome(rejected, "; ".join(messages))
 
-    async def _to_all(self, batch: Batch) -> tuple[list[Prepared], Outcome]:
-        """Hand a batch to all exporters, mended for all of them when one cannot read it. Returns what was mended."""
+    async def _to_all(self, batch: Batch) -> tuple[list[list[Prepared]], list[Outcome]]:
+        """Deliver a request to all exporters of its signal.
+
+        Returns for each batch of it what they made of it, and what had to be mended.
+        """
         deliveries = self._routes.get(batch.signal, ())
         if not deliveries:
             raise RefusedError(
                 f"no pipeline takes {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
             )
-        try:
-            return await self._to_each(deliveries, batch), ACCEPTED
-        except MalformedPayloadError:
-            batch, mended = await mend_batch(batch)
-        if told := self._mended.count():
-            _log.warning("%d requests of late could not be read as they came; one of them: %s", told, mended.message)
-        return await self._to_each(deliveries, batch), mended
-
-    async def _to_each(self, deliveries: Sequence[Delivery], batch: Batch) -> list[Prepared]:
-        if len(deliveries) == 1:
-            return [await deliveries[0].deliver(batch)]
-        results = await asyncio.gather(*(each.deliver(batch) for each in deliveries), return_exceptions=True)
+        pairs: list[tuple[Delivery, Prepared]] = []
+        mended: list[Outcome] = []
+        for part in await self._cut(batch):
+            pairs += await self._prepare(deliveries, part, mended)
+            if part is not batch:
+                await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
+        tickets = self._admit(pairs)
+        if len(tickets) == 1:
+            ((delivery, ticket),) = tickets
+            return [[await delivery.take(ticket)]], mended
+        results = await asyncio.gather(*(delivery.take(ticket) for delivery, ticket in tickets), return_exceptions=True)
+        taken: list[Prepared] = []
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return [result for result in results if isinstance(result, Prepared)]
+            taken.append(result)
+        each = len(deliveries)
+        return [taken[start : start + each] for start in range(0, len(taken), each)], mended
+
+    async def _prepare(
+        self, deliveries: Sequence[Delivery], batch: Batch, mended: list[Outcome]
+    ) -> list[tuple[Delivery, Prepared]]:
+        """Have every exporter prepare a batch; mended for all of them when one cannot read it."""
+        try:
+            return [(delivery, await delivery.exporter.prepare(batch)) for delivery in deliveries]
+        except MalformedPayloadError:
+            batch, outcome = await mend_batch(batch)
+        mended.append(outcome)
+        if told := self._mended.count():
+            _log.warning("requests could not be read as they came", mended=told, one_of_them=outcome.message)
+        return [(delivery, await delivery.exporter.prepare(batch)) for delivery in deliveries]
+
+    async def _cut(self, batch: Batch) -> list[Batch]:
+        if len(batch.payload) <= self._max_batch_size:
+            return [batch]
+        payloads = await asyncio.to_thread(splitting.cut, batch.signal, batch.payload, self._max_batch_size)
+        return [batch.part(payload) for payload in payloads] if len(payloads) > 1 else [batch]
+
+    @staticmethod
+    def _admit(pairs: Sequence[tuple[Delivery, Prepared]]) -> list[tuple[Delivery, Ticket]]:
+        """Have every exporter admit what it is to take, or none. Raises `UnavailableError`."""
+        admitted: list[tuple[Delivery, Ticket]] = []
+        try:
+            for delivery, prepared in pairs:
+                admitted.append((delivery, delivery.admit(prepared)))
+        except DeliveryError:
+            for delivery, ticket in admitted:
+                delivery.withdraw(ticket)
+            raise
+        return admitted

@@ -95,7 +95,11 @@ class SpoolSettings(Settings):
     enabled: bool = True
     """Without it, a batch that cannot be delivered is refused, and the client keeps it."""
     max_size: ByteSize = Field(default=2**30, ge=2**20)
-    """Bytes on disk. A full spool refuses; it never drops."""
+    """Bytes on disk. What happens when they are used up, ``when_full`` says."""
+    when_full: Literal["auto", "refuse", "drop_oldest"] = "auto"
+    """``refuse``: clients are told to come back, and no exporter of the signal gets the batch. ``drop_oldest``: the
+    oldest segment is lost, which is counted and logged, so that a dead side destination does not stop the store.
+    ``auto``: ``drop_oldest`` for whatever stands beside a store in each of its pipelines, else ``refuse``."""
     max_age: Duration | None = None
     """Batches that waited longer go to the dead letters. ``null``: they wait as long as it takes."""
     segment_size: ByteSize = Field(default=16 * 2**20, ge=2**16)
@@ -130,9 +134,13 @@ class ExporterSettings(Settings):
     """What every exporter has around it."""
 
     timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(milliseconds=100))
-    """The longest that one attempt may take. What it carried is then spooled, or refused."""
+    """The longest that one attempt may take. What it carried is then spooled, or refused. A batch out of the spool that
+    alone takes longer gets more time, step by step up to a minute."""
     slow_after: Duration = Field(default=timedelta(seconds=1), ge=timedelta(milliseconds=10))
-    """How long batches wait for an attempt under way before they are spooled instead."""
+    """How long a batch waits for its commit before it is answered from the spool instead."""
+    receipt_window: Duration = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
+    """How long a batch that the destination has, or the spool, is known again and not given to it a second time. It is
+    remembered in memory, up to 50,000 batches."""
     retry_on_failure: RetrySettings = RetrySettings()
     spool: SpoolSettings = SpoolSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()

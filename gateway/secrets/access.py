@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.pipeline.destination import check_header_value
 from gateway.pipeline.settings import parse_duration
 
 _SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -58,15 +59,22 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Access:
 
     def secret(name: str) -> str | None:
         """Read a secret or, better, the file that a variable names: systemd and Kubernetes hand over files."""
-        if value := variables.get(name):
-            return value
         file = variables.get(f"{name}_FILE")
-        if not file:
-            return None
-        try:
-            return Path(file).read_text("utf-8").strip()
-        except OSError as error:
-            raise AccessError(f"{name}_FILE names {file}, which cannot be read: {error.strerror}") from None
+        value = variables.get(name, "").strip()  # many come with the line break of the file they were read from
+        if not value and file:
+            try:
+                value = Path(file).read_text("utf-8").strip()
+            except OSError as error:
+                raise AccessError(f"{name}_FILE names {file}, which cannot be read: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise AccessError(f"{name}_FILE names {file}, which is no text") from None
+            name = f"{name}_FILE"
+        if value:
+            try:  # a library that cannot send it would tell it
+                check_header_value(value)
+            except ValueError as error:
+                raise AccessError(f"{name}: {error}") from None
+        return value or None
 
     address = common("ADDR")
     if address is None:
@@ -74,7 +82,7 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Access:
             "BAO_ADDR is not set; set it to OpenBao's address, such as https://127.0.0.1:8200, and BAO_TOKEN, "
             "BAO_ROLE_ID with BAO_SECRET_ID, or BAO_KUBERNETES_ROLE to log in with"
         )
-    token = secret("BAO_TOKEN") or variables.get("VAULT_TOKEN") or None
+    token = secret("BAO_TOKEN") or secret("VAULT_TOKEN")
     role_id, kubernetes_role = variables.get("BAO_ROLE_ID"), variables.get("BAO_KUBERNETES_ROLE")
     if not (token or role_id or kubernetes_role):
         raise AccessError(

@@ -17,6 +17,7 @@ import hvac.exceptions
 import requests
 from hvac.api.auth_methods import Kubernetes
 
+from gateway.config.substitution import NotNowError
 from gateway.secrets.access import Access, AccessError, from_environment
 
 _log = logging.getLogger(__name__)
@@ -25,8 +26,17 @@ _TIMEOUT = 5
 """Seconds for one request. A configuration with many secrets asks once for each path."""
 
 
-class _CannotAnswerError(LookupError):
+_LOGIN_PAUSES = (60.0, 120.0, 240.0, 960.0)
+"""Seconds between log-ins that are refused. OpenBao locks a role out, for everybody who uses it, after five refusals of
+which none is more than a quarter of an hour after the one before; these are four, and then each stands alone."""
+
+
+class _CannotAnswerError(NotNowError):
     """OpenBao is away, sealed or not set up: what environment variables may stand in for."""
+
+
+class _LoginRefusedError(NotNowError):
+    """Who we say we are is not, or no longer, known. It is not asked again before the pause is over."""
 
 
 @dataclass(slots=True)
@@ -39,7 +49,8 @@ class OpenBao:
     """Reads secrets, and keeps each for a while. Safe in any thread.
 
     Logs in when it first has to, again when the token ends, and renews it before. ``reread`` is asked for the access at
-    each login: what is in files may have been replaced, as an agent does with a token that ends.
+    each login: what is in files may have been replaced, as an agent does with a token that ends. One that was refused
+    is not tried again for a while, unless it was replaced.
     """
 
     def __init__(
@@ -55,6 +66,9 @@ class OpenBao:
         self._cache: dict[str, _Cached] = {}
         self._client: hvac.Client | None = None
         self._renew_at = float("inf")
+        self._refused: Access | None = None
+        self._refusals = 0
+        self._ask_again_at = 0.0
 
     def get(self, reference: str) -> str:
         """Return the secret that ``path#key`` names. Raises `LookupError` that says what is wrong and what to do."""
@@ -67,6 +81,8 @@ class OpenBao:
                 values = self._read(path)
         except _CannotAnswerError as error:
             return self._from_environment(path, key, error)
+        except LookupError as error:
+            raise type(error)(self._without_secrets(str(error.args[0]))) from None
         value = values.get(key)
         if value is None:
             there = f"it has {', '.join(sorted(values))}" if values else "it is empty"
@@ -109,6 +125,11 @@ class OpenBao:
                     raise
                 return ask(client)
         except hvac.exceptions.InvalidPath:
+            if self._is_version_1():
+                raise LookupError(
+                    f"the mount '{access.mount}' is a KV store of version 1, and secrets are read from version 2; make "
+                    f"it one by `bao kv enable-versioning {access.mount}`, or name another by OBSHUB_BAO_MOUNT"
+                ) from None
             raise LookupError(
                 f"OpenBao has nothing at {where}; write it by "
                 f"`bao kv put -mount={access.mount} {path} KEY=VALUE`, or name another mount by OBSHUB_BAO_MOUNT"
@@ -148,6 +169,7 @@ class OpenBao:
             return self._client
         self._client = None
         self.access = access = self._reread()
+        self._spare(access)
         client = hvac.Client(
             access.address,
             token=access.token,
@@ -157,13 +179,47 @@ class OpenBao:
         )
         if access.token is not None:
             auth = self._own_token(client)
-        elif access.role_id is not None:
-            auth = client.auth.approle.login(access.role_id, access.secret_id)["auth"]
         else:
-            auth = Kubernetes(client.adapter).login(access.kubernetes_role, _read_token(access))["auth"]
+            try:
+                auth = _log_in(client, access)
+            except (hvac.exceptions.InvalidRequest, hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as error:
+                raise self._refuse(access, error) from None
+        self._refused, self._refusals = None, 0
         self._client = client
         self._plan_renewal(auth)
         return client
+
+    def _spare(self, access: Access) -> None:
+        """Raise `_LoginRefusedError` as long as what was refused is not to be tried again."""
+        left = self._ask_again_at - self._clock()
+        if access == self._refused and left > 0:
+            raise _LoginRefusedError(
+                f"{_login_refused(access)}; it is tried again in {round(left)} seconds, for more refusals would lock "
+                "the role out"
+            )
+
+    def _refuse(self, access: Access, error: Exception) -> _LoginRefusedError:
+        """Note that a log-in was refused; return what to raise."""
+        self._refusals = self._refusals + 1 if access == self._refused else 1
+        self._refused = access
+        pause = _LOGIN_PAUSES[min(self._refusals, len(_LOGIN_PAUSES)) - 1]
+        self._ask_again_at = self._clock() + pause
+        return _LoginRefusedError(f"{_login_refused(access)}: {_first_line(error)}")
+
+    def _is_version_1(self) -> bool:
+        """Tell whether the mount is of the KV store that has no versions, as far as we may ask."""
+        try:
+            answer = self._logged_in().adapter.get(f"/v1/sys/internal/ui/mounts/{self.access.mount}")
+            data = answer["data"]
+            return bool(data["type"] == "kv" and (data["options"] or {}).get("version", "1") == "1")
+        except (hvac.exceptions.VaultError, requests.RequestException, LookupError, TypeError, AttributeError):
+            return False
+
+    def _without_secrets(self, message: str) -> str:
+        """Leave out of a message what we log in with, whichever library thought it helpful."""
+        for secret in filter(None, (self.access.token, self.access.secret_id)):
+            message = message.replace(secret, "********")
+        return message
 
     def _own_token(self, client: hvac.Client) -> Mapping[str, Any]:
         """Return what is known of the token that we were given. Not every token may ask about itself."""
@@ -224,6 +280,28 @@ def _process_wide() -> OpenBao:
 def resolve(reference: str) -> str:
     """Return a secret, by what the environment says of OpenBao. Raises `LookupError`."""
     return _process_wide().get(reference)
+
+
+def _log_in(client: hvac.Client, access: Access) -> Mapping[str, Any]:
+    if access.role_id is not None:
+        answer = client.auth.approle.login(access.role_id, access.secret_id)
+    else:
+        answer = Kubernetes(client.adapter).login(access.kubernetes_role, _read_token(access))
+    auth: Mapping[str, Any] = answer["auth"]
+    return auth
+
+
+def _login_refused(access: Access) -> str:
+    if access.role_id is not None:
+        return (
+            f"OpenBao at {access.address} refuses the log-in by AppRole (role id {access.role_id}); a secret id that "
+            "has ended is made anew by `bao write -f auth/approle/role/NAME/secret-id`, for BAO_SECRET_ID or the file "
+            "that BAO_SECRET_ID_FILE names"
+        )
+    return (
+        f"OpenBao at {access.address} refuses the log-in by Kubernetes (role {access.kubernetes_role}); look at the "
+        "role's bound service accounts and namespaces"
+    )
 
 
 def _read_token(access: Access) -> str:

@@ -42,6 +42,10 @@ class Notifier:
         """Say what the service is doing."""
         self._send(f"STATUS={status}")
 
+    def waiting(self, status: str, seconds: float) -> None:
+        """Say what the start waits for, and that it takes up to so many seconds longer than the unit's limit."""
+        self._send(f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
     def stopping(self, status: str, seconds: float) -> None:
         """Say that the service ends, and that this takes up to so many seconds, whatever the unit's own limit is."""
         self._send("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
 from gateway.pipeline import Signal
 from gateway.pipeline.destination import Destination, Protocol
 from gateway.pipeline.destination import destination as resolve
-from gateway.pipeline.proxies import channel_options, is_local
+from gateway.pipeline.sdk_exporters import make_exporter
 from receivers.hostmetrics.config import HostMetricsConfig
 
 _log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ _SDK_LOGGERS: dict[Protocol, str] = {
 def destination(config: HostMetricsConfig, environ: Mapping[str, str] | None = None) -> Destination:
     """Work out where to send, with a timeout such that an outage never holds up the next collection.
 
-    Raises `ValueError` for a protocol or an endpoint that cannot be used.
+    Raises `gateway.pipeline.destination.DestinationError` for what cannot be used.
     """
     to = resolve(config, Signal.METRICS, environ)
     return replace(to, timeout=min(to.timeout, config.collection_interval / timedelta(seconds=1)))
@@ -44,7 +43,7 @@ class Sender:
 
     def __init__(self, to: Destination) -> None:
         self.destination = to
-        self._exporter = _exporter(to)
+        self._exporter = make_exporter(Signal.METRICS, to)
         self._dropped = 0
 
     @property
@@ -87,24 +86,6 @@ class Sender:
                 self._dropped,
             )
         self._dropped = 0
-
-
-def _exporter(to: Destination) -> MetricExporter:
-    # Imported only when needed: each of them brings a network stack along.
-    if to.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
-
-        insecure = to.endpoint.startswith("http://")
-        options: Any = channel_options(to.endpoint)  # the SDK's type allows for text only
-        return GrpcExporter(
-            to.endpoint, insecure, headers=dict(to.headers), timeout=to.timeout, channel_options=options
-        )
-    import requests
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
-
-    session = requests.Session()
-    session.trust_env = not is_local(to.endpoint)  # else it would ask the proxy that the environment names
-    return HttpExporter(to.endpoint, headers=dict(to.headers), timeout=to.timeout, session=session)
 
 
 class _Listener(logging.Filter):

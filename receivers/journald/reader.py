@@ -144,8 +144,9 @@ class Reader:
                 lines = await stream.read()
         except TimeoutError:
             return False
-        if stream.left_out > left_out:
-            self._unreadable("larger than this receiver holds in memory")
+        finally:  # entries that are too large are passed over as they come, also when the time is over meanwhile
+            for _ in range(stream.left_out - left_out):
+                self._unreadable("larger than this receiver holds in memory")
         if lines:
             self._lines.extend(lines)
             return True

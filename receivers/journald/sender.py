@@ -8,9 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-
-from gateway.pipeline import RefusedError, Signal, UnavailableError
+from gateway.pipeline import RefusedError, Signal, UnavailableError, splitting
 from gateway.pipeline.client import OtlpClient
 from gateway.pipeline.retry import Backoff
 from gateway.pipeline.settings import RetrySettings
@@ -66,7 +64,8 @@ class Sender:
             return await self._attempt(payload, records, away)
         except RefusedError as error:
             self._refusals += 1
-            if records <= 1 or self._refusals >= _MAX_REFUSALS:
+            halves = splitting.halves(Signal.LOGS, payload) if self._refusals < _MAX_REFUSALS else None
+            if halves is None:
                 self.refused += records
                 self._say(
                     logging.ERROR,
@@ -76,7 +75,8 @@ class Sender:
                     error,
                 )
                 return True
-        for half, count in halves(payload):
+        first = records // 2
+        for half, count in zip(halves, (first, records - first), strict=True):
             if not await self._deliver(half, count, away):
                 return False
         return True
@@ -115,29 +115,3 @@ class Sender:
             self.failing = False
             self._say.over("away")
             self._say(logging.INFO, "back", "logs can be sent again to %s", self._endpoint)
-
-
-def halves(payload: bytes) -> list[tuple[bytes, int]]:
-    """Split a request into two with half of the records each, in the same order; with the number of each."""
-    whole = ExportLogsServiceRequest.FromString(payload)
-    total = sum(len(scope.log_records) for resource in whole.resource_logs for scope in resource.scope_logs)
-    parts = [(ExportLogsServiceRequest(), total // 2), (ExportLogsServiceRequest(), total - total // 2)]
-    start = 0
-    result = []
-    for part, count in parts:
-        part.CopyFrom(whole)
-        seen = 0
-        for resource in part.resource_logs:
-            for scope in resource.scope_logs:
-                here = len(scope.log_records)
-                first, last = max(start - seen, 0), max(start + count - seen, 0)
-                kept = list(scope.log_records)[first:last]
-                del scope.log_records[:]
-                scope.log_records.extend(kept)
-                seen += here
-        for index in reversed(range(len(part.resource_logs))):
-            if not any(scope.log_records for scope in part.resource_logs[index].scope_logs):
-                del part.resource_logs[index]
-        start += count
-        result.append((bytes(part.SerializeToString()), count))
-    return result

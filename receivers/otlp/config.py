@@ -42,8 +42,9 @@ class GrpcConfig(ListenerSettings):
     endpoint: Endpoint = "127.0.0.1:4317"
     """Where to listen: ``host:port``."""
 
-    max_recv_msg_size: RequestSize = 16 * _MIB
-    """The largest request, compressed as well as decompressed. Larger ones get ``RESOURCE_EXHAUSTED``."""
+    max_recv_msg_size: RequestSize = 64 * _MIB
+    """The largest request, compressed as well as decompressed. Larger ones get ``RESOURCE_EXHAUSTED``. A large one goes
+    on in parts; see ``service.delivery.max_batch_size``."""
 
     max_concurrent_streams: int = Field(default=1000, ge=1)
     """Requests in flight on one connection; a client holds further ones back until one is answered.
@@ -78,8 +79,9 @@ class HttpConfig(HttpListenerSettings):
     endpoint: Endpoint = "127.0.0.1:4318"
     """Where to listen: ``host:port``."""
 
-    max_request_body_size: RequestSize = 16 * _MIB
-    """The largest request body, compressed as well as decompressed. Larger ones get 413."""
+    max_request_body_size: RequestSize = 64 * _MIB
+    """The largest request body, compressed as well as decompressed. Larger ones get 413. A large one goes on in parts;
+    see ``service.delivery.max_batch_size``."""
 
     cors: CorsConfig | None = None
     """Lets web pages send telemetry. Absent: none may."""

@@ -55,7 +55,9 @@ class Export:
         """Have the message stored."""
         signal = self._service.signal
         try:
-            outcome = await self._consumer.accept(Batch.of(signal, message, own_telemetry=own_telemetry))
+            outcome = await self._consumer.accept(
+                Batch.of(signal, message, own_telemetry=own_telemetry, peer=call.peer)
+            )
         except Exception as error:  # whatever it is, the client must get an answer it can act on
             raise StatusError.of(refusal_of(error, signal)) from error
         call.send(self._service.answer(outcome).SerializeToString())

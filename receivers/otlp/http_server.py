@@ -6,6 +6,7 @@ Source of the rules: OTLP specification, "OTLP/HTTP".
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import enum
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -226,7 +227,8 @@ class _Export:
             self._consumer.refuse(signal, reason_of(error))
             return _refuse(request, refusal_of(error, signal))
         try:
-            outcome = await self._consumer.accept(batch)
+            peer = request.client.host if request.client else ""
+            outcome = await self._consumer.accept(dataclasses.replace(batch, peer=peer))
         except Exception as error:
             return _refuse(request, refusal_of(error, signal))
         return Response(media_type.write(self._service.answer(outcome)), media_type=media_type)

@@ -138,7 +138,12 @@ class Gateway:
     @property
     def spooled(self) -> int:
         """Bytes in the spools."""
-        return sum(status(directory).size for _, directory in spools(self.hub.data_dir))
+        return self.spooled_for(None)
+
+    def spooled_for(self, exporter: str | None) -> int:
+        """Bytes in the spool of one exporter, or of all."""
+        found = spools(self.hub.data_dir)
+        return sum(status(directory).size for name, directory in found if exporter in (None, name))
 
     def start(self, *options: str, wait: bool = True, **variables: str) -> Gateway:
         self.process = self._hubs.start(self._config, *options, name=self._name, **variables)
@@ -179,7 +184,9 @@ class Load:
         *,
         events: bool = False,
         size: int = 0,
+        of: Callable[[int], bool] = lambda _: True,
     ) -> None:
+        self._of = of
         self._events = events
         self._size = size
         self._timeout = timeout
@@ -231,7 +238,7 @@ class Load:
             call = channel.unary_unary(METHODS[signal])
             while not (self._stop.is_set() or self._finish.is_set()):
                 with self._lock:
-                    ids = [next(self._numbers) for _ in range(self._records)]
+                    ids = list(itertools.islice(filter(self._of, self._numbers), self._records))
                     self.sent += ids
                 series = f"client-{number}"
                 if self._events:
@@ -337,14 +344,17 @@ def load(
     signals: Sequence[Signal] = tuple(Signal),
     events: bool = False,
     size: int = 0,
+    of: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before.
 
-    With ``events`` they send logs, every other of which is an event.
+    With ``events`` they send logs, every other of which is an event. ``of`` tells which numbers are used.
     """
     if events:
         signals = (Signal.LOGS,)
-    running = Load([each.endpoint for each in gateways], clients, timeout, records, signals, events=events, size=size)
+    running = Load(
+        [each.endpoint for each in gateways], clients, timeout, records, signals, events=events, size=size, of=of
+    )
     try:
         yield running
     finally:
@@ -371,13 +381,15 @@ def prove(
     rounds: int = 1,
     read: Callable[[], Counter[int]] | None = None,
     of: Callable[[int], bool] = lambda _: True,
+    spool: str | None = None,
 ) -> None:
     """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once.
 
-    ``read`` looks elsewhere than in the store of the first gateway, ``of`` tells which numbers belong there.
+    ``read`` looks elsewhere than in the store of the first gateway, ``of`` tells which numbers belong there. ``spool``:
+    only that exporter's has to be empty.
     """
     look = read or (lambda: stored(gateways[0].dsn))
-    until(lambda: not sum(each.spooled for each in gateways), "the spools being empty")
+    until(lambda: not sum(each.spooled_for(spool) for each in gateways), "the spools being empty")
     found: Counter[int] = Counter()
     problem: psycopg.Error | None = None
     acknowledged, sent = set(filter(of, running.acknowledged)), set(running.sent)

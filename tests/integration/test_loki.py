@@ -12,6 +12,8 @@ from exporters.loki.client import LokiClient
 from exporters.loki.config import LokiConfig
 from exporters.loki.exporter import LokiExporter
 from gateway.pipeline import PartlyRefusedError, RefusedError, UnavailableError
+from gateway.pipeline.attempts import attempt_alone
+from gateway.pipeline.settings import ExporterSettings
 from tests.integration.cli.processes import until
 from tests.support.loki import RealLoki
 from tests.support.telemetry import DAY, logs
@@ -42,7 +44,7 @@ async def test_bad_records_are_told_from_their_neighbours(loki: RealLoki, servic
     exporter = LokiExporter("loki", LokiConfig(endpoint=loki.url))
     await exporter.start()
     with pytest.raises(PartlyRefusedError, match="1 of 52 records: Loki answers 400") as raised:
-        await exporter.commit([await exporter.prepare(batch)])
+        await attempt_alone(exporter, batch, ExporterSettings())
     await exporter.stop()
     assert raised.value.payload == old.payload
     until(lambda: len(loki.lines_of(service)) >= 51)

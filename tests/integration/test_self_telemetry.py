@@ -12,11 +12,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.integration.cli.processes import HubProcess, config_text, hubs
+from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs
 from tests.integration.test_lifecycle import BEGAN
 from tests.support.waiting import PATIENCE
 
-TALKATIVE = {
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
+
+TALKATIVE: dict[str, Any] = {
     "telemetry": {
         "metrics": {"enabled": True, "interval": "1s"},
         "traces": {"enabled": True, "sampling_ratio": 1.0},
@@ -203,3 +205,39 @@ def test_what_was_counted_last_is_flushed_at_the_end() -> None:
         hub = started.start(config_text()).until_ready()
         assert latest(hub, "obs_hub.records.accepted")["logs",] == 9
         assert spans(hub) == 1
+
+
+def test_what_it_has_no_pipeline_for_is_not_said() -> None:
+    """A hub for logs alone takes no metrics, not even its own, and does not complain of that."""
+    with hubs() as started:
+        only_logs = {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["timescale"]}}, **TALKATIVE}
+        hub = started.start(config_text(timescale={"dsn": UNREACHABLE}, service=only_logs)).until_ready()
+        send(hub, "logs", logs(1))
+        assert hub.stop() == 0  # which sends what there is
+        assert not [each for each in hub.log if each["logger"].startswith("opentelemetry")]
+
+
+def test_it_is_sent_over_http_where_the_environment_says_so() -> None:
+    port = free_port()
+    with hubs() as started:
+        elsewhere = started.start(config_text(http=port), name="elsewhere").until_ready()
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        }
+        hub = started.start(config_text(timescale={"dsn": UNREACHABLE}, service=TALKATIVE), **variables).until_ready()
+        elsewhere.until(lambda: latest(elsewhere, "obs_hub.in_flight.size"))
+        send(hub, "logs", logs(1))
+        elsewhere.until(lambda: spans(elsewhere))
+
+
+def test_a_destination_that_cannot_be_used_is_said_before_anything_starts() -> None:
+    with hubs() as started:
+        hub = started.start(
+            config_text(service=TALKATIVE),
+            OTEL_EXPORTER_OTLP_ENDPOINT="localhost:4318",
+            OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        )
+        assert hub.wait() == 1
+        assert hub.stderr.startswith("Error: OTEL_EXPORTER_OTLP_ENDPOINT: expected a URL such as http://")
+        assert not (hub.data_dir / "postgres").exists()

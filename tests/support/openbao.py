@@ -30,6 +30,9 @@ class StandIn:
     instead: tuple[int, str] | None = None
     """What is answered instead by something else at its address, or in front of it: a status, and a body."""
     mount: str = "secret"
+    version: int = 2
+    """Of the KV store at the mount."""
+    refusals: int = 0
     namespaces: set[str | None] = field(default_factory=set)
     """In which it was asked."""
     reads: int = 0
@@ -42,6 +45,9 @@ class StandIn:
             return 503, {"errors": ["Vault is sealed"]}
         if path == "auth/approle/login":
             known = self.roles.get(body["role_id"]) == body.get("secret_id")
+            self.refusals += not known
+            if self.refusals >= 5:  # its own threshold, for everybody who uses the role
+                return 403, {"errors": ["permission denied"]}
             return self._log_in() if known else (400, {"errors": ["invalid role or secret ID"]})
         if path == "auth/kubernetes/login":
             known = self.kubernetes.get(body["role"]) == body.get("jwt")
@@ -53,7 +59,9 @@ class StandIn:
         if path == "auth/token/renew-self":
             self.renewals += 1
             return 200, {"auth": {"client_token": token, "lease_duration": self.lease, "renewable": True}}
-        if method == "GET" and path.startswith(f"{self.mount}/data/"):
+        if path == f"sys/internal/ui/mounts/{self.mount}":
+            return 200, {"data": {"type": "kv", "options": {"version": str(self.version)}}}
+        if method == "GET" and self.version == 2 and path.startswith(f"{self.mount}/data/"):
             self.reads += 1
             name = path.removeprefix(f"{self.mount}/data/")
             if name in self.forbidden:

@@ -28,6 +28,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from gateway.pipeline.batch import Batch, Signal
 
@@ -91,6 +92,22 @@ def encode_head(number: int, length: int) -> bytes:
 def record_size(batch: Batch) -> int:
     """Return how many bytes the record of a batch has."""
     return HEADER_SIZE + len(batch.payload)
+
+
+def digests(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    """Yield the digest of each record of a segment from an offset on, by headers alone, up to the first damaged one."""
+    offset = start
+    while offset + HEADER_SIZE <= end:
+        file.seek(offset)
+        header = file.read(HEADER_SIZE)
+        if len(header) < HEADER_SIZE or header[:4] != MARK:
+            return
+        _, length, _ = _HEADER.unpack_from(header)
+        offset += HEADER_SIZE + length
+        if offset > end:
+            return
+        if header[_HEADER.size] in _SIGNALS_BY_CODE:  # the head of a segment is no batch
+            yield header[-16:]
 
 
 def scan(data: bytes, start: int = 0) -> Iterator[Record | Head | Damage]:

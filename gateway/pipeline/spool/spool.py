@@ -6,6 +6,9 @@ stands is noted in a file: after a crash some batches may be read again, never t
 
 Every start begins a new segment, so what a crash left at the end of the last one is never written behind.
 
+A full spool refuses, or makes room by dropping its oldest segment, as ``when_full`` says. What was dropped is logged,
+and counted in the file ``dropped``.
+
 The directory has one owner, who holds its lock. As long as another process does, this spool is empty, refuses, and
 tries again whenever it is told to `open`.
 """
@@ -29,21 +32,37 @@ from gateway.pipeline.crashpoints import crashpoint
 from gateway.pipeline.durability import sync
 from gateway.pipeline.errors import OverloadedError, UnavailableError
 from gateway.pipeline.ownership import HeldError, Lock
+from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.settings import SpoolSettings
+from gateway.pipeline.spool.dropped import Dropped, note_dropped, read_dropped
 from gateway.pipeline.spool.finding import DAMAGED, Segment, cut_short, find, read_file, segments
 from gateway.pipeline.spool.losses import Loss, read_losses, write_loss
 from gateway.pipeline.spool.position import Position, name_of, read_position, write_position
-from gateway.pipeline.spool.segment import HEADER_SIZE, Damage, Head, encode, encode_head, record_size, scan
+from gateway.pipeline.spool.segment import (
+    HEADER_SIZE,
+    Damage,
+    Head,
+    Record,
+    digests,
+    encode,
+    encode_head,
+    record_size,
+    scan,
+)
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+_LEAST_SEGMENTS = 8
+"""Of how many segments, at least, a full spool consists that drops the oldest."""
 
 
 @dataclass(slots=True, frozen=True)
 class SpoolStatus:
     """What a spool directory holds: bytes and segments on disk that are to be delivered.
 
-    ``taken`` is the number of segments that were delivered and are still there, ``losses`` what was found to be lost.
+    ``taken`` is the number of segments that were delivered and are still there, ``losses`` what was found to be lost,
+    ``dropped`` what was dropped because it was full.
     """
 
     directory: Path
@@ -51,6 +70,7 @@ class SpoolStatus:
     segments: int
     taken: int = 0
     losses: tuple[Loss, ...] = ()
+    dropped: Dropped = field(default_factory=Dropped)
 
 
 @dataclass(slots=True)
@@ -83,11 +103,18 @@ class Spool:
         self._noted: Position | None = None
         self._size = 0
         self._claimed = 0  # bytes of appends that are not on disk yet
+        self._reserved = 0  # bytes of appends that may come yet
         self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
         self._appending: asyncio.Task[None] | None = None
         self._reported: set[str] = set()
         self._thread_ended = False
+        self._drops = settings.when_full == "drop_oldest"
+        # A segment is what is dropped at once.
+        self._segment_size = settings.max_size // _LEAST_SEGMENTS if self._drops else settings.segment_size
+        self._segment_size = min(self._segment_size, settings.segment_size)
+        self._dropping = Seldom()
         self.damaged = 0
+        self.dropped = Dropped()
         self.unremoved = 0
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -96,6 +123,11 @@ class Spool:
     def size(self) -> int:
         """Bytes on disk, and about to be."""
         return self._size + self._claimed
+
+    @property
+    def unread(self) -> int:
+        """Bytes on disk that were not taken yet."""
+        return self._size - self._offset
 
     @property
     def empty(self) -> bool:
@@ -168,6 +200,7 @@ class Spool:
         self._segments = found.segments
         self._size = sum(segment.end for segment in found.segments)
         self._reported |= {loss.place for loss in read_losses(self.directory)}
+        self.dropped = read_dropped(self.directory)
         self._is_open = True
         if self._size:
             _log.info("the spool %s holds %d bytes from an earlier run", self.directory, self._size)
@@ -189,18 +222,39 @@ class Spool:
 
     # -- appending -----------------------------------------------------------------------------------------------
 
-    async def append(self, batch: Batch) -> None:
-        """Return when the batch is on disk. Raises `OverloadedError` when the spool is full.
+    @property
+    def drops(self) -> bool:
+        """Whether it drops the oldest when it is full, and whatever the disk does not take: it never refuses."""
+        return self._drops
 
-        Raises `UnavailableError` when the disk does not take it; nothing is kept of the batch then.
+    def reserve(self, batch: Batch) -> int:
+        """Keep room for a batch that is to be appended, and return how much. Raises `OverloadedError` when it is full.
+
+        Whoever reserves gives it back with `release`, before the append or instead of it.
         """
         size = record_size(batch)
-        if self.size + size + HEADER_SIZE > self._settings.max_size:
+        if not self._drops and self.size + self._reserved + size + HEADER_SIZE > self._settings.max_size:
             raise OverloadedError(
                 f"the spool holds {self.size} bytes, of at most {self._settings.max_size}; "
                 "it empties when the destination answers again",
                 retry_after=5,
             )
+        self._reserved += size
+        return size
+
+    def release(self, size: int) -> None:
+        """Give back what was reserved."""
+        self._reserved -= size
+
+    async def append(self, batch: Batch, *, again: bool = False) -> None:
+        """Return when the batch is on disk. Raises `OverloadedError` when the spool is full.
+
+        Raises `UnavailableError` when the disk does not take it; nothing is kept of the batch then. One that drops the
+        oldest raises neither. ``again``: it is there already, further ahead, and about to be taken; there is room.
+        """
+        size = record_size(batch)
+        if not again:
+            self.release(self.reserve(batch))
         self._claimed += size
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, done))
@@ -213,16 +267,21 @@ class Spool:
 
     async def _append_waiting(self) -> None:
         while self._waiting:
-            taken, self._waiting = self._waiting, []
+            taken = self._take_waiting()
             sizes = sum(record_size(batch) for batch, _ in taken)
             try:
                 await self._in_thread(lambda: self._write([batch for batch, _ in taken]))  # noqa: B023 - awaited here
             except Exception as error:
+                why = f"the spool cannot be written: {getattr(error, 'strerror', None) or error}"
+                if self._drops and isinstance(error, OSError):
+                    await self._in_thread(functools.partial(self._note_dropped, [batch for batch, _ in taken], why))
+                    for _, done in taken:
+                        done.set_result(None)
+                    continue
                 # Whatever it is, those who wait must hear of it.
                 if not isinstance(error, OSError):
                     _log.exception("the spool %s cannot be written", self.directory)
-                why = getattr(error, "strerror", None) or error
-                refusal = UnavailableError(f"the spool cannot be written: {why}", retry_after=5)
+                refusal = UnavailableError(why, retry_after=5)
                 for _, done in taken:
                     done.set_exception(refusal)
             else:
@@ -231,9 +290,24 @@ class Spool:
             finally:
                 self._claimed -= sizes
 
+    def _take_waiting(self) -> list[tuple[Batch, asyncio.Future[None]]]:
+        """Take what waits to be written: all, or where the oldest is dropped as much as a segment holds."""
+        count = size = 0
+        for batch, _ in self._waiting:
+            size += record_size(batch)
+            if self._drops and count and size > self._segment_size:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
     def _write(self, batches: Sequence[Batch]) -> None:
         """Write records and make them durable, or leave the segment as it was."""
         data = b"".join(map(encode, batches))
+        if self._drops:
+            if len(data) > self._settings.max_size:
+                raise OSError(errno.EFBIG, f"one batch of {len(data)} bytes, of at most {self._settings.max_size}")
+            self._make_room(len(data))
         try:
             file = self._open_for(len(data))
             segment = self._segments[-1]
@@ -257,7 +331,7 @@ class Spool:
         if self._file is not None:
             segment = self._segments[-1]
             there = self._lock.held and segment.path.exists()
-            if there and segment.end + size <= max(self._settings.segment_size, size):
+            if there and segment.end + size <= max(self._segment_size, size):
                 return self._file
             if not there:
                 _log.error("the spool segment %s was removed; what it held is lost", segment.path)
@@ -281,6 +355,32 @@ class Spool:
         self._lock.acquire()
         self._noted = None
         self._number = max([self._number, *(int(path.stem) for path in segments(self.directory))])
+
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest segments until there is room for so many bytes."""
+        while self._segments and self._size + size > self._settings.max_size:
+            segment, start = self._segments[0], self._offset
+            left: list[Batch] = []
+            with contextlib.suppress(OSError):
+                data = read_file(segment.path, start, segment.end)
+                left = [item.batch for item in scan(data) if isinstance(item, Record)]
+            if left:
+                # Noted first: what a crash in between lets be delivered was counted once too often, never too seldom.
+                self._note_dropped(left, f"it holds {self._size} bytes, of at most {self._settings.max_size}")
+            self._offset = segment.end
+            self._trim()
+
+    def _note_dropped(self, batches: Sequence[Batch], why: str) -> None:
+        self.dropped = note_dropped(self.directory, self.dropped, batches)
+        if dropped := self._dropping.count(len(batches)):
+            _log.error(
+                "the spool %s drops the oldest: %d batches since this was last said, %d records in all until now, will"
+                " not reach their destination: %s",
+                self.directory,
+                dropped,
+                self.dropped.records,
+                why,
+            )
 
     def _abandon(self) -> None:
         """Cut off a write that failed, and append no more to that segment: what its file now holds is not certain."""
@@ -318,6 +418,17 @@ class Spool:
                 break
             await self.trim()
         return [], lambda: None
+
+    async def digests(self) -> list[bytes]:
+        """Return the digests of what it holds, oldest first. Payloads are not read."""
+        return await self._in_thread(self._digests)
+
+    def _digests(self) -> list[bytes]:
+        found: list[bytes] = []
+        for index, segment in enumerate(self._segments):
+            with contextlib.suppress(OSError), segment.path.open("rb") as file:
+                found += digests(file, self._offset if index == 0 else 0, segment.end)
+        return found
 
     async def trim(self) -> None:
         """Remove what was taken. Call it after batches were taken; a crash before it makes them be read again."""
@@ -463,7 +574,7 @@ def status(directory: Path) -> SpoolStatus:
             continue
         with contextlib.suppress(FileNotFoundError):
             sizes.append(path.stat().st_size)
-    return SpoolStatus(directory, sum(sizes), len(sizes), taken, tuple(read_losses(directory)))
+    return SpoolStatus(directory, sum(sizes), len(sizes), taken, tuple(read_losses(directory)), read_dropped(directory))
 
 
 def _write_all(file: int, data: bytes) -> None:

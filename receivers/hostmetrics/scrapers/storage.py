@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -59,15 +60,10 @@ def disks(settings: DiskScraper) -> Iterator[Observation]:
 def filesystems(settings: FilesystemScraper) -> Reading:
     """Yield the space of each selected filesystem in bytes by state, and the share in use.
 
-    As ``df`` does, the share leaves out what is reserved for root: at 1 nobody else can write any more.
+    As ``df`` does, the share leaves out what is reserved for root: at 1 nobody else can write any more. And a
+    filesystem that is mounted in several places, as bind mounts and containers do, is there once, at the shortest path.
     """
-    partitions = psutil.disk_partitions(all=settings.include_virtual_filesystems)
-    # Where one filesystem is mounted over another, only the last can be reached.
-    for mount in {each.mountpoint: each for each in partitions}.values():
-        if not selected(mount.fstype, settings.include_fs_types, settings.exclude_fs_types):
-            continue
-        if not selected(mount.mountpoint, settings.include_mount_points, settings.exclude_mount_points):
-            continue
+    for mount in _once_each(_mounts(settings)):
         try:
             usage = psutil.disk_usage(mount.mountpoint)
         except OSError as error:
@@ -88,6 +84,38 @@ def filesystems(settings: FilesystemScraper) -> Reading:
         if usable := usage.used + usage.free:
             used = filesystem | {Attribute.SYSTEM_FILESYSTEM_STATE: "used"}
             yield Observation(FILESYSTEM_UTILIZATION, usage.used / usable, used)
+
+
+def _mounts(settings: FilesystemScraper) -> Iterator[Any]:
+    """Yield what is mounted and selected, as psutil has it."""
+    partitions = psutil.disk_partitions(all=settings.include_virtual_filesystems)
+    # Where one filesystem is mounted over another, only the last can be reached.
+    for mount in {each.mountpoint: each for each in partitions}.values():
+        if not selected(mount.fstype, settings.include_fs_types, settings.exclude_fs_types):
+            continue
+        if selected(mount.mountpoint, settings.include_mount_points, settings.exclude_mount_points):
+            yield mount
+
+
+def _once_each(mounts: Iterable[Any]) -> Iterable[Any]:
+    """Return one mount of each filesystem, in the order in which filesystems first appear."""
+    chosen: dict[str | int, Any] = {}
+    for mount in mounts:
+        known = chosen.setdefault(_filesystem(mount), mount)
+        if len(mount.mountpoint) < len(known.mountpoint):
+            chosen[_filesystem(mount)] = mount
+    return chosen.values()
+
+
+def _filesystem(mount: Any) -> str | int:
+    """Tell filesystems apart: by their block device, whose space they share whatever part of it is mounted (a
+    subvolume, say), and by what the kernel tells where there is none."""
+    if mount.device.startswith("/"):
+        return str(mount.device)
+    try:
+        return Path(mount.mountpoint).stat().st_dev
+    except OSError:  # which asking for its space will find as well, and report
+        return str(mount.mountpoint)
 
 
 def _is_partition(device: str) -> bool:

@@ -331,8 +331,9 @@ def test_disks_are_selected(settings: dict[str, Any], devices: set[str]) -> None
     assert found.keys() == devices
 
 
-def mount(point: str, kind: str = "ext4", device: str = "/dev/sda1", options: str = "rw,relatime") -> SimpleNamespace:
-    return SimpleNamespace(mountpoint=point, fstype=kind, device=device, opts=options)
+def mount(point: str, kind: str = "ext4", device: str = "", options: str = "rw,relatime") -> SimpleNamespace:
+    """A mount of a filesystem of its own, unless a device is named."""
+    return SimpleNamespace(mountpoint=point, fstype=kind, device=device or f"/dev/of{point}", opts=options)
 
 
 @pytest.fixture
@@ -355,7 +356,7 @@ def mounts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_filesystem_space_adds_up_and_utilization_is_that_of_df(mounts: Callable[..., None]) -> None:
-    mounts(mount("/", options="ro,noatime"))
+    mounts(mount("/", device="/dev/sda1", options="ro,noatime"))
     found = observations(storage.filesystems(FilesystemScraper()))
     usage = values(found, "system.filesystem.usage", "system.filesystem.state")
     assert usage == {"used": 60, "free": 30, "reserved": 10}
@@ -394,6 +395,37 @@ def test_of_filesystems_mounted_over_each_other_only_the_last_is_reported(mounts
     mounts(mount("/data", device="/dev/old"), mount("/data", device="/dev/new"))
     found = values(storage.filesystems(FilesystemScraper()), "system.filesystem.limit", "system.device")
     assert found == {"/dev/new": 100}
+
+
+def test_a_filesystem_is_there_once_however_often_it_is_mounted(mounts: Callable[..., None]) -> None:
+    """Bind mounts, subvolumes and containers' views are the same space, which `df` shows at the shortest path."""
+    mounts(
+        mount("/etc/resolv.conf", device="/dev/sda1"),
+        mount("/", device="/dev/sda1"),
+        mount("/home", "btrfs", device="/dev/sdb1"),
+        mount("/srv/home", "btrfs", device="/dev/sdb1"),
+    )
+    found = values(storage.filesystems(FilesystemScraper()), "system.filesystem.limit", "system.filesystem.mountpoint")
+    assert found == {"/": 100, "/home": 100}
+    only = FilesystemScraper(include_mount_points=("/srv/*",))
+    found = values(storage.filesystems(only), "system.filesystem.limit", "system.filesystem.mountpoint")
+    assert found == {"/srv/home": 100}, "one that is not selected stands for none"
+
+
+def test_filesystems_without_a_device_are_told_apart_by_the_kernel(mounts: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "bound").mkdir()
+    mounts(
+        mount(str(tmp_path), "overlay", "overlay"),
+        mount(f"{tmp_path}/bound", "overlay", "overlay"),
+        mount("/dev/shm", "tmpfs", "tmpfs"),
+        mount("/gone", "tmpfs", "tmpfs"),
+    )
+    found = values(
+        storage.filesystems(FilesystemScraper(include_virtual_filesystems=True)),
+        "system.filesystem.limit",
+        "system.filesystem.mountpoint",
+    )
+    assert found == {str(tmp_path): 100, "/dev/shm": 100, "/gone": 100}
 
 
 def test_a_filesystem_that_fails_does_not_hide_the_others(mounts: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from gateway.pipeline.destination import Destination
+from gateway.pipeline.destination import Destination, DestinationError
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.conventions import UPTIME
@@ -63,6 +64,38 @@ def test_without_settings_and_variables_it_is_this_machine() -> None:
 def test_the_standard_variables(environ: dict[str, str], protocol: str, endpoint: str) -> None:
     found = to(environ)
     assert (found.protocol, found.endpoint) == (protocol, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT: expected a URL such as http://127.0.0.1:4317",
+        ),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://"}, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: expected a URL"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_PROTOCOL is http/json; expected grpc or"),
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "10s"}, "OTEL_EXPORTER_OTLP_TIMEOUT: expected seconds"),
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "-1"}, "OTEL_EXPORTER_OTLP_TIMEOUT: expected seconds"),
+    ],
+)
+def test_what_cannot_be_used_is_named(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(DestinationError, match=re.escape(message)):
+        to(environ)
+
+
+def test_headers_of_the_environment_are_decoded() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20abc, x-tenant = cellar,\n"}
+    assert to(environ).headers == {"authorization": "Bearer abc", "x-tenant": "cellar"}
+
+
+@pytest.mark.parametrize(
+    "headers", ["authorization", "Bearer s3cret", "a b=s3cret", "x=1,y=s3cret%0A%0Dz", "x=s3cr\u00e9t", "x=s3cret\x00a"]
+)
+def test_headers_that_cannot_be_sent_are_not_told(headers: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DestinationError, match="OTEL_EXPORTER_OTLP_HEADERS, header") as raised:
+        to({"OTEL_EXPORTER_OTLP_HEADERS": headers})
+    assert "s3cr" not in str(raised.value) + caplog.text
 
 
 def test_settings_win_over_variables() -> None:

@@ -26,6 +26,7 @@ from receivers.journald.config import JournaldConfig
 from receivers.journald.emitter import Emitter
 from receivers.journald.errors import JournalError
 from receivers.journald.factory import create
+from receivers.journald.journalctl import Stream
 from receivers.journald.records import Request
 from receivers.journald.state import State
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry
@@ -473,6 +474,29 @@ async def test_an_entry_larger_than_memory_allows_is_left_out(
     assert [body[:5] for body in destination.bodies] == ["small", "yyyyy", "small"]
     assert emitter.unreadable == 1
     assert "larger than this receiver holds" in caplog.text
+
+
+async def test_an_entry_that_is_too_large_counts_also_where_a_batch_ends_meanwhile(
+    stand_in: StandInJournal, destination: Any, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of it is too much is there before the batch's deadline, its end is not."""
+    read = Stream.read
+    reads = iter(range(10**6))
+
+    async def slow(stream: Stream) -> list[bytes]:
+        match next(reads):
+            case 0:
+                return await read(stream)
+            case 1:
+                stream.left_out += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    stand_in.write(entry("small"))
+    monkeypatch.setattr(Stream, "read", slow)
+    async with following(config(stand_in, batch={"timeout": "50ms"})) as emitter:
+        await until(lambda: destination.bodies == ["small"])
+        assert emitter.unreadable == 1
 
 
 async def test_an_entry_that_cannot_be_a_log_record_is_left_out_and_its_neighbours_are_sent(

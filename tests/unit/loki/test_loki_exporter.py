@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given
@@ -15,20 +16,25 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic import ValidationError
 
-from exporters.loki import parts
+from exporters.loki.apart import set_apart
 from exporters.loki.config import LokiConfig
 from exporters.loki.exporter import LokiExporter
 from gateway.pipeline import (
     Batch,
+    DeliveryError,
     MalformedPayloadError,
     OverloadedError,
     PartlyRefusedError,
-    Prepared,
     RefusedError,
     Signal,
     UnavailableError,
 )
+from gateway.pipeline.attempts import Attempts
+from gateway.pipeline.retry import Circuit
+from gateway.pipeline.settings import ExporterSettings, RetrySettings
 from tests.support.loki import StandInLoki, stand_in_loki
+from tests.unit.pipeline.fakes import Telemetry
+from tests.unit.pipeline.test_pipeline_client import http_server, reply
 
 DAY = 86_400 * 10**9
 
@@ -73,8 +79,21 @@ def lines_of(payload: bytes) -> list[str]:
     ]
 
 
+_ATTEMPTS: WeakKeyDictionary[LokiExporter, Attempts] = WeakKeyDictionary()
+
+
 async def commit(made: LokiExporter, batch: Batch) -> list[bool]:
-    return await made.commit([await made.prepare(batch)])
+    """Send a batch as the layer does that halves what is refused. Raises what the exporter does."""
+    telemetry, results = Telemetry(), []
+    circuit, settings = Circuit(RetrySettings()), ExporterSettings()
+    attempts = _ATTEMPTS.setdefault(
+        made, Attempts(made, circuit, telemetry.instruments, telemetry.tracer, settings, "are refused")
+    )
+    await attempts.attempt([await made.prepare(batch)], lambda _, result: results.append(result))
+    (result,) = results
+    if isinstance(result, DeliveryError):
+        raise result
+    return [result]
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
@@ -174,35 +193,6 @@ async def test_bad_records_are_told_from_their_neighbours(loki: StandInLoki, bad
     assert refused.resource_logs[0].schema_url == whole.resource_logs[0].schema_url
     assert refused.resource_logs[0].scope_logs[0].scope == whole.resource_logs[0].scope_logs[0].scope
     assert refused.resource_logs[0].scope_logs[0].schema_url == whole.resource_logs[0].scope_logs[0].schema_url
-
-
-@pytest.mark.parametrize(
-    "counts", [[[3]], [[1], [1]], [[1, 1]], [[4], [1]], [[1], [4]], [[2, 3], [], [0, 4], [1]]], ids=str
-)
-def test_every_record_is_in_one_half_with_its_resource_and_scope(counts: list[list[int]]) -> None:
-    request, said = ExportLogsServiceRequest(), []
-    for place, scopes in enumerate(counts):
-        resource = request.resource_logs.add(schema_url=f"resource {place}")
-        resource.resource.dropped_attributes_count = place
-        for number, size in enumerate(scopes):
-            scope = resource.scope_logs.add(schema_url=f"scope {number}")
-            scope.scope.name = f"scope {number}"
-            for _ in range(size):
-                said.append((place, number, str(len(said))))
-                scope.log_records.add().body.string_value = said[-1][-1]
-    found = parts.halves(request.SerializeToString())
-    assert found is not None
-    assert [parts.count(half) for half in found] == [len(said) // 2, len(said) - len(said) // 2]
-    told = []
-    for half in found:
-        for resource in ExportLogsServiceRequest.FromString(half).resource_logs:
-            place = resource.resource.dropped_attributes_count
-            assert resource.schema_url == f"resource {place}"
-            for scope in resource.scope_logs:
-                assert scope.schema_url == scope.scope.name
-                number = int(scope.scope.name.removeprefix("scope "))
-                told += [(place, number, record.body.string_value) for record in scope.log_records]
-    assert told == said
 
 
 async def test_a_batch_of_which_nothing_is_taken_is_refused_as_a_whole(loki: StandInLoki) -> None:
@@ -311,7 +301,7 @@ async def test_equal_records_are_dropped_by_loki_unless_they_are_kept_apart(loki
 def test_very_many_records_that_are_equal_are_set_apart_in_a_moment() -> None:
     """As long as each looks through all before it, half an hour goes by here."""
     payload = logs(*["same"] * 100_000, step=0, at=1).payload
-    request = ExportLogsServiceRequest.FromString(parts.set_apart(payload))
+    request = ExportLogsServiceRequest.FromString(set_apart(payload))
     times = [record.time_unix_nano for record in request.resource_logs[0].scope_logs[0].log_records]
     assert times == list(range(1, 100_001))
 
@@ -327,7 +317,7 @@ def test_records_are_moved_to_the_next_nanosecond_that_is_free(records: list[tup
             at += 1
         taken.add((at, body))
         expected.append((at, body))
-    apart = ExportLogsServiceRequest.FromString(parts.set_apart(request.SerializeToString()))
+    apart = ExportLogsServiceRequest.FromString(set_apart(request.SerializeToString()))
     found = apart.resource_logs[0].scope_logs[0].log_records
     assert [(record.time_unix_nano, record.body.string_value) for record in found] == expected
 
@@ -337,7 +327,7 @@ def test_records_with_the_time_of_their_observation_alone_are_set_apart_by_it_an
     scope = request.resource_logs.add().scope_logs.add()
     for observed in (7, 7, 0, 0):
         scope.log_records.add(observed_time_unix_nano=observed).body.string_value = "same"
-    apart = ExportLogsServiceRequest.FromString(parts.set_apart(request.SerializeToString()))
+    apart = ExportLogsServiceRequest.FromString(set_apart(request.SerializeToString()))
     found = apart.resource_logs[0].scope_logs[0].log_records
     assert [(each.time_unix_nano, each.observed_time_unix_nano) for each in found] == [(0, 7), (0, 8), (0, 0), (0, 0)]
 
@@ -350,9 +340,9 @@ async def test_what_cannot_be_set_apart_is_sent_as_it_came(loki: StandInLoki, re
     batch = Batch.of(Signal.LOGS, b"\x0a" + bytes([len(resource)]) + resource)
     loki.answer = 400
     async with exporter(loki, duplicates="keep") as made:
-        with pytest.raises(RefusedError, match="2 of 2 records"):
-            await made.commit([Prepared(batch, 2)])
-    assert parts.set_apart(batch.payload) == batch.payload
+        with pytest.raises((RefusedError, MalformedPayloadError), match=r"2 of 2 records|not a valid request"):
+            await commit(made, batch)
+    assert set_apart(batch.payload) == batch.payload
 
 
 async def test_what_is_no_request_is_not_sent() -> None:
@@ -360,3 +350,46 @@ async def test_what_is_no_request_is_not_sent() -> None:
     with pytest.raises(MalformedPayloadError, match="not a valid request of logs"):
         await made.prepare(Batch.of(Signal.LOGS, b"\xff\xff"))
     assert (await made.prepare(Batch.of(Signal.LOGS, b""))).records == 0
+
+
+@pytest.mark.parametrize("status", [413, 500, 503, 429])
+async def test_a_refusal_by_size_is_no_outage_and_is_halved_at_once(
+    loki: StandInLoki, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Loki's distributor answers with the words of its ingesters' gRPC server, under whatever status."""
+    judge: Callable[..., tuple[int, str]] = loki._judge
+
+    def small_only(path: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:
+        if len(body) > 20_000:
+            return status, "rpc error: code = ResourceExhausted desc = grpc: received message larger than max"
+        return judge(path, headers, body)
+
+    monkeypatch.setattr(loki, "_judge", small_only)
+    lines = [f"{number:0500}" for number in range(200)]
+    async with exporter(loki, compression="none") as made:
+        assert await commit(made, logs(*lines)) == [True], "in one attempt"
+    assert sorted(loki.lines) == lines
+    assert not loki.repeated
+
+
+async def test_one_record_that_is_too_large_is_refused_alone(loki: StandInLoki) -> None:
+    loki.max_request_size = 2_000
+    batch = logs("a", "x" * 3_000, "b")
+    async with exporter(loki, compression="none") as made:
+        with pytest.raises(PartlyRefusedError, match="1 of 3 records: Loki answers 413") as raised:
+            await commit(made, batch)
+    assert lines_of(raised.value.payload) == ["x" * 3_000]
+    assert sorted(loki.lines) == ["a", "b"]
+
+
+@pytest.mark.parametrize("status", [200, 202])
+async def test_a_page_with_a_good_status_is_no_delivery(loki: StandInLoki, status: int) -> None:
+    with http_server(
+        lambda handler, _: reply(handler, status, b"<html>log in</html>", content_type="text/html")
+    ) as url:
+        async with exporter(loki, endpoint=url) as made:
+            with pytest.raises(UnavailableError, match="does not count as delivered"):
+                await commit(made, logs("a"))
+    with http_server(lambda handler, _: reply(handler, status)) as url:
+        async with exporter(loki, endpoint=url) as made:
+            assert await commit(made, logs("a")) == [True]

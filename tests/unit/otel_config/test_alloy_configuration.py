@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from receivers.otlp.config import HttpConfig
 from tests.support.alloy import COMPONENTS, FUNCTIONS, AlloySyntaxError, Block, parse
 from tests.support.waiting import PATIENCE
 
@@ -67,6 +68,47 @@ def test_secrets_and_addresses_come_from_the_environment_and_are_explained(path:
     for block in components(path):
         if block.name == "otelcol.auth.bearer":
             assert "sys.env" in block.arguments["token"]
+
+
+@files
+def test_requests_of_applications_stay_as_they_are_and_own_ones_are_bounded_in_bytes(path: Path) -> None:
+    """Put together with others, a request is another one each time that its sender repeats it."""
+    exporters = {each.label: each for each in components(path) if each.name == "otelcol.exporter.otlphttp"}
+    for label, exporter in exporters.items():
+        (queue,) = (each for each in exporter.blocks if each.name == "sending_queue")
+        assert (queue.arguments["wait_for_result"], queue.arguments["block_on_overflow"]) == (["true"], ["true"])
+        batches = [each.arguments for each in queue.blocks if each.name == "batch"]
+        assert len(batches) == (label == "own"), label
+        for batch in batches:
+            assert batch["sizer"] == ['"bytes"']
+            assert int(batch["max_size"][0]) <= HttpConfig().max_request_body_size // 2
+
+
+@files
+def test_what_applications_send_meets_no_batch_and_what_alloy_reads_meets_no_memory_limiter(path: Path) -> None:
+    """A batch answers its sender early; and drops what a memory limiter behind it refuses."""
+    every = {f"{block.name}.{block.label}": block for block in components(path)}
+
+    def behind(name: str) -> set[str]:
+        following = {token.rpartition(".")[0] for token in references(every[name])} & set(every) - {name}
+        return following.union(*map(behind, following))
+
+    assert not any("batch" in each for each in behind("otelcol.receiver.otlp.applications"))
+    own = behind("otelcol.processor.batch.own")
+    assert "otelcol.exporter.otlphttp.own" in own
+    assert not any("memory_limiter" in each or each.endswith("otlphttp.applications") for each in own)
+
+
+@files
+def test_counters_that_are_scraped_become_sums(path: Path) -> None:
+    """A scrape hands on no types unless experimental features are switched on."""
+    every = {f"{block.name}.{block.label}": block for block in components(path)}
+    for name, block in every.items():
+        if block.name == "otelcol.receiver.prometheus":
+            following = {token.rpartition(".")[0] for token in references(block)} & set(every)
+            while following and not any("processor.transform" in each for each in following):
+                following = {t.rpartition(".")[0] for each in following for t in references(every[each])} & set(every)
+            assert any("convert_gauge_to_sum" in value for each in following for value in every[each].values()), name
 
 
 def test_the_parser_finds_mistakes() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from receivers.otlp.config import HttpConfig
 from tests.support.waiting import PATIENCE
 
 CONFIG = Path(__file__).parents[3] / "otel-config"
@@ -32,7 +33,30 @@ def test_the_collectors_pipelines_name_what_is_defined() -> None:
         assert pipeline["processors"][0] == "memory_limiter"
         # A batch answers whoever sends before the gateway has.
         assert ("batch" in pipeline["processors"]) == ("otlp" not in pipeline["receivers"])
+        # A request that is put together with others is another one each time that its sender repeats it.
+        applications = "otlp" in pipeline["receivers"]
+        assert pipeline["exporters"] == ["otlphttp/applications" if applications else "otlphttp/own"]
     assert set(config["service"]["extensions"]) == set(config["extensions"])
+
+
+def test_the_collector_waits_for_answers_and_bounds_what_it_puts_together_in_bytes() -> None:
+    exporters = read(COLLECTOR)["exporters"]
+
+    for name, exporter in exporters.items():
+        queue = exporter["sending_queue"]
+        assert (queue["wait_for_result"], queue["block_on_overflow"]) == (True, True), name
+    assert "batch" not in exporters["otlphttp/applications"]["sending_queue"]
+    batch = exporters["otlphttp/own"]["sending_queue"]["batch"]
+    assert batch["sizer"] == "bytes"
+    assert batch["max_size"] <= HttpConfig().max_request_body_size // 2
+
+
+def test_loki_takes_from_itself_what_it_takes_from_others() -> None:
+    """A request above the bound of its own gRPC is refused as if it were an outage."""
+    server = read(LOKI)["server"]
+
+    assert server["grpc_server_max_recv_msg_size"] >= 64 * 2**20
+    assert server["grpc_server_max_send_msg_size"] >= 64 * 2**20
 
 
 def test_the_collectors_environment_is_explained_and_nothing_secret_is_written_down() -> None:

@@ -20,9 +20,22 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from gateway.pipeline import ACCEPTED, DeliveryError, Outcome, OverloadedError, RefusedError, Signal, UnavailableError
+from gateway.pipeline import (
+    ACCEPTED,
+    DeliveryError,
+    Outcome,
+    OverloadedError,
+    RefusedError,
+    Signal,
+    TimedOutError,
+    TooLargeForDestinationError,
+    UnavailableError,
+)
 from gateway.pipeline.client import connect
 from gateway.pipeline.destination import Destination, EmitterSettings, destination
 from tests.support.certificates import Authority
@@ -153,6 +166,7 @@ async def test_grpc_compresses_what_it_is_told_to(compression: Any, least: int, 
         (grpc.StatusCode.RESOURCE_EXHAUSTED, retry_in(2), OverloadedError, 2),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, None, RefusedError, None),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, b"\xff\xff", RefusedError, None),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, None, TimedOutError, 1),
         (grpc.StatusCode.INVALID_ARGUMENT, None, RefusedError, None),
         (grpc.StatusCode.INTERNAL, None, RefusedError, None),
         (grpc.StatusCode.UNAUTHENTICATED, None, UnavailableError, 30),
@@ -173,6 +187,30 @@ async def test_what_grpc_codes_mean(
         await send(Destination("grpc", f"http://{address}"))
     assert type(raised.value) is error
     assert getattr(raised.value, "retry_after", None) == pause
+
+
+@pytest.mark.parametrize(
+    ("text", "pause", "error"),
+    [
+        ("grpc: received message larger than max (5242880 vs. 4194304)", None, TooLargeForDestinationError),  # Go
+        ("Received message larger than max (5242880 vs. 4194304)", None, TooLargeForDestinationError),  # C++, Python
+        ("gRPC message exceeds maximum size 4194304: 5242880", None, TooLargeForDestinationError),  # Java
+        ("the message is larger than 1000 bytes; set max_recv_msg_size", None, TooLargeForDestinationError),
+        ("grpc: received message larger than max, at the moment", retry_in(2), OverloadedError),
+        ("ingestion rate limit exceeded", None, RefusedError),
+    ],
+)
+async def test_a_refusal_that_speaks_of_size_is_told_from_an_overload(
+    text: str, pause: bytes | None, error: type[DeliveryError]
+) -> None:
+    def answer(_: bytes, context: Any) -> bytes:
+        if pause is not None:
+            context.set_trailing_metadata((("grpc-status-details-bin", pause),))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+    with grpc_server(answer) as address, pytest.raises(DeliveryError) as raised:
+        await send(Destination("grpc", f"http://{address}"))
+    assert type(raised.value) is error
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="a setting of Linux")
@@ -228,7 +266,7 @@ async def test_http_compresses_and_reads_the_partial_success() -> None:
         (504, {}, UnavailableError, 1),
         (500, {}, RefusedError, None),
         (400, {}, RefusedError, None),
-        (413, {}, RefusedError, None),
+        (413, {}, TooLargeForDestinationError, None),
         (401, {}, UnavailableError, 30),
         (403, {}, UnavailableError, 30),
         (404, {}, UnavailableError, 30),
@@ -259,9 +297,92 @@ async def test_of_a_long_answer_the_beginning_is_told() -> None:
     assert len(str(raised.value)) < 600
 
 
-async def test_an_ok_with_a_body_of_its_own_is_an_ok() -> None:
-    with http_server(lambda handler, _: reply(handler, 200, b"<html>thanks</html>")) as url:
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (200, "application/x-protobuf", b""),  # the empty response, as protobuf writes it: the Collector, Tempo
+        (200, "application/x-protobuf; charset=utf-8", b""),
+        (200, "", b""),  # Prometheus, VictoriaMetrics
+        (202, "", b""),
+        (204, "", b""),  # Loki
+        (200, "text/plain; charset=utf-8", b""),
+        (200, "application/json", b"{}"),
+        (200, "text/plain; charset=utf-8", b"{}\n"),
+        (200, "application/json", b'{"partialSuccess":{},"more":1}'),
+    ],
+)
+async def test_what_acknowledges_a_request_over_http(status: int, kind: str, body: bytes) -> None:
+    headers = {"content_type": kind} if kind else {}
+    with http_server(lambda handler, _: reply(handler, status, body, **headers)) as url:
         assert await send(over_http(url)) == ACCEPTED
+
+
+async def test_a_partial_success_is_read_from_json_too() -> None:
+    body = b'{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"too old"}}'
+    with http_server(lambda handler, _: reply(handler, 200, body, content_type="application/json")) as url:
+        assert await send(over_http(url)) == Outcome(3, "too old")
+
+
+@pytest.mark.parametrize("status", [200, 202, 203])
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/html; charset=utf-8", b"<html>please log in</html>"),
+        ("text/html", b""),
+        ("", b"<html>please log in</html>"),
+        ("application/x-protobuf", b"<html>please log in</html>"),
+        ("text/plain", b"OK"),
+        ("application/json", b'{"status":"ok"}'),
+        ("application/json", b"[]"),
+        ("application/json", b"{"),
+        ("image/gif", b"GIF89a"),
+    ],
+)
+async def test_what_is_not_otlp_acknowledges_nothing_whatever_its_status(status: int, kind: str, body: bytes) -> None:
+    """A captive portal, a proxy's page, a wrong URL: what they "took" would be gone."""
+    headers = {"content_type": kind} if kind else {}
+    with (
+        http_server(lambda handler, _: reply(handler, status, body, **headers)) as url,
+        pytest.raises(UnavailableError, match=r"does not count as delivered.*the endpoint is the right one") as error,
+    ):
+        await send(over_http(url))
+    assert error.value.retry_after == 30
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "trailers"),
+    [
+        ([(":status", "200"), ("content-type", "text/html")], b"<html>please log in</html>", None),
+        ([(":status", "302"), ("location", "/")], b"", None),
+        ([(":status", "200"), ("content-type", "application/grpc")], b"", [("grpc-status", "0")]),
+        ([(":status", "200"), ("content-type", "application/grpc")], b"\0\0\0\0\5hello", [("grpc-status", "0")]),
+    ],
+    ids=["page", "redirect", "no-message", "another-message"],
+)
+async def test_what_is_no_grpc_acknowledges_nothing(
+    headers: list[tuple[str, str]], body: bytes, trailers: list[tuple[str, str]] | None
+) -> None:
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        http2 = H2Connection(H2Configuration(client_side=False))
+        http2.initiate_connection()
+        with connection:
+            connection.sendall(http2.data_to_send())
+            while data := connection.recv(65_536):
+                for event in http2.receive_data(data):
+                    if isinstance(event, StreamEnded):
+                        http2.send_headers(event.stream_id, headers)
+                        http2.send_data(event.stream_id, body, end_stream=trailers is None)
+                        if trailers is not None:
+                            http2.send_headers(event.stream_id, trailers, end_stream=True)
+                connection.sendall(http2.data_to_send())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        with pytest.raises(UnavailableError, match="does not count as delivered"):
+            await send(Destination("grpc", f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        server.join()
 
 
 async def test_an_answer_that_does_not_come_is_unavailable() -> None:

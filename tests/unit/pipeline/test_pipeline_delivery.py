@@ -19,7 +19,8 @@ from gateway.pipeline import (
     RefusedError,
     UnavailableError,
 )
-from gateway.pipeline.settings import ExporterSettings, SpoolSettings
+from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.pipeline.spool import Spool
 from tests.support.waiting import PATIENCE
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
@@ -174,7 +175,10 @@ async def test_with_a_spool_what_is_neither_stored_nor_refused_by_then_is_spoole
     assert [each.payload for each in batches] == [b"b", b"c"]
 
 
-async def test_while_a_commit_is_slow_what_waits_behind_it_is_spooled(telemetry: Telemetry, tmp_path: Path) -> None:
+async def test_while_a_commit_is_slow_it_and_what_waits_behind_it_are_answered_from_the_spool(
+    telemetry: Telemetry, tmp_path: Path
+) -> None:
+    """As a table that is locked makes it: the client must not wait until the attempt is broken off."""
     exporter, spool = FakeExporter(), Spool(tmp_path, SpoolSettings())
     settings = ExporterSettings(slow_after=timedelta(milliseconds=50))
     delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
@@ -182,13 +186,83 @@ async def test_while_a_commit_is_slow_what_waits_behind_it_is_spooled(telemetry:
     exporter.gate.clear()
     slow = send(delivery, "slow")
     await until(lambda: exporter.running == 1)
-    assert await answers(send(delivery, "behind")) == ["ok"]
+    assert await answers(slow + send(delivery, "behind")) == ["ok", "ok"]
+    assert exporter.running == 1
+    exporter.gate.set()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    # The attempt came through after all: what was spooled of it is not sent again.
+    assert exporter.commits == [["slow"], ["behind"]]
+
+
+async def test_what_was_spooled_of_an_attempt_that_fails_in_the_end_is_replayed(
+    telemetry: Telemetry, tmp_path: Path
+) -> None:
+    exporter, spool = FakeExporter(), Spool(tmp_path, SpoolSettings())
+    at_once = RetrySettings(initial_interval=timedelta(), max_interval=timedelta())
+    settings = ExporterSettings(slow_after=timedelta(milliseconds=10), retry_on_failure=at_once)
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    exporter.gate.clear()
+    assert await answers(send(delivery, "slow")) == ["ok"]
+    await settle()
+    assert exporter.commits == [["slow"]], "nobody sends it a second time while it is not known how the first ends"
+    exporter.error = UnavailableError("away after all", retry_after=0)
+    exporter.gate.set()
+    await until(lambda: exporter.running == 0)
+    exporter.error = None
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["slow"]
+
+
+async def test_what_is_refused_when_its_client_has_its_ok_already_becomes_a_dead_letter_once(
+    telemetry: Telemetry, tmp_path: Path
+) -> None:
+    exporter, spool, letters = FakeExporter(), Spool(tmp_path, SpoolSettings()), DeadLetters(tmp_path / "letters")
+    settings = ExporterSettings(slow_after=timedelta(milliseconds=10))
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    exporter.gate.clear()
+    assert await answers(send(delivery, "bad")) == ["ok"]
+    exporter.gate.set()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.commits == [["bad"]]
+    assert telemetry.values("obs_hub.records.dead_lettered") == {("fake", "logs"): 1}
+
+
+async def test_a_batch_that_is_slow_and_finds_no_room_in_the_spool_waits_for_its_commit(
+    telemetry: Telemetry, tmp_path: Path
+) -> None:
+    exporter, spool = FakeExporter(), Spool(tmp_path, SpoolSettings(max_size=2**20))
+    settings = ExporterSettings(slow_after=timedelta(milliseconds=10))
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool)
+    await delivery.start()
+    exporter.gate.clear()
+    slow = send(delivery, "x" * 2**20)
+    await until(lambda: delivery.circuit_open)
+    await settle()
     assert not slow[0].done()
     exporter.gate.set()
     assert await answers(slow) == ["ok"]
-    await until(lambda: spool.empty)
     await delivery.stop()
-    assert exporter.stored == ["slow", "behind"]
+    assert len(exporter.stored) == 1
+
+
+async def test_a_bug_that_one_batch_meets_does_not_cost_its_neighbours(telemetry: Telemetry, start: Start) -> None:
+    class Stumbling(FakeExporter):
+        async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+            if any(each.batch.payload == b"b" for each in prepared):
+                raise KeyError("b")
+            return await super().commit(prepared)
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    exporter = Stumbling()
+    assert await answers(send(await start(exporter), "a", "b", "c")) == ["ok", "FailedError", "ok"]
+    assert exporter.stored == ["a", "c"]
 
 
 async def test_commits_do_not_grow_beyond_what_a_destination_takes_in_time(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import hvac
 import pytest
 
+from gateway.config import NotNowError
 from gateway.secrets.access import Access, AccessError, from_environment
 from gateway.secrets.openbao import OpenBao
 from tests.support.certificates import Authority
@@ -162,7 +164,72 @@ def test_an_approle_logs_in_once_renews_and_logs_in_again_when_its_token_ended(b
 
 def test_an_approle_that_is_not_known(bao: StandIn) -> None:
     client = OpenBao(Access(bao.address, role_id="gateway", secret_id="wrong"))
-    assert "invalid role or secret ID" in message(client)
+    said = message(client)
+    assert said.startswith(f"OpenBao at {bao.address} refuses the log-in by AppRole (role id gateway)")
+    assert "invalid role or secret ID" in said
+    assert "policy" not in said
+
+
+def test_a_log_in_that_is_refused_is_tried_once_for_all_secrets_and_then_spared(bao: StandIn) -> None:
+    """OpenBao locks a role out, for everybody, after five refusals each within a quarter of an hour of the last."""
+    bao.secrets |= {f"hub/{number}": {"password": "s3cret"} for number in range(10)}
+    clock = Clock()
+    client = OpenBao(Access(bao.address, role_id="gateway", secret_id="ended"), clock)
+    refusals = [0.0]
+    for second in range(4 * 3600):
+        clock.now += 1
+        before = bao.refusals
+        if second % 60 == 0:  # as often as secrets are read again
+            for number in range(10):
+                assert "refuses the log-in by AppRole" in message(client, f"hub/{number}#password")
+        if bao.refusals > before:
+            refusals.append(clock.now)
+            bao.refusals = bao.refusals if clock.now - refusals[-2] <= 900 else 1
+            assert bao.refusals < 5, "the role is locked out"
+    assert len(refusals) > 5, "it goes on looking whether it is known again"
+
+
+def test_a_secret_id_that_was_replaced_is_used_at_once(bao: StandIn) -> None:
+    access = Access(bao.address, role_id="gateway", secret_id="ended")
+    client = OpenBao(access, Clock(), lambda: access)
+    assert "refuses" in message(client)
+    assert "tried again in 60 seconds" in message(client)
+    bao.roles["gateway"] = "new"
+    access = replace(access, secret_id="new")
+    assert client.get("hub/database#password") == "s3cret"
+
+
+def test_a_store_without_versions_is_named_as_such(bao: StandIn, access: Access) -> None:
+    bao.version = 1
+    assert message(OpenBao(access)) == (
+        "the mount 'secret' is a KV store of version 1, and secrets are read from version 2; make it one by "
+        "`bao kv enable-versioning secret`, or name another by OBSHUB_BAO_MOUNT"
+    )
+
+
+def test_what_cannot_answer_now_is_told_from_what_is_wrong(bao: StandIn, access: Access) -> None:
+    with pytest.raises(LookupError) as wrong:
+        OpenBao(access).get("hub/nothing#x")
+    bao.sealed = True
+    with pytest.raises(NotNowError):
+        OpenBao(access).get("hub/database#password")
+    assert not isinstance(wrong.value, NotNowError)
+
+
+def test_no_message_tells_what_we_log_in_with(bao: StandIn, access: Access) -> None:
+    """Whatever a library or a server says, and however it came by it."""
+    bao.instead = 418, json.dumps({"errors": [f"no tea for {bao.root_token}"]})
+    assert bao.root_token not in message(OpenBao(access))
+
+
+@pytest.mark.parametrize("name", ["BAO_TOKEN", "VAULT_TOKEN"])
+def test_a_token_with_a_line_break_is_used_without_and_one_that_cannot_be_sent_is_not_told(name: str) -> None:
+    environ = {"BAO_ADDR": "http://x", name: "s.token\n"}
+    assert from_environment(environ).token == "s.token"
+    for bad in ("s.to\nken", "s.tökén", "s.to\x00ken"):
+        with pytest.raises(AccessError, match=name) as raised:
+            from_environment(environ | {name: bad})
+        assert "s.t" not in str(raised.value)
 
 
 def test_a_kubernetes_service_account_logs_in_with_its_token_file(bao: StandIn, tmp_path: Path) -> None:

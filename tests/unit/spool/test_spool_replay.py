@@ -9,12 +9,15 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from gateway.pipeline import (
     Batch,
     Delivery,
     MalformedPayloadError,
     Prepared,
     Signal,
+    TimedOutError,
     TooLargeError,
     UnavailableError,
 )
@@ -235,3 +238,89 @@ async def test_batches_of_an_earlier_version_are_mended_or_become_dead_letters(t
     assert [letter.reason for letter in letters] == ["too much to decode"]
     assert len(exporter.stored) == 1
     assert "br\ufffdken".encode().decode("latin-1") in exporter.stored[0]
+
+
+class Heavy(FakeExporter):
+    """Needs more time than there is for what holds the word ``heavy``, unless it is given ``needs`` seconds."""
+
+    def __init__(self, needs: float) -> None:
+        super().__init__()
+        self.needs = needs
+        self.given: list[float] = []
+
+    async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        if any("heavy" in each.batch.payload.decode() for each in prepared):
+            if len(prepared) > 1:
+                raise TimedOutError("timeout", retry_after=0)
+            self.given.append(prepared[0].seconds or 1.0)
+            if self.given[-1] < self.needs:
+                raise TimedOutError("timeout", retry_after=0)
+        return await super().commit(prepared)
+
+
+async def replayed(tmp_path: Path, exporter: FakeExporter, *texts: str) -> DeadLetters:
+    telemetry, letters = Telemetry(), DeadLetters(tmp_path / "letters")
+    settings = AT_ONCE.model_copy(update={"timeout": timedelta(seconds=1)})
+    spool = await spooled(tmp_path / "spool", *texts)
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=settings, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    return letters
+
+
+async def test_a_batch_that_is_too_much_for_the_timeout_gets_more_time_and_the_others_do_not_wait_for_it(
+    tmp_path: Path,
+) -> None:
+    exporter = Heavy(needs=30)
+    letters = await replayed(tmp_path, exporter, "before", "heavy", "behind", "and more")
+    assert exporter.stored == ["before", "behind", "and more", "heavy"]
+    assert exporter.given == [1, 2, 4, 8, 16, 32]
+    assert not list(letters)
+
+
+async def test_a_batch_that_no_time_is_enough_for_becomes_a_dead_letter_once_others_got_through(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter = Heavy(needs=3600)
+    letters = await replayed(tmp_path, exporter, "heavy", "behind")
+    assert exporter.stored == ["behind"]
+    (letter,) = letters
+    assert letters.batch(letter).payload == b"heavy"
+    assert letter.reason == "it was not stored within 60 s, while others were"
+    assert "it gets 60 s the next time" in caplog.text
+
+
+async def test_while_nothing_gets_through_nothing_becomes_a_dead_letter(tmp_path: Path) -> None:
+    """It is the destination that is slow then, or a lock that somebody holds."""
+    exporter, telemetry, letters = Heavy(needs=3600), Telemetry(), DeadLetters(tmp_path / "letters")
+    spool = await spooled(tmp_path / "spool", "heavy 1", "heavy 2")
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: exporter.given.count(60) > 20)
+    exporter.needs = 0
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert sorted(exporter.stored) == ["heavy 1", "heavy 2"]
+    assert not list(letters)
+
+
+async def test_a_batch_on_which_the_gateway_fails_becomes_a_dead_letter_and_the_others_are_delivered(
+    tmp_path: Path,
+) -> None:
+    class Stumbling(FakeExporter):
+        async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+            if any(each.batch.payload == b"stone" for each in prepared):
+                raise KeyError("a bug")
+            return await super().commit(prepared)
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    exporter = Stumbling()
+    letters = await replayed(tmp_path, exporter, "a", "stone", "b")
+    assert exporter.stored == ["a", "b"]
+    (letter,) = letters
+    assert letters.batch(letter).payload == b"stone"

@@ -1,8 +1,4 @@
-"""Requests taken apart by their log records, which themselves are not decoded.
-
-Whatever a request carries besides records goes with each part. Parts put one after the other are a request again, for
-such is a protobuf message whose fields are all repeated.
-"""
+"""Records that are equal in timestamp and body, set apart from each other: Loki keeps one of such."""
 
 from __future__ import annotations
 
@@ -17,13 +13,9 @@ _MESSAGES = shadow.messages("""
 Request
   resource_logs = 1 ResourceLogs*
 ResourceLogs
-  resource = 1 bytes?
   scope_logs = 2 ScopeLogs*
-  schema_url = 3 string
 ScopeLogs
-  scope = 1 bytes?
   log_records = 2 bytes*
-  schema_url = 3 string
 LogRecord
   time_unix_nano = 1 fixed64
   body = 5 bytes
@@ -34,42 +26,6 @@ _LogRecord: Any = _MESSAGES["LogRecord"]
 
 _LAST = 2**64 - 1
 """The last nanosecond that a record can have."""
-
-
-def count(payload: bytes) -> int:
-    """Return how many log records a request carries."""
-    return sum(len(scope.log_records) for scope in _scopes(_Request.FromString(payload)))
-
-
-def halves(payload: bytes) -> tuple[bytes, bytes] | None:
-    """Return two requests with half of the records each, in order; ``None`` when there are not two records."""
-    request = _Request.FromString(payload)
-    records = sum(len(scope.log_records) for scope in _scopes(request))
-    if records < 2:
-        return None
-    return _part(request, 0, records // 2), _part(request, records // 2, records)
-
-
-def _part(request: Any, start: int, end: int) -> bytes:
-    """Return the request of the records from ``start`` to before ``end``, counted over all scopes."""
-    part = _Request()
-    at = 0
-    for resource_logs in request.resource_logs:
-        of_resource = None
-        for scope_logs in resource_logs.scope_logs:
-            size = len(scope_logs.log_records)
-            records = scope_logs.log_records[max(start - at, 0) : max(end - at, 0)]
-            at += size
-            if not records:
-                continue
-            if of_resource is None:
-                of_resource = part.resource_logs.add(schema_url=resource_logs.schema_url)
-                if resource_logs.HasField("resource"):
-                    of_resource.resource = resource_logs.resource
-            of_scope = of_resource.scope_logs.add(schema_url=scope_logs.schema_url, log_records=records)
-            if scope_logs.HasField("scope"):
-                of_scope.scope = scope_logs.scope
-    return bytes(part.SerializeToString())
 
 
 def set_apart(payload: bytes) -> bytes:

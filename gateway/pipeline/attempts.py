@@ -1,0 +1,296 @@
+"""Attempts to commit: each within the time it is given, measured and traced; and who is to blame when one is refused.
+
+A commit of several batches that is refused for good is split by halves until the bad batch stands alone, and that one
+by halves of its records until the bad records do. So is a batch that the destination finds too large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from opentelemetry import metrics
+from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
+
+from gateway.pipeline import splitting
+from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.crashpoints import crashpoint
+from gateway.pipeline.errors import (
+    DeliveryError,
+    MalformedPayloadError,
+    PartlyRefusedError,
+    RefusedError,
+    TimedOutError,
+    TooLargeForDestinationError,
+    UnavailableError,
+)
+from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.interfaces import Exporter, Prepared
+from gateway.pipeline.retry import Circuit
+from gateway.pipeline.settings import ExporterSettings
+
+_log = logging.getLogger(__name__)
+
+_MOST_REFUSALS = 100
+"""After so many refusals of parts of a batch, what is refused is not taken apart any further."""
+
+_REASONS_SHOWN = 3
+
+_OFFLOAD_BYTES = 256 * 1024
+"""Payloads from this size on are taken apart in a thread, so that they do not hold up everything else."""
+
+
+class FailedError(UnavailableError):
+    """The gateway itself failed on a batch, by a bug. Its text tells nothing, for the bug's own may hold secrets."""
+
+    def __init__(self) -> None:
+        super().__init__("the gateway failed to store this batch; see its log")
+
+
+Settle = Callable[[Prepared, bool | DeliveryError], None]
+"""Is told of each batch whether it was new, why it was refused for good (`RefusedError`), or that it `FailedError`."""
+
+Arrival = tuple[bytes, int]
+"""What tells a batch from others: its digest, and when it was received."""
+
+
+def arrival(batch: Batch) -> Arrival:
+    """Return by what a batch is told from others, also from an equal one that came at another time."""
+    return batch.digest, batch.received_at
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far a batch has come that is given in parts: those that are still to be sent, in order, and the refused."""
+
+    left: list[Prepared]
+    refused: list[bytes] = field(default_factory=list)
+    refused_records: int = 0
+    reasons: list[str] = field(default_factory=list)
+    refusals: int = 0
+    taken_apart: bool = False
+    new: bool = False
+
+
+class Attempts:
+    """Attempts to commit to one exporter. ``meanwhile`` says, for people, what batches do while it is away."""
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        circuit: Circuit,
+        instruments: Instruments,
+        tracer: Tracer,
+        settings: ExporterSettings,
+        meanwhile: str,
+    ) -> None:
+        self._exporter = exporter
+        self._circuit = circuit
+        self._instruments = instruments
+        self._tracer = tracer
+        self._timeout = settings.timeout.total_seconds()
+        self._meanwhile = meanwhile
+        self._slots = asyncio.Semaphore(exporter.concurrency)
+        # Of those that were broken off: as many as can have been under way when the destination went, and then some.
+        self._courses: OrderedDict[Arrival, _Course] = OrderedDict()
+        self._said_so = False
+        self.committed: Counter[Signal] = Counter()
+        """How many commits have succeeded that carried a signal."""
+
+    async def attempt(self, prepared: Sequence[Prepared], settle: Settle) -> None:
+        """Commit batches together; when they are refused, find the bad ones by halves so that no other suffers.
+
+        Raises `UnavailableError` when some could be neither committed nor found to be bad.
+        """
+        if len(prepared) == 1:
+            await self._alone(prepared[0], settle)
+            return
+        try:
+            new = await self._commit(prepared)
+        except (RefusedError, FailedError):
+            middle = len(prepared) // 2
+            await self.attempt(prepared[:middle], settle)
+            await self.attempt(prepared[middle:], settle)
+            return
+        self._answered()
+        crashpoint("after commit")
+        for each, is_new in zip(prepared, new, strict=True):
+            self._count(self._instruments.stored if is_new else self._instruments.duplicate, each, each.records)
+            settle(each, is_new)
+
+    def move(self, before: Batch, after: Batch) -> None:
+        """Know a batch, and how far it has come, by another arrival."""
+        if (course := self._courses.pop(arrival(before), None)) is not None:
+            self._courses[arrival(after)] = course
+
+    def failed(self, error: UnavailableError) -> None:
+        """Note that an attempt failed, and say so once an outage."""
+        if not self._said_so:
+            self._said_so = True
+            name = self._exporter.name
+            _log.warning("%s: %s; batches %s until it answers again", name, error, self._meanwhile)
+        self._circuit.fail(error.retry_after)
+
+    # -- one batch -----------------------------------------------------------------------------------------------
+
+    async def _alone(self, whole: Prepared, settle: Settle) -> None:
+        key = arrival(whole.batch)
+        course = self._courses.pop(key, None) or _Course([whole])
+        self._courses[key] = course
+        if len(self._courses) > 2 * self._exporter.concurrency + 8:
+            self._courses.popitem(last=False)
+        try:
+            await self._follow(course, whole)
+        except FailedError as error:
+            self._courses.pop(key, None)
+            settle(whole, error)
+            return
+        self._courses.pop(key, None)
+        crashpoint("after commit")
+        settle(whole, self._refusal(course, whole) or course.new)
+
+    async def _follow(self, course: _Course, whole: Prepared) -> None:
+        """Send what is left of a batch. Raises `UnavailableError`; the next attempt goes on where this one ended."""
+        while course.left:
+            part = course.left[0]
+            part.seconds = whole.seconds
+            parts: list[Prepared] = []
+            try:
+                is_new = (await self._commit([part]))[0] if part.records else False
+            except PartlyRefusedError as error:
+                self._count(self._instruments.stored, part, part.records - error.records)
+                course.new = True
+                self._note(course, error.payload, error.records, error)
+            except RefusedError as error:
+                course.refusals += not isinstance(error, TooLargeForDestinationError)
+                if course.refusals <= _MOST_REFUSALS:
+                    parts = await self._halves(part)
+                if not parts:
+                    self._note(course, part.batch.payload, part.records, error)
+            else:
+                if part.records:
+                    self._count(self._instruments.stored if is_new else self._instruments.duplicate, part, part.records)
+                course.new = course.new or is_new
+            self._answered()
+            course.left[:1] = parts
+            course.taken_apart = course.taken_apart or bool(parts)
+
+    @staticmethod
+    def _note(course: _Course, payload: bytes, records: int, error: RefusedError) -> None:
+        course.refused.append(payload)
+        course.refused_records += records
+        course.reasons.append(str(error))
+
+    async def _halves(self, part: Prepared) -> list[Prepared]:
+        """Return both halves of a batch, prepared; nothing when it cannot be taken apart."""
+        batch = part.batch
+        if len(batch.payload) < _OFFLOAD_BYTES:
+            halves = splitting.halves(batch.signal, batch.payload)
+        else:
+            halves = await asyncio.to_thread(splitting.halves, batch.signal, batch.payload)
+        try:
+            return [await self._exporter.prepare(batch.part(half)) for half in halves or ()]
+        except MalformedPayloadError:
+            return []
+
+    @staticmethod
+    def _refusal(course: _Course, whole: Prepared) -> RefusedError | None:
+        if not course.refused:
+            return None
+        reasons = list(dict.fromkeys(course.reasons))
+        message = "; ".join(reasons[:_REASONS_SHOWN]) + ("; …" if len(reasons) > _REASONS_SHOWN else "")
+        if course.taken_apart:
+            message = f"{course.refused_records} of {whole.records} records: {message}"
+        if course.refused_records >= whole.records:
+            return RefusedError(message)
+        return PartlyRefusedError(message, b"".join(course.refused), course.refused_records)
+
+    # -- one commit ----------------------------------------------------------------------------------------------
+
+    def _answered(self) -> None:
+        """Note that the destination has made up its mind about a batch."""
+        if self._circuit.open:
+            _log.info("%s takes batches again", self._exporter.name)
+        self._said_so = False
+        self._circuit.close()
+
+    def _count(self, counter: metrics.Counter, prepared: Prepared, records: int) -> None:
+        counter.add(records, {"signal": prepared.batch.signal.value, "exporter": self._exporter.name})
+
+    async def _commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        """Have the exporter commit, within the time there is, measured and traced.
+
+        Raises `FailedError` for whatever no exporter should raise, which is reported.
+        """
+        own = all(each.batch.own_telemetry for each in prepared)
+        records = sum(each.records for each in prepared)
+        attributes = {"exporter": self._exporter.name}
+        seconds = max(self._timeout, *(each.seconds for each in prepared))
+        began = time.perf_counter()
+        # A commit of nothing but the gateway's own telemetry makes no span, which would make the next such commit.
+        span_or_not = contextlib.nullcontext() if own else self._tracer.start_as_current_span("commit")
+        with span_or_not as span:
+            try:
+                # Waiting for an attempt before this one is not the destination's being slow.
+                async with self._slots, asyncio.timeout(seconds):
+                    new = await self._exporter.commit(prepared)
+                if len(new) != len(prepared):
+                    raise ValueError(f"the exporter answers for {len(new)} of {len(prepared)} batches")
+            except Exception as error:
+                told = self._told(error, seconds, alone=len(prepared) == 1)
+                if span is not None:
+                    span.set_status(Status(StatusCode.ERROR, str(told)))
+                if told is error:
+                    raise
+                raise told from None
+            else:
+                for signal in {each.batch.signal for each in prepared}:
+                    self.committed[signal] += 1
+                return new
+            finally:
+                if span is not None:
+                    span.set_attributes(attributes | {"obs_hub.records": records, "obs_hub.batches": len(prepared)})
+                self._instruments.commit_duration.record(time.perf_counter() - began, attributes)
+                self._instruments.commit_records.record(records, attributes)
+                self._instruments.commit_batches.record(len(prepared), attributes)
+
+    def _told(self, error: Exception, seconds: float, *, alone: bool) -> DeliveryError:
+        """Return an error of a commit as whoever waits for it is told."""
+        if isinstance(error, DeliveryError):
+            return error
+        if isinstance(error, TimeoutError):
+            return TimedOutError(f"{self._exporter.name} did not answer in {seconds:g} s")
+        if alone:
+            report(error)
+        return FailedError()
+
+
+def report(error: Exception) -> None:
+    """Hand an unexpected error to the event loop's handler, which logs it."""
+    asyncio.get_running_loop().call_exception_handler({"message": "a delivery failed unexpectedly", "exception": error})
+
+
+async def attempt_alone(exporter: Exporter, batch: Batch, settings: ExporterSettings) -> bool:
+    """Deliver one batch to an exporter that was started, once; return whether it was new. Raises `DeliveryError`.
+
+    For commands, which have none of the layers that wait.
+    """
+    attempts = Attempts(
+        exporter,
+        Circuit(settings.retry_on_failure),
+        Instruments(metrics.NoOpMeter("")),
+        NoOpTracer(),
+        settings,
+        "are refused",
+    )
+    results: list[bool | DeliveryError] = []
+    await attempts.attempt([await exporter.prepare(batch)], lambda _, result: results.append(result))
+    (result,) = results
+    if isinstance(result, DeliveryError):
+        raise result
+    return result
