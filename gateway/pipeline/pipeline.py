@@ -207,10 +207,7 @@ class Pipeline:
         """Return the batches that a request goes on in, each with the part it is of it; one alone is no part."""
         if len(batch.payload) <= self._max_batch_size:
             return [("", batch)]
-        payloads = await asyncio.to_thread(splitting.cut, batch.signal, batch.payload, self._max_batch_size)
-        if len(payloads) == 1:
-            return [("", batch)]
-        return [(f"part {n} of {len(payloads)}", batch.part(payload)) for n, payload in enumerate(payloads, 1)]
+        return await asyncio.to_thread(_parts, batch, self._max_batch_size)
 
     @staticmethod
     def _admit(pairs: Sequence[tuple[Delivery, Prepared]]) -> list[tuple[Delivery, Ticket]]:
@@ -224,6 +221,13 @@ class Pipeline:
                 delivery.withdraw(ticket)
             raise
         return admitted
+
+
+def _parts(batch: Batch, most_bytes: int) -> list[tuple[str, Batch]]:
+    payloads = splitting.cut(batch.signal, batch.payload, most_bytes)
+    if len(payloads) == 1:
+        return [("", batch)]
+    return [(f"part {n} of {len(payloads)}", batch.part(payload)) for n, payload in enumerate(payloads, 1)]
 
 
 def _of_part(where: str, outcome: Outcome) -> Outcome:
