@@ -18,7 +18,7 @@ from gateway.pipeline import (
 )
 from gateway.pipeline.counting import count_records
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.settings import ExporterSettings
+from gateway.pipeline.settings import ExporterSettings, SpoolSettings
 from gateway.pipeline.spool import Spool
 from tests.support.telemetry import logs
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, until
@@ -151,3 +151,32 @@ async def test_a_half_that_is_too_much_for_the_gateway_itself_holds_up_nothing(t
     assert telemetry.values("obs_hub.records.stored") == {("fake", "logs"): 4}
     (letter,) = DeadLetters(tmp_path / "letters")
     assert letter.reason == "3 of 6 records: it holds too much to decode"
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["directly", "out of the spool"])
+async def test_a_destination_that_may_lose_batches_does_not_stop_for_want_of_room_for_dead_letters(
+    tmp_path: Path, spooled: bool
+) -> None:
+    """Or else one that refuses everything would in the end stop the store beside it."""
+    exporter, telemetry = Picky(), Telemetry()
+    settings = AT_ONCE.model_copy(update={"spool": SpoolSettings(when_full="drop_oldest")})
+    under_test = Delivery(
+        exporter,
+        telemetry.instruments,
+        telemetry.tracer,
+        settings=settings,
+        spool=Spool(tmp_path / "spool", settings.spool),
+        dead_letters=DeadLetters(tmp_path / "letters", max_size=1),
+    )
+    await under_test.start()
+    if spooled:
+        exporter.away_at = 1
+    outcome = (await under_test.deliver(logs("bad", "good", at=1))).outcome
+    await under_test.deliver(logs("behind", at=1))
+    assert under_test.spool is not None
+    await until(lambda: under_test.spool is not None and under_test.spool.empty)
+    await under_test.stop()
+    assert outcome.rejected == 0
+    assert spooled or outcome.message.endswith("dropped, for there is no room for dead letters")
+    assert telemetry.values("obs_hub.records.stored") == {("fake", "logs"): 2}
+    assert under_test.spool.dropped.records == 1
