@@ -142,8 +142,13 @@ class TimescaleExporter:
                 Maintenance(self._config, present).make_partitions(connection)
             else:
                 policies.apply(connection, present, self._config)
-            row = connection.execute("SELECT epoch FROM dimension_epoch").fetchone()
-            return present, row[0] if row else 0, limits.read(connection)
+            row = connection.execute(
+                "SELECT (SELECT epoch FROM dimension_epoch), current_setting('search_path')"
+            ).fetchone()
+            epoch, path = row or (0, None)
+            # The store stays where it was found, whatever is set for database or role while this runs.
+            self._connections.search_path = path
+            return present, epoch or 0, limits.read(connection)
 
     async def _maintain(self) -> None:
         pause = self._config.maintenance_interval.total_seconds()
