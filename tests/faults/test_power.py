@@ -61,7 +61,8 @@ def test_what_was_not_synced_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spooling", [False, True], ids=["storing", "spooling"])
 def test_the_machine_loses_power(hubs_to_start: Hubs, hub_disk: Disk, topology: str, spooling: bool) -> None:
     """All that is on it: the gateway, its spool, its dead letters and its PostgreSQL."""
-    place_with_fsync(hub_disk.place / "postgres")
+    clusters.place(hub_disk.place / "postgres", waits_for_disk=True)
+    hub_disk.sync()
     exporters: dict[str, dict[str, object]] | None = None
     routes = None
     if topology == "fan-out, one dead":
@@ -102,14 +103,6 @@ def test_the_machine_loses_power(hubs_to_start: Hubs, hub_disk: Disk, topology: 
         rounds=ROUNDS,
         spool="timescale" if exporters else None,
     )
-
-
-def place_with_fsync(directory: Path) -> None:
-    """Put a PostgreSQL where the hub has its own that waits for the disk, as one does that no test has made."""
-    clusters.place(directory)
-    with (directory / "data/postgresql.conf").open("a") as file:
-        file.write("fsync = on\n")
-    os.sync()
 
 
 def database_of(gateway: Gateway) -> Database:

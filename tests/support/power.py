@@ -41,6 +41,10 @@ class Disk:
         if (problem := self._mount()) is not None:
             pytest.skip(f"a file system in a file cannot be mounted here: {problem}")
 
+    def sync(self) -> None:
+        """Write down everything that is only in memory."""
+        subprocess.run(["sync", "--file-system", str(self.place)], check=True)
+
     def cut(self) -> None:
         """Cut the power."""
         top = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY)
