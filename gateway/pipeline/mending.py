@@ -149,7 +149,7 @@ async def check(batch: Batch) -> None:
     """Raise `MalformedPayloadError` for a batch that is to be mended before anybody is given it, or `TooLargeError`.
 
     It is for exporters that hand on a payload as it is: whoever gets it would refuse all of it for one bad record. It
-    takes one to two microseconds a record, in slices between which the event loop serves others.
+    takes two to three microseconds a record, in slices between which the event loop serves others.
     """
     began = time.perf_counter()
     try:
@@ -409,7 +409,8 @@ def _are_span_ids_sound(span: Any) -> bool:
 
 
 def _are_exemplar_ids_sound(point: Any) -> bool:
-    return all(map(_are_sizes_sound, point.exemplars))
+    exemplars = point.exemplars
+    return not exemplars or all(map(_are_sizes_sound, exemplars))
 
 
 def _are_sizes_sound(owner: Any) -> bool:
