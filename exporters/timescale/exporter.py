@@ -170,7 +170,8 @@ class TimescaleExporter:
 
     def _maintain_once(self, maintenance: Maintenance) -> limits.StoredSeries | None:
         """Do the maintenance; return the series that the store has when they are not those that are known."""
-        with self._connections.open() as connection:
+        # Its locks keep writers waiting: who cannot go on with them, since the network is away, does not keep them.
+        with self._connections.open({"idle_in_transaction_session_timeout": "60s"}) as connection:
             maintenance.run(connection)
             return limits.read(connection) if limits.count(connection) != self._limits.count else None
 
