@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import psycopg
 
-from gateway.pipeline.postgres import Connection, connect
+from gateway.pipeline.postgres import Connection, break_off, connect
 
 
 class Connections:
@@ -47,12 +44,3 @@ class Connections:
             self._interrupted = True
             for connection in self._open:
                 break_off(connection)
-
-
-def break_off(connection: psycopg.Connection[Any]) -> None:
-    """Shut the socket down under whoever waits for it: closing the connection is that thread's to do."""
-    try:
-        with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:
-            its_socket.shutdown(socket.SHUT_RDWR)
-    except (OSError, psycopg.Error):
-        pass  # it ended meanwhile
