@@ -14,11 +14,13 @@ from gateway.pipeline.postgres import Connection, break_off, connect
 class Connections:
     """Opens connections to one server, and breaks off all that are open.
 
-    ``dsn`` may be set anew: connections opened from then on use it.
+    ``dsn`` may be set anew: connections opened from then on use it. So may ``search_path``, which is otherwise as the
+    connection string, the database and the role have it.
     """
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self.search_path: str | None = None
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._interrupted = False
@@ -31,6 +33,8 @@ class Connections:
         """
         if self._interrupted:
             raise psycopg.OperationalError("the gateway is shutting down")
+        if self.search_path is not None:
+            settings = {"search_path": self.search_path, **(settings or {})}
         connection = connect(self.dsn, autocommit=autocommit, settings=settings)
         with self._lock:
             self._open.add(connection)

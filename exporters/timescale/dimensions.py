@@ -336,8 +336,8 @@ def in_order(rows: Mapping[int, tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _size(row: Iterable[Any]) -> int:
-    """Return about how many bytes the strings of a row or key have."""
-    return sum(len(value) for value in row if isinstance(value, bytes | str))
+    """Return about how many bytes the strings of a row or key take: each its own and those of a reference to it."""
+    return sum(len(value) + 8 for value in row if isinstance(value, bytes | str))
 
 
 def _entity_ref_json(raw: bytes) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from exporters.timescale import wire
@@ -41,7 +42,8 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.walk import LARGE, PACE
-from gateway.pipeline.bounds import PART, RECORD, Budget, check_parts
+from gateway.pipeline import MalformedPayloadError
+from gateway.pipeline.bounds import MOST_PARTS, PART, RECORD, Budget, check_parts
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
@@ -173,6 +175,8 @@ class MetricsEncoder:
         points = list(data.data_points)
         if not points:
             return ()
+        if metric.metadata:
+            self._check_metadata(metric.metadata)
         key = MetricKey(
             metric.name,
             kind,
@@ -203,6 +207,14 @@ class MetricsEncoder:
                 yield
                 check_parts(point, _POINTS[kind].DESCRIPTOR)
             encode(self, context, point)
+
+    def _check_metadata(self, metadata: Sequence[bytes]) -> None:
+        """Weigh what a metric is described by, all of which is decoded in one go."""
+        self._budget.take(len(metadata), RECORD, "metadata")
+        if len(metadata) > MOST_PARTS:
+            raise MalformedPayloadError(f"a metric of the request has more than {MOST_PARTS} entries of metadata")
+        for raw in metadata:
+            check_parts(raw, common_pb2.KeyValue.DESCRIPTOR)
 
     # -- number points, the quick way ----------------------------------------------------------------------------
 

@@ -50,6 +50,9 @@ _LARGE_PART = 64 * 2**10
 LARGE_REQUEST = 2**20
 """Bytes from which on the containers of a request are looked at before they are parsed in one go."""
 
+_TAGS = b"\x0a\x12\x62"
+"""The tags of what may repeat outside records: resources, scopes, metrics and records, and the metadata of a metric."""
+
 RECORDS: dict[str, Any] = {
     cls.DESCRIPTOR.full_name: cls
     for cls in (
@@ -92,7 +95,7 @@ async def check(batch: Batch) -> None:
     cannot be read is no matter here.
     """
     payload = batch.payload
-    if len(payload) > LARGE_REQUEST and payload.count(b"\x0a") + payload.count(b"\x12") > len(payload) // 4:
+    if len(payload) > LARGE_REQUEST and sum(map(payload.count, _TAGS)) > len(payload) // 4:
         await _check_by_walking(batch, Budget(payload))
 
 

@@ -290,6 +290,8 @@ class _Mending:
                     report.reject(its_place, str(error), max(_count(value, kind), 1))
                     continue
             else:
+                if indices.get(number, 0) > MOST_PARTS:
+                    raise _BadError(f"it has more than {MOST_PARTS} entries of {known.name}")
                 try:
                     mended = self._noted(value, _mended(value, kind), its_place, NOT_UTF8)
                 except (_BadError, wire_format.BrokenError) as error:

@@ -197,12 +197,12 @@ def test_packets_are_swallowed_between_gateway_and_database(site: Site, what: Sw
         for _ in range(ROUNDS):
             clients.until_acknowledged(5)
             site.wire.swallow(what)
+            until(lambda: site.wire.swallowed, "something being swallowed")
             site.until_spooled()
             clients.until_acknowledged(10)
             site.wire.mend()
             site.until_delivered()
         clients.finish()
-    assert site.wire.swallowed
     prove(
         f"packets swallowed ({what})", clients, *site.gateways, rounds=ROUNDS, spool=site.spool, dsn=site.database.dsn
     )

@@ -22,6 +22,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.schema import SchemaError
 from gateway.cli import main
 from gateway.embedded import binaries
+from gateway.pipeline import UnavailableError
 from gateway.pipeline.postgres import UnusableServerError, connect, connect_async
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
@@ -160,6 +161,22 @@ async def test_a_search_path_that_changes_later_moves_nothing(native_database: D
         native_database.run(f"ALTER TABLE {table} SET SCHEMA odd")
     with pytest.raises(BackupError, match=r"ALTER TABLE \S*sample_p\d+_0000 SET SCHEMA odd"):
         backup(native_database.dsn, tmp_path, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
+
+
+async def test_a_search_path_that_changes_while_a_gateway_runs_does_not_hide_its_store(
+    native_database: Database,
+) -> None:
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge())
+        set_for(native_database, "search_path", "pg_catalog")
+        native_database.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with pytest.raises(UnavailableError):
+            await store(exporter, gauge())
+        assert await store(exporter, gauge(at=now() - DAY)) == [True]
+    assert native_database.count("public.sample") == 2
 
 
 # -- what a session is ------------------------------------------------------------------------------------------------

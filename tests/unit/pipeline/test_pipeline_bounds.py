@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, Signal, TooLargeError, bounds, mending
+from gateway.pipeline import Batch, MalformedPayloadError, Signal, TooLargeError, bounds, mending
 from gateway.pipeline.wire_format import length_delimited
 from tests.support.stores import settings
 from tests.support.telemetry import gauge, logs, spans
@@ -17,6 +17,13 @@ EMPTY = b"\x12\0"
 
 def scopes(count: int, records: int) -> Batch:
     return Batch.of(Signal.LOGS, length_delimited(1, length_delimited(2, EMPTY * records) * count))
+
+
+def described(entries: int, key: str = "", sound: bytes = b"") -> Batch:
+    """A gauge of one point with much metadata, and a request beside it."""
+    point = length_delimited(5, length_delimited(1, b""))
+    metric = length_delimited(1, b"m") + length_delimited(12, length_delimited(1, key.encode())) * entries + point
+    return Batch.of(Signal.METRICS, length_delimited(1, length_delimited(2, length_delimited(2, metric))) + sound)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +47,20 @@ async def test_what_repeats_is_bounded_in_all(prepare: Callable[[Batch], Awaitab
         await prepare(batch)
 
 
-async def test_a_large_request_of_nothing_but_empty_parts_is_found_before_it_is_parsed() -> None:
+@pytest.mark.parametrize("batch", [scopes(34, 240_000), described(1_000_000)], ids=["records", "metadata"])
+async def test_a_large_request_of_nothing_but_empty_parts_is_found_before_it_is_parsed(batch: Batch) -> None:
     with pytest.raises(TooLargeError):
-        await bounds.check(scopes(34, 240_000))
+        await bounds.check(batch)
+
+
+async def test_a_metric_with_too_much_metadata_is_rejected_alone() -> None:
+    batch = described(50_001, "some key", sound=gauge([1.0]).payload)
+    prepare = TimescaleExporter("timescale", settings(), "").prepare
+    with pytest.raises(MalformedPayloadError, match="a metric of the request has more than 50000 entries of metadata"):
+        await prepare(batch)
+    mended, outcome = await mending.mend_batch(batch)
+    assert (outcome.rejected, (await prepare(mended)).records) == (1, 1)
+    assert "metrics[0]: it has more than 50000 entries of metadata" in outcome.message
 
 
 @pytest.mark.parametrize(
