@@ -63,6 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def embedded_server() -> Iterator[Server]:
     """The embedded PostgreSQL, without the waiting for the disk that no test can see. Each process has its own."""
     directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
+    directory.chmod(0o711)  # a PgBouncer of another user passes through
     try:
         clusters.place(directory / "postgres")
         with EmbeddedPostgres(directory / "postgres") as postgres:

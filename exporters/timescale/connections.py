@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import psycopg
 
-from gateway.pipeline.postgres import Connection, connect
+from gateway.pipeline.postgres import Connection, break_off, connect
 
 
 class Connections:
     """Opens connections to one server, and breaks off all that are open.
 
-    ``dsn`` may be set anew: connections opened from then on use it.
+    ``dsn`` may be set anew: connections opened from then on use it. So may ``search_path``, which is otherwise as the
+    connection string, the database and the role have it.
     """
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self.search_path: str | None = None
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._interrupted = False
@@ -34,6 +33,8 @@ class Connections:
         """
         if self._interrupted:
             raise psycopg.OperationalError("the gateway is shutting down")
+        if self.search_path is not None:
+            settings = {"search_path": self.search_path, **(settings or {})}
         connection = connect(self.dsn, autocommit=autocommit, settings=settings)
         with self._lock:
             self._open.add(connection)
@@ -47,12 +48,3 @@ class Connections:
             self._interrupted = True
             for connection in self._open:
                 break_off(connection)
-
-
-def break_off(connection: psycopg.Connection[Any]) -> None:
-    """Shut the socket down under whoever waits for it: closing the connection is that thread's to do."""
-    try:
-        with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:
-            its_socket.shutdown(socket.SHUT_RDWR)
-    except (OSError, psycopg.Error):
-        pass  # it ended meanwhile

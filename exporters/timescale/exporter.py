@@ -142,8 +142,13 @@ class TimescaleExporter:
                 Maintenance(self._config, present).make_partitions(connection)
             else:
                 policies.apply(connection, present, self._config)
-            row = connection.execute("SELECT epoch FROM dimension_epoch").fetchone()
-            return present, row[0] if row else 0, limits.read(connection)
+            row = connection.execute(
+                "SELECT (SELECT epoch FROM dimension_epoch), current_setting('search_path')"
+            ).fetchone()
+            epoch, path = row or (0, None)
+            # The store stays where it was found, whatever is set for database or role while this runs.
+            self._connections.search_path = path
+            return present, epoch or 0, limits.read(connection)
 
     async def _maintain(self) -> None:
         pause = self._config.maintenance_interval.total_seconds()
@@ -165,7 +170,8 @@ class TimescaleExporter:
 
     def _maintain_once(self, maintenance: Maintenance) -> limits.StoredSeries | None:
         """Do the maintenance; return the series that the store has when they are not those that are known."""
-        with self._connections.open() as connection:
+        # Its locks keep writers waiting: who cannot go on with them, since the network is away, does not keep them.
+        with self._connections.open({"idle_in_transaction_session_timeout": "60s"}) as connection:
             maintenance.run(connection)
             return limits.read(connection) if limits.count(connection) != self._limits.count else None
 

@@ -31,6 +31,8 @@ PRIVATE = (
 )
 """What no reader has any right on: what gateways work by, what steps of theirs wrote, and what they lock."""
 
+_ATTEMPTS = 5
+
 _RIGHTS = """
 SELECT c.relname, coalesce(array_agg(a.privilege_type) FILTER (WHERE a.grantee = r.oid), '{}')
 FROM pg_class c JOIN pg_roles r ON r.rolname = %s LEFT JOIN aclexplode(c.relacl) a ON true
@@ -83,7 +85,6 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
         return
     row = connection.execute("SELECT coalesce(%s, current_schema())", (schema,)).fetchone()
     assert row is not None
-    name = sql.Identifier(row[0])
     try:
         with connection.transaction():
             member = "SELECT pg_has_role(%s, %s, 'MEMBER')"
@@ -91,34 +92,44 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
                 connection.execute(sql.SQL("GRANT {} TO {}").format(role, writer))
     except psycopg.errors.InsufficientPrivilege:
         pass  # the role belongs to someone else
-    try:
-        with connection.transaction():
-            if not _is(connection, "SELECT has_schema_privilege(%s, %s, 'USAGE')", READER_ROLE, row[0]):
-                connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
-            _set_rights(connection, row[0], role)
-            for (whose,) in connection.execute(_DEFAULTS, (READER_ROLE, row[0])).fetchall():
-                connection.execute(
-                    sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} REVOKE ALL ON TABLES FROM {}").format(
-                        sql.Identifier(whose), name, role
-                    )
-                )
-    except psycopg.errors.InsufficientPrivilege:
-        pass  # the schema is not this user's to give rights on
+    for attempt in range(_ATTEMPTS):
+        try:
+            with connection.transaction():
+                _set_rights(connection, row[0], role)
+            break
+        except psycopg.errors.InsufficientPrivilege:
+            break  # the schema is not this user's to give rights on
+        except psycopg.errors.InternalError_:  # "tuple concurrently updated", "cache lookup failed for relation"
+            if attempt == _ATTEMPTS - 1:  # somebody else changed it, and has ended by now
+                raise
     close_doors(connection)
 
 
 def _set_rights(connection: layout.Connection, schema: str, role: sql.Identifier) -> None:
     """Grant and revoke what is not as it should be. A change of what is right already could meet somebody else's."""
+    name = sql.Identifier(schema)
+    if not _is(connection, "SELECT has_schema_privilege(%s, %s, 'USAGE')", READER_ROLE, schema):
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
     rights = dict(connection.execute(_RIGHTS, (READER_ROLE, schema, [*READABLE, *PRIVATE])).fetchall())
     for table, has in rights.items():
         wanted = ["SELECT"] if table in READABLE else []
         if sorted(has) == wanted:
             continue
         target = sql.Identifier(schema, table)
+        if table in (*layout.FACTS, *layout.ROLLUPS):
+            # TimescaleDB changes the rights on all chunks, and up to 2.29 the whole server crashes if one of them is
+            # dropped or compressed meanwhile. This lock keeps that out, and neither readers nor writers.
+            connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(target))
         if has:
             connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(target, role))
         if wanted:
             connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(target, role))
+    for (whose,) in connection.execute(_DEFAULTS, (READER_ROLE, schema)).fetchall():
+        connection.execute(
+            sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} REVOKE ALL ON TABLES FROM {}").format(
+                sql.Identifier(whose), name, role
+            )
+        )
 
 
 def close_doors(connection: layout.Connection) -> None:

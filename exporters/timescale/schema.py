@@ -6,10 +6,10 @@ wait and find it done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import ast
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psycopg
 
@@ -18,9 +18,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.reader import READER_ROLE as READER_ROLE
 from exporters.timescale.reader import let_read
 
-if TYPE_CHECKING:
-    import sqlalchemy
-    from alembic.config import Config
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class SchemaError(Exception):
@@ -44,39 +42,14 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
     not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
-    import sqlalchemy.exc
-    from alembic import command
-    from alembic.script import ScriptDirectory
-
-    config = _alembic_config()
-    config.attributes["layout"] = wanted_layout
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
+    revisions = _revisions()
     with connections.open() as connection:
         if unfinished.is_unfinished(connection):
             raise SchemaError(unfinished.MESSAGE)
         locks.make(connection)
         connection.autocommit = False
-        engine = sqlalchemy.create_engine(
-            "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
-        )
-        while True:
-            with _locked(engine, connection) as config.attributes["connection"]:
-                applied = set(_applied(connection))
-                if foreign := sorted(applied - known):
-                    raise SchemaError(
-                        f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not "
-                        "know: it was made by a newer one; upgrade this gateway"
-                    )
-                if applied == set(scripts.get_heads()):
-                    let_read(connection)
-                    break
-                try:
-                    command.upgrade(config, "+1")
-                except sqlalchemy.exc.DBAPIError as error:
-                    if isinstance(error.orig, psycopg.Error):
-                        raise error.orig from error
-                    raise
+        while not _complete(connection, revisions):
+            _upgrade(connection, revisions, wanted_layout)
         present = layout.current(connection)
         assert present is not None, "the first migration records the layout"
         if wanted_layout not in ("auto", present.name):
@@ -88,31 +61,79 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
 
 
 def status(connections: Connections) -> Status:
-    """Return the state of the schema without changing it."""
-    from alembic.script import ScriptDirectory
+    """Return the state of the schema without changing it.
 
+    Raises `SchemaError` when the schema is newer than this gateway.
+    """
+    revisions = _revisions()
     with connections.open() as connection:
         if unfinished.is_unfinished(connection):
             return Status([], [], None, unfinished=True)
-        scripts = ScriptDirectory.from_config(_alembic_config())
-        revisions = [f"{s.revision} {s.doc}" for s in reversed(list(scripts.walk_revisions()))]
-        heads = _applied(connection)
-        done = sum(1 for _ in scripts.iterate_revisions(heads[0], "base")) if heads else 0
-        return Status(revisions[:done], revisions[done:], layout.current(connection))
+        done = _count_applied(connection, revisions)
+        described = [f"{revision} {_described(module)}" for revision, module in revisions.items()]
+        return Status(described[:done], described[done:], layout.current(connection))
 
 
-def _applied(connection: layout.Connection) -> list[str]:
+def _revisions() -> dict[str, Path]:
+    """Return the module of each revision, oldest first. They are one line, and a module is named after its own.
+
+    That tells the state of a store without Alembic, which takes longer to import than the rest of a start.
+    """
+    return {module.name[1:5]: module for module in sorted(_VERSIONS.glob("v[0-9][0-9][0-9][0-9]_*.py"))}
+
+
+def _described(module: Path) -> str:
+    return (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").split("\n\n")[0]
+
+
+def _count_applied(connection: layout.Connection, revisions: Iterable[str]) -> int:
+    """Return how many of the revisions the store has, which is at one of them or at none."""
     if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
-        return []
-    return [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
+        return 0
+    at = [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
+    known = list(revisions)
+    if foreign := sorted(set(at) - set(known)):
+        raise SchemaError(
+            f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
+            "it was made by a newer one; upgrade this gateway"
+        )
+    return max((known.index(revision) + 1 for revision in at), default=0)
 
 
-def _alembic_config() -> Config:
+def _complete(connection: layout.Connection, revisions: Collection[str]) -> bool:
+    """Return whether the store has all revisions; if so, have seen to what its readers may."""
+    with connection.transaction():
+        _take_turn(connection)
+        if _count_applied(connection, revisions) < len(revisions):
+            return False
+        let_read(connection)
+        return True
+
+
+def _upgrade(connection: layout.Connection, revisions: Collection[str], wanted_layout: str) -> None:
+    """Make the migrations that are missing, each in a transaction; between them it may be another gateway's turn."""
+    import sqlalchemy.exc
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "exporters.timescale:migrations")
-    return config
+    config.attributes["layout"] = wanted_layout
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
+    )
+    while True:
+        with engine.connect() as wrapped, wrapped.begin():
+            _take_turn(connection)
+            if _count_applied(connection, revisions) == len(revisions):
+                return
+            config.attributes["connection"] = wrapped
+            try:
+                command.upgrade(config, "+1")
+            except sqlalchemy.exc.DBAPIError as error:
+                if isinstance(error.orig, psycopg.Error):
+                    raise error.orig from error
+                raise
 
 
 _BESIDE_THE_STORE = """
@@ -123,10 +144,7 @@ WHERE c.oid = to_regclass('store_setting') AND n.nspname <> current_schema()
 """What a migration adds belongs where the store is, though a role's search path may have changed since it was made."""
 
 
-@contextmanager
-def _locked(engine: sqlalchemy.Engine, connection: layout.Connection) -> Iterator[sqlalchemy.Connection]:
-    """Run a block in a transaction that holds the migration lock; yields the connection as Alembic wants it."""
-    with engine.connect() as wrapped, wrapped.begin():
-        locks.hold(connection, locks.Lock.MIGRATION)
-        connection.execute(_BESIDE_THE_STORE)
-        yield wrapped
+def _take_turn(connection: layout.Connection) -> None:
+    """Wait for the migration lock, and hold it for the rest of the transaction."""
+    locks.hold(connection, locks.Lock.MIGRATION)
+    connection.execute(_BESIDE_THE_STORE)

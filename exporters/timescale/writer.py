@@ -6,13 +6,13 @@ import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.connections import Connections, break_off
+from exporters.timescale.connections import Connections
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
 from exporters.timescale.dimensions import TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
@@ -20,6 +20,7 @@ from exporters.timescale.layout import Connection, Layout
 from exporters.timescale.locks import Lock, hold
 from exporters.timescale.partitions import Partitions
 from gateway.pipeline import Prepared, RefusedError, TimedOutError, UnavailableError
+from gateway.pipeline.postgres import break_off
 
 
 @dataclass(slots=True)
@@ -80,6 +81,9 @@ _INSERT_DIMENSIONS = {
 _MORE_TIME = (
     "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 )
+_BEGIN = "SELECT epoch, pg_backend_pid(), transaction_timestamp() FROM dimension_epoch"
+# Its process may have another transaction by now, or be another one.
+_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND xact_start = %s"
 _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
@@ -110,6 +114,8 @@ class Writer:
         self._direct_copy_points = direct_copy_points if present.community else None
         self._synchronous_commit = synchronous_commit
         self._connection: Connection | None = None
+        self._begun: tuple[int, datetime] | None = None
+        """The server's process and the moment in which the last transaction began."""
 
     def write(
         self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None, seconds: float = 0.0
@@ -164,7 +170,17 @@ class Writer:
                     "synchronous_commit": self._synchronous_commit,
                 }
             )
+            self._end_what_was_left()
         return self._connection
+
+    def _end_what_was_left(self) -> None:
+        """End the transaction of a connection that broke, where the server has not heard of that.
+
+        While it waits for rows no timeout of the server's ends it, and nobody can store its batches again.
+        """
+        if self._begun is not None and self._connection is not None:
+            self._connection.execute(_END, self._begun)
+            self._begun = None
 
     def _transaction(
         self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None, seconds: float
@@ -180,9 +196,11 @@ class Writer:
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
                 hold(connection, Lock.DIMENSIONS, shared=True)
-                epoch_now = connection.execute("SELECT epoch FROM dimension_epoch")
+                begun = connection.execute(_BEGIN)
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
-            if (found := epoch_now.fetchone()) is None or found[0] != epoch:
+            if (found := begun.fetchone()) is not None:
+                self._begun = found[1], found[2]
+            if found is None or found[0] != epoch:
                 raise DimensionsCollectedError(0 if found is None else found[0])
             new_digests = {row[0].bytes for row in receipts}
             new = []

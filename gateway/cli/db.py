@@ -63,6 +63,8 @@ def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> 
     """Show which migrations the store has. Exits with 1 when some are pending."""
     try:
         found = schema.status(Connections(store_dsn(dsn, config_path, data_dir)))
+    except schema.SchemaError as error:
+        raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
         raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
     if found.unfinished:

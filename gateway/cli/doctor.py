@@ -244,6 +244,9 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     except UnusableServerError as error:
         yield Finding(False, "store", str(error))
         return
+    except schema.SchemaError as error:
+        yield Finding(False, "schema", str(error))
+        return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)

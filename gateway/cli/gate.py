@@ -18,7 +18,7 @@ import click
 from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, load_config
 from gateway.components import type_of
-from gateway.config import Config
+from gateway.config import Config, ConfigError, Problem
 from gateway.datadir import DataDir, DataDirError
 from gateway.gate.config import GateConfig
 from gateway.gate.record import RecordFile
@@ -185,13 +185,18 @@ def status(output: str, config_path: Path | None, data_dir: Path | None) -> None
 
 
 def _settings(config: Config) -> GateConfig:
-    """Return the settings of the gate, with the telemetry's destination filled in."""
+    """Return the settings of the gate, with the telemetry's destination filled in.
+
+    Ends where one of them cannot be had: what is set without it would open, and close, something else than was meant.
+    """
+    _end_where(_lacking(config, "gate"))
     found = {name: each for name, each in config.extensions.items() if isinstance(each, GateConfig)}
     if len(found) > 1:
         raise click.ClickException(f"the configuration has several gates ({', '.join(found)}); leave one")
     settings = next(iter(found.values()), GateConfig())
     telemetry = config.service.telemetry
     if settings.endpoint is None and telemetry.endpoint is not None:
+        _end_where([problem for problem in config.lacking if problem.place[:2] == ("service", "telemetry")])
         return settings.model_copy(update={"endpoint": telemetry.endpoint, "headers": telemetry.headers})
     return settings
 
@@ -201,13 +206,27 @@ def _to_close(config_path: Path | None, record: RecordFile) -> tuple[GateConfig,
     try:
         config = load_config(config_path, lenient=True)
         settings = _settings(config)
+        return settings, _api(config, settings)
     except click.ClickException as error:
         last = record.read()
         if last is None:
             raise
         click.echo(f"{error.message}\nWhat the last gate was set to is closed.", err=True)
         return GateConfig(https_port=last.port, path=last.path, command=last.command), _DEFAULT_FRONT
-    return settings, _api(config, settings)
+
+
+def _lacking(config: Config, kind: str) -> list[Problem]:
+    """Return what could not be substituted in extensions of a type."""
+    return [
+        problem
+        for problem in config.lacking
+        if problem.place[:1] == ("extensions",) and type_of(str(problem.place[1])) == kind
+    ]
+
+
+def _end_where(lacking: list[Problem]) -> None:
+    if lacking:
+        raise click.ClickException(str(ConfigError(lacking)))
 
 
 def _api(config: Config, settings: GateConfig) -> str:
@@ -217,6 +236,7 @@ def _api(config: Config, settings: GateConfig) -> str:
     fronts = (each for name, each in config.extensions.items() if type_of(name) == "api")
     front = next(fronts, None)
     if not isinstance(front, ListenerSettings):
+        _end_where(_lacking(config, "api"))
         return _DEFAULT_FRONT
     return f"{'https+insecure' if front.tls else 'http'}://{from_here(front.endpoint)}"
 

@@ -57,7 +57,7 @@ def _front(config_path: Path | None, data_dir: Path | None) -> str:
     running = running_hub(data_dir)
     config = load_config(config_path, lenient=True)
     for name in config.service.extensions:
-        settings = config.extensions[name]
+        settings = config.extensions.get(name)  # left out where it lacks something
         if isinstance(settings, ApiConfig):
             address = (running.endpoints if running else {}).get(name, settings.endpoint)
             return f"{'http' if settings.tls is None else 'https'}://{from_here(address)}"

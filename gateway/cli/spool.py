@@ -57,7 +57,9 @@ def show_status(data_dir: Path | None) -> None:
                 f" because it was full, the last at {its.dropped.last}"
             )
         if its.taken:
-            click.echo(f"  {its.taken} segments were delivered and cannot be removed from {directory}")
+            click.echo(
+                f"  {its.taken} segments were delivered and are still in {directory}; if they stay, the log says why"
+            )
         lost = [f"{loss.place}: {loss.what} (found {loss.at})" for loss in its.losses]
         if not owner:  # or else its owner has found it
             known = {loss.place for loss in its.losses}

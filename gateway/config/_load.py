@@ -128,7 +128,7 @@ def load(
         _check_authenticators(document, "receivers", receivers, service)
         _check_authenticators(document, "extensions", extensions, service)
     if document.problems or service is None:
-        raise ConfigError(document.problems)
+        raise ConfigError(document.problems or lacking)
     config = Config(
         receivers,
         exporters,

@@ -19,6 +19,7 @@ from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
 
 from gateway.pipeline import splitting
 from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.counting import count_records
 from gateway.pipeline.crashpoints import crashpoint
 from gateway.pipeline.errors import (
     DeliveryError,
@@ -26,6 +27,7 @@ from gateway.pipeline.errors import (
     PartlyRefusedError,
     RefusedError,
     TimedOutError,
+    TooLargeError,
     TooLargeForDestinationError,
     UnavailableError,
 )
@@ -168,9 +170,7 @@ class Attempts:
                 self._note(course, error.payload, error.records, error)
             except RefusedError as error:
                 course.refusals += not isinstance(error, TooLargeForDestinationError)
-                if course.refusals <= _MOST_REFUSALS:
-                    parts = await self._halves(part)
-                if not parts:
+                if course.refusals > _MOST_REFUSALS or not await self._halve(part, course, parts):
                     self._note(course, part.batch.payload, part.records, error)
             else:
                 if part.records:
@@ -181,22 +181,30 @@ class Attempts:
             course.taken_apart = course.taken_apart or bool(parts)
 
     @staticmethod
-    def _note(course: _Course, payload: bytes, records: int, error: RefusedError) -> None:
+    def _note(course: _Course, payload: bytes, records: int, error: DeliveryError) -> None:
         course.refused.append(payload)
         course.refused_records += records
         course.reasons.append(str(error))
 
-    async def _halves(self, part: Prepared) -> list[Prepared]:
-        """Return both halves of a batch, prepared; nothing when it cannot be taken apart."""
+    async def _halve(self, part: Prepared, course: _Course, parts: list[Prepared]) -> bool:
+        """Prepare both halves of a batch. Returns whether it can be taken apart.
+
+        A half that is too much for the gateway itself, as one half may be where the other has most of the bytes, is
+        refused as it is.
+        """
         batch = part.batch
         if len(batch.payload) < _OFFLOAD_BYTES:
             halves = splitting.halves(batch.signal, batch.payload)
         else:
             halves = await asyncio.to_thread(splitting.halves, batch.signal, batch.payload)
-        try:
-            return [await self._exporter.prepare(batch.part(half)) for half in halves or ()]
-        except MalformedPayloadError:
-            return []
+        if halves is None:
+            return False
+        for half in map(batch.part, halves):
+            try:
+                parts.append(await self._exporter.prepare(half))
+            except (MalformedPayloadError, TooLargeError) as error:
+                self._note(course, half.payload, _records(half), error)
+        return True
 
     @staticmethod
     def _refusal(course: _Course, whole: Prepared) -> RefusedError | None:
@@ -268,6 +276,13 @@ class Attempts:
         if alone:
             report(error)
         return FailedError()
+
+
+def _records(batch: Batch) -> int:
+    try:
+        return count_records(batch)
+    except MalformedPayloadError:
+        return 0
 
 
 def report(error: Exception) -> None:

@@ -6,7 +6,9 @@ and never look inside; only an exporter that needs the records decodes them.
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import functools
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
@@ -41,6 +43,10 @@ class Outcome:
 
 
 ACCEPTED = Outcome()
+
+
+_LARGE = 4 * 2**20
+"""Bytes from which on a digest takes milliseconds."""
 
 
 def digest(signal: Signal, payload: bytes) -> bytes:
@@ -79,6 +85,20 @@ class Batch:
     ) -> Batch:
         """Make the batch of a payload that has just arrived, computing its digest."""
         return cls(signal, payload, digest(signal, payload), own_telemetry, left_out=left_out, peer=peer)
+
+    @classmethod
+    async def received(
+        cls,
+        signal: Signal,
+        payload: bytes,
+        *,
+        own_telemetry: bool = False,
+        left_out: Outcome = ACCEPTED,
+        peer: str = "",
+    ) -> Batch:
+        """Make the batch of a payload that has just arrived; the digest of a large one is computed in a thread."""
+        make = functools.partial(cls.of, signal, payload, own_telemetry=own_telemetry, left_out=left_out, peer=peer)
+        return make() if len(payload) <= _LARGE else await asyncio.to_thread(make)
 
     def part(self, payload: bytes) -> Batch:
         """Make the batch of a part of this one, with an identity of its own."""

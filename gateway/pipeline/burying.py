@@ -9,15 +9,24 @@ from gateway.pipeline.batch import Batch
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.errors import PartlyRefusedError, RefusedError, UnavailableError
 from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.ownership import HeldError
+from gateway.pipeline.spool import Spool
 
 _log = logging.getLogger(__name__)
 
 
 class Burying:
-    """Keeps what an exporter refuses. Without a place for dead letters that is dropped, and logged."""
+    """Keeps what an exporter refuses. Without a place for dead letters that is dropped, and logged.
 
-    def __init__(self, exporter: str, dead_letters: DeadLetters | None, instruments: Instruments) -> None:
+    Where the spool of the exporter drops the oldest rather than make clients wait, what no room is left for among the
+    dead letters is dropped, too, and counted with what the spool dropped.
+    """
+
+    def __init__(
+        self, exporter: str, dead_letters: DeadLetters | None, instruments: Instruments, spool: Spool | None = None
+    ) -> None:
         self.dead_letters = dead_letters
+        self._spool = spool if spool is not None and spool.drops else None
         self._exporter = exporter
         self._instruments = instruments
 
@@ -28,10 +37,10 @@ class Burying:
         else:
             _log.error("%s refused a batch from the spool, which is dropped: %s", self._exporter, reason)
 
-    async def keep(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: RefusedError | str) -> None:
-        """Keep a batch, or what was refused of it, as a dead letter.
+    async def keep(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: RefusedError | str) -> bool:
+        """Keep a batch, or what was refused of it, as a dead letter. Returns whether it was kept, or had to be dropped.
 
-        Raises `UnavailableError` when the disk does not take it.
+        Raises `UnavailableError` when the disk does not take it and it is not to be dropped.
         """
         if isinstance(reason, PartlyRefusedError):
             records, payload = reason.records, reason.payload
@@ -39,10 +48,14 @@ class Burying:
         try:
             letter = await asyncio.to_thread(dead_letters.keep, batch, str(reason))
         except OSError as error:
-            raise UnavailableError(
+            why = (
                 f"{self._exporter} refused a batch, which cannot be kept as a dead letter: "
-                f"{error.strerror or error} ({reason})",
-                retry_after=5,
-            ) from error
+                f"{error.strerror or error} ({reason})"
+            )
+            if self._spool is None or isinstance(error, HeldError):
+                raise UnavailableError(why, retry_after=5) from error
+            await self._spool.drop(batch, why)
+            return False
         self._instruments.dead_lettered.add(records, {"signal": batch.signal.value, "exporter": self._exporter})
         _log.error("%s refused a batch, kept as dead letter %s: %s", self._exporter, letter.name, reason)
+        return True

@@ -117,7 +117,7 @@ class Delivery:
         self._circuit = Circuit(settings.retry_on_failure)
         meanwhile = "are refused" if spool is None else "wait in the spool"
         self._attempts = Attempts(exporter, self._circuit, instruments, tracer, settings, meanwhile)
-        self._burying = Burying(exporter.name, dead_letters, instruments)
+        self._burying = Burying(exporter.name, dead_letters, instruments, spool)
         self._settings = settings
         self._replay = None if spool is None else self._replay_of(spool)
         self._inheritance = Inheritance(former, settings.spool, self._replay_former)
@@ -430,12 +430,14 @@ class Delivery:
         rejected = 0
         if self.dead_letters is not None:
             try:
-                await self._burying.keep(self.dead_letters, waiting.prepared.batch, waiting.prepared.records, refusal)
+                kept = await self._burying.keep(
+                    self.dead_letters, waiting.prepared.batch, waiting.prepared.records, refusal
+                )
             except UnavailableError as error:
                 _refuse([waiting], error)
                 return
             # A partial success that rejects nothing is OTLP's way of warning.
-            message += "; kept as a dead letter"
+            message += "; kept as a dead letter" if kept else "; dropped, for there is no room for dead letters"
         elif isinstance(refusal, PartlyRefusedError):
             rejected = refusal.records
         outcome = waiting.prepared.outcome

@@ -49,6 +49,14 @@ _MAX_DEPTH = 100
 """Messages nested inside each other, which is protobuf's own limit."""
 
 
+class NothingLeftError(MalformedPayloadError):
+    """No record of a payload can be kept. ``outcome`` is what is told of it where it is a part of a request."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 @dataclass(slots=True, frozen=True)
 class Mended:
     """What is left of a payload, how many records are not, and what the sender is to be told of it."""
@@ -61,7 +69,7 @@ class Mended:
 async def mend_batch(batch: Batch) -> tuple[Batch, Outcome]:
     """Return a batch mended, with its digest as it was, and what to tell of it.
 
-    Raises `MalformedPayloadError` when nothing of it can be kept.
+    Raises `MalformedPayloadError`, as `mend` does, `NothingLeftError` when no record of it can be kept.
     """
     mended = await mend(batch.signal, batch.payload)
     return replace(batch, payload=mended.payload), Outcome(mended.rejected, mended.message)
@@ -70,8 +78,8 @@ async def mend_batch(batch: Batch) -> tuple[Batch, Outcome]:
 async def mend(signal: Signal, payload: bytes) -> Mended:
     """Mend the serialized request of a signal, in slices between which the event loop serves others.
 
-    Raises `MalformedPayloadError` when its outermost structure cannot be read, or no record of it can be kept, and
-    `TooLargeError` when it holds too much for its size.
+    Raises `MalformedPayloadError` when its outermost structure cannot be read, `NothingLeftError` when no record of it
+    can be kept, and `TooLargeError` when it holds too much for its size.
     """
     request = SERVICES[signal].request
     mending = _Mending(payload)
@@ -212,12 +220,12 @@ class Report:
             self.repairs.append(f"{place}: {what}")
 
     def outcome(self, signal: Signal) -> Outcome:
-        """Return what to tell the sender. Raises `MalformedPayloadError` when all records are rejected."""
-        if self.rejected and not self.kept:
-            raise MalformedPayloadError(_shown(self.rejections))
+        """Return what to tell the sender. Raises `NothingLeftError` when all records are rejected."""
         parts = []
         if self.rejected:
             parts.append(f"{self.rejected} {signal.records} rejected: {_shown(self.rejections)}")
+            if not self.kept:
+                raise NothingLeftError(_shown(self.rejections), Outcome(self.rejected, parts[0]))
         if self.mended:
             parts.append(f"{self.mended} mended: {_shown(self.repairs)}")
         return Outcome(self.rejected, "; ".join(parts))

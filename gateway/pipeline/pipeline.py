@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -27,7 +28,7 @@ from gateway.pipeline.errors import (
 )
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.interfaces import Outcome, Prepared
-from gateway.pipeline.mending import mend_batch
+from gateway.pipeline.mending import NothingLeftError, mend_batch
 from gateway.pipeline.seldom import Seldom
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -130,7 +131,7 @@ class Pipeline:
         unreadable = [batch.left_out, *mended]
         if rejected := sum(each.rejected for each in unreadable):
             self._instruments.refused.add(rejected, {"signal": batch.signal.value, "reason": "malformed"})
-        outcomes = [*unreadable, *(self._outcome(batch.signal, each) for each in made)]
+        outcomes = [*unreadable, *(_of_part(where, self._outcome(batch.signal, each)) for where, each in made)]
         messages = dict.fromkeys(each.message for each in outcomes if each.message)
         return Outcome(sum(each.rejected for each in outcomes), "; ".join(messages))
 
@@ -146,26 +147,33 @@ class Pipeline:
         messages = dict.fromkeys(each.outcome.message for each in prepared if each.outcome.message)
         return Outcome(rejected, "; ".join(messages))
 
-    async def _to_all(self, batch: Batch) -> tuple[list[list[Prepared]], list[Outcome]]:
+    async def _to_all(self, batch: Batch) -> tuple[list[tuple[str, list[Prepared]]], list[Outcome]]:
         """Deliver a request to all exporters of its signal.
 
-        Returns for each batch of it what they made of it, and what had to be mended.
+        Returns for each batch of it which part it is and what they made of it; and what had to be mended.
         """
         deliveries = self._routes.get(batch.signal, ())
         if not deliveries:
             raise RefusedError(
                 f"no pipeline takes {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
             )
-        pairs: list[tuple[Delivery, Prepared]] = []
+        parts: list[tuple[str, list[Prepared]]] = []
         mended: list[Outcome] = []
-        for part in await self._cut(batch):
-            pairs += await self._prepare(deliveries, part, mended)
+        nothing_left: NothingLeftError | None = None
+        for where, part in await self._cut(batch):
+            try:
+                parts += await self._prepare(deliveries, where, part, mended)
+            except NothingLeftError as error:
+                nothing_left = error
+                mended.append(_of_part(where, error.outcome))
             if part is not batch:
                 await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
-        tickets = self._admit(pairs)
+        if nothing_left is not None and not parts:
+            raise nothing_left
+        tickets = self._admit([pair for _, part in parts for pair in zip(deliveries, part, strict=True)])
         if len(tickets) == 1:
             ((delivery, ticket),) = tickets
-            return [[await delivery.take(ticket)]], mended
+            return [(parts[0][0], [await delivery.take(ticket)])], mended
         results = await asyncio.gather(*(delivery.take(ticket) for delivery, ticket in tickets), return_exceptions=True)
         taken: list[Prepared] = []
         for result in results:
@@ -173,26 +181,33 @@ class Pipeline:
                 raise result
             taken.append(result)
         each = len(deliveries)
-        return [taken[start : start + each] for start in range(0, len(taken), each)], mended
+        return [(where, taken[n * each : (n + 1) * each]) for n, (where, _) in enumerate(parts)], mended
 
     async def _prepare(
-        self, deliveries: Sequence[Delivery], batch: Batch, mended: list[Outcome]
-    ) -> list[tuple[Delivery, Prepared]]:
-        """Have every exporter prepare a batch; mended for all of them when one cannot read it."""
+        self, deliveries: Sequence[Delivery], where: str, batch: Batch, mended: list[Outcome]
+    ) -> list[tuple[str, list[Prepared]]]:
+        """Have every exporter prepare a batch; mended for all of them when one cannot read it.
+
+        What could not be read could not be cut either, or may have grown: then it is cut now. Raises `NothingLeftError`
+        when no record of it can be kept.
+        """
         try:
-            return [(delivery, await delivery.exporter.prepare(batch)) for delivery in deliveries]
+            return [(where, [await delivery.exporter.prepare(batch) for delivery in deliveries])]
         except MalformedPayloadError:
             batch, outcome = await mend_batch(batch)
-        mended.append(outcome)
+        mended.append(_of_part(where, outcome))
         if told := self._mended.count():
             _log.warning("requests could not be read as they came", mended=told, one_of_them=outcome.message)
-        return [(delivery, await delivery.exporter.prepare(batch)) for delivery in deliveries]
+        return [
+            (where or within, [await delivery.exporter.prepare(part) for delivery in deliveries])
+            for within, part in await self._cut(batch)
+        ]
 
-    async def _cut(self, batch: Batch) -> list[Batch]:
+    async def _cut(self, batch: Batch) -> list[tuple[str, Batch]]:
+        """Return the batches that a request goes on in, each with the part it is of it; one alone is no part."""
         if len(batch.payload) <= self._max_batch_size:
-            return [batch]
-        payloads = await asyncio.to_thread(splitting.cut, batch.signal, batch.payload, self._max_batch_size)
-        return [batch.part(payload) for payload in payloads] if len(payloads) > 1 else [batch]
+            return [("", batch)]
+        return await asyncio.to_thread(_parts, batch, self._max_batch_size)
 
     @staticmethod
     def _admit(pairs: Sequence[tuple[Delivery, Prepared]]) -> list[tuple[Delivery, Ticket]]:
@@ -206,3 +221,15 @@ class Pipeline:
                 delivery.withdraw(ticket)
             raise
         return admitted
+
+
+def _parts(batch: Batch, most_bytes: int) -> list[tuple[str, Batch]]:
+    payloads = splitting.cut(batch.signal, batch.payload, most_bytes)
+    if len(payloads) == 1:
+        return [("", batch)]
+    return [(f"part {n} of {len(payloads)}", batch.part(payload)) for n, payload in enumerate(payloads, 1)]
+
+
+def _of_part(where: str, outcome: Outcome) -> Outcome:
+    """Return an outcome that says in which part of a request the places are that it tells."""
+    return replace(outcome, message=f"{where}: {outcome.message}") if where and outcome.message else outcome

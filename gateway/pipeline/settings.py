@@ -114,7 +114,8 @@ class DeadLetterSettings(Settings):
 
     max_size: ByteSize = Field(default=2**30, ge=2**20)
     """Bytes on disk. When they are used up, a batch that is refused for good stays with its client, or in the spool,
-    and what is behind it waits. Replay dead letters, or drop them, to make room."""
+    and what is behind it waits; with ``spool.when_full: drop_oldest`` it is lost, and counted with what the spool
+    dropped. Replay dead letters, or drop them, to make room."""
 
 
 class RetrySettings(Settings):

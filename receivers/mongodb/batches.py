@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from receivers.mongodb.records import request, to_record
 from receivers.mongodb.transform import Transform
 
 if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
     from bson.raw_bson import RawBSONDocument
 
 
@@ -66,7 +68,7 @@ class Batches:
         self._first: str | None = None
 
     def next(self) -> Batch | None:
-        """Return the next batch, or None at the end. The one before has to be marked. Raises `SourceError`."""
+        """Return the next batch, or None at the end. Those before have to be marked. Raises `SourceError`."""
         while not self._at_end:
             from_start = self._after is None
             batch, full = self._read()
@@ -78,6 +80,18 @@ class Batches:
             if batch.documents:
                 return batch
         return None
+
+    def ahead(self) -> Batch | None:
+        """Return the next batch although those before are not marked yet. Raises `SourceError`.
+
+        None where that cannot be: without an order, what is not marked would be read again. `next` goes on then.
+        """
+        if self._after is None or self._at_end:
+            return None
+        batch, full = self._read()
+        if not full:
+            self._after = None
+        return batch if batch.documents else None
 
     def _check_progress(self, batch: Batch) -> None:
         """See that what was marked is gone from the start. Raises `SourceError`: else it would be read for ever."""
@@ -136,15 +150,19 @@ class Batches:
         return event
 
 
+@functools.cache
+def _codec_options() -> CodecOptions[dict[str, Any]]:
+    from bson.codec_options import CodecOptions, DatetimeConversion
+
+    return CodecOptions(document_class=dict, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
 def decode(raw: RawBSONDocument) -> tuple[dict[str, Any], str | None]:
     """Decode a document. Returns, beside it, why it cannot be used, and then as much of it as can be read."""
     import bson
-    from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.errors import BSONError
 
-    options: CodecOptions[dict[str, Any]] = CodecOptions(
-        document_class=dict, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
-    )
+    options = _codec_options()
     try:
         return bson.decode(raw.raw, options), None
     except (BSONError, ValueError, OverflowError) as error:

@@ -1,12 +1,19 @@
-"""The loop: read a batch, send it, and mark its documents once it is acknowledged."""
+"""The loop: read a batch, send it, and mark its documents once it is acknowledged.
+
+Where documents have an order, the next batch is read while one is sent, and the one before is marked meanwhile: at most
+three batches are in memory.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
@@ -16,11 +23,13 @@ from gateway.pipeline.crashpoints import crashpoint
 from receivers.mongodb.batches import Batch, Batches
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
+from receivers.mongodb.errors import SourceError
 from receivers.mongodb.sender import Sender
 from receivers.mongodb.threads import in_daemon_thread
 from receivers.mongodb.transform import Transform
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _TELL_SECONDS = 2.0
 _FIRST_FAILURES = 5
@@ -58,6 +67,48 @@ class Counts:
         return f"{self.read:,}{of} documents read, {self.processed:,} processed{skipped}, {self.failed:,} failed"
 
 
+class _Marking:
+    """The marking of one batch, in the background."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, marking: Coroutine[Any, Any, None]) -> None:
+        """Begin to mark. The one before has to be at its end."""
+        self._task = asyncio.create_task(marking)
+
+    async def end(self) -> None:
+        """Wait for what has begun. Raises what went wrong with it."""
+        if self._task is not None:
+            await self._task
+            self._task = None
+
+    async def settle(self) -> None:
+        """Wait for what has begun, whatever comes of it: what was acknowledged is done with, though the pass failed."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.exception()  # seen: what is not marked is read by the next pass
+
+    def cancel(self) -> None:
+        """Wait no longer: a server that hangs must not hold up a stop."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Task[_T]]:
+    """Do something during a block. When the block fails, what comes of it is of no interest any more."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SourceError):
+            await task
+
+
 class Reading:
     """One pass over what is ingested."""
 
@@ -88,26 +139,42 @@ class Reading:
         tell(f"{'?' if self.counts.found is None else f'{self.counts.found:,}'} documents to read")
         batches = Batches(self._pipeline, self._settings, self._source, self._transform)
         told_at = time.monotonic()
+        marking = _Marking()
         try:
-            while (batch := await self._read(batches, context)) is not None:
-                await self._deliver(batch, context)
+            batch = await self._read(batches.next, context)
+            while batch is not None:
+                async with _meanwhile(self._read(batches.ahead, context)) as reading:
+                    marks = await self._send(batch, context)
+                    await marking.end()
+                    marking.begin(self._mark(marks, len(batch.done), context))
+                    batch = await reading
+                if batch is None:
+                    await marking.end()
+                    batch = await self._read(batches.next, context)
                 changed(self.counts)
                 if time.monotonic() - told_at >= _TELL_SECONDS:
                     told_at = time.monotonic()
                     tell(str(self.counts))
+        except asyncio.CancelledError:
+            marking.cancel()
+            raise
+        except Exception:
+            await marking.settle()
+            raise
         finally:
             changed(self.counts)
             tell(str(self.counts))
             for reason in self.counts.first_failures:
                 tell(f"failed: {reason}")
 
-    async def _read(self, batches: Batches, context: Context) -> Batch | None:
+    async def _read(self, read: Callable[[], Batch | None], context: Context) -> Batch | None:
         with self._span("pipeline.read", context, SpanKind.CLIENT, self._database("find")) as span:
-            batch = await in_daemon_thread(batches.next)
+            batch = await in_daemon_thread(read)
             span.set_attribute("obs_hub.pipeline.documents", 0 if batch is None else batch.documents)
             return batch
 
-    async def _deliver(self, batch: Batch, context: Context) -> None:
+    async def _send(self, batch: Batch, context: Context) -> list[Mark]:
+        """Send a batch; return what is to be marked."""
         self.counts.read += batch.documents
         marks = [*batch.done, *batch.failed]
         crashpoint("pipeline before sending")
@@ -118,10 +185,13 @@ class Reading:
                 marks += await self._sender.send(batch.entries)
                 span.set_attribute("obs_hub.pipeline.retries", self._sender.retries - retries)
         crashpoint("pipeline after acknowledgement")
+        return marks
+
+    async def _mark(self, marks: list[Mark], skipped: int, context: Context) -> None:
         with self._span("pipeline.mark", context, SpanKind.CLIENT, self._database("bulkWrite")):
             await in_daemon_thread(lambda: self._source.mark(marks))
         crashpoint("pipeline after marking")
-        self._count(marks, skipped=len(batch.done))
+        self._count(marks, skipped)
 
     def _count(self, marks: list[Mark], skipped: int) -> None:
         failed = [mark for mark in marks if mark.reason is not None]

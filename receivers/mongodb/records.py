@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -38,12 +39,28 @@ def to_record(event: Event, uid: str) -> tuple[bytes, LogRecord]:
         if event.body is not None:
             put(record.body, event.body, "body")
         _put_attributes(record.attributes, {**event.attributes, UID: uid}, "attributes")
-        owner = ResourceLogs(schema_url=SCHEMA_URL)
-        _put_attributes(owner.resource.attributes, event.resource, "resource")
+        return _owner_of(event.resource), record
     except UnicodeEncodeError as error:
         raise DocumentError(f"{error.object[:20]!r}…: not valid Unicode") from None
+
+
+def _owner_of(resource: dict[str, Any]) -> bytes:
+    """Serialize a ``ResourceLogs`` that has no records yet. Most documents share a few resources, of texts alone."""
+    if all(type(value) is str for value in resource.values()):
+        return _owner_of_texts(tuple(resource.items()))
+    return _serialized_owner(resource)
+
+
+@functools.lru_cache(maxsize=256)
+def _owner_of_texts(resource: tuple[tuple[str, str], ...]) -> bytes:
+    return _serialized_owner(dict(resource))
+
+
+def _serialized_owner(resource: dict[str, Any]) -> bytes:
+    owner = ResourceLogs(schema_url=SCHEMA_URL)
+    _put_attributes(owner.resource.attributes, resource, "resource")
     owner.scope_logs.add(schema_url=SCHEMA_URL).scope.name = SCOPE
-    return bytes(owner.SerializeToString()), record
+    return bytes(owner.SerializeToString())
 
 
 def _put_attributes(attributes: Any, values: dict[str, Any], path: str) -> None:

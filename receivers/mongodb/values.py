@@ -80,8 +80,13 @@ def _put_object(value: AnyValue, found: Mapping[Any, Any], path: str, depth: int
     for key, inner in found.items():
         if not isinstance(key, str):
             raise DocumentError(f"{path}: the key {key!r} is not a text")
-        pair = add(key=key)
-        put(pair.value, inner, f"{path}.{key}", depth + 1)
+        if type(inner) is str:  # most are
+            try:
+                add(key=key).value.string_value = inner
+            except UnicodeEncodeError:
+                raise DocumentError(f"{path}.{key}: not valid Unicode") from None
+        else:
+            put(add(key=key).value, inner, f"{path}.{key}", depth + 1)
 
 
 def _put_array(value: AnyValue, found: Sequence[Any], path: str, depth: int) -> None:

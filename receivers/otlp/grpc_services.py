@@ -55,9 +55,8 @@ class Export:
         """Have the message stored."""
         signal = self._service.signal
         try:
-            outcome = await self._consumer.accept(
-                Batch.of(signal, message, own_telemetry=own_telemetry, peer=call.peer)
-            )
+            batch = await Batch.received(signal, message, own_telemetry=own_telemetry, peer=call.peer)
+            outcome = await self._consumer.accept(batch)
         except Exception as error:  # whatever it is, the client must get an answer it can act on
             raise StatusError.of(refusal_of(error, signal)) from error
         call.send(self._service.answer(outcome).SerializeToString())

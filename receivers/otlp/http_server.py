@@ -262,8 +262,9 @@ class _Export:
             raise _RequestError("too_large", too_large(str(error))) from error
         except MalformedPayloadError as error:
             raise _RequestError("malformed", malformed(str(error))) from error
+        batch = await Batch.received(self._service.signal, payload, own_telemetry=own_telemetry, left_out=left_out)
         body_of(request.scope).release()  # from here on the pipeline counts the payload
-        return media_type, Batch.of(self._service.signal, payload, own_telemetry=own_telemetry, left_out=left_out)
+        return media_type, batch
 
     async def _read(self, request: _Request, held: Held) -> bytes:
         if _announced(request) > self._limit:

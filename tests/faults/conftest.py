@@ -23,6 +23,7 @@ def hubs_to_start() -> Iterator[Hubs]:
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that a test may do anything to."""
     directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
+    directory.chmod(0o711)  # for PgBouncer, which is not root
     server = EmbeddedPostgres(directory / "postgres")
     try:
         clusters.place(server.directory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal as signals
 import threading
 import time
 from collections import Counter
@@ -64,14 +65,18 @@ _CHANNEL = (
 )
 
 
+TEXT = "café \N{SNOWMAN} 日本"
+"""What log records and spans carry beside their number."""
+
 _STORED = """
-SELECT number, count(*) FROM (
-    SELECT int_value FROM sample WHERE int_value IS NOT NULL
+SELECT number, count(*), bool_and(as_sent), min(unix_nano), max(unix_nano) FROM (
+    SELECT int_value, true, time, time_ns FROM sample WHERE int_value IS NOT NULL
     UNION ALL
-    SELECT body::bigint FROM log WHERE body ~ '^[0-9]+$'
+    SELECT body::bigint, attributes->>'text' = %(text)s, time, time_ns FROM log WHERE body ~ '^[0-9]+$'
     UNION ALL
-    SELECT name::bigint FROM span WHERE name ~ '^[0-9]+$'
-) AS records (number)
+    SELECT name::bigint, attributes->>'text' = %(text)s, time, time_ns FROM span WHERE name ~ '^[0-9]+$'
+) AS records (number, as_sent, time, ns),
+LATERAL (SELECT (extract(epoch FROM time) * 1e9)::bigint + coalesce(ns, 0)) AS at (unix_nano)
 GROUP BY number
 """
 
@@ -94,6 +99,7 @@ class Gateway:
         dsn: str | None = None,
         *,
         name: str = "hub",
+        topology: str | None = None,
         delivery: dict[str, object] | None = None,
         exporters: dict[str, dict[str, object]] | None = None,
         routes: dict[str, list[str]] | None = None,
@@ -102,6 +108,8 @@ class Gateway:
         self._hubs = hubs
         self._dsn = dsn
         self._name = name
+        self._topology = topology or ("fan-out" if exporters else None)
+        self._options: tuple[str, ...] = ()
         self.port, self.http_port = free_port(), free_port()
         settings = _QUICK | ({"dsn": dsn} if dsn else {}) | timescale
         service = {"delivery": delivery} if delivery else None
@@ -132,6 +140,11 @@ class Gateway:
         return dsn
 
     @property
+    def topology(self) -> str:
+        """What the table of faults calls the way in which this gateway runs."""
+        return self._topology or ("`--workers 2`" if "--workers" in self._options else "one process")
+
+    @property
     def dead(self) -> bool:
         return self.hub.process.poll() is not None
 
@@ -146,6 +159,7 @@ class Gateway:
         return sum(status(directory).size for name, directory in found if exporter in (None, name))
 
     def start(self, *options: str, wait: bool = True, **variables: str) -> Gateway:
+        self._options = options
         self.process = self._hubs.start(self._config, *options, name=self._name, **variables)
         if wait:
             self.process.until_ready()
@@ -156,6 +170,11 @@ class Gateway:
         """End it without a chance to do anything about it."""
         self.hub.process.kill()
         self.hub.process.wait(PATIENCE)
+
+    def kill_all(self) -> None:
+        """End all of its processes in the same moment."""
+        os.killpg(self.hub.pid, signals.SIGKILL)
+        self.until_dead()
 
     def until_dead(self) -> None:
         until(lambda: self.dead, "the end of the gateway")
@@ -196,6 +215,7 @@ class Load:
         self._finish = threading.Event()
         self.sent: list[int] = []
         self.acknowledged: list[int] = []
+        self.times: dict[int, int] = {}
         self.answers: Counter[str] = Counter()
         self.without_retry_info = 0
         self.final: list[str] = []
@@ -240,11 +260,12 @@ class Load:
                 with self._lock:
                     ids = list(itertools.islice(filter(self._of, self._numbers), self._records))
                     self.sent += ids
-                series = f"client-{number}"
+                series, now = f"client-{number}", time.time_ns()
                 if self._events:
                     payload = log_request(ids, series)
                 else:
-                    payload = request(ids, series, signal=signal, size=self._size)
+                    self.times |= dict.fromkeys(ids, now)
+                    payload = request(ids, series, now, signal=signal, size=self._size)
                 if self._send(call, payload):
                     with self._lock:
                         self.acknowledged += ids
@@ -294,16 +315,19 @@ def request(
             owner = message.resource_logs.add()
             scope_logs = owner.scope_logs.add()
             for number in ids:
-                scope_logs.log_records.add(time_unix_nano=now).body.string_value = str(number)
+                record = scope_logs.log_records.add(time_unix_nano=now)
+                record.body.string_value = str(number)
+                record.attributes.add(key="text").value.string_value = TEXT
         case Signal.TRACES:
             message = ExportTraceServiceRequest()
             owner = message.resource_spans.add()
             scope_spans = owner.scope_spans.add()
             for number in ids:
                 own = number.to_bytes(8, "big")
-                scope_spans.spans.add(
+                span = scope_spans.spans.add(
                     trace_id=own * 2, span_id=own, name=str(number), start_time_unix_nano=now, end_time_unix_nano=now
                 )
+                span.attributes.add(key="text").value.string_value = TEXT
     owner.resource.attributes.add(key="service.name").value.string_value = sender
     owner.schema_url = "." * size
     payload: bytes = message.SerializeToString()
@@ -363,9 +387,15 @@ def load(
 
 def stored(dsn: str) -> Counter[int]:
     """How often the store has each number, as a record of whatever signal."""
+    return Counter({number: count for number, count, *_ in _stored_records(dsn)})
+
+
+def _stored_records(dsn: str) -> list[tuple[int, int, bool, int, int]]:
+    """Each number, how often it is there, whether its text is as it was sent, and its first and last time."""
     # In memory alone: the disk of the store may be too full for temporary files.
-    with psycopg.connect(dsn, connect_timeout=10, options="-c work_mem=1GB") as connection:
-        return Counter(dict(connection.execute(_STORED)))
+    options = "-c work_mem=1GB -c lock_timeout=0"
+    with psycopg.connect(dsn, connect_timeout=10, options=options, client_encoding="utf8") as connection:
+        return connection.execute(_STORED, {"text": TEXT}).fetchall()
 
 
 def stored_events(dsn: str) -> Counter[int]:
@@ -382,13 +412,27 @@ def prove(
     read: Callable[[], Counter[int]] | None = None,
     of: Callable[[int], bool] = lambda _: True,
     spool: str | None = None,
+    dsn: str | None = None,
 ) -> None:
     """Wait until the spools are empty; each acknowledged number must be stored once, and any other at most once.
 
-    ``read`` looks elsewhere than in the store of the first gateway, ``of`` tells which numbers belong there. ``spool``:
-    only that exporter's has to be empty.
+    In the store, each has to be as it was sent, too. ``dsn`` is where the store is asked, that of the first gateway by
+    default; ``read`` looks elsewhere than there, and ``of`` tells which numbers belong there. ``spool``: only that
+    exporter's has to be empty.
     """
-    look = read or (lambda: stored(gateways[0].dsn))
+    changed: set[int] = set()
+
+    def look() -> Counter[int]:
+        if read is not None:
+            return read()
+        records = _stored_records(dsn or gateways[0].dsn)
+        changed.clear()
+        for number, _, as_sent, first, last in records:
+            at = running.times.get(number)
+            if at is not None and not (as_sent and first == last == at):
+                changed.add(number)
+        return Counter({number: count for number, count, *_ in records})
+
     until(lambda: not sum(each.spooled_for(spool) for each in gateways), "the spools being empty")
     found: Counter[int] = Counter()
     problem: psycopg.Error | None = None
@@ -408,12 +452,14 @@ def prove(
     twice = [number for number, count in found.items() if count > 1]
     line = {
         "fault": fault,
+        "topology": "two gateways" if len(gateways) > 1 else gateways[0].topology,
         "rounds": rounds,
         "sent": len(sent),
         "acknowledged": len(acknowledged),
         "found": len(found),
         "lost": len(lost),
         "duplicated": len(twice),
+        "changed": len(changed) if read is None and running.times else None,
     }
     if SUMMARY:
         with Path(SUMMARY).open("a") as file:
@@ -422,5 +468,6 @@ def prove(
         f"{line}; first lost {sorted(lost)[:5]}; the last look: {problem or 'succeeded'}\n{gateways[0].log()[-6000:]}"
     )
     assert not twice, f"{line}; {sorted(twice)[:5]}\n{gateways[0].log()[-6000:]}"
+    assert not changed, f"{line}; {sorted(changed)[:5]}"
     assert not running.final, running.final[:3]
     assert acknowledged, "nothing was acknowledged, so nothing is proved"

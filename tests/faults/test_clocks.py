@@ -14,6 +14,8 @@ import grpc
 import psycopg
 import pytest
 
+from gateway.embedded import EmbeddedPostgres
+from gateway.pipeline import children
 from tests.faults.harness import METHOD, ROUNDS, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs
 from tests.support.waiting import PATIENCE
@@ -50,14 +52,29 @@ def clock() -> Iterator[tuple[dict[str, str], Callable[[int], None]]]:
 
 
 def test_the_clock_is_set_forward_and_back_by_days(
-    hubs_to_start: Hubs, clock: tuple[dict[str, str], Callable[[int], None]]
+    hubs_to_start: Hubs,
+    postgres: EmbeddedPostgres,
+    clock: tuple[dict[str, str], Callable[[int], None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Further than anything is kept: what was stored must not be taken for old, nor what is repeated for new."""
     variables, set_by = clock
+    # A hub hands no such variables to its PostgreSQL, so this one is not the hub's.
+    monkeypatch.setattr(children, "BASE", (*children.BASE, *variables))
+    postgres.stop()
+    with monkeypatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        postgres.start()
     accept = {"past": "200d", "future": "10d"}
     kept = {"metrics": "200d", "rollup_1m": "200d"}  # what rollups are made of; the rest is in danger
-    settings = {"accept": accept, "retention": kept, "maintenance_interval": "1s", "spool": {"max_size": "64MiB"}}
-    gateway = Gateway(hubs_to_start, **settings).start(**variables)
+    settings: dict[str, object] = {
+        "accept": accept,
+        "retention": kept,
+        "maintenance_interval": "1s",
+        "spool": {"max_size": "64MiB"},
+    }
+    gateway = Gateway(hubs_to_start, postgres.dsn, **settings).start(**variables)
     repeated = request(range(500, 520))
     jumps = (3, 0, -2, 100, 0) * ROUNDS
     with load(gateway) as clients, grpc.insecure_channel(gateway.endpoint) as channel:

@@ -153,7 +153,7 @@ def test_what_loki_refuses_is_kept_and_spoils_nothing(
 def test_another_gateway_gets_everything_exactly_once(
     hubs_to_start: Hubs, native_database: Database, protocol: str
 ) -> None:
-    far = Gateway(hubs_to_start, native_database.dsn, name="far").start()
+    far = Gateway(hubs_to_start, native_database.dsn, name="far", topology="gateway to gateway").start()
     endpoint = f"http://127.0.0.1:{far.port if protocol == 'grpc' else far.http_port}"
     exporters: dict[str, dict[str, object]] = {"otlp": {"endpoint": endpoint, "protocol": protocol}}
     near = Gateway(

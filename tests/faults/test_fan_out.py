@@ -18,9 +18,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from gateway.pipeline import Signal
 from gateway.pipeline.spool import status
 from gateway.places import spool_directory
-from tests.faults.harness import METHODS, Gateway, load, log_request, prove, request, until
+from tests.faults.harness import METHODS, Gateway, load, log_request, prove, request, stored, until
 from tests.integration.cli.processes import Hubs, free_port, obs_hub
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 SIDE = "otlp/side"
 
@@ -161,6 +162,51 @@ def test_a_destination_that_refuses_some_records_gets_the_others_once(
         of=lambda number: not is_bad(number),
     )
     assert receipts(gateway.dsn) == clients.requests
+
+
+@pytest.mark.parametrize("step", ["after receive", "after commit"])
+def test_a_kill_between_the_exporters_loses_nothing_of_either(
+    hubs_to_start: Hubs, native_database: Database, side: Side, step: str
+) -> None:
+    gateway = beside(hubs_to_start, native_database.dsn, side.url)
+    gateway.kill()
+    gateway.start(OBSHUB_TEST_CRASH_AT=f"{step}:9")
+    with load(gateway, signals=(Signal.LOGS,), of=lambda number: not is_bad(number)) as clients:
+        gateway.until_dead()
+        gateway.start()
+        clients.until_acknowledged(5)
+        clients.finish()
+    prove(f"gateway with two destinations killed {step}", clients, gateway)
+    # The other destination has no receipts: what a killed gateway had no answer for is sent to it again.
+    assert set(clients.acknowledged) <= set(side.found)
+    twice = sum(count > 1 for count in side.found.values())
+    assert twice <= 20 * 8, "no more than was under way"
+
+
+def test_a_mended_request_is_one_batch_wherever_it_waits_and_however_often_it_comes(
+    hubs_to_start: Hubs, native_database: Database, side: Side
+) -> None:
+    gateway = beside(hubs_to_start, native_database.dsn, side.url)
+    broken = log_request([2, 4]).replace(b"test", b"te\xffs")
+    side.answer = 503
+    native_database.allow_connections(False)
+    for _ in range(2):
+        send(gateway, broken)
+    gateway.kill()
+    native_database.allow_connections(True)
+    side.answer = None
+    gateway.start()
+    send(gateway, broken)
+    until(lambda: not gateway.spooled, "the spools being empty")
+    send(gateway, broken)
+    assert side.found == {2: 1, 4: 1}
+    assert stored(gateway.dsn) == {2: 1, 4: 1}
+    assert receipts(gateway.dsn) == 1
+
+
+def send(gateway: Gateway, logs: bytes) -> None:
+    with grpc.insecure_channel(gateway.endpoint) as channel:
+        channel.unary_unary(METHODS[Signal.LOGS])(logs, timeout=PATIENCE)
 
 
 def test_a_page_is_not_taken_for_a_delivery(hubs_to_start: Hubs, native_database: Database, side: Side) -> None:

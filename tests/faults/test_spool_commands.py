@@ -84,7 +84,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, na
     with grpc.insecure_channel(gateway.endpoint) as channel:
         for first in (0, 10, 20):
             channel.unary_unary(METHOD)(request(range(first, first + 10)), timeout=PATIENCE)
-    assert sorted(stored(gateway.dsn)) == list(range(20, 30))
+    until(lambda: sorted(stored(gateway.dsn)) == list(range(20, 30)), "what is not refused")
 
     letters = DeadLetters(dead_letter_directory(gateway.hub.data_dir, "timescale"))
     first, second = list(letters)

@@ -24,7 +24,7 @@ from gateway.pipeline.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.http2 import GOAWAY, PREFACE, frames_in
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 LOGS = ExportLogsServiceRequest()
 LOGS.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1).body.string_value = "hello"
@@ -144,7 +144,7 @@ async def test_curl(receiver: Receiver, pipeline: Pipeline, tmp_path: Path, opti
     request.write_bytes(PAYLOAD)
     url = f"http://{receiver.endpoints['http']}/v1/logs"
     command = ["curl", "-sS", option, *PROTOBUF, "--data-binary", f"@{request}", "-w", "%{http_code}", url]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False, timeout=60)
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == (b"200", b"")
     assert pipeline.payloads == [PAYLOAD]
 

@@ -29,15 +29,19 @@ def share() -> Path | None:
     return Path(os.environ[VARIABLE])
 
 
-def place(directory: Path) -> None:
+def place(directory: Path, *, waits_for_disk: bool = False) -> None:
     """Put a PostgreSQL with an empty, migrated store where an ``EmbeddedPostgres`` of that directory has its own.
 
-    It does not wait for the disk, which no test can see: what is written outlives the death of its processes.
+    That it waits for the disk no test can see, but that it is set to: what is written outlives the death of its
+    processes either way.
     """
     made = _made()
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o711)
     subprocess.run(["cp", "-a", "--reflink=auto", made, directory / "data"], check=True)
+    if not waits_for_disk:
+        with (directory / "data/postgresql.conf").open("a") as file:
+            file.write("fsync = off\n")
 
 
 def _made() -> Path:
@@ -47,7 +51,5 @@ def _made() -> Path:
         if not (shared / "data").exists():
             with EmbeddedPostgres(shared / "postgres") as postgres:
                 migrate(Database(Server("native", postgres.dsn), "obs_hub"))
-            with (shared / "postgres/data/postgresql.conf").open("a") as file:
-                file.write("fsync = off\n")
             shutil.move(shared / "postgres/data", shared / "data")
     return shared / "data"

@@ -87,7 +87,7 @@ class Database:
 @contextmanager
 def fresh(server: Server) -> Iterator[Database]:
     """Make an empty database, and drop it afterwards."""
-    with _made(server, "template1") as database:
+    with _made(server, None) as database:
         yield database
 
 
@@ -101,15 +101,16 @@ def fresh_store(server: Server) -> Iterator[Database]:
 
 
 @contextmanager
-def _made(server: Server, template: str) -> Iterator[Database]:
+def _made(server: Server, template: str | None) -> Iterator[Database]:
+    # Only a template of one's own is named: TimescaleDB starts a worker in one that is named and may be connected to,
+    # template1 too, and that worker keeps it from being copied.
+    copied = sql.SQL("") if template is None else sql.SQL("TEMPLATE {}").format(sql.Identifier(template))
     database = Database(server, f"obs_hub_test_{uuid.uuid4().hex[:12]}")
     name = sql.Identifier(database.name)
     # To copy the files of a database is the quickest where nothing waits for the disk, as on the embedded server.
     strategy = sql.SQL("file_copy" if server.layout == "native" else "wal_log")
     with psycopg.connect(server.dsn, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY {}").format(name, sql.Identifier(template), strategy)
-        )
+        connection.execute(sql.SQL("CREATE DATABASE {} {} STRATEGY {}").format(name, copied, strategy))
     try:
         yield database
     finally:

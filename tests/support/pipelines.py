@@ -44,7 +44,7 @@ def make_hub(
 ) -> Hub:
     """A hub that stores into a database, and whose pipelines send to itself unless ``more`` says otherwise."""
     config = store_config(TimescaleConfig.model_validate({"dsn": database.dsn}))
-    grpc = {"endpoint": f"127.0.0.1:{port}"}
+    grpc = {"endpoint": f"127.0.0.1:{port}", "max_recv_msg_size": "16MiB"}  # less than a document may have
     config.receivers["otlp"] = OtlpReceiverConfig.model_validate({"protocols": {"grpc": grpc}})
     config.extensions["pipelines"] = PipelinesConfig.model_validate({"pipelines": pipelines, **more})
     service = config.service.model_copy(update={"extensions": ["pipelines"]})

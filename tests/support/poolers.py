@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.integration.cli.processes import free_port
 from tests.support.databases import Server
+from tests.support.waiting import PATIENCE
 
 PROGRAM = "pgbouncer"
 
@@ -70,7 +71,7 @@ def bouncing(server: Server, pool_mode: str, **settings: object) -> Iterator[Ser
 
 
 def _wait(process: subprocess.Popen[bytes], dsn: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         with suppress(psycopg.OperationalError):
             psycopg.connect(dsn).close()

@@ -42,3 +42,17 @@ def test_a_pooler_is_named_among_the_options_and_never_sent() -> None:
     assert "obs_hub" not in program_options(dsn)
     assert options.split(program_options(dsn))[0]["search_path"] == "tele"
     assert with_pooler("host=db", "auto") == "host=db"
+
+
+def test_a_dead_network_is_heard_of_in_a_minute_unless_the_string_says_otherwise() -> None:
+    session = plan("host=db")
+    assert conninfo_to_dict(session.conninfo)["keepalives_idle"] == "30"
+    assert session.settings["tcp_keepalives_idle"][0] == "30"
+    its_own = plan("host=db keepalives_idle=7 options='-c tcp_keepalives_idle=8'")
+    assert conninfo_to_dict(its_own.conninfo)["keepalives_idle"] == "7"
+    assert its_own.settings["tcp_keepalives_idle"][0] == "8"
+
+
+def test_the_set_up_of_a_session_is_bounded_as_the_login_is() -> None:
+    assert plan("host=db connect_timeout=3").set_up_timeout == 6
+    assert plan("host=db connect_timeout=0").set_up_timeout == 0

@@ -206,6 +206,11 @@ def _make_ready(connection: layout.Connection, found: archive.Archive, owner: st
     )
     if found.timescale is None:
         return
+    if connection.execute("SHOW session_replication_role").fetchone() != ("origin",):
+        raise BackupError(
+            "session_replication_role is not origin for this user or database, so triggers do not run, which restoring "
+            "TimescaleDB's catalogs needs; add options='-c session_replication_role=origin' to the connection string"
+        )
     version = sql.SQL("VERSION {}").format(sql.Literal(found.timescale)) if found.timescale else sql.SQL("")
     try:
         connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS timescaledb {}").format(version))

@@ -9,13 +9,14 @@
 """
 
 from gateway.pipeline.postgres import server
-from gateway.pipeline.postgres.connection import AsyncConnection, Connection, connect, connect_async
+from gateway.pipeline.postgres.connection import AsyncConnection, Connection, break_off, connect, connect_async
 from gateway.pipeline.postgres.session import UnusableServerError, program_options, with_pooler
 
 __all__ = [
     "AsyncConnection",
     "Connection",
     "UnusableServerError",
+    "break_off",
     "connect",
     "connect_async",
     "program_options",

@@ -8,6 +8,10 @@ mode that is not needed, and does no harm.
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -113,7 +117,12 @@ def connect(
         reading=reading,
     )
     connection = Connection.connect(session.conninfo, autocommit=True)
+    # libpq's own limit ends with the login, and an answer that is swallowed after it would be waited for for ever.
+    patience = threading.Timer(session.set_up_timeout, break_off, (connection,)) if session.set_up_timeout else None
     try:
+        if patience is not None:
+            patience.daemon = True
+            patience.start()
         key = connection.info.backend_pid
         row = connection.execute(BEGIN_SESSION, session.parameters(key)).fetchone()
         server, encoding, database, _ = row or (key, "", "", 0)
@@ -131,7 +140,19 @@ def connect(
     except BaseException:
         connection.close()
         raise
+    finally:
+        if patience is not None:
+            patience.cancel()
     return connection
+
+
+def break_off(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Shut the socket down under whoever waits for it: closing the connection is for that thread or task to do."""
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:
+            its_socket.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.Error):
+        pass  # it ended meanwhile
 
 
 async def connect_async(
@@ -152,6 +173,8 @@ async def connect_async(
         reading=reading,
     )
     connection = await AsyncConnection.connect(session.conninfo, autocommit=True)
+    seconds = session.set_up_timeout
+    patience = asyncio.get_running_loop().call_later(seconds, break_off, connection) if seconds else None
     try:
         key = connection.info.backend_pid
         row = await (await connection.execute(BEGIN_SESSION, session.parameters(key))).fetchone()
@@ -171,4 +194,7 @@ async def connect_async(
     except BaseException:
         await connection.close()
         raise
+    finally:
+        if patience is not None:
+            patience.cancel()
     return connection

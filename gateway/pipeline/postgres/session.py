@@ -56,12 +56,20 @@ _OF_WRITERS: Mapping[str, str] = {
     "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # A server whose client is no more and could not say so (power, a cable, a firewall) ends the session, and with it
+    # what that holds, in a minute instead of two hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
     "default_table_access_method": "heap",
 }
 """What a connection string's own options override. Whoever only reads is bounded as the administrator has it."""
 
 _NOT_OF_EVERY_SERVER = frozenset({"transaction_timeout", "restrict_nonsystem_relation_kind"})
 _CONNECT_TIMEOUT = 5
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+"""So that who waits for an answer hears of a dead network in a minute, too. Seconds, seconds, probes, milliseconds."""
 _WITHOUT_TRANSACTIONS = "statement pooling mode"
 
 # What is as it should be already is not set: some settings are not for everybody. The strongest value of
@@ -102,6 +110,8 @@ class Session:
     search_path: str | None
     pooler: Pooler
     reading: bool
+    set_up_timeout: int
+    """Seconds after which a session that is not set up is given up; 0 for never."""
 
     def parameters(self, key: int = 0) -> dict[str, Any]:
         """Return the parameters of the two statements. ``key`` is the process that cancelling is to be asked of."""
@@ -149,14 +159,17 @@ def plan(
     wanted.pop("client_encoding", None)
     # An empty value keeps libpq from asking the environment. A service of pg_service.conf may have options too.
     by_service = "options" not in given and ("service" in given or "PGSERVICE" in os.environ)
+    seconds = int(given.get("connect_timeout") or connect_timeout)
     conninfo = make_conninfo(
         dsn,
         client_encoding="UTF8",
         application_name=str(given.get("application_name") or application_name),
-        connect_timeout=int(given.get("connect_timeout") or connect_timeout),
+        connect_timeout=seconds,
+        **{name: value for name, value in _KEEPALIVES.items() if name not in given},
         **({} if by_service else {"options": remaining}),
     )
-    return Session(conninfo, wanted, said.get("search_path"), cast("Pooler", pooler), reading)
+    # Longer than for the login: a pooler may have to wait for a connection of its own.
+    return Session(conninfo, wanted, said.get("search_path"), cast("Pooler", pooler), reading, 2 * max(seconds, 0))
 
 
 def with_pooler(dsn: str, pooler: Pooler) -> str:

@@ -370,6 +370,10 @@ class Spool:
             self._offset = segment.end
             self._trim()
 
+    async def drop(self, batch: Batch, why: str) -> None:
+        """Count a batch among those that were dropped, though it never was in here or is about to be taken."""
+        await self._in_thread(functools.partial(self._note_dropped, [batch], why))
+
     def _note_dropped(self, batches: Sequence[Batch], why: str) -> None:
         self.dropped = note_dropped(self.directory, self.dropped, batches)
         if dropped := self._dropping.count(len(batches)):

@@ -307,7 +307,7 @@ class Hubs:
         """
         postgres = self.folder / name / "data/postgres"
         if not (first or postgres.exists() or "dsn: " in (config or "")):
-            clusters.place(postgres)
+            clusters.place(postgres, waits_for_disk=True)  # as `obs-hub doctor` wants it
         hub = HubProcess(self.folder / name, config, *options, command=command, **variables)
         self._started.append(hub)
         return hub

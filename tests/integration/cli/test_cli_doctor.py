@@ -13,7 +13,7 @@ import yaml
 
 from gateway.embedded import server_version
 from tests.integration.cli.processes import HubProcess, config_text, free_port, obs_hub
-from tests.support.databases import Server, fresh
+from tests.support.databases import Database, Server, fresh
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -26,9 +26,9 @@ def config_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def empty_dsn(embedded_server: Server) -> Iterator[str]:
-    """The connection string of an empty database."""
-    with fresh(embedded_server) as database:
+def empty_dsn(hub: HubProcess) -> Iterator[str]:
+    """The connection string of an empty database, on a server with the settings of a hub's own."""
+    with fresh(Server("native", hub.dsn)) as database:
         yield database.dsn
 
 
@@ -190,6 +190,19 @@ def test_the_schema_is_made_by_hand_once_and_its_status_shown(empty_dsn: str) ->
     again = obs_hub("db", "migrate", "--dsn", empty_dsn)
     assert again.returncode == 0
     assert "applied" not in again.stdout
+
+
+def test_a_store_of_a_newer_version_is_said_to_be_one(native_database: Database, tmp_path: Path) -> None:
+    native_database.run("UPDATE schema_version SET version_num = '9999'")
+    config = tmp_path / "hub.yaml"
+    config.write_text(config_text(timescale={"dsn": native_database.dsn}))
+    looked = obs_hub("doctor", "--config", config, "--data-dir", tmp_path / "data")
+    assert looked.returncode == 1
+    assert "FAIL  schema: the schema of this database is at version 9999" in looked.stdout
+    for command in ("status", "migrate"):
+        refused = obs_hub("db", command, "--dsn", native_database.dsn)
+        assert refused.returncode == 1
+        assert "made by a newer one; upgrade this gateway" in refused.stderr
 
 
 def test_the_store_of_a_running_hub_is_found_by_its_data_directory(on_hub: Command) -> None:

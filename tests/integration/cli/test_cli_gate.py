@@ -233,12 +233,39 @@ def test_a_killed_one_is_closed_although_a_secret_of_the_configuration_cannot_be
     assert "NOBODY_SET_THIS" in result.stderr
 
 
-def test_without_a_configuration_and_an_earlier_gate_there_is_nothing_to_go_by(gate: Gate) -> None:
-    gate.configure(headers={"authorization": "${env:NOBODY_SET_THIS}"})
-    result = gate.call("close")
+@pytest.mark.parametrize(
+    "lacking", [{"headers": {"authorization": "${env:NOBODY_SET_THIS}"}}, {"https_port": "${env:NOBODY_SET_THIS}"}]
+)
+def test_without_a_configuration_and_an_earlier_gate_there_is_nothing_to_go_by(
+    gate: Gate, lacking: dict[str, object]
+) -> None:
+    gate.configure(**lacking)
+    for command in ("close", "run"):  # by the defaults, another port would be opened and closed than was meant
+        result = gate.call(command)
+        assert result.returncode == 1
+        assert "NOBODY_SET_THIS" in result.stderr
+    assert gate.tailscale.calls == []
+
+
+def test_a_front_that_cannot_be_told_is_not_taken_for_that_of_the_default(gate: Gate) -> None:
+    gate.configure(target=None)
+    config = gate.folder / "gate.yaml"
+    document = yaml.safe_load(config.read_text())
+    document["extensions"]["api"] = {"endpoint": "${env:NOBODY_SET_THIS}"}
+    config.write_text(yaml.safe_dump(document))
+    result = gate.call("run")
     assert result.returncode == 1
     assert "NOBODY_SET_THIS" in result.stderr
     assert gate.tailscale.calls == []
+
+
+def test_a_secret_of_the_hub_alone_is_none_of_the_gates_business(gate: Gate) -> None:
+    config = gate.folder / "gate.yaml"
+    document = yaml.safe_load(config.read_text())
+    document["exporters"]["timescale"]["dsn"] = "${env:NOBODY_SET_THIS}"
+    config.write_text(yaml.safe_dump(document))
+    result = gate.call("close")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_there_is_one_gate_at_a_time(gate: Gate) -> None:

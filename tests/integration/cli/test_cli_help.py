@@ -47,6 +47,7 @@ COMMANDS = {
     "spool status": "how much waits",
     "spool list": "oldest first",
     "spool drain": "before an upgrade",
+    "spool drop": "that a destination will never take",
     "dead-letter": "Mend the cause, then replay them",
     "dead-letter list": "oldest first",
     "dead-letter show": "as JSON",

@@ -26,6 +26,7 @@ from gateway.runs import Runs
 from tests.support.databases import Database
 from tests.support.operations import Told, hexadecimal
 from tests.support.stores import migrate
+from tests.support.waiting import PATIENCE
 
 OLD, NEW = "an-old-secret-of-the-webhook", "a-new-secret-of-the-webhook"
 REVISION = "0af7651916cd43dd8448eb211c80319c0af76519"
@@ -322,7 +323,7 @@ async def refused_without_body(hub: Hub, headers: dict[str, str], *messages: Any
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "http_version": "1.1", "root_path": "",
         "asgi": {"version": "3.0"},
     }  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await hub.client.app(scope, receive, send)  # type: ignore[arg-type]
     return sent[0]["status"], len(messages) - len(waiting)
 

@@ -80,6 +80,27 @@ def test_alloy_passes_everything_on(hub: HubProcess, tmp_path: Path) -> None:
         assert_passes_everything_on(hub, f"http://127.0.0.1:{port}")
 
 
+def test_counters_that_alloy_scrapes_are_sums(hub: HubProcess, tmp_path: Path) -> None:
+    if shutil.which("alloy") is None:
+        pytest.skip("there is no alloy on PATH")
+    text = (CONFIG / "alloy/config.alloy").read_text("utf-8").replace('"30s"', '"1s"\n\tscrape_timeout = "1s"')
+    (tmp_path / "config.alloy").write_text(text.replace(":4318", ":0").replace(":4317", ":0"))
+    options = [f"--server.http.listen-addr=127.0.0.1:{free_port()}", f"--storage.path={tmp_path}/alloy"]
+    with running(
+        ["alloy", "run", *options, "--disable-reporting", "config.alloy"],
+        tmp_path,
+        OBSHUB_ENDPOINT=f"http://{hub.running.endpoints['otlp http']}",
+    ):
+        types = "SELECT name ~ '_total$', type, is_monotonic FROM metric WHERE name ~ '^(alloy|go)_' GROUP BY 1, 2, 3"
+
+        def found() -> set[tuple[bool, str, bool]]:
+            with psycopg.connect(hub.dsn) as connection:
+                return set(connection.execute(types.encode()).fetchall())
+
+        hub.until(lambda: any(counter for counter, *_ in found()))
+    assert {each for each in found() if each[0]} == {(True, "sum", True)}
+
+
 @pytest.mark.parametrize("command", ["otelcol-contrib", "otelcol"])
 def test_the_collector_passes_everything_on(hub: HubProcess, tmp_path: Path, command: str) -> None:
     if shutil.which(command) is None:

@@ -417,7 +417,7 @@ def test_a_restore_that_is_broken_off_leaves_a_store_that_nobody_takes_for_whole
     with pytest.raises(BackupError, match="another restore into this database is under way"):
         load(target, filled.backup)
     process.kill()
-    process.wait(60)
+    process.wait(PATIENCE)
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
     for use in (lambda: migrate(target), lambda: dump(target, tmp_path / "backup")):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 
 from exporters.timescale import locks, schema
@@ -70,6 +72,25 @@ def test_status_lists_what_is_pending_and_changes_nothing(database: Database) ->
     assert database.value("SELECT to_regclass('schema_version')") is None
 
 
+def test_the_migrations_that_are_listed_are_those_that_are_made(database: Database) -> None:
+    """Their modules are listed by name, and made in the order that these state."""
+    config = Config()
+    config.set_main_option("script_location", "exporters.timescale:migrations")
+    made = [f"{script.revision} {script.doc}" for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert schema.status(Connections(database.dsn)).pending == made[::-1]
+
+
+def test_a_store_that_is_up_to_date_costs_no_import_of_what_migrates(database: Database) -> None:
+    migrate(database)
+    program = (
+        "import sys; from exporters.timescale import schema; from exporters.timescale.connections import Connections;"
+        "schema.migrate(Connections(sys.argv[1])); schema.status(Connections(sys.argv[1]));"
+        "print(sorted({'alembic', 'sqlalchemy'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", program, database.dsn]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True).stdout == "[]\n"
+
+
 def test_status_lists_what_is_applied(database: Database) -> None:
     present = migrate(database)
     status = schema.status(Connections(database.dsn))
@@ -81,8 +102,9 @@ def test_status_lists_what_is_applied(database: Database) -> None:
 def test_a_store_of_a_newer_version_is_refused(database: Database) -> None:
     migrate(database)
     database.run("UPDATE schema_version SET version_num = '9999'")
-    with pytest.raises(schema.SchemaError, match=r"9999.*made by a newer one; upgrade this gateway"):
-        migrate(database)
+    for refused in (migrate, lambda database: schema.status(Connections(database.dsn))):
+        with pytest.raises(schema.SchemaError, match=r"9999.*made by a newer one; upgrade this gateway"):
+            refused(database)
     assert database.value("SELECT version_num FROM schema_version") == "9999"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -13,7 +14,8 @@ from exporters.timescale.layout import FACTS, ROLLUPS
 from exporters.timescale.reader import PRIVATE, READABLE, READER_ROLE, VIEWS
 from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, store
-from tests.support.telemetry import gauge
+from tests.support.telemetry import DAY, gauge, now
+from tests.support.waiting import PATIENCE
 
 Session = psycopg.Connection[Any]
 
@@ -119,6 +121,22 @@ def test_what_an_earlier_version_granted_is_taken_back_at_the_next_start(reader:
 
 
 @pytest.mark.empty_database
+@pytest.mark.parametrize("table", ["sample", "sample_1m"])
+async def test_rights_wait_while_timescale_drops_a_chunk(table: str, timescale_database: Database) -> None:
+    """Else the whole server would crash, or the change of rights would fail."""
+    async with running_exporter(timescale_database) as exporter:
+        await store(exporter, gauge(at=now() - 20 * DAY), gauge())
+    timescale_database.run("CALL refresh_continuous_aggregate('sample_1m', NULL, NULL)")
+    timescale_database.run(f"REVOKE ALL ON {table} FROM {READER_ROLE}")
+    with timescale_database.connect() as job, ThreadPoolExecutor(1) as threads:
+        with job.transaction():
+            assert job.execute("SELECT drop_chunks(%s, now() - interval '2 days')", (table,)).fetchall()
+            migrating = threads.submit(migrate, timescale_database)
+            await timescale_database.until("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+        migrating.result(PATIENCE)
+    assert timescale_database.value(f"SELECT has_table_privilege('{READER_ROLE}', '{table}', 'SELECT')")
+
+
 def test_whoever_has_something_in_the_database_keeps_what_was_everybodys(database: Database, own_role: str) -> None:
     database.run(f"CREATE SCHEMA of_theirs AUTHORIZATION {own_role}")
     migrate(database)

@@ -22,6 +22,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.schema import SchemaError
 from gateway.cli import main
 from gateway.embedded import binaries
+from gateway.pipeline import UnavailableError
 from gateway.pipeline.postgres import UnusableServerError, connect, connect_async
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
@@ -72,7 +73,12 @@ async def assert_all_works(database: Database, folder: Path) -> None:
     expected = await assert_works(database)
     made = backup(database.dsn, folder, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
     with as_odd(database) as other:
-        restore(other.dsn, made.path, bin_dirs=[binaries()], say=lambda _: None)
+        target = other.dsn
+        if not other.native and other.value("SHOW session_replication_role") != "origin":
+            with pytest.raises(BackupError, match="add options='-c session_replication_role=origin'"):
+                restore(target, made.path, bin_dirs=[binaries()], say=lambda _: None)
+            target = make_conninfo(target, options="-c session_replication_role=origin")
+        restore(target, made.path, bin_dirs=[binaries()], say=lambda _: None)
         assert read(other) == expected
         async with running_exporter(other) as exporter:
             assert await store(exporter, gauge([2.0])) == [True]
@@ -94,21 +100,21 @@ def as_odd(database: Database) -> Iterator[Database]:
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_an_odd_setting_changes_nothing(name: str, native_database: Database, tmp_path: Path) -> None:
-    native_database.run("CREATE SCHEMA odd")
+async def test_an_odd_setting_changes_nothing(name: str, database: Database, tmp_path: Path) -> None:
+    database.run("CREATE SCHEMA odd")
     for setting, value in ODD[name].items():
-        set_for(native_database, setting, value)
-    await assert_all_works(native_database, tmp_path)
+        set_for(database, setting, value)
+    await assert_all_works(database, tmp_path)
     if name == "a schema":
-        assert native_database.value("SELECT count(*) > 0 FROM odd.sample")
+        assert database.value("SELECT count(*) > 0 FROM odd.sample")
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 async def test_an_odd_environment_changes_nothing(
-    name: str, native_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, ENVIRONMENTS[name])
-    await assert_all_works(native_database, tmp_path)
+    await assert_all_works(database, tmp_path)
 
 
 @pytest.mark.parametrize("locale", LOCALES)
@@ -155,6 +161,22 @@ async def test_a_search_path_that_changes_later_moves_nothing(native_database: D
         native_database.run(f"ALTER TABLE {table} SET SCHEMA odd")
     with pytest.raises(BackupError, match=r"ALTER TABLE \S*sample_p\d+_0000 SET SCHEMA odd"):
         backup(native_database.dsn, tmp_path, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
+
+
+async def test_a_search_path_that_changes_while_a_gateway_runs_does_not_hide_its_store(
+    native_database: Database,
+) -> None:
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge())
+        set_for(native_database, "search_path", "pg_catalog")
+        native_database.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with pytest.raises(UnavailableError):
+            await store(exporter, gauge())
+        assert await store(exporter, gauge(at=now() - DAY)) == [True]
+    assert native_database.count("public.sample") == 2
 
 
 # -- what a session is ------------------------------------------------------------------------------------------------

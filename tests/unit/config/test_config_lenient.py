@@ -6,6 +6,7 @@ import click
 import pytest
 
 from gateway.api.config import ApiConfig
+from gateway.cli import page
 from gateway.cli.options import store_dsn
 from gateway.config import ConfigError, load
 
@@ -49,6 +50,20 @@ def test_other_mistakes_are_still_mistakes(file: Path) -> None:
     file.write_text(file.read_text().replace("extensions: [api, gitops]", "extensions: [api, nowhere]"))
     with pytest.raises(ConfigError, match="'nowhere' is not defined"):
         load(file, lenient=True)
+
+
+def test_a_service_that_is_not_valid_without_it_is_said_to_lack_it(file: Path) -> None:
+    file.write_text(
+        file.read_text().replace("  pipelines:", '  telemetry: {endpoint: "${env:NOBODY_SET_THIS}"}\n  pipelines:')
+    )
+    with pytest.raises(ConfigError, match="NOBODY_SET_THIS"):
+        load(file, lenient=True)
+
+
+def test_a_front_that_was_left_out_is_no_front(file: Path) -> None:
+    file.write_text(file.read_text().replace("127.0.0.1:8085", "${env:NOBODY_SET_THIS}"))
+    with pytest.raises(click.ClickException, match="no extension of type api"):
+        page._front(file, file.parent / "no-hub")
 
 
 def test_a_store_whose_secret_is_lacking_is_told_and_no_other_secret_is_needed_for_it(file: Path) -> None:

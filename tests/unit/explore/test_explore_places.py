@@ -22,6 +22,12 @@ def loki() -> Iterator[LokiStandIn]:
         yield loki
 
 
+@pytest.fixture(autouse=True)
+def store_that_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs a store here, which would be asked for a login that may only read."""
+    monkeypatch.setattr(exploring, "reading_dsn", lambda dsn, *_: dsn)
+
+
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch, loki: LokiStandIn) -> LokiStandIn:
     """A Loki that the configuration names, with secrets."""

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.gate.readiness import READY, Hysteresis, ask
 from tests.support.certificates import Authority
+from tests.support.waiting import PATIENCE
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def answering(
         finally:
             ended.set()
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(PATIENCE)
 
 
 def response(status: str, body: bytes = b"") -> bytes:

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import Batch, Delivery, Prepared, RefusedError, TooLargeForDestinationError, UnavailableError
+from gateway.pipeline import (
+    Batch,
+    Delivery,
+    Prepared,
+    RefusedError,
+    TooLargeError,
+    TooLargeForDestinationError,
+    UnavailableError,
+)
 from gateway.pipeline.counting import count_records
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.settings import ExporterSettings
+from gateway.pipeline.settings import ExporterSettings, SpoolSettings
 from gateway.pipeline.spool import Spool
 from tests.support.telemetry import logs
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, until
@@ -115,3 +123,60 @@ async def test_the_search_for_bad_records_ends(tmp_path: Path) -> None:
     await under_test.stop()
     assert len(exporter.commits) < 250
     assert len(list(DeadLetters(tmp_path / "letters"))) == 1
+
+
+class Weighing(Picky):
+    """Finds itself that a batch is too much when it is nothing but small records, as the gateway's bounds may."""
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        records = count_records(batch)
+        if len(batch.payload) < 25 * records:
+            raise TooLargeError("it holds too much to decode")
+        return await super().prepare(batch)
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["directly", "out of the spool"])
+async def test_a_half_that_is_too_much_for_the_gateway_itself_holds_up_nothing(tmp_path: Path, spooled: bool) -> None:
+    """A request may be sound as a whole, and one half of it have all the small records."""
+    exporter, telemetry = Weighing(most=600), Telemetry()
+    under_test = delivery(exporter, telemetry, tmp_path, AT_ONCE)
+    await under_test.start()
+    if spooled:
+        exporter.away_at = 1
+    await under_test.deliver(logs("", "", "", "x" * 300, "y" * 300, "z" * 300, at=1))
+    await under_test.deliver(logs("behind", at=1))
+    assert under_test.spool is not None
+    await until(lambda: under_test.spool is not None and under_test.spool.empty)
+    await under_test.stop()
+    assert telemetry.values("obs_hub.records.stored") == {("fake", "logs"): 4}
+    (letter,) = DeadLetters(tmp_path / "letters")
+    assert letter.reason == "3 of 6 records: it holds too much to decode"
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["directly", "out of the spool"])
+async def test_a_destination_that_may_lose_batches_does_not_stop_for_want_of_room_for_dead_letters(
+    tmp_path: Path, spooled: bool
+) -> None:
+    """Or else one that refuses everything would in the end stop the store beside it."""
+    exporter, telemetry = Picky(), Telemetry()
+    settings = AT_ONCE.model_copy(update={"spool": SpoolSettings(when_full="drop_oldest")})
+    under_test = Delivery(
+        exporter,
+        telemetry.instruments,
+        telemetry.tracer,
+        settings=settings,
+        spool=Spool(tmp_path / "spool", settings.spool),
+        dead_letters=DeadLetters(tmp_path / "letters", max_size=1),
+    )
+    await under_test.start()
+    if spooled:
+        exporter.away_at = 1
+    outcome = (await under_test.deliver(logs("bad", "good", at=1))).outcome
+    await under_test.deliver(logs("behind", at=1))
+    assert under_test.spool is not None
+    await until(lambda: under_test.spool is not None and under_test.spool.empty)
+    await under_test.stop()
+    assert outcome.rejected == 0
+    assert spooled or outcome.message.endswith("dropped, for there is no room for dead letters")
+    assert telemetry.values("obs_hub.records.stored") == {("fake", "logs"): 2}
+    assert under_test.spool.dropped.records == 1

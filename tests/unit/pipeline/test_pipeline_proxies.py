@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from gateway.pipeline.proxies import channel_options, is_local
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_grpc_reaches_this_machine_past_the_proxy(proxy: list[bytes]) -> None:
     try:
         for options in (channel_options(endpoint), ()):
             with grpc.insecure_channel(endpoint, options) as channel, pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary("/any")(b"", timeout=10)
+                channel.unary_unary("/any")(b"", timeout=PATIENCE)
             answers.append(caught.value.code())
     finally:
         server.stop(None)

@@ -78,7 +78,7 @@ async def test_segments_that_cannot_be_removed_are_shown_and_count_for_nothing(
         await spool.close()
     assert shown(data_dir) == [
         "timescale/0: 0 bytes in 0 segments",
-        f"  3 segments were delivered and cannot be removed from {directory}",
+        f"  3 segments were delivered and are still in {directory}; if they stay, the log says why",
     ]
 
 
