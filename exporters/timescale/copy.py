@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from binascii import hexlify
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -111,12 +112,19 @@ NO_SPAN_ID = bytes(8)
 
 def id_or_null(value: bytes, none: bytes) -> bytes:
     """Encode an id as hexadecimal text; NULL when it is no id: all zeros as ``none`` is, or not of its length."""
-    return _length(len(value) * 2) + value.hex().encode() if value != none and len(value) == len(none) else NULL
+    if not value or value == none or len(value) != len(none):
+        return NULL
+    return sound_id(value)
+
+
+def sound_id(value: bytes) -> bytes:
+    """Encode an id, which is known to be one, as hexadecimal text."""
+    return _length(2 * len(value)) + hexlify(value)
 
 
 def id_text(value: bytes, none: bytes) -> bytes:
     """Return an id as hexadecimal text, which is empty when it is no id."""
-    return value.hex().encode() if value != none and len(value) == len(none) else b""
+    return hexlify(value) if value != none and len(value) == len(none) else b""
 
 
 def time_and_ns(unix_nano: int) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
@@ -182,10 +182,15 @@ class TimescaleExporter:
 
     async def prepare(self, batch: Batch) -> PreparedRows:
         """Encode a batch as rows. Raises `MalformedPayloadError` when it is not a valid request."""
-        async with self._large if len(batch.payload) > _LARGE_REQUEST else contextlib.nullcontext():
-            if not self._encoding:
-                self._dimensions.relieve()
-            return await self._encode_in_slices(batch)
+        if len(batch.payload) <= _LARGE_REQUEST:
+            return await self._encode_relieved(batch)
+        async with self._large:
+            return await self._encode_relieved(batch)
+
+    def _encode_relieved(self, batch: Batch) -> Coroutine[None, None, PreparedRows]:
+        if not self._encoding:
+            self._dimensions.relieve()
+        return self._encode_in_slices(batch)
 
     async def _encode_in_slices(self, batch: Batch) -> PreparedRows:
         """Encode a batch; give way to others whenever that has taken a while."""

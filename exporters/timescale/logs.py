@@ -60,12 +60,14 @@ def encode_logs(
     identified: list[IdentifiedRow] = []
     has_identities = _UID_BYTES in batch.payload
     intervals: set[int] = set()
+    seen = 0
     interval_ns = rows.interval * 1000
     timestamped = (yield from _leave_events(request, budget)) if events_only else False
     attributes_json = dimensions.fragments.object
     for owner, records, _ in by_scope(request.resource_logs, dimensions, budget, "scope_logs", "log_records"):
-        yield
-        for index, raw in enumerate(records):
+        if not records:
+            yield
+        for index, raw in enumerate(records, seen):
             if index % PACE == 0 or len(raw) > LARGE:
                 yield
                 check_parts(raw, logs_pb2.LogRecord.DESCRIPTOR)
@@ -104,6 +106,7 @@ def encode_logs(
             else:
                 identified.append(IdentifiedRow(uid, unix_nano or arrived, row))
             intervals.add((unix_nano or arrived) // interval_ns)
+        seen += len(records)
     if encoded:
         rows.add("log", b"".join(encoded), len(encoded), intervals)
     if identified:

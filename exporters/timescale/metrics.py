@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,22 +53,31 @@ _MOST_GATHERED = 20_000
 _PACE = 1024
 """Number points between two pauses: a series that is new takes thirty times as long as one that is known."""
 
+_METRIC = 32
+"""What a metric counts for between two pauses, in number points."""
+
 
 class _Head(NamedTuple):
     """How a number point begins: which fixed fields, and in how many bytes."""
 
     dtype: np.dtype[Any]
     has_start: bool
+    size: int
+    cut: Callable[[bytes], bytes]
+    tail: Callable[[bytes], bytes]
 
-    @property
-    def size(self) -> int:
-        return self.dtype.itemsize
+
+def _head(fields: Sequence[tuple[str, str]], *, has_start: bool) -> _Head:
+    dtype = np.dtype(list(fields))
+    # Getters that are mapped over points: no code of Python runs for each, and no slice is made.
+    cut, tail = itemgetter(slice(dtype.itemsize)), itemgetter(slice(dtype.itemsize, None))
+    return _Head(dtype, has_start, dtype.itemsize, cut, tail)
 
 
 _TIME_AND_VALUE = [("time_tag", "u1"), ("time", "<u8"), ("value_tag", "u1"), ("value", "<u8")]
 _HEADS = {
-    _TAG_START: _Head(np.dtype([("start_tag", "u1"), ("start", "<u8"), *_TIME_AND_VALUE]), has_start=True),
-    _TAG_TIME: _Head(np.dtype(_TIME_AND_VALUE), has_start=False),
+    _TAG_START: _head([("start_tag", "u1"), ("start", "<u8"), *_TIME_AND_VALUE], has_start=True),
+    _TAG_TIME: _head(_TIME_AND_VALUE, has_start=False),
 }
 
 
@@ -122,6 +132,7 @@ class MetricsEncoder:
         self._gathered = {tag: _Gathered() for tag in _HEADS}
         self._points: dict[str, list[bytes]] = {}
         self._budget = Budget(b"")
+        self._since_pause = 0
         self._intervals: dict[str, set[int]] = {}
 
     def encode(self, payload: bytes) -> Iterator[None]:
@@ -139,21 +150,31 @@ class MetricsEncoder:
                 self._budget.take(len(scope_metrics.metrics), RECORD, "metrics")
                 for metric in scope_metrics.metrics:
                     yield from self._metric(resource_id, scope_id, metric)
+                    if self._since_pause > _PACE:
+                        yield from self._pause()
         for tag in _HEADS:
             self._flush(tag)
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
-    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> Iterator[None]:
+    def _pause(self) -> Iterator[None]:
+        self._since_pause = 0
         yield
+        for tag, gathered in self._gathered.items():
+            if len(gathered.heads) >= _MOST_GATHERED:
+                self._flush(tag)
+
+    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> Iterable[None]:
+        """Encode a metric. What is returned is to be gone through: the pauses of a large one."""
+        self._since_pause += _METRIC
         kind = metric.WhichOneof("data")
         if kind is None:
-            return
+            return ()
         data = getattr(metric, kind)
         self._budget.take(len(data.data_points), RECORD, "data points")
         points = list(data.data_points)
         if not points:
-            return
+            return ()
         if metric.metadata:
             self._check_metadata(metric.metadata)
         key = MetricKey(
@@ -166,20 +187,26 @@ class MetricsEncoder:
             tuple(metric.metadata),
         )
         context = self._dimensions.metric(resource_id, scope_id, key)
-        if kind == "gauge" or kind == "sum":
-            for start in range(0, len(points), _PACE):
-                self._gather(context, points[start : start + _PACE] if len(points) > _PACE else points)
+        if kind != "gauge" and kind != "sum":
+            return self._distributions(context, kind, points)
+        if len(points) > _PACE:
+            return self._in_slices(context, points)
+        self._since_pause += len(points)
+        self._gather(context, points)
+        return ()
+
+    def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Iterator[None]:
+        for start in range(0, len(points), _PACE):
+            self._gather(context, points[start : start + _PACE])
+            yield from self._pause()
+
+    def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Iterator[None]:
+        encode = _DISTRIBUTIONS[kind]
+        for index, point in enumerate(points):
+            if index % PACE == 0 or len(point) > LARGE:
                 yield
-                for tag in _HEADS:
-                    if len(self._gathered[tag].heads) >= _MOST_GATHERED:
-                        self._flush(tag)
-        else:
-            encode = _DISTRIBUTIONS[kind]
-            for index, point in enumerate(points):
-                if index % PACE == 0 or len(point) > LARGE:
-                    yield
-                    check_parts(point, _POINTS[kind].DESCRIPTOR)
-                encode(self, context, point)
+                check_parts(point, _POINTS[kind].DESCRIPTOR)
+            encode(self, context, point)
 
     def _check_metadata(self, metadata: Sequence[bytes]) -> None:
         """Weigh what a metric is described by, all of which is decoded in one go."""
@@ -198,16 +225,14 @@ class MetricsEncoder:
             for point in points:
                 self._number(context, point)
             return
-        size = head.size
-        known = context.series
         gathered = self._gathered[tag]
         try:
-            series = [known[point[size:]] for point in points]
+            series = list(map(context.series.__getitem__, map(head.tail, points)))
         except KeyError:
             points, series = self._learn(context, points, tag)
         gathered.starts.append(len(gathered.heads))
         gathered.metrics.append((context, points))
-        gathered.heads += [point[:size] for point in points]
+        gathered.heads += map(head.cut, points)
         gathered.series += series
 
     def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> tuple[list[bytes], list[int]]:

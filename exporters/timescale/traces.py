@@ -19,6 +19,7 @@ from exporters.timescale.copy import (
     int4,
     int8_or_null,
     jsonb,
+    sound_id,
     time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions
@@ -39,17 +40,20 @@ def encode_traces(
     budget = Budget(payload)
     encoded: list[bytes] = []
     intervals: set[int] = set()
+    seen = 0
     interval_ns = rows.interval * 1000
     attributes_json = dimensions.fragments.object
     for owner, records, place in by_scope(request.resource_spans, dimensions, budget, "scope_spans", "spans"):
-        yield
+        if not records:
+            yield
         for index, raw in enumerate(records):
-            if index % PACE == 0 or len(raw) > LARGE:
+            if (seen + index) % PACE == 0 or len(raw) > LARGE:
                 yield
                 check_parts(raw, trace_pb2.Span.DESCRIPTOR)
             span = wire.Span.FromString(raw)
-            if span.events or span.links:
-                budget.take(len(span.events) + len(span.links), PART, "events and links")
+            events, links = span.events, span.links
+            if events or links:
+                budget.take(len(events) + len(links), PART, "events and links")
             start = span.start_time_unix_nano
             trace_id = span.trace_id
             span_id = span.span_id
@@ -69,8 +73,8 @@ def encode_traces(
                         ns,
                         end,
                         end_ns,
-                        id_or_null(trace_id, NO_TRACE_ID),
-                        id_or_null(span_id, NO_SPAN_ID),
+                        sound_id(trace_id),
+                        sound_id(span_id),
                         id_or_null(span.parent_span_id, NO_SPAN_ID),
                         texts[span.trace_state],
                         texts[span.name] if span.name else _EMPTY_TEXT,
@@ -78,14 +82,15 @@ def encode_traces(
                         int4(span.status.code) + texts[span.status.message] if span.HasField("status") else NULL + NULL,
                         jsonb(attributes_json(span.attributes)),
                         int8_or_null(span.dropped_attributes_count),
-                        jsonb(_list(_event, wire.counted(span.events, "events"), dimensions)) if span.events else NULL,
+                        jsonb(_list(_event, wire.counted(events, "events"), dimensions)) if events else NULL,
                         int8_or_null(span.dropped_events_count),
-                        jsonb(_list(_link, wire.counted(span.links, "links"), dimensions)) if span.links else NULL,
+                        jsonb(_list(_link, wire.counted(links, "links"), dimensions)) if links else NULL,
                         int8_or_null(span.dropped_links_count),
                     )
                 )
             )
             intervals.add(start // interval_ns)
+        seen += len(records)
     if encoded:
         rows.add("span", b"".join(encoded), len(encoded), intervals)
 

@@ -17,7 +17,7 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from exporters.otlp.config import OtlpExporterConfig
-from exporters.timescale import schema, unfinished
+from exporters.timescale import jobs, schema, unfinished
 from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
 from gateway.assembly import needs_embedded
@@ -265,6 +265,10 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
         return
     yield Finding(True, "store", found.layout.describe())
+    if found.layout.community:
+        with Connections(own.dsn).open() as connection:
+            for concern in jobs.examine(connection):
+                yield Finding(False if concern.harmful else None, "jobs", concern.detail, concern.advice)
     if needs_embedded(config):
         yield from _examine_embedded(found.layout.server)
     if found.pending:

@@ -14,6 +14,12 @@ from gateway.pipeline.postgres import connect
 
 Row = dict[str, Any]
 
+_ATTEMPTS = 3
+"""How often a query is tried that PostgreSQL ends for a deadlock.
+
+Whoever reads a chunk while a job of TimescaleDB compresses it may be chosen for that; once the job is done, it is over.
+"""
+
 
 def read_only(connection: psycopg.Connection[Any], role: str) -> None:
     """Make the transaction that begins here read-only, and that of a role without rights to write where it exists."""
@@ -39,13 +45,30 @@ class Store:
 
     def rows(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Return what a query returns. Raises `psycopg.Error`."""
-        with self._reading() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(statement, parameters).fetchall()
+        attempt = 1
+        while True:
+            try:
+                with self._reading() as connection, connection.cursor(row_factory=dict_row) as cursor:
+                    return cursor.execute(statement, parameters).fetchall()
+            except psycopg.errors.DeadlockDetected:
+                if attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
 
     def stream(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> Iterator[Row]:
         """Yield what a query returns, as it arrives. Nothing else can be read meanwhile. Raises `psycopg.Error`."""
-        with self._reading() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.stream(statement, parameters)
+        attempt = 1
+        while True:
+            try:
+                with self._reading() as connection, connection.cursor(row_factory=dict_row) as cursor:
+                    for row in cursor.stream(statement, parameters):
+                        attempt = _ATTEMPTS  # what was yielded is not to be yielded again
+                        yield row
+                    return
+            except psycopg.errors.DeadlockDetected:
+                if attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:

@@ -7,10 +7,11 @@ by halves of its records until the bad records do. So is a batch that the destin
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ from gateway.pipeline.errors import (
     TooLargeForDestinationError,
     UnavailableError,
 )
-from gateway.pipeline.instruments import Instruments
+from gateway.pipeline.instruments import Counter, Instruments
 from gateway.pipeline.interfaces import Exporter, Prepared
 from gateway.pipeline.retry import Circuit
 from gateway.pipeline.settings import ExporterSettings
@@ -101,7 +102,7 @@ class Attempts:
         # Of those that were broken off: as many as can have been under way when the destination went, and then some.
         self._courses: OrderedDict[Arrival, _Course] = OrderedDict()
         self._said_so = False
-        self.committed: Counter[Signal] = Counter()
+        self.committed: collections.Counter[Signal] = collections.Counter()
         """How many commits have succeeded that carried a signal."""
 
     async def attempt(self, prepared: Sequence[Prepared], settle: Settle) -> None:
@@ -109,12 +110,16 @@ class Attempts:
 
         Raises `UnavailableError` when some could be neither committed nor found to be bad.
         """
-        if len(prepared) == 1:
-            await self._alone(prepared[0], settle)
+        alone = prepared[0] if len(prepared) == 1 else None
+        if alone is not None and (not alone.records or arrival(alone.batch) in self._courses):
+            await self._alone(alone, settle)
             return
         try:
             new = await self._commit(prepared)
-        except (RefusedError, FailedError):
+        except (RefusedError, FailedError) as error:
+            if alone is not None:
+                await self._alone(alone, settle, error)
+                return
             middle = len(prepared) // 2
             await self.attempt(prepared[:middle], settle)
             await self.attempt(prepared[middle:], settle)
@@ -140,29 +145,36 @@ class Attempts:
 
     # -- one batch -----------------------------------------------------------------------------------------------
 
-    async def _alone(self, whole: Prepared, settle: Settle) -> None:
+    async def _alone(self, whole: Prepared, settle: Settle, error: DeliveryError | None = None) -> None:
+        """Go on with a batch of which a part, or all with this ``error``, was refused before."""
         key = arrival(whole.batch)
         course = self._courses.pop(key, None) or _Course([whole])
         self._courses[key] = course
         if len(self._courses) > 2 * self._exporter.concurrency + 8:
             self._courses.popitem(last=False)
         try:
-            await self._follow(course, whole)
-        except FailedError as error:
+            await self._follow(course, whole, error)
+        except FailedError as failure:
             self._courses.pop(key, None)
-            settle(whole, error)
+            settle(whole, failure)
             return
         self._courses.pop(key, None)
         crashpoint("after commit")
         settle(whole, self._refusal(course, whole) or course.new)
 
-    async def _follow(self, course: _Course, whole: Prepared) -> None:
-        """Send what is left of a batch. Raises `UnavailableError`; the next attempt goes on where this one ended."""
+    async def _follow(self, course: _Course, whole: Prepared, known: DeliveryError | None) -> None:
+        """Send what is left of a batch. Raises `UnavailableError`; the next attempt goes on where this one ended.
+
+        ``known`` is what the first part was answered already.
+        """
         while course.left:
             part = course.left[0]
             part.seconds = whole.seconds
             parts: list[Prepared] = []
             try:
+                if known is not None:
+                    answered, known = known, None
+                    raise answered
                 is_new = (await self._commit([part]))[0] if part.records else False
             except PartlyRefusedError as error:
                 self._count(self._instruments.stored, part, part.records - error.records)
@@ -227,7 +239,7 @@ class Attempts:
         self._said_so = False
         self._circuit.close()
 
-    def _count(self, counter: metrics.Counter, prepared: Prepared, records: int) -> None:
+    def _count(self, counter: Counter, prepared: Prepared, records: int) -> None:
         counter.add(records, {"signal": prepared.batch.signal.value, "exporter": self._exporter.name})
 
     async def _commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
@@ -236,9 +248,9 @@ class Attempts:
         Raises `FailedError` for whatever no exporter should raise, which is reported.
         """
         own = all(each.batch.own_telemetry for each in prepared)
-        records = sum(each.records for each in prepared)
+        records = sum([each.records for each in prepared])
         attributes = {"exporter": self._exporter.name}
-        seconds = max(self._timeout, *(each.seconds for each in prepared))
+        seconds = max(self._timeout, *[each.seconds for each in prepared])
         began = time.perf_counter()
         # A commit of nothing but the gateway's own telemetry makes no span, which would make the next such commit.
         span_or_not = contextlib.nullcontext() if own else self._tracer.start_as_current_span("commit")

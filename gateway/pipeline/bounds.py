@@ -47,7 +47,7 @@ are decoded in one go, in some 50 ms."""
 _LARGE_PART = 64 * 2**10
 """Bytes that a record needs to have to have too many parts."""
 
-_LARGE_REQUEST = 2**20
+LARGE_REQUEST = 2**20
 """Bytes from which on the containers of a request are looked at before they are parsed in one go."""
 
 _TAGS = b"\x0a\x12\x62"
@@ -95,7 +95,7 @@ async def check(batch: Batch) -> None:
     cannot be read is no matter here.
     """
     payload = batch.payload
-    if len(payload) > _LARGE_REQUEST and sum(map(payload.count, _TAGS)) > len(payload) // 4:
+    if len(payload) > LARGE_REQUEST and sum(map(payload.count, _TAGS)) > len(payload) // 4:
         await _check_by_walking(batch, Budget(payload))
 
 

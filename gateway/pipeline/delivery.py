@@ -81,13 +81,14 @@ class _Waiting:
 class Ticket:
     """A batch that was admitted. It is then taken, or withdrawn.
 
-    ``has_it`` comes true when the exporter has an equal batch, which came before.
+    ``has_it`` comes true when the exporter has an equal batch, which came before. ``waiting``: it is in line already.
     """
 
     prepared: Prepared
     has_it: asyncio.Future[None] | None = None
     under_way: asyncio.Future[None] | None = None
     reserved: int = 0
+    waiting: _Waiting | None = None
 
 
 class Delivery:
@@ -229,6 +230,19 @@ class Delivery:
         if ticket.under_way is not None:
             self._taken.fail(ticket.prepared.batch, ticket.under_way, UnavailableError("another exporter is full"))
 
+    def line_up(self, ticket: Ticket) -> bool:
+        """Have an admitted batch wait for the next commit, and return whether it does, or needs none.
+
+        It does not where it must wait for something else before, or is to be spooled. Either way it is then taken.
+        """
+        if ticket.under_way is None or ticket.waiting is not None:
+            return True
+        if self._stopped or self._circuit.open or not (self.spool is None or self.spool.empty):
+            return False
+        crashpoint("after receive")
+        ticket.waiting = self._line_up(ticket.prepared)
+        return True
+
     async def take(self, ticket: Ticket) -> Prepared:
         """Return when an admitted batch is durable, with what was prepared of it. Raises `DeliveryError`."""
         prepared = ticket.prepared
@@ -237,9 +251,9 @@ class Delivery:
             attributes = {"signal": prepared.batch.signal.value, "exporter": self.exporter.name}
             self._instruments.duplicate.add(prepared.records, attributes)
         elif ticket.under_way is not None:
-            crashpoint("after receive")
             try:
-                await self._take(ticket)
+                self.line_up(ticket)
+                await (self._take(ticket) if ticket.waiting is None else ticket.waiting.done)
             except BaseException as error:
                 told = error if isinstance(error, DeliveryError) else _shutting_down()
                 self._taken.fail(prepared.batch, ticket.under_way, told)
@@ -262,7 +276,14 @@ class Delivery:
 
     # -- the way of a batch --------------------------------------------------------------------------------------
 
+    def _line_up(self, prepared: Prepared) -> _Waiting:
+        waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._arrived.set()
+        return waiting
+
     async def _take(self, ticket: Ticket) -> None:
+        crashpoint("after receive")
         spool, replay = self.spool, self._replay
         if spool is not None and replay is not None:
             if not spool.drops and not self._circuit.open and not spool.empty:
@@ -284,10 +305,7 @@ class Delivery:
         if self._stopped:  # meanwhile
             raise _shutting_down()
         self._require_due()
-        waiting = _Waiting(ticket.prepared, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        self._arrived.set()
-        await waiting.done
+        await self._line_up(ticket.prepared).done
 
     async def _to_spool(self, spool: Spool, prepared: Prepared) -> None:
         assert self._replay is not None, "what has a spool has a replay"
@@ -298,7 +316,7 @@ class Delivery:
         self._instruments.spooled.add(prepared.records, attributes)
 
     async def _lane(self) -> None:
-        while True:
+        while not self._stopped:
             while not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -337,32 +355,45 @@ class Delivery:
             else:
                 self._have(waiting)
 
-        attempt = asyncio.create_task(self._attempts.attempt([waiting.prepared for waiting in gathered], settle))
+        spooling: list[asyncio.Future[tuple[None, None]]] = []
+        failure: UnavailableError | None = None
+
+        def is_slow(spool: Spool, replay: Replay) -> None:
+            _log.warning("%s is slow; batches wait in the spool meanwhile", self.exporter.name)
+            self._circuit.trip()
+            stack.enter_context(replay.held())
+            all_waiting = self._spool_all(spool, self._take_waiting())
+            spooling.append(asyncio.gather(all_waiting, self._spool_under_way(spool, replay, gathered)))
+
         with contextlib.ExitStack() as stack:
+            timer: asyncio.TimerHandle | None = None
+            if self.spool is not None and self._replay is not None:
+                # A timer costs next to nothing, a task that is waited for a third of all that a batch does.
+                loop = asyncio.get_running_loop()
+                timer = loop.call_later(self._slow_after, is_slow, self.spool, self._replay)
             try:
-                if self.spool is not None and self._replay is not None:
-                    done, _ = await asyncio.wait({attempt}, timeout=self._slow_after)
-                    if not done:
-                        _log.warning("%s is slow; batches wait in the spool meanwhile", self.exporter.name)
-                        self._circuit.trip()
-                        stack.enter_context(self._replay.held())
-                        await asyncio.gather(
-                            self._spool_all(self.spool, self._take_waiting()),
-                            self._spool_under_way(self.spool, self._replay, gathered),
-                        )
-                await attempt
+                await self._attempts.attempt([waiting.prepared for waiting in gathered], settle)
             except UnavailableError as error:
-                self._attempts.failed(error)
+                failure = error
+            except asyncio.CancelledError:
+                for task in spooling:
+                    task.cancel()
+                raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                if spooling:
+                    await asyncio.wait(spooling)
+            for task in spooling:
+                task.result()
+            if failure is not None:
+                self._attempts.failed(failure)
                 left = [each for each in gathered if not each.done.done() and not each.ended]
                 if self.spool is None:
                     # What waits behind would be tried next, each for as long as this was, and answered too late.
-                    _refuse(left + self._take_waiting(), error)
+                    _refuse(left + self._take_waiting(), failure)
                 else:
                     await self._spool_all(self.spool, left + self._take_waiting())
-            finally:
-                if not attempt.done():
-                    attempt.cancel()
-                    await asyncio.wait({attempt})
             for waiting, refusal in refused:
                 await self._answer_refused(waiting, refusal)
 
@@ -399,6 +430,8 @@ class Delivery:
         """
 
         async def one(each: _Waiting) -> None:
+            if each.ended:
+                return
             each.spooled = True
             try:
                 await self._to_spool(spool, each.prepared)
@@ -409,7 +442,7 @@ class Delivery:
                 if not each.done.done():
                     each.done.set_result(None)
 
-        await asyncio.gather(*(one(each) for each in gathered if not each.ended))
+        await asyncio.gather(*map(one, gathered))
 
     async def _answer_refused(self, waiting: _Waiting, refusal: DeliveryError) -> None:
         if not isinstance(refusal, RefusedError):

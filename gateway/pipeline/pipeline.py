@@ -27,7 +27,7 @@ from gateway.pipeline.errors import (
     TooLargeError,
 )
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.interfaces import Outcome, Prepared
+from gateway.pipeline.interfaces import ACCEPTED, Outcome, Prepared
 from gateway.pipeline.mending import NothingLeftError, mend_batch
 from gateway.pipeline.seldom import Seldom
 
@@ -84,10 +84,11 @@ class Pipeline:
         # it has arrived.
         size = len(batch.payload)
         self._in_flight += size
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._deliver(batch))
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._forget, size))
-        return await asyncio.shield(task)
+        task.add_done_callback(functools.partial(self._answer, size, answer))
+        return await answer
 
     def refuse(self, signal: Signal, reason: str, why: str = "", peer: str = "") -> None:
         """Count a request that was refused before it became a batch, and log it, once a minute for each reason."""
@@ -115,19 +116,30 @@ class Pipeline:
     def _refuse(self, batch: Batch, error: DeliveryError) -> None:
         self.refuse(batch.signal, _REASONS.get(type(error), "unavailable"), str(error), batch.peer)
 
-    def _forget(self, size: int, task: asyncio.Task[Outcome]) -> None:
+    def _answer(self, size: int, answer: asyncio.Future[Outcome], task: asyncio.Task[Outcome]) -> None:
+        """Hand on what became of a batch, unless nobody waits for it any more."""
         self._in_flight -= size
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen here, in case that nobody waits for it any more
+        error = None if task.cancelled() else task.exception()
+        if answer.done():
+            return
+        if task.cancelled():
+            answer.cancel()
+        elif error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())
 
     async def _deliver(self, batch: Batch) -> Outcome:
         try:
-            await bounds.check(batch)
+            if len(batch.payload) > bounds.LARGE_REQUEST:
+                await bounds.check(batch)
             made, mended = await self._to_all(batch)
         except DeliveryError as error:
             self._refuse(batch, error)
             raise
+        if not mended and batch.left_out is ACCEPTED and len(made) == 1:
+            return self._outcome(batch.signal, made[0][1])
         unreadable = [batch.left_out, *mended]
         if rejected := sum(each.rejected for each in unreadable):
             self._instruments.refused.add(rejected, {"signal": batch.signal.value, "reason": "malformed"})
@@ -138,10 +150,12 @@ class Pipeline:
     def _outcome(self, signal: Signal, prepared: Sequence[Prepared]) -> Outcome:
         """Count what became of a batch, and return what of it the client is told."""
         # An exporter may have been given some of the records only; what one of them left out, not all have.
-        rejected = max((each.outcome.rejected for each in prepared), default=0)
-        records = max((each.records + each.outcome.rejected for each in prepared), default=0)
+        rejected = max([each.outcome.rejected for each in prepared], default=0)
+        records = max([each.records + each.outcome.rejected for each in prepared], default=0)
         attributes = {"signal": signal.value}
         self._instruments.accepted.add(records - rejected, attributes)
+        if all(each.outcome is ACCEPTED for each in prepared):
+            return ACCEPTED
         if rejected:
             self._instruments.refused.add(rejected, attributes | {"reason": "rejected"})
         messages = dict.fromkeys(each.outcome.message for each in prepared if each.outcome.message)
@@ -160,7 +174,7 @@ class Pipeline:
         parts: list[tuple[str, list[Prepared]]] = []
         mended: list[Outcome] = []
         nothing_left: NothingLeftError | None = None
-        for where, part in await self._cut(batch):
+        for where, part in [("", batch)] if len(batch.payload) <= self._max_batch_size else await self._cut(batch):
             try:
                 parts += await self._prepare(deliveries, where, part, mended)
             except NothingLeftError as error:
@@ -171,15 +185,7 @@ class Pipeline:
         if nothing_left is not None and not parts:
             raise nothing_left
         tickets = self._admit([pair for _, part in parts for pair in zip(deliveries, part, strict=True)])
-        if len(tickets) == 1:
-            ((delivery, ticket),) = tickets
-            return [(parts[0][0], [await delivery.take(ticket)])], mended
-        results = await asyncio.gather(*(delivery.take(ticket) for delivery, ticket in tickets), return_exceptions=True)
-        taken: list[Prepared] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            taken.append(result)
+        taken = await self._take(tickets)
         each = len(deliveries)
         return [(where, taken[n * each : (n + 1) * each]) for n, (where, _) in enumerate(parts)], mended
 
@@ -208,6 +214,34 @@ class Pipeline:
         if len(batch.payload) <= self._max_batch_size:
             return [("", batch)]
         return await asyncio.to_thread(_parts, batch, self._max_batch_size)
+
+    @staticmethod
+    async def _take(tickets: Sequence[tuple[Delivery, Ticket]]) -> list[Prepared]:
+        """Have every exporter take what it admitted, all at once. Raises the first error once all have answered."""
+        if len(tickets) == 1:
+            ((delivery, ticket),) = tickets
+            return [await delivery.take(ticket)]
+        lined_up = [delivery.line_up(ticket) for delivery, ticket in tickets]
+        if not all(lined_up):
+            takes = [delivery.take(ticket) for delivery, ticket in tickets]
+            results: list[Prepared | BaseException] = await asyncio.gather(*takes, return_exceptions=True)
+        else:  # all are under way, which needs no task for each
+            results = []
+            for index, (delivery, ticket) in enumerate(tickets):
+                try:
+                    results.append(await delivery.take(ticket))
+                except Exception as error:
+                    results.append(error)
+                except BaseException:
+                    for its_delivery, left in tickets[index + 1 :]:
+                        its_delivery.withdraw(left)
+                    raise
+        taken: list[Prepared] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            taken.append(result)
+        return taken
 
     @staticmethod
     def _admit(pairs: Sequence[tuple[Delivery, Prepared]]) -> list[tuple[Delivery, Ticket]]:

@@ -281,6 +281,28 @@ def test_the_doctor_finds_what_harms_and_what_is_other_than_sessions_have(
         assert finding in looked.output
 
 
+async def test_the_doctor_finds_that_timescales_jobs_do_not_run(timescale_database: Database, tmp_path: Path) -> None:
+    config = tmp_path / "hub.yaml"
+    config.write_text(config_text(timescale={"dsn": timescale_database.dsn}))
+
+    def look() -> str:
+        command = ["doctor", "--config", str(config), "--data-dir", str(tmp_path / "data")]
+        return CliRunner().invoke(main, command).output
+
+    finding = "FAIL  jobs: TimescaleDB's scheduler does not run in this database"
+    scheduler = "SELECT count(*) = %s FROM pg_stat_activity WHERE datname = current_database()"
+    scheduler += " AND application_name = 'TimescaleDB Background Worker Scheduler'"
+    set_for(timescale_database, "default_transaction_read_only", "on")
+    async with running_exporter(timescale_database):
+        pass  # the policies are set, and their jobs are due
+    await timescale_database.until(scheduler, (0,))
+    assert finding in look()
+    set_for(timescale_database, "default_transaction_read_only", "off")
+    timescale_database.run("SELECT _timescaledb_functions.start_background_workers()")
+    await timescale_database.until(scheduler, (1,))
+    assert finding not in look()
+
+
 def test_the_doctor_finds_an_encoding_that_cannot_hold_every_text(embedded_server: Server, tmp_path: Path) -> None:
     with made_as(embedded_server, "ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'") as database:
         config = tmp_path / "hub.yaml"
