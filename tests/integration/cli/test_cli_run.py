@@ -98,7 +98,7 @@ def test_commands_are_processes_that_talk_to_the_hub(hubs_to_start: Hubs) -> Non
         (("query", "--csv", "SELECT body FROM logs"), "backup finished"),
         (("logs",), "backup finished"),
         (("doctor", "--config", hub.config_file), "ok"),
-        (("spool", "status", "--config", hub.config_file), ""),
+        (("spool", "status"), ""),
         (("db", "status", "--config", hub.config_file), ""),
         (("token", "list"), ""),
     ):
