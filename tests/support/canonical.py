@@ -15,6 +15,7 @@ _CONTAINERS = {
     "resource_logs": ("scope_logs", "log_records"),
     "resource_spans": ("scope_spans", "spans"),
 }
+_IDS = ("trace_id", "span_id", "parent_span_id")
 _DATA = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 
@@ -22,7 +23,7 @@ def canonical(request: Request) -> Request:
     """Return the same request, normalized: equal requests serialize to equal bytes (see `content`).
 
     Equal resources, scopes and metrics are merged; records, exemplars and attributes are sorted; the order of what is
-    a list to OTLP (events, links, buckets, array values, entity references) is kept.
+    a list to OTLP (events, links, buckets, array values, entity references) is kept. Ids of all zeros are none.
     """
     resource_field = request.DESCRIPTOR.fields[0].name
     scope_field, record_field = _CONTAINERS[resource_field]
@@ -43,7 +44,7 @@ def canonical(request: Request) -> Request:
                     scopes[owner_key, scope_key].CopyFrom(scope_shell)
                 its_records = getattr(scopes[owner_key, scope_key], record_field)
                 if record_field != "metrics":
-                    its_records.add().CopyFrom(_normal(record))
+                    its_records.add().CopyFrom(_normal(_copy(record)))
                     continue
                 kind = record.WhichOneof("data")
                 metric_shell = _copy(record)
@@ -90,9 +91,11 @@ def _copy(message: Any) -> Any:
 
 
 def _normal(message: Any) -> Any:
-    """Sort in place what has no order, at every depth. Returns the message."""
+    """Sort in place what has no order, and clear ids that are none, at every depth. Returns the message."""
     for field, value in message.ListFields():
         if field.message_type is None:
+            if field.name in _IDS and not any(value):
+                message.ClearField(field.name)
             continue
         if isinstance(value, AnyValue):
             _normal_value(value)
