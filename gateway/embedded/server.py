@@ -278,7 +278,7 @@ class EmbeddedPostgres:
         while self._alive():
             if self._socket is None and (found := _postmaster.read(self.data)) is not None:
                 self._socket, self._port = self._socket_of(found), found.port or PORT
-            if self._answers():
+            if self._answers() and self._is_ours():
                 return True
             if time.monotonic() > deadline:
                 raise self._failure(
@@ -286,6 +286,11 @@ class EmbeddedPostgres:
                 )
             time.sleep(_POLL)
         return False
+
+    def _is_ours(self) -> bool:
+        """Tell whether the server that answers is the one that was launched, and none that was there before it."""
+        found = _postmaster.read(self.data)
+        return self._child is None or (found is not None and found.pid == self._child.pid)
 
     def _answers(self) -> bool:
         if self._socket is None:

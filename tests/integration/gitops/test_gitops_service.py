@@ -87,9 +87,15 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 async def push(service: GitOpsService, delivery: str = "delivery") -> UUID:
     """Let GitHub tell of a push."""
-    body = json.dumps({"ref": "refs/heads/main", "repository": {"full_name": "someone/home"}}).encode()
+    what = {"ref": "refs/heads/main", "after": delivery, "repository": {"full_name": "someone/home"}}
+    body = json.dumps(what).encode()
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    headers = {"x-github-event": "push", "x-github-delivery": delivery, "x-hub-signature-256": f"sha256={signature}"}
+    headers = {
+        "content-type": "application/json",
+        "x-github-event": "push",
+        "x-github-delivery": delivery,
+        "x-hub-signature-256": f"sha256={signature}",
+    }
     app = Litestar([Router("/api/v1", route_handlers=service.routers())], logging_config=None)
     # In this event loop, which is the service's.
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
