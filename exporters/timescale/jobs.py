@@ -34,7 +34,7 @@ def examine(connection: Connection) -> Iterator[Concern]:
         yield Concern(
             True,
             "TimescaleDB's scheduler does not run in this database: nothing is compressed, rolled up or dropped",
-            "look into the server's log for why; often default_transaction_read_only or exit_on_error is set for the "
+            "look into the server's log for why; often default_transaction_read_only or a lock_timeout is set for the "
             "database or its owner, or timescaledb.max_background_workers is too small. Then run "
             "SELECT _timescaledb_functions.start_background_workers()",
         )

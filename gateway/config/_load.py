@@ -36,6 +36,7 @@ _NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
 
 
 _STORE = "timescale"
+_LOKI = "loki"
 """The type of the exporter that is the store."""
 
 
@@ -71,15 +72,27 @@ class Config:
     def when_full(self, exporter: str) -> Literal["refuse", "drop_oldest"]:
         """Return what an exporter does when its spool is full: what its settings say, or by its place in the pipelines.
 
-        The oldest is dropped only where a store gets the same signals: nobody else has what a store is given, or what
-        an exporter without a store beside it is.
+        The oldest is dropped only where others keep all that it is given. Nobody else has what a store is given, or an
+        exporter without a store beside it, or Loki beside a store that keeps events only.
         """
         spool = getattr(self.exporters[exporter], "spool", None)
         if spool is not None and spool.when_full != "auto":
             return "drop_oldest" if spool.when_full == "drop_oldest" else "refuse"
-        pipelines = [each.exporters for each in self.service.pipelines.values() if exporter in each.exporters]
-        beside_store = all(any(type_of(each) == _STORE for each in names) for names in pipelines)
-        return "drop_oldest" if pipelines and beside_store and type_of(exporter) != _STORE else "refuse"
+        signals = [signal for signal, each in self.service.pipelines.items() if exporter in each.exporters]
+        kept = bool(signals) and all(self._others_keep(each, exporter) for each in signals)
+        return "drop_oldest" if kept and type_of(exporter) != _STORE else "refuse"
+
+    def _others_keep(self, signal: Signal, exporter: str) -> bool:
+        """Tell whether other exporters of a signal keep all of it."""
+        named = self.service.pipelines[signal].exporters
+        others = [name for name in named if name != exporter]
+        stores = [getattr(self.exporters[name], "logs", "all") for name in others if type_of(name) == _STORE]
+        if signal is not Signal.LOGS or "all" in stores:
+            return bool(stores)
+        # A store that is told nothing keeps events only where Loki is given the same logs, which keeps the rest.
+        if "auto" in stores and not any(type_of(name) == _LOKI for name in named):
+            return True
+        return bool(stores) and any(type_of(name) == _LOKI for name in others)
 
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:
         used: dict[str, frozenset[Signal]] = {}

@@ -51,7 +51,8 @@ EndpointUrl = Annotated[str, AfterValidator(check_endpoint)]
 
 def _check_header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"expected the name of a header such as x-api-key, found {name!r}")
+        # What was found may be a whole line, with its value.
+        raise ValueError("expected the name of a header such as x-api-key")
     return name
 
 

@@ -139,7 +139,8 @@ class Pipeline:
             self._refuse(batch, error)
             raise
         if not mended and batch.left_out is ACCEPTED and len(made) == 1:
-            return self._outcome(batch.signal, made[0][1])
+            ((where, prepared),) = made
+            return _of_part(where, self._outcome(batch.signal, prepared))
         unreadable = [batch.left_out, *mended]
         if rejected := sum(each.rejected for each in unreadable):
             self._instruments.refused.add(rejected, {"signal": batch.signal.value, "reason": "malformed"})

@@ -99,7 +99,8 @@ class SpoolSettings(Settings):
     when_full: Literal["auto", "refuse", "drop_oldest"] = "auto"
     """``refuse``: clients are told to come back, and no exporter of the signal gets the batch. ``drop_oldest``: the
     oldest segment is lost, which is counted and logged, so that a dead side destination does not stop the store.
-    ``auto``: ``drop_oldest`` for whatever stands beside a store in each of its pipelines, else ``refuse``."""
+    ``auto``: ``drop_oldest`` where other exporters keep all that this one is given, the store among them; else
+    ``refuse``, as for Loki beside a store that keeps events only."""
     max_age: Duration | None = None
     """Batches that waited longer go to the dead letters. ``null``: they wait as long as it takes."""
     segment_size: ByteSize = Field(default=16 * 2**20, ge=2**16)

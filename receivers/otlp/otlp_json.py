@@ -78,18 +78,30 @@ _MOST_VALUES = 1_500_000
 _MOST_VALUES_OF_A_RECORD = 100_000
 """Objects and arrays in a request, and in one record, which is decoded in one go. Each takes a hundred bytes then."""
 
+_MOST_COMMAS_OF_A_RECORD = 500_000
+"""As many numbers, say, are decoded in some 20 ms."""
 
-def _has_more_values(body: bytes, most: int) -> bool:
-    """Tell whether there are more objects and arrays than that."""
+
+def _has_more_values(body: bytes, most: int, marks: tuple[bytes, ...] = (b"{", b"[")) -> bool:
+    """Tell whether there are more objects and arrays than that, or more of other marks."""
     if len(body) <= 2 * most:
         return False
-    count = body.count(b"{") + body.count(b"[")
+    count = sum(map(body.count, marks))
     if count > most:  # of which some may be text
         for text in _TEXT.finditer(body):
-            count -= body.count(b"{", *text.span()) + body.count(b"[", *text.span())
+            count -= sum(body.count(mark, *text.span()) for mark in marks)
             if count <= most:
                 return False
     return count > most
+
+
+def _check_alone(raw: msgspec.Raw) -> None:
+    """Raise `_InvalidError` for what is decoded in one go and would take too long."""
+    body = bytes(raw)
+    if _has_more_values(body, _MOST_VALUES_OF_A_RECORD):
+        raise _InvalidError(f"it has more than {_MOST_VALUES_OF_A_RECORD} objects and arrays")
+    if _has_more_values(body, _MOST_COMMAS_OF_A_RECORD, (b",",)):
+        raise _InvalidError(f"it has more than {_MOST_COMMAS_OF_A_RECORD} values")
 
 
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -104,7 +116,6 @@ _ESCAPES = re.compile(
 )
 """An escape in a JSON string. The group is half a surrogate pair."""
 
-_RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 
@@ -121,14 +132,15 @@ class _Transcoding:
 
     def container(self, raw: bytes | msgspec.Raw, message: Any, place: str, depth: int) -> None:
         """Fill a message that holds records. Raises `_InvalidError` or `_NoJsonError` when what they share is wrong."""
-        fields = _CONTAINERS[message.DESCRIPTOR.full_name]
-        for key, value in self._decode(_RAW_OBJECT, "an object", raw, place).items():
-            found = fields.get(key)
-            if found is None or bytes(value) == b"null":
+        container = _CONTAINERS[message.DESCRIPTOR.full_name]
+        found = self._decode(container.decoder, "an object", raw, place)
+        for key, (field, set_field) in container.fields.items():
+            value = getattr(found, key)
+            if bytes(value) == b"null":
                 continue
-            field, set_field = found
             try:
                 if not _is_walked(field):
+                    _check_alone(value)
                     set_field(self._decode(_ANY, "", value, f"{place}.{key}"), message, depth)
                 elif field.is_repeated:
                     self._items(value, field, message, f"{place}.{key}", depth)
@@ -153,8 +165,7 @@ class _Transcoding:
             item = items.add()
             try:
                 if is_record:
-                    if _has_more_values(bytes(value), _MOST_VALUES_OF_A_RECORD):
-                        raise _InvalidError(f"it has more than {_MOST_VALUES_OF_A_RECORD} objects and arrays")
+                    _check_alone(value)
                     write(self._decode(_ANY, "", value, its_place), item, depth + 1)
                     report.kept += 1
                 else:
@@ -196,10 +207,10 @@ def _count(raw: msgspec.Raw, field: Any) -> int:
     """Return how many records a message holds, as far as that can be read."""
     count = 0
     try:
-        document = _RAW_OBJECT.decode(raw)
-        for each in field.message_type.fields:
-            if _is_walked(each) and each.json_name in document:
-                values = _RAW_ARRAY.decode(document[each.json_name]) if each.is_repeated else [document[each.json_name]]
+        document = _CONTAINERS[field.message_type.full_name].decoder.decode(raw)
+        for each in filter(_is_walked, field.message_type.fields):
+            if bytes(value := getattr(document, each.json_name)) != b"null":
+                values = _RAW_ARRAY.decode(value) if each.is_repeated else [value]
                 is_record = each.message_type.full_name in RECORDS
                 count += len(values) if is_record else sum(_count(value, each) for value in values)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -488,15 +499,28 @@ def _expect_array(value: Any) -> None:
 _known: dict[str, _Write] = {}
 """What fills a message that is decoded in one go, by full name."""
 
-_CONTAINERS: dict[str, dict[str, tuple[Any, _Set]]] = {}
-"""The fields of the messages that hold records, by full name and JSON key."""
+
+class _Container(NamedTuple):
+    """A message that holds records: its fields by JSON key, and what decodes these one level deep.
+
+    Keys that are not known are passed over as they are read, however many there are.
+    """
+
+    fields: dict[str, tuple[Any, _Set]]
+    decoder: msgspec.json.Decoder[Any]
+
+
+_CONTAINERS: dict[str, _Container] = {}
+"""By full name."""
+
+_NULL = msgspec.Raw(b"null")
 
 
 def _know(descriptor: Any) -> None:
     if holds_records(descriptor):
-        _CONTAINERS[descriptor.full_name] = {
-            field.json_name: (field, _setter(field, _known)) for field in descriptor.fields
-        }
+        fields = {field.json_name: (field, _setter(field, _known)) for field in descriptor.fields}
+        levels = msgspec.defstruct(descriptor.name, [(key, msgspec.Raw, _NULL) for key in fields])
+        _CONTAINERS[descriptor.full_name] = _Container(fields, msgspec.json.Decoder(levels))
         for field in descriptor.fields:
             if field.message_type is not None:
                 _know(field.message_type)

@@ -70,7 +70,15 @@ doubles = (
 )
 record_times = st.integers(_NOW - DAYS_BACK * _DAY, _NOW)
 any_times = st.just(0) | record_times | st.sampled_from([1, 999, 1_000, _MAX_U64]) | st.integers(0, _MAX_U64)
-ids = st.just(b"") | st.binary(min_size=16, max_size=16) | st.binary(max_size=20)
+
+
+def _not_zero(size: int) -> Strategy[bytes]:
+    return st.binary(min_size=size, max_size=size).filter(any)
+
+
+# An id of zeros, or of another length, is none: it is left out.
+trace_ids = st.just(b"") | _not_zero(16)
+span_ids = st.just(b"") | _not_zero(8)
 enums = st.integers(0, 6) | int32
 """Numbers of an enumeration; those that no version defines yet must pass as well."""
 
@@ -163,8 +171,8 @@ exemplars = _with_value(
     True,
     filtered_attributes=attributes,
     time_unix_nano=any_times,
-    span_id=ids,
-    trace_id=ids,
+    span_id=span_ids,
+    trace_id=trace_ids,
 )
 _some_exemplars: Strategy[list[Exemplar]] = st.just([]) | st.lists(exemplars, max_size=2)
 _point: dict[str, Strategy[Any]] = {
@@ -229,10 +237,10 @@ _DATA_FIELDS = {
     Summary: "summary",
 }
 metrics = st.builds(
-    lambda data, **fields: Metric(**fields, **{_DATA_FIELDS[type(data)]: data}),
+    # A description does not identify a metric: one that differed from that of an earlier request would not be kept.
+    lambda data, name, **fields: Metric(name=name, description=name, **fields, **{_DATA_FIELDS[type(data)]: data}),
     _data,
     name=st.sampled_from(["", "system.cpu.utilization"]) | texts,
-    description=texts,
     unit=texts,
     metadata=st.just([]) | attributes,
 )
@@ -271,8 +279,8 @@ _log: dict[str, Strategy[Any]] = {
     "attributes": attributes,
     "dropped_attributes_count": uint32,
     "flags": uint32,
-    "trace_id": st.just(b"") | st.binary(min_size=16, max_size=16),
-    "span_id": st.just(b"") | st.binary(min_size=8, max_size=8),
+    "trace_id": trace_ids,
+    "span_id": span_ids,
     "event_name": st.just("") | texts,
 }
 log_records = (
@@ -287,17 +295,13 @@ logs_requests: Strategy[ExportLogsServiceRequest] = _request(
 # -- traces ------------------------------------------------------------------------------------------------------------
 
 
-def _not_zero(size: int) -> Strategy[bytes]:
-    return st.binary(min_size=size, max_size=size).filter(any)
-
-
 _events = st.builds(
     Span.Event, time_unix_nano=any_times, name=texts, attributes=attributes, dropped_attributes_count=uint32
 )
 _links = st.builds(
     Span.Link,
-    trace_id=ids,
-    span_id=ids,
+    trace_id=trace_ids,
+    span_id=span_ids,
     trace_state=texts,
     attributes=attributes,
     dropped_attributes_count=uint32,
@@ -308,7 +312,7 @@ spans = st.builds(
     trace_id=_not_zero(16),
     span_id=_not_zero(8),
     trace_state=texts,
-    parent_span_id=st.just(b"") | st.binary(min_size=8, max_size=8),
+    parent_span_id=span_ids,
     flags=uint32,
     name=texts,
     kind=enums,

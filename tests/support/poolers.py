@@ -34,7 +34,7 @@ def bouncing(server: Server, pool_mode: str, **settings: object) -> Iterator[Ser
 
     A pool has few connections, so that whoever relies on a session of its own meets the sessions of others.
     """
-    its = conninfo_to_dict(server.dsn)
+    its = {"dbname": "postgres", **conninfo_to_dict(server.dsn)}
     with tempfile.TemporaryDirectory(prefix="obs-hub-pool-") as name:
         folder, port = Path(name), free_port()
         folder.chmod(0o755)
@@ -57,10 +57,9 @@ def bouncing(server: Server, pool_mode: str, **settings: object) -> Iterator[Ser
         lines = "".join(f"{name} = {value}\n" for name, value in general.items())
         ini.write_text(f"[databases]\n* = host={its['host']} port={its['port']}\n[pgbouncer]\n{lines}")
         # It refuses to run as root; the embedded server's socket is for its own user only.
-        owner = Path(str(its["host"])).stat().st_uid
-        process = subprocess.Popen(
-            [PROGRAM, "-q", "-u", pwd.getpwuid(owner).pw_name, str(ini)], stderr=subprocess.DEVNULL
-        )
+        socket = Path(str(its["host"]))
+        owner = pwd.getpwuid(socket.stat().st_uid).pw_name if socket.is_absolute() else "nobody"
+        process = subprocess.Popen([PROGRAM, "-q", "-u", owner, str(ini)], stderr=subprocess.DEVNULL)
         try:
             dsn = make_conninfo("", host="127.0.0.1", port=port, user=its["user"], dbname=its["dbname"])
             _wait(process, dsn, log)

@@ -48,6 +48,14 @@ def pooled_server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def sharing_timescale(timescale_server: Server) -> Iterator[Server]:
+    """A pooler in transaction mode, in front of a server with TimescaleDB."""
+    need_program()
+    with bouncing(timescale_server, "transaction") as server:
+        yield server
+
+
 @pytest.fixture
 def pooled(pooled_server: Server) -> Iterator[Database]:
     """An empty database, reached through a pooler."""
@@ -77,20 +85,35 @@ async def test_a_store_works_behind_a_pooler(pooled: Database) -> None:
     assert pooled.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
+ODD = {
+    "timezone": "Asia/Kathmandu",
+    "datestyle": "German, DMY",
+    "client_encoding": "LATIN1",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "synchronous_commit": "off",
+    "bytea_output": "escape",
+    "array_nulls": "off",
+    "restrict_nonsystem_relation_kind": "view",
+}
+
+
 async def test_odd_settings_change_nothing_behind_a_pooler(sharing_server: Server, native_database: Database) -> None:
-    for name, value in {
-        "timezone": "Asia/Kathmandu",
-        "datestyle": "German, DMY",
-        "client_encoding": "LATIN1",
-        "default_transaction_isolation": "serializable",
-        "default_transaction_read_only": "on",
-        "synchronous_commit": "off",
-        "bytea_output": "escape",
-        "array_nulls": "off",
-        "restrict_nonsystem_relation_kind": "view",
-    }.items():
+    for name, value in ODD.items():
         set_for(native_database, name, value)
     await assert_works(behind(sharing_server, native_database))
+
+
+async def test_hypertables_behind_a_pooler(sharing_timescale: Server, timescale_database: Database) -> None:
+    await assert_works(behind(sharing_timescale, timescale_database))
+
+
+async def test_odd_settings_change_nothing_with_hypertables_behind_a_pooler(
+    sharing_timescale: Server, timescale_database: Database
+) -> None:
+    for name, value in ODD.items():
+        set_for(timescale_database, name, value)
+    await assert_works(behind(sharing_timescale, timescale_database))
 
 
 def test_gateways_that_start_at_once_share_one_connection(embedded_server: Server, native_database: Database) -> None:

@@ -349,7 +349,7 @@ def test_optional_fields_tell_zero_from_absent() -> None:
 
 def test_a_oneof_given_twice_is_malformed() -> None:
     assert "body.intValue: only one alternative of 'value'" in refused(body, {"stringValue": "", "intValue": 1})
-    assert "metrics[0].gauge: only one alternative of 'data'" in refused(metric, sum={}, gauge={})
+    assert "metrics[0].sum: only one alternative of 'data'" in refused(metric, sum={}, gauge={})
 
 
 # Structure
@@ -440,3 +440,27 @@ def test_the_limit_is_protobufs_own() -> None:
 
 def test_json_too_deep_to_be_decoded_is_malformed() -> None:
     assert refused(to_protobuf, Signal.LOGS, b"[" * 1_000_000) == "the body is nested too deeply"
+
+
+def test_keys_that_are_not_known_cost_next_to_nothing() -> None:
+    """They are passed over where they stand, not made into something first."""
+    unknown = b",".join(b'"k%d":[]' % number for number in range(1_000))
+    body = b'{%s,"resourceLogs":[{%s,"scopeLogs":[{%s,"logRecords":[{"body":{"stringValue":"a"}}]}]}]}'
+    request = ExportLogsServiceRequest.FromString(to_protobuf(Signal.LOGS, body % ((unknown,) * 3)).payload)
+    assert request.resource_logs[0].scope_logs[0].log_records[0].body.string_value == "a"
+
+
+def test_a_record_of_too_many_values_is_left_out_and_its_neighbours_are_not() -> None:
+    numbers = b",".join([b"1"] * 600_000)
+    point = b'{"timeUnixNano":"1","count":"1","bucketCounts":[%s]}'
+    body = b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"a","histogram":{"dataPoints":[%s,%s]}}]}]}]}'
+    found = to_protobuf(Signal.METRICS, body % (point % numbers, point % b"1"))
+    assert found.left_out.rejected == 1
+    assert "dataPoints[0]: it has more than 500000 values" in found.left_out.message
+
+
+def test_what_surrounds_records_is_bounded_as_they_are() -> None:
+    attributes = b",".join([b'{"value":{}}'] * 60_000)
+    body = b'{"resourceLogs":[{"resource":{"attributes":[%s]},"scopeLogs":[{"logRecords":[{}]}]}]}' % attributes
+    with pytest.raises(MalformedPayloadError, match="resource: it has more than 100000 objects and arrays"):
+        to_protobuf(Signal.LOGS, body)

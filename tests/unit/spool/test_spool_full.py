@@ -116,6 +116,38 @@ service:
     assert config.when_full("timescale") == "refuse"
 
 
+@pytest.mark.parametrize(
+    ("keeps", "named", "loki", "otlp"),
+    [
+        ("", ["timescale", "loki"], "refuse", None),  # the store keeps events, and nobody else the plain logs
+        ("logs: events", ["timescale", "loki"], "refuse", None),
+        ("logs: all", ["timescale", "loki"], "drop_oldest", None),
+        ("", ["timescale", "loki", "otlp"], "refuse", "drop_oldest"),
+        ("logs: events", ["timescale", "otlp"], None, "refuse"),
+        ("", ["timescale", "loki", "loki/two"], "drop_oldest", None),
+    ],
+)
+def test_logs_are_kept_by_others_where_together_they_keep_all_of_them(
+    tmp_path: Path, keeps: str, named: list[str], loki: str | None, otlp: str | None
+) -> None:
+    path = tmp_path / "hub.yaml"
+    path.write_text(f"""
+receivers: {{otlp: }}
+exporters:
+  timescale: {{{keeps}}}
+  loki: {{endpoint: "http://127.0.0.1:9"}}
+  loki/two: {{endpoint: "http://127.0.0.1:9"}}
+  otlp: {{endpoint: "http://127.0.0.1:9"}}
+service:
+  pipelines:
+    logs: {{receivers: [otlp], exporters: [{", ".join(named)}]}}
+""")
+    config = load(path)
+    for exporter, expected in (("loki", loki), ("otlp", otlp)):
+        if expected is not None:
+            assert config.when_full(exporter) == expected
+
+
 async def test_doctor_tells_what_was_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(spool_directory(tmp_path, "otlp/side") / "0", SpoolSettings(max_size=2**20, when_full="drop_oldest"))
     await spool.open()
