@@ -15,7 +15,7 @@ _CONTAINERS = {
     "resource_logs": ("scope_logs", "log_records"),
     "resource_spans": ("scope_spans", "spans"),
 }
-_IDS = ("trace_id", "span_id", "parent_span_id")
+_IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
 _DATA = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 
@@ -23,7 +23,8 @@ def canonical(request: Request) -> Request:
     """Return the same request, normalized: equal requests serialize to equal bytes (see `content`).
 
     Equal resources, scopes and metrics are merged; records, exemplars and attributes are sorted; the order of what is
-    a list to OTLP (events, links, buckets, array values, entity references) is kept. Ids of all zeros are none.
+    a list to OTLP (events, links, buckets, array values, entity references) is kept. Ids of all zeros, or
+    of another length than theirs, are none.
     """
     resource_field = request.DESCRIPTOR.fields[0].name
     scope_field, record_field = _CONTAINERS[resource_field]
@@ -94,7 +95,7 @@ def _normal(message: Any) -> Any:
     """Sort in place what has no order, and clear ids that are none, at every depth. Returns the message."""
     for field, value in message.ListFields():
         if field.message_type is None:
-            if field.name in _IDS and not any(value):
+            if field.name in _IDS and (len(value) != _IDS[field.name] or not any(value)):
                 message.ClearField(field.name)
             continue
         if isinstance(value, AnyValue):
