@@ -338,6 +338,11 @@ class EmbeddedPostgres:
             # PostgreSQL takes a number that any process has for a running server, and would refuse to start.
             _log.info("removed %s: no server runs on the directory", pid_file)
             pid_file.unlink(missing_ok=True)
+        # The same holds for the number beside its socket, in a folder that is this directory's alone.
+        folder = self._socket_of(found) if found is not None else None
+        if folder is not None and (folder.parent == self.directory or folder.name.startswith("obs-hub-")):
+            for left in folder.glob(f".s.PGSQL.{PORT}*"):
+                left.unlink(missing_ok=True)
         return False
 
     def _wait_for_workers(self, deadline: float) -> None:

@@ -46,6 +46,10 @@ class Answer:
         return self.status in ("OK", 200)
 
 
+LIMIT = 16 * 2**20
+"""Bytes of the largest request: less than by default, so that larger ones are made quickly."""
+
+
 class Gateway:
     """Clients of one running gateway, and what its database holds."""
 
@@ -159,7 +163,8 @@ def _success(status: str | int, response: Any, rejected_field: str) -> Answer:
 async def _receiving(database: Database, **settings: Any) -> AsyncIterator[dict[str, str]]:
     """Run receiver, pipeline and exporter; yield the receiver's endpoints."""
     free = {"endpoint": "127.0.0.1:0"}
-    config = OtlpReceiverConfig.model_validate({"protocols": {"grpc": free, "http": free}})
+    protocols = {"grpc": free | {"max_recv_msg_size": LIMIT}, "http": free | {"max_request_body_size": LIMIT}}
+    config = OtlpReceiverConfig.model_validate({"protocols": protocols})
     async with running_pipeline(database, **settings) as pipeline:
         receiver = create("otlp", config, pipeline)
         await receiver.start()

@@ -15,12 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gateway.pipeline import Signal
-from tests.hostile.harness import Gateway, assert_conform, assert_no_leak
+from tests.hostile.harness import LIMIT, Gateway, assert_conform, assert_no_leak
 from tests.support.http2 import LAST_HEADERS, frame, grpc_call, headers_in
 from tests.support.telemetry import logs
 from tests.support.waiting import PATIENCE
 
-_LIMIT = 16 * 2**20
 _JSON = {"content_type": "application/json"}
 
 
@@ -28,7 +27,7 @@ _JSON = {"content_type": "application/json"}
 
 
 def test_grpc_takes_no_bomb(gateway: Gateway) -> None:
-    answer = gateway.grpc_send(Signal.LOGS, bytes(4 * _LIMIT), compression=grpc.Compression.Gzip)
+    answer = gateway.grpc_send(Signal.LOGS, bytes(4 * LIMIT), compression=grpc.Compression.Gzip)
     assert answer.status == "RESOURCE_EXHAUSTED"
     assert_conform(answer)
     gateway.assert_serves()
@@ -56,8 +55,8 @@ def test_grpc_waits_for_a_slow_message_without_keeping_others_waiting(gateway: G
 
 
 def test_grpc_takes_no_more_than_its_limit(gateway: Gateway) -> None:
-    assert gateway.grpc_send(Signal.LOGS, bytes(_LIMIT + 1)).status == "RESOURCE_EXHAUSTED"
-    assert gateway.grpc_send(Signal.LOGS, bytes(_LIMIT)).status == "INVALID_ARGUMENT"
+    assert gateway.grpc_send(Signal.LOGS, bytes(LIMIT + 1)).status == "RESOURCE_EXHAUSTED"
+    assert gateway.grpc_send(Signal.LOGS, bytes(LIMIT)).status == "INVALID_ARGUMENT"
     gateway.assert_serves()
 
 
@@ -123,7 +122,7 @@ _COMPRESS = {
 
 @pytest.mark.parametrize("encoding", _COMPRESS)
 def test_http_takes_no_bomb(gateway: Gateway, encoding: str) -> None:
-    bomb = _COMPRESS[encoding](bytes(4 * _LIMIT))
+    bomb = _COMPRESS[encoding](bytes(4 * LIMIT))
     answer = gateway.http_send(Signal.LOGS, bomb, content_encoding=encoding)
     assert answer.status == 413
     assert_conform(answer)

@@ -157,9 +157,14 @@ def test_a_server_that_was_killed_is_recovered(server: EmbeddedPostgres) -> None
 def test_a_pid_file_that_names_a_process_of_something_else_is_in_nobodys_way(server: EmbeddedPostgres) -> None:
     server.start()
     content = (server.data / "postmaster.pid").read_text().splitlines()
+    assert server._socket is not None
+    lock = server._socket / ".s.PGSQL.5432.lock"
+    beside_socket = lock.read_text().splitlines()
     server.stop()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         (server.data / "postmaster.pid").write_text("\n".join([str(bystander.pid), *content[1:]]) + "\n")
+        lock.parent.mkdir(exist_ok=True)
+        lock.write_text("\n".join([str(bystander.pid), *beside_socket[1:]]) + "\n")
         assert one(server.start(), "SELECT 1") == 1
         assert server.pid != bystander.pid
         server.stop()
