@@ -235,6 +235,7 @@ def test_a_destination_that_cannot_be_used_is_said_before_anything_starts() -> N
     with hubs() as started:
         hub = started.start(
             config_text(service=TALKATIVE),
+            first=True,
             OTEL_EXPORTER_OTLP_ENDPOINT="localhost:4318",
             OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
         )
