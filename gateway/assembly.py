@@ -355,22 +355,16 @@ def open_grpc_endpoint(config: Config) -> str | None:
 def exporter_settings(config: Config, name: str) -> Settings:
     """Return the settings by which an exporter is made, with what it is not told worked out from its place.
 
-    A Timescale exporter that is told nothing else keeps only events where Loki is given the same logs. What an exporter
-    does when its spool is full, `Config.when_full` says.
+    What a Timescale exporter keeps of logs, `Config.kept_logs` says; what an exporter does when its spool is full,
+    `Config.when_full`.
     """
     settings = config.exporters[name]
     if isinstance(settings, ExporterSettings):
         spool = settings.spool.model_copy(update={"when_full": config.when_full(name)})
         settings = settings.model_copy(update={"spool": spool})
-    if not isinstance(settings, TimescaleConfig) or settings.logs != "auto":
-        return settings
-    logs = config.service.pipelines.get(Signal.LOGS)
-    beside_loki = (
-        logs is not None
-        and name in logs.exporters
-        and any(components.type_of(each) == "loki" for each in logs.exporters)
-    )
-    return settings.model_copy(update={"logs": "events" if beside_loki else "all"})
+    if isinstance(settings, TimescaleConfig):
+        settings = settings.model_copy(update={"logs": config.kept_logs(name)})
+    return settings
 
 
 def make_delivery(

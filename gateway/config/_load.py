@@ -82,16 +82,22 @@ class Config:
         kept = bool(signals) and all(self._others_keep(each, exporter) for each in signals)
         return "drop_oldest" if kept and type_of(exporter) != _STORE else "refuse"
 
+    def kept_logs(self, store: str) -> Literal["all", "events"]:
+        """Return which logs a store keeps. One that is told nothing keeps events only where Loki gets the same logs."""
+        told: Literal["auto", "all", "events"] = getattr(self.exporters[store], "logs", "all")
+        if told != "auto":
+            return told
+        pipeline = self.service.pipelines.get(Signal.LOGS)
+        named = pipeline.exporters if pipeline is not None else []
+        return "events" if store in named and any(type_of(name) == _LOKI for name in named) else "all"
+
     def _others_keep(self, signal: Signal, exporter: str) -> bool:
         """Tell whether other exporters of a signal keep all of it."""
-        named = self.service.pipelines[signal].exporters
-        others = [name for name in named if name != exporter]
-        stores = [getattr(self.exporters[name], "logs", "all") for name in others if type_of(name) == _STORE]
-        if signal is not Signal.LOGS or "all" in stores:
+        others = [name for name in self.service.pipelines[signal].exporters if name != exporter]
+        stores = [name for name in others if type_of(name) == _STORE]
+        if signal is not Signal.LOGS or "all" in map(self.kept_logs, stores):
             return bool(stores)
-        # A store that is told nothing keeps events only where Loki is given the same logs, which keeps the rest.
-        if "auto" in stores and not any(type_of(name) == _LOKI for name in named):
-            return True
+        # Loki keeps what a store leaves out.
         return bool(stores) and any(type_of(name) == _LOKI for name in others)
 
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gateway.pipeline.batch import Signal
+from gateway.pipeline.wire_format import varint
 
 _LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
@@ -151,15 +152,6 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             raise ValueError("a number that is too long")
 
 
-def _encoded(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def _request(pieces: Sequence[_Piece]) -> bytes:
     """Return the request of some records that follow each other."""
     root = pieces[0].parent
@@ -182,7 +174,7 @@ def _content(container: _Container, pieces: Sequence[_Piece]) -> list[bytes | me
         while end < len(pieces) and (pieces[end].parent is parent or _child(pieces[end].parent, container) is child):
             end += 1
         inner = _content(child, pieces[start:end])
-        content += [child.tag, _encoded(sum(map(len, inner))), *inner]
+        content += [child.tag, varint(sum(map(len, inner))), *inner]
         start = end
     return content
 
