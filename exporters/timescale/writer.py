@@ -190,7 +190,7 @@ class Writer:
             self._make_partitions(connection, batches)
         digests = sorted({batch.batch.digest for batch in batches if batch.timestamped})
         with connection.transaction():
-            with connection.pipeline():
+            with connection.pipeline() as pipeline:
                 if timedelta(seconds=seconds) > self._timeout:
                     connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
@@ -198,8 +198,11 @@ class Writer:
                 hold(connection, Lock.DIMENSIONS, shared=True)
                 begun = connection.execute(_BEGIN)
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
-            if (found := begun.fetchone()) is not None:
-                self._begun = found[1], found[2]
+                # At its end the pipeline sends Flush after Sync, which stops the server's clock for transactions that
+                # are idle: were the answers lost then, the receipts would be held until the connection is found dead.
+                pipeline.sync()
+                if (found := begun.fetchone()) is not None:
+                    self._begun = found[1], found[2]
             if found is None or found[0] != epoch:
                 raise DimensionsCollectedError(0 if found is None else found[0])
             new_digests = {row[0].bytes for row in receipts}

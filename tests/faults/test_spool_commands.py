@@ -84,7 +84,9 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, na
     with grpc.insecure_channel(gateway.endpoint) as channel:
         for first in (0, 10, 20):
             channel.unary_unary(METHOD)(request(range(first, first + 10)), timeout=PATIENCE)
-    until(lambda: sorted(stored(gateway.dsn)) == list(range(20, 30)), "what is not refused")
+    rest = sorted({*range(30)} - {9, 19})
+    until(lambda: sorted(stored(gateway.dsn)) == rest, "what is not refused")
+    until(lambda: gateway.log().count("no_nine") == 2, "the rest being said to be refused")
 
     letters = DeadLetters(dead_letter_directory(gateway.hub.data_dir, "timescale"))
     first, second = list(letters)
@@ -95,8 +97,8 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, na
     assert listed.endswith("timescale: 2 dead letters, 16,384 bytes on disk\n")
 
     shown = obs_hub("dead-letter", "show", first.name[:20], "--data-dir", gateway.hub.data_dir)
-    points = json.loads(shown.stdout)["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["gauge"]["dataPoints"]
-    assert [int(point["asInt"]) for point in points] == list(range(10))
+    (point,) = json.loads(shown.stdout)["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["gauge"]["dataPoints"]
+    assert int(point["asInt"]) == 9
     assert "no_nine" in shown.stderr
 
     refused = on(gateway, "dead-letter", "replay", "--all", config=True, code=1)
@@ -105,7 +107,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, na
 
     native_database.run("ALTER TABLE sample DROP CONSTRAINT no_nine")
     assert f"{first.name}: delivered" in on(gateway, "dead-letter", "replay", first.name, config=True)
-    assert sorted(stored(gateway.dsn)) == [*range(10), *range(20, 30)]
+    assert sorted(stored(gateway.dsn)) == sorted([*rest, 9])
     assert f"{second.name}: dropped" in on(gateway, "dead-letter", "drop", second.name)
     assert list(letters) == []
     assert "there is no dead letter" in on(gateway, "dead-letter", "show", first.name, code=1)

@@ -189,7 +189,7 @@ def test_nothing_is_lost_doubled_or_changed(site: Site, fault: str) -> None:
     prove(fault, clients, *site.gateways, rounds=ROUNDS, spool=site.spool, dsn=site.database.dsn)
 
 
-@pytest.mark.parametrize("what", ["all", "answers", "after copying began"])
+@pytest.mark.parametrize("what", ["all", "answers", "answers to receipts", "after copying began"])
 def test_packets_are_swallowed_between_gateway_and_database(site: Site, what: Swallowing) -> None:
     """Neither side is told: the server waits for what does not come, and holds what it has begun."""
     site.start()

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-Swallowing = Literal["all", "answers", "after copying began"]
+Swallowing = Literal["all", "answers", "answers to receipts", "after copying began"]
 
 _COPY = b"COPY "
+_RECEIPTS = b"INSERT INTO receipt"
 
 
 class Wire:
@@ -37,7 +38,9 @@ class Wire:
         return int(self._listener.getsockname()[1])
 
     def swallow(self, what: Swallowing = "all") -> None:
-        """From now on swallow all, only what the server answers, or all from where rows are being copied."""
+        """From now on swallow all, only what the server answers (from now, or from where receipts are stored), or all from
+        where rows are being copied.
+        """
         self._swallowing = what
         if what == "all":
             self._mended.clear()
@@ -81,6 +84,8 @@ class Wire:
                         dead.set()
                     case "answers" if answers:
                         dead.set()
+                    case "answers to receipts" if not answers and _RECEIPTS in data:
+                        dead.set()
                     case "after copying began" if not answers and _COPY in data and not dead.is_set():
                         sink.sendall(data)  # the statement arrives, and the server waits for the rows
                         dead.set()
@@ -88,7 +93,7 @@ class Wire:
                         continue
                     case _:
                         pass
-                if dead.is_set() and (answers or self._swallowing != "answers"):
+                if dead.is_set() and (answers or self._swallowing not in ("answers", "answers to receipts")):
                     self.swallowed += 1
                     continue
                 sink.sendall(data)

@@ -293,7 +293,7 @@ def test_an_entry_of_the_users_on_the_port_closes_the_gate_and_stays(gate: Gate)
     until(lambda: gate.tailscale.config == own)
     until(lambda: "cannot be opened: port 443 has other entries (/own" in gate.log)
     assert gate.tailscale.config == own
-    assert "https_port" in gate.status()[1]["reason"]
+    until(lambda: "https_port" in gate.status()[1]["reason"])
 
 
 @pytest.mark.parametrize("how", ["Failed to connect to local Tailscale daemon", "hang"])

@@ -137,6 +137,7 @@ async def test_rights_wait_while_timescale_drops_a_chunk(table: str, timescale_d
     assert timescale_database.value(f"SELECT has_table_privilege('{READER_ROLE}', '{table}', 'SELECT')")
 
 
+@pytest.mark.empty_database
 def test_whoever_has_something_in_the_database_keeps_what_was_everybodys(database: Database, own_role: str) -> None:
     database.run(f"CREATE SCHEMA of_theirs AUTHORIZATION {own_role}")
     migrate(database)
