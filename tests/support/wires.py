@@ -38,7 +38,7 @@ class Wire:
         return int(self._listener.getsockname()[1])
 
     def swallow(self, what: Swallowing = "all") -> None:
-        """From now on swallow all, only answers (all, or from where receipts are stored), or all once rows are copied."""
+        """From now on swallow all, only answers (from receipts on, or all), or all once rows are being copied."""
         self._swallowing = what
         if what == "all":
             self._mended.clear()
