@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.components import COMPONENTS, Component, Registry, type_of
 from gateway.config._document import Document, kind, read
-from gateway.config._validation import MASK, suggestion, validate
+from gateway.config._validation import MASK, validate
 from gateway.config.errors import ConfigError, Place, Problem, shown_name
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
@@ -20,6 +20,7 @@ from gateway.pipeline import Signal
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.proxies import is_local
 from gateway.pipeline.settings import Settings
+from gateway.suggestions import suggestion
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 DEFAULT_YAML = DEFAULT_FILE.read_text(encoding="utf-8")

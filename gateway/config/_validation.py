@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from types import UnionType
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 from gateway.config._document import Document, kind
 from gateway.config.errors import Place, shown_name
 from gateway.pipeline.settings import Settings
+from gateway.suggestions import suggestion
 
 MASK = "********"
 _LONGEST_FOUND = 60
@@ -39,15 +39,6 @@ def validate(model: type[AnySettings], document: Document, place: Place) -> AnyS
             if not _back_to_text(body, document, place, errors):
                 _note(model, body, document, place, errors)
                 return None
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'endpoint'?``, or the known words when none is near."""
-    words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(words)}" if words else ""
 
 
 def _value(document: Document, place: Place) -> Any:
