@@ -166,11 +166,8 @@ def _send(what: str, data_dir: Path | None) -> str:
         if name.endswith(end)
     ]
     where = f" at {' or '.join(doors)}" if doors else ""
-    there = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
-    return (
-        f"Send one by `obs-hub send {what}{there}`, or let any OpenTelemetry SDK, Alloy or Collector send to the "
-        f"hub{where}."
-    )
+    command = f"obs-hub send {what}" + ("" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}")
+    return f"Send one by `{command}`, or let any OpenTelemetry SDK, Alloy or Collector send to the hub{where}."
 
 
 def _minute(at: int) -> str:
