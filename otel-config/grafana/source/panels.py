@@ -43,7 +43,10 @@ HOST_LOGS = link(
 OPEN_TRACE = link("Trace ${__value.raw}", "/d/obs-hub-trace/trace?var-trace=${__value.raw}&${__url_time_range}")
 """From a trace id to the spans of that trace."""
 
-NOT_KNOWN = {"type": "special", "options": {"match": "null+nan", "result": {"text": "no data", "color": "text", "index": 0}}}
+NOT_KNOWN = {
+    "type": "special",
+    "options": {"match": "null+nan", "result": {"text": "no data", "color": "text", "index": 0}},
+}
 """What is not known is neither good nor bad: without this, Grafana shows it in the colour of the lowest threshold."""
 
 BARS = 60
@@ -274,7 +277,9 @@ def log_table(
                 mappings=[
                     {
                         "type": "value",
-                        "options": {level: {"color": color, "index": n} for n, (level, color) in enumerate(LEVELS.items())},
+                        "options": {
+                            level: {"color": color, "index": n} for n, (level, color) in enumerate(LEVELS.items())
+                        },
                     }
                 ],
             ),
