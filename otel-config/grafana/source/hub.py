@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway_row import BAD_ABOVE_ZERO, EXPORTER, GATEWAY, SIGN_OF_LIFE, SIGNAL, latest_sum
 from model import Dashboard, Row, sql
 from panels import (
+    OPEN_TRACE,
     GREEN,
     LEVEL,
     ORANGE,
@@ -198,6 +199,7 @@ ORDER BY requested_at DESC LIMIT 100""",
             widths={"Asked for": 180, "Kind": 90, "Name": 180, "State": 110, "Took": 90, "Attempt": 80, "Trace": 130},
             overrides=(
                 override("Took", unit="s"),
+                override("Trace", links=[OPEN_TRACE], noValue=" "),
                 override(
                     "State",
                     custom_cellOptions={"type": "color-text"},

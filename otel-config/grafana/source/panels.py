@@ -49,8 +49,8 @@ NOT_KNOWN = {
 }
 """What is not known is neither good nor bad: without this, Grafana shows it in the colour of the lowest threshold."""
 
-BARS = 60
-"""How many bars a panel of half a page has room for, so that each can be told from the next."""
+BARS = 50
+"""How many bars a panel of a third of a page has room for, so that each can be told from the next."""
 
 READABLE_RATES = "30s"
 """Two collections of what comes every 15 seconds, so that each interval has a reading of every series."""

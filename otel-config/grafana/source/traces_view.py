@@ -22,7 +22,7 @@ VARIABLES = (
     textbox("least", "At least, ms", "Only spans that took so long. Empty for all."),
 )
 
-LEAST = "CASE WHEN '$least' ~ '^ *[0-9]+([.][0-9]+)? *$' THEN '$least'::float8 ELSE 0 END"
+LEAST = "coalesce(substring('$least' FROM '^ *([0-9]{1,9}([.][0-9]{1,6})?) *$'), '0')::float8"
 SPANS = f"""$__timeFilter(time) AND service_name = ANY (ARRAY[$service]::text[])
   AND kind = ANY (ARRAY[$kind]::text[]) AND name ILIKE {like("operation")} AND coalesce(duration_ms, 0) >= {LEAST}"""
 FAILED = "count(*) FILTER (WHERE status = 'error')"

@@ -220,7 +220,7 @@ def test_days_and_hours_are_the_viewers_whatever_the_servers_time_zone(store: Da
                 days = reader.run(queries["Minutes a day"].text)[1]
                 hours = reader.run(queries["By hour of the day"].text)[1]
                 expected = connection.execute(
-                    "SELECT DISTINCT to_char(time AT TIME ZONE %s, 'FMHH24') || ' h' FROM events"
+                    "SELECT DISTINCT to_char(time AT TIME ZONE %s, 'HH24') || ' h' FROM events"
                     " WHERE name = 'reading.session_finished'",
                     (zone,),
                 ).fetchall()

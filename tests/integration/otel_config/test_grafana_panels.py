@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import re
@@ -17,47 +16,15 @@ import pytest
 
 from gateway.pipeline import Batch, Signal
 from tests.integration.otel_config import lab
+from tests.integration.otel_config.conftest import SILENT_FOR, store_all
 from tests.integration.otel_config.reading import Reader
 from tests.support import grafana
 from tests.support.databases import Database, Server, fresh_store
 from tests.support.grafana import DASHBOARDS, GRAFANA, Query, TimeRange
-from tests.support.stores import maintain, running_exporter
-from tests.support.stores import store as commit
 
 HOUR = 60 * lab.MINUTE
-SILENT_FOR = 120  # minutes
 
 dashboards = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-
-
-def store_all(database: Database, *batches: Batch) -> None:
-    async def go() -> None:
-        async with running_exporter(database) as exporter:
-            await commit(exporter, *batches)
-
-    asyncio.run(go())
-    maintain(database)
-
-
-@pytest.fixture(scope="module")
-def empty(server: Server) -> Iterator[Database]:
-    """A store that never had any telemetry."""
-    with fresh_store(server) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def silent(server: Server) -> Iterator[Database]:
-    """A store that got everything a lab sends, and nothing in the last two hours."""
-    with fresh_store(server) as database:
-        store_all(
-            database,
-            Batch.of(Signal.METRICS, lab.metrics(SILENT_FOR)),
-            Batch.of(Signal.LOGS, lab.journal(SILENT_FOR)),
-            Batch.of(Signal.LOGS, lab.events(SILENT_FOR)),
-            Batch.of(Signal.TRACES, lab.traces(SILENT_FOR)),
-        )
-        yield database
 
 
 @contextmanager
