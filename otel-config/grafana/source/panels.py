@@ -49,6 +49,13 @@ NOT_KNOWN = {
 }
 """What is not known is neither good nor bad: without this, Grafana shows it in the colour of the lowest threshold."""
 
+WRAPPED = {
+    "custom_cellOptions": {"type": "auto", "wrapText": True},
+    "custom_wrapText": True,  # where Grafana 12.2 and newer have it
+    "custom_inspect": True,
+}
+"""Of a column with long text: over several lines, and all of it in a drawer."""
+
 BARS = 50
 """How many bars a panel of a third of a page has room for, so that each can be told from the next."""
 
@@ -284,7 +291,7 @@ def log_table(
                 ],
             ),
             override(of, links=list(links)),
-            override("Message", custom_cellOptions={"type": "auto", "wrapText": True}, custom_inspect=True),
+            override("Message", **WRAPPED),
             override("Trace", links=[OPEN_TRACE], noValue=" "),
         ),
         width=width,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model import Dashboard, Panel, Row, from_sql, sql
-from panels import OPEN_TRACE, bargauge, override, stat, table, timeseries
+from panels import OPEN_TRACE, WRAPPED, bargauge, override, stat, table, timeseries
 
 SERVICES = from_sql(
     "service",
@@ -197,7 +197,7 @@ ORDER BY time DESC LIMIT 200""",
                     description="The newest 200 events, with their bodies. Click a trace to see it.",
                     widths={"Time": 170, "Application": 130, "Event": 190, "Attributes": 230, "Trace": 130},
                     overrides=(
-                        override("Body", custom_cellOptions={"type": "auto", "wrapText": True}, custom_inspect=True),
+                        override("Body", **WRAPPED),
                         override("Attributes", custom_inspect=True),
                         override("Trace", links=[OPEN_TRACE], noValue=" "),
                     ),
