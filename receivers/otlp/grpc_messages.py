@@ -60,7 +60,8 @@ class StatusError(Exception):
             (b"grpc-message", _quoted(self.message)),
         ]
         if self.details is not None:
-            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details)))
+            # Unpadded, as gRPC's doc/PROTOCOL-HTTP2.md asks of whoever sends binary values; some clients take no other.
+            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details).rstrip(b"=")))
         return trailers
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 
 import structlog
 
-from gateway.pipeline import Consumer
+from gateway.pipeline import Consumer, Signal
 from gateway.pipeline.accepting import Admission
 from gateway.pipeline.access import Authenticator
 from gateway.pipeline.binding import BACKLOG, bind, cannot_listen
@@ -46,16 +47,17 @@ class GrpcServer:
         consumer: Consumer,
         authenticator: Authenticator | None = None,
         *,
+        signals: Collection[Signal] = tuple(Signal),
         reuse_port: bool,
     ) -> None:
         self._setting = setting
         self._config = config
         self._reuse_port = reuse_port
-        self._health = Health()
+        self._health = Health(signals)
         limit = config.max_recv_msg_size
         in_all = max(_INCOMPLETE, 2 * limit)
         bounds = Bounds(limit, in_all, f"{setting}.max_recv_msg_size")
-        self._services = Services(exports(consumer, authenticator) | self._health.methods(), bounds)
+        self._services = Services(exports(consumer, authenticator, signals) | self._health.methods(), bounds)
         self._admission = Admission(setting, config.max_connections, consumer.refuse_connection)
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []

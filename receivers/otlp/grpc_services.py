@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 
-from gateway.pipeline import Batch, Consumer
+from gateway.pipeline import Batch, Consumer, NoPipelineError, Signal
 from gateway.pipeline.access import NOTHING_HELD, Authenticator, Held, Scope, UnauthenticatedError, reason_of
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
@@ -33,18 +33,25 @@ _MOST_OF_A_QUESTION = 4096
 class Export:
     """OTLP's ``Export`` of one signal. The request goes on as it is; it is never parsed here."""
 
-    def __init__(self, service: Service, consumer: Consumer, authenticator: Authenticator | None) -> None:
+    def __init__(
+        self, service: Service, consumer: Consumer, authenticator: Authenticator | None, *, has_pipeline: bool
+    ) -> None:
         self._service = service
         self._consumer = consumer
         self._authenticator = authenticator
+        self._has_pipeline = has_pipeline
 
     def admit(self, call: Call) -> Admitted:
-        """Ask who the client is."""
+        """Ask who the client is, and whether anybody takes what it has."""
         held, resized = contextlib.ExitStack(), NOTHING_HELD
         if self._authenticator is not None:
             with self.refusing():
                 grant = self._authenticator.authenticate(_authorization(call), call.peer, Scope.INGEST)
                 resized = held.enter_context(grant.hold(0))
+        if not self._has_pipeline:
+            held.close()
+            with self.refusing():
+                raise NoPipelineError(self._service.signal.value)
         return _Admitted(self, call, resized, held.close)
 
     def refused(self, reason: str) -> None:
@@ -103,10 +110,10 @@ def _authorization(call: Call) -> str | None:
 class Health:
     """What the health service tells: ``SERVING`` until `stop`, ``NOT_SERVING`` from then on."""
 
-    def __init__(self, most_watchers: int = _MOST_WATCHERS) -> None:
+    def __init__(self, signals: Collection[Signal] = tuple(Signal), most_watchers: int = _MOST_WATCHERS) -> None:
         self._most_watchers = most_watchers
         self._watchers: Counter[object] = Counter()
-        self._services = {"", HEALTH_SERVICE, *(service.grpc_name for service in SERVICES.values())}
+        self._services = {"", HEALTH_SERVICE, *(SERVICES[signal].grpc_name for signal in signals)}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -117,6 +124,7 @@ class Health:
         """Return what is answered, by path."""
         return {
             f"/{HEALTH_SERVICE}/Check": _HealthMethod(self._check),
+            f"/{HEALTH_SERVICE}/List": _HealthMethod(self._list),
             f"/{HEALTH_SERVICE}/Watch": _HealthMethod(self._watch),
         }
 
@@ -125,6 +133,10 @@ class Health:
         if service not in self._services:
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"no service named {service[:200]!r}")
         call.send(self._status())
+
+    async def _list(self, call: Call, message: bytes) -> None:
+        statuses = dict.fromkeys(sorted(self._services), HealthCheckResponse(status=self._serving()))
+        call.send(HealthListResponse(statuses=statuses).SerializeToString())
 
     async def _watch(self, call: Call, message: bytes) -> None:
         known = _service_in(message) in self._services
@@ -146,8 +158,10 @@ class Health:
                 del self._watchers[connection]
 
     def _status(self) -> bytes:
-        serving = not self._stopping.is_set()
-        return _response(HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)
+        return _response(self._serving())
+
+    def _serving(self) -> HealthCheckResponse.ServingStatus:
+        return HealthCheckResponse.NOT_SERVING if self._stopping.is_set() else HealthCheckResponse.SERVING
 
 
 class _HealthMethod:
@@ -183,9 +197,14 @@ class _Asked:
         pass
 
 
-def exports(consumer: Consumer, authenticator: Authenticator | None) -> dict[str, Method]:
-    """Return what is answered for OTLP, by path."""
-    return {f"/{service.grpc_name}/Export": Export(service, consumer, authenticator) for service in SERVICES.values()}
+def exports(
+    consumer: Consumer, authenticator: Authenticator | None, signals: Collection[Signal] = tuple(Signal)
+) -> dict[str, Method]:
+    """Return what is answered for OTLP, by path. ``signals`` are those that there are pipelines for."""
+    return {
+        f"/{service.grpc_name}/Export": Export(service, consumer, authenticator, has_pipeline=signal in signals)
+        for signal, service in SERVICES.items()
+    }
 
 
 def _service_in(message: bytes) -> str:
