@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 
 import grpc
@@ -18,13 +17,10 @@ from receivers.otlp.config import OWN_TELEMETRY_HEADER
 from receivers.otlp.grpc_call import Admitted, Call, Method
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.refusal import malformed, overloaded, refusal_of
+from receivers.otlp.seats import Seats
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 """The standard health service (gRPC Health Checking Protocol), which Kubernetes probes and load balancers ask."""
-
-_MOST_WATCHERS = 1000
-_WATCHERS_OF_ONE = 8
-"""Watches at once, of all clients and of one connection, which needs one."""
 
 _MOST_OF_A_QUESTION = 4096
 """Bytes of a question for a service's health."""
@@ -81,6 +77,8 @@ class Export:
 class _Admitted:
     """An export that was let in."""
 
+    reply = None
+
     def __init__(self, export: Export, call: Call, held: Held, release: Callable[[], None]) -> None:
         self._export = export
         self._call = call
@@ -110,9 +108,8 @@ def _authorization(call: Call) -> str | None:
 class Health:
     """What the health service tells: ``SERVING`` until `stop`, ``NOT_SERVING`` from then on."""
 
-    def __init__(self, signals: Collection[Signal] = tuple(Signal), most_watchers: int = _MOST_WATCHERS) -> None:
-        self._most_watchers = most_watchers
-        self._watchers: Counter[object] = Counter()
+    def __init__(self, signals: Collection[Signal] = tuple(Signal), seats: Seats | None = None) -> None:
+        self._seats = seats or Seats()
         self._services = {"", HEALTH_SERVICE, *(SERVICES[signal].grpc_name for signal in signals)}
         self._stopping = asyncio.Event()
 
@@ -140,11 +137,9 @@ class Health:
 
     async def _watch(self, call: Call, message: bytes) -> None:
         known = _service_in(message) in self._services
-        connection = call.connection
-        if self._watchers[connection] >= _WATCHERS_OF_ONE or self._watchers.total() >= self._most_watchers:
-            # Nobody is asked who they are, and a watch lasts as long as its connection.
+        leave = self._seats.take(call.connection)
+        if leave is None:
             raise StatusError.of(overloaded("there are too many watchers; ask by Check", 60))
-        self._watchers[connection] += 1
         try:
             # The protocol keeps the watch of an unknown service open, for it may come; here it never does.
             call.send(self._status() if known else _response(HealthCheckResponse.SERVICE_UNKNOWN))
@@ -153,9 +148,7 @@ class Health:
                 if known:
                     call.send(self._status())
         finally:
-            self._watchers[connection] -= 1
-            if not self._watchers[connection]:
-                del self._watchers[connection]
+            leave()
 
     def _status(self) -> bytes:
         return _response(self._serving())
@@ -181,6 +174,7 @@ class _Asked:
     """A call of the health service, which counts for nobody."""
 
     most = _MOST_OF_A_QUESTION
+    reply = None
 
     def __init__(self, call: Call, answer: Callable[[Call, bytes], Awaitable[None]]) -> None:
         self._call = call
