@@ -78,9 +78,16 @@ class Config:
         spool = getattr(self.exporters[exporter], "spool", None)
         if spool is not None and spool.when_full != "auto":
             return "drop_oldest" if spool.when_full == "drop_oldest" else "refuse"
-        signals = [signal for signal, each in self.service.pipelines.items() if exporter in each.exporters]
-        kept = bool(signals) and all(self._others_keep(each, exporter) for each in signals)
-        return "drop_oldest" if kept and type_of(exporter) != _STORE else "refuse"
+        signals = {signal for signal, each in self.service.pipelines.items() if exporter in each.exporters}
+        return "drop_oldest" if signals and signals == self.kept_by_others(exporter) else "refuse"
+
+    def kept_by_others(self, exporter: str) -> frozenset[Signal]:
+        """Return the signals that an exporter is given beside a store, so that others keep all that it is given."""
+        if type_of(exporter) == _STORE:
+            return frozenset()
+        pipelines = self.service.pipelines.items()
+        signals = [signal for signal, each in pipelines if exporter in each.exporters]
+        return frozenset(Signal(signal) for signal in signals if self._others_keep(signal, exporter))
 
     def kept_logs(self, store: str) -> Literal["all", "events"]:
         """Return which logs a store keeps. One that is told nothing keeps events only where Loki gets the same logs."""

@@ -5,6 +5,7 @@ from gateway.pipeline.delivery import Delivery
 from gateway.pipeline.errors import (
     DeliveryError,
     MalformedPayloadError,
+    NoPipelineError,
     OverloadedError,
     PartlyRefusedError,
     RefusedError,
@@ -33,6 +34,7 @@ __all__ = [
     "Exporter",
     "Instruments",
     "MalformedPayloadError",
+    "NoPipelineError",
     "Outcome",
     "OverloadedError",
     "PartlyRefusedError",
