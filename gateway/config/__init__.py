@@ -3,12 +3,17 @@
 `load` reads and checks it, `show` writes what takes effect, `schema` describes it to an editor.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from gateway.config._load import DEFAULT_YAML, Config, load, resolve_path
-from gateway.config._schema import schema
-from gateway.config._show import show
 from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.service import DeliverySettings, PipelineSettings, ServiceSettings, TelemetrySettings
 from gateway.config.substitution import SCHEMES, NotNowError, Scheme
+
+if TYPE_CHECKING:
+    from gateway.config._schema import schema
+    from gateway.config._show import show
 
 __all__ = [
     "DEFAULT_YAML",
@@ -28,3 +33,9 @@ __all__ = [
     "schema",
     "show",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("schema", "show"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}._{name}"), name)  # loaded by those who ask for them: they need much
