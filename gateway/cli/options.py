@@ -157,7 +157,7 @@ def find_store(dsn: str | None, config_path: Path | None, data_dir: Path | None)
     running = running_hub(data_dir)
     named = resolve_path(config_path)
     try:
-        config = load(named or (_trusted(running.config) if running and running.config else None), lenient=True)
+        config = load(named or (trusted_file(running.config) if running and running.config else None), lenient=True)
         if lacking := [problem for problem in config.lacking if problem.place[-1:] in (("dsn",), ("reader_dsn",))]:
             raise ConfigError(lacking)
     except ConfigError as error:
@@ -173,7 +173,7 @@ def find_store(dsn: str | None, config_path: Path | None, data_dir: Path | None)
     return StorePlace(configured, configured_reader_dsn(config)) if configured else None
 
 
-def _trusted(config: str) -> Path | None:
+def trusted_file(config: str) -> Path | None:
     """Return the file that a hub says it is configured by, unless another user could have written it.
 
     A configuration reads files: whoever runs a command as root must not be led to one by who may only run a hub.

@@ -6,7 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gateway.config._load import DEFAULT_YAML, Config, load, resolve_path
+from gateway.config._load import DEFAULT_YAML, NO_FRONT, STARTER_YAML, Config, load, resolve_path
+from gateway.config._overrides import NO_OVERRIDES, Overrides, option_for
 from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.service import DeliverySettings, PipelineSettings, ServiceSettings, TelemetrySettings
 from gateway.config.substitution import SCHEMES, NotNowError, Scheme
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_YAML",
+    "NO_FRONT",
+    "NO_OVERRIDES",
     "SCHEMES",
+    "STARTER_YAML",
     "Config",
     "ConfigError",
     "DeliverySettings",
     "NotNowError",
+    "Overrides",
     "PipelineSettings",
     "Place",
     "Problem",
@@ -29,6 +34,7 @@ __all__ = [
     "ServiceSettings",
     "TelemetrySettings",
     "load",
+    "option_for",
     "resolve_path",
     "schema",
     "show",
