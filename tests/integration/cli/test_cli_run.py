@@ -239,3 +239,21 @@ def test_the_data_directory_is_for_its_owner_alone_and_forgets_the_hub_when_it_e
     assert hub.wait() == 0
     assert not state.exists()
     until(lambda: hub.postgres is None)
+
+
+def test_grafana_reaches_the_embedded_store_by_a_port_that_an_option_gives_it(hubs_to_start: Hubs) -> None:
+    port = free_port()
+    hub = hubs_to_start.start(config_text(), "--postgres-port", str(port), command="up").until_ready()
+    assert f"127.0.0.1:{port} for those that `obs-hub db reader NAME` makes" in hub.stdout
+    assert obs_hub("send", "log", "backup finished", "--data-dir", hub.data_dir).returncode == 0
+    made = obs_hub("db", "reader", "grafana", "--data-dir", hub.data_dir)
+    told = dict(line.split("=", 1) for line in made.stdout.splitlines() if line.startswith("OBSHUB_PG_"))
+    assert told["OBSHUB_PG_URL"] == f"127.0.0.1:{port}"
+    assert "Unix socket" not in made.stdout
+    with psycopg.connect(
+        f"postgresql://{told['OBSHUB_PG_URL']}/{told['OBSHUB_PG_DATABASE']}",
+        user=told["OBSHUB_PG_USER"],
+        password=told["OBSHUB_PG_PASSWORD"],
+        sslmode=told["OBSHUB_PG_SSLMODE"],
+    ) as grafana:
+        assert grafana.execute("SELECT body FROM logs").fetchall() == [("backup finished",)]
