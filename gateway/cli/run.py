@@ -23,7 +23,7 @@ from gateway.cli.waiting import load_when_possible
 from gateway.config import NO_FRONT, Config, Overrides
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
-from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from gateway.pipeline.listeners import is_loopback, join_endpoint, split_endpoint
 from gateway.pipeline.postgres.dsn import shown
 
 if TYPE_CHECKING:
@@ -135,9 +135,10 @@ def _where(config: Config, endpoints: dict[str, str], dsn: str | None) -> Iterat
         scheme = "https" if front is not None and getattr(front, "tls", None) is not None else "http"
         for label, reached in zip((what, ""), reached_by(address), strict=False):
             yield f"{label:<12}{scheme}://{reached}{'/' if front is not None else ''}"
-        if front is not None and not getattr(front, "reads_are_open", True):
-            yield f"{'':<12}which shows nothing of what runs, because others than this machine can open it: to let"
-            yield f"{'':<12}everybody see it, set anonymous_read: true and insecure: true at extensions.{name}"
+        if front is not None and not getattr(front, "reads_are_open", True) and not is_loopback(address):
+            yield f"{'':<12}It shows nothing of what runs, because others than this machine can open it. To let everybody"
+            yield f"{'':<12}see it, set anonymous_read: true and insecure: true at extensions.{name} in a configuration"
+            yield f"{'':<12}file (`obs-hub config init` writes one to begin with)."
     if not config.has_front:
         yield f"{'page':<12}none: {NO_FRONT}"
     yield f"{'store':<12}{shown(dsn) if dsn else 'none'}"
