@@ -136,9 +136,9 @@ def _where(config: Config, endpoints: dict[str, str], dsn: str | None) -> Iterat
         for label, reached in zip((what, ""), reached_by(address), strict=False):
             yield f"{label:<12}{scheme}://{reached}{'/' if front is not None else ''}"
         if front is not None and not getattr(front, "reads_are_open", True) and not is_loopback(address):
-            yield f"{'':<12}It shows nothing of what runs, because others than this machine can open it. To let everybody"
-            yield f"{'':<12}see it, set anonymous_read: true and insecure: true at extensions.{name} in a configuration"
-            yield f"{'':<12}file (`obs-hub config init` writes one to begin with)."
+            yield f"{'':<12}It shows nothing of what runs, because others than this machine can open it. To let all"
+            yield f"{'':<12}of them see it, set anonymous_read: true and insecure: true at extensions.{name} in a"
+            yield f"{'':<12}configuration file (`obs-hub config init` writes one to begin with)."
     if not config.has_front:
         yield f"{'page':<12}none: {NO_FRONT}"
     yield f"{'store':<12}{shown(dsn) if dsn else 'none'}"

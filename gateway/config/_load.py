@@ -43,8 +43,8 @@ _STORE = "timescale"
 _LOKI = "loki"
 _FRONT = "api"
 NO_FRONT = (
-    "there is no page and no API: for them, define 'api' and 'tokens' under 'extensions' as `obs-hub config init` writes "
-    "them, and name both in service.extensions"
+    "there is no page and no API: for them, define 'api' and 'tokens' under 'extensions' as `obs-hub config init` "
+    "writes them, and name both in service.extensions"
 )
 """What is said of a configuration that is valid, and of which somebody may miss something."""
 
