@@ -110,7 +110,11 @@ BATCHES = [
     metric_batch(
         "sum", "steady", "By",
         [
-            {"time_unix_nano": START + at * SECOND, "start_time_unix_nano": START - MINUTE, "as_double": 10.0 * (at + 60)}
+            {
+                "time_unix_nano": START + at * SECOND,
+                "start_time_unix_nano": START - MINUTE,
+                "as_double": 10.0 * (at + 60),
+            }
             for at in (0, 14, 31, 44, 62, 75, 89, 118, 121, 149, 160, 179, 199, 205, 224, 236, 251, 263, 295)
         ],
         aggregation_temporality=CUMULATIVE, is_monotonic=True,
