@@ -155,7 +155,5 @@ def _identity(attributes: Sequence[bytes]) -> bytes | None:
         if _UID_BYTES in raw:
             pair = common_pb2.KeyValue.FromString(raw)
             if pair.key == _UID and pair.value.string_value:
-                return hashlib.blake2b(
-                    pair.value.string_value.encode(), digest_size=16, person=_UID_BYTES
-                ).digest()
+                return hashlib.blake2b(pair.value.string_value.encode(), digest_size=16, person=_UID_BYTES).digest()
     return None
