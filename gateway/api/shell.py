@@ -37,7 +37,6 @@ _ALWAYS = (
 )
 _HTML = (
     (b"x-frame-options", b"DENY"),
-    (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
 CSP = (
@@ -45,6 +44,8 @@ CSP = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
+_COOP = (b"cross-origin-opener-policy", b"same-origin")
+"""Over plain HTTP browsers drop it, and say so in an error, unless the address is of loopback."""
 
 
 class Shell:
@@ -121,7 +122,7 @@ class Shell:
         more = [*_ALWAYS, (b"x-request-id", request_id.encode())]
         content_type = _header(message["headers"], b"content-type") or b""  # type: ignore[typeddict-item]
         if content_type.startswith(b"text/html"):
-            more += [*_HTML, (b"content-security-policy", CSP.encode())]
+            more += [*_HTML, (b"content-security-policy", CSP.encode()), *((_COOP,) if self._tls else ())]
         if span.trace_id is not None:
             more.append((b"x-trace-id", span.trace_id.encode()))
         if self._tls:

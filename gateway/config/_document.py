@@ -36,7 +36,8 @@ class Document:
     """The values of one file, and what is known about them.
 
     ``substituted`` holds the values that came from substitution by their place; ``unresolved`` the places where
-    substitution failed, which is a problem already; ``problems`` what was found wrong so far.
+    substitution failed, which is a problem already; ``problems`` what was found wrong so far; ``options`` the options
+    of the command that values were given by, by their place.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Document:
     substituted: dict[Place, Substituted] = field(default_factory=dict)
     unresolved: set[Place] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    options: dict[Place, str] = field(default_factory=dict)
 
     def line(self, place: Place) -> int | None:
         """Return the line of a place, or of the nearest one around it."""
@@ -54,12 +56,22 @@ class Document:
         return None
 
     def problem(self, place: Place, message: str) -> Problem:
-        """Make a problem of this file. It is the caller's to keep."""
+        """Make a problem of this file, or of the option that the value was given by. It is the caller's to keep."""
+        for given, option in self.options.items():
+            if place in (given, given[:-1]):  # what is wrong with a value, or together with its neighbours
+                return Problem(option, None, place, message)
         return Problem(self.name, self.line(place), place, message)
 
     def complain(self, place: Place, message: str) -> None:
         """Note that something is wrong at a place."""
         self.problems.append(self.problem(place, message))
+
+    def replaced(self, place: Place, option: str) -> None:
+        """Note that an option has put another value at a place: what was found wrong with the former does not count."""
+        self.options[place] = option
+        self.substituted.pop(place, None)
+        self.unresolved.discard(place)
+        self.problems = [problem for problem in self.problems if problem.place != place]
 
     def source_of(self, place: Place) -> Place | None:
         """Return the substituted value that a place is, or lies in."""

@@ -107,6 +107,18 @@ BATCHES = [
         "summary", "gc", "ms",
         [{"time_unix_nano": START, "count": 2, "sum": 3.0, "quantile_values": [{"quantile": 0.5, "value": 7.0}]}],
     ),
+    metric_batch(
+        "sum", "steady", "By",
+        [
+            {
+                "time_unix_nano": START + at * SECOND,
+                "start_time_unix_nano": START - MINUTE,
+                "as_double": 10.0 * (at + 60),
+            }
+            for at in (0, 14, 31, 44, 62, 75, 89, 118, 121, 149, 160, 179, 199, 205, 224, 236, 251, 263, 295)
+        ],
+        aggregation_temporality=CUMULATIVE, is_monotonic=True,
+    ),
     gauge(minutes(1.7e308, -1.7e308, float("inf")), name="extremes"),
     metric_batch("sum", "alone", "1", [{"time_unix_nano": START, "as_int": 1}], is_monotonic=True),
     gauge({START - 3 * DAY: 1.0}, name="old"),
@@ -188,6 +200,13 @@ def test_rollups_say_the_same(values: Values, filled_database: Database) -> None
     assert len(raw[""]) == 3
     assert values("load --by cpu --where host_name=nas", step="2m")["0"] == pytest.approx([0.15, 0.4])
     assert values("requests --total", step="2m")[""] == pytest.approx([0.5, 1, 5])
+
+
+def test_a_steady_counter_has_one_rate_whenever_in_its_minute_it_was_read(values: Values) -> None:
+    for step in ("1m", "2m"):
+        rates = values("steady --total", step=step)[""]
+        assert rates == pytest.approx([10] * len(rates))
+        assert len(rates) >= 3
 
 
 def test_histograms_are_quantiles_of_what_was_added(values: Values) -> None:

@@ -190,6 +190,7 @@ async def test_where_reading_needs_a_token_nobody_is_told_what_runs(settings: di
     assert "Not taking telemetry" in page
     assert "What runs" not in page
     assert "page.js" not in page
+    assert "anonymous_read: true" in page, "how everybody can be let see it"
     dependencies = (await ask(closed, "/api/v1/ready")).json()["dependencies"]
     assert [set(each.values()) for each in dependencies if each["name"] == "receivers"] == [{"receivers", "down", ""}]
     assert "What runs" in (await ask(app(), "/", accept="text/html")).text
@@ -333,3 +334,16 @@ async def test_a_request_that_outlives_the_grace_period_is_told_to_come_back() -
     answering.cancel()
     await asyncio.wait({answering})
     assert sent[0]["status"] == 503
+
+
+async def test_a_header_that_browsers_refuse_on_plain_http_is_sent_by_tls_alone() -> None:
+    tls = {"cert_file": "/nowhere.crt", "key_file": "/nowhere.key"}
+    plain, encrypted = await ask(app(), "/", accept="text/html"), await ask(app(tls=tls), "/", accept="text/html")
+    assert "cross-origin-opener-policy" not in plain.headers
+    assert encrypted.headers["cross-origin-opener-policy"] == "same-origin"
+    assert plain.headers["x-frame-options"] == encrypted.headers["x-frame-options"] == "DENY"
+
+
+def test_who_is_refused_an_address_is_told_how_the_page_can_be_seen() -> None:
+    with pytest.raises(ValidationError, match=r"'insecure: true' and 'anonymous_read: true'"):
+        ApiConfig(endpoint="0.0.0.0:8085")
