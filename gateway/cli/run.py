@@ -84,7 +84,7 @@ def up(config_path: Path | None, data_dir: Path | None, **overrides: Any) -> Non
     \b
     obs-hub up
     obs-hub up --otlp-grpc 14317 --otlp-http 14318    beside Alloy or a Collector, which have the usual ports
-    obs-hub config init, then obs-hub up -c hub.yaml  with a configuration file of your own
+    obs-hub config init && obs-hub up -c hub.yaml     with a configuration file of your own
     """
     with _interruptible():
         config = load_when_possible(config_path, Overrides(**overrides))

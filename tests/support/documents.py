@@ -157,7 +157,7 @@ def named_commands() -> list[Command]:
     """Return the commands that the text of documents, messages and the help of commands speak of, in backquotes or as
     examples. They may lack their arguments."""
     found = []
-    sources = [ROOT / "README.md", *PAGES[1:]]
+    sources = [*PAGES]
     for folder, kind in (
         ("gateway", "py"),
         ("exporters", "py"),
@@ -166,7 +166,7 @@ def named_commands() -> list[Command]:
         ("systemd", "*"),
     ):
         sources += sorted(path for path in (ROOT / folder).rglob(f"*.{kind}") if path.is_file())
-    for path in dict.fromkeys(sources):
+    for path in sources:
         text = path.read_text("utf-8")
         if path.suffix == ".md":
             text = _FENCE.sub(lambda block: "\n" * block[0].count("\n"), text)
