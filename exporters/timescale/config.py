@@ -115,7 +115,8 @@ class TimescaleConfig(ExporterSettings):
         """Return what has no effect, what would be accepted only to be dropped at once, and what would undo rollups."""
         if self.embedded_port is not None and self.dsn is not None:
             yield Contradiction(
-                ("embedded_port",), "it is the embedded PostgreSQL's, and dsn names another server; leave one of them out"
+                ("embedded_port",),
+                "it is the embedded PostgreSQL's, and dsn names another server; leave one of them out",
             )
         past, kept = self.accept.past, self.retention
         for name in ("metrics", "logs", "traces"):

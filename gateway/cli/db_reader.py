@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale.login import CONNECTION_LIMIT
-from exporters.timescale.reader import READER_ROLE, let_read
+from exporters.timescale.reader import READER_ROLE, let_read, views_schema
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 from gateway.pipeline.listeners import join_endpoint
 from gateway.pipeline.postgres import connect
@@ -23,6 +23,11 @@ from gateway.pipeline.settings import parse_duration
 _PASSWORD_BYTES = 24
 _TEMPORARY_FILES = "2GB"
 """What one query of a reader may sort on disk, which only a superuser can bound."""
+_STORE = """
+SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass('store_setting')
+"""
+"""Finds the schema that the store is in, and its owner."""
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -104,10 +109,7 @@ def _given_password() -> str:
 
 def _mend_rights(connection: psycopg.Connection[Any]) -> None:
     """Give all readers what they should have and no more, as far as this user may, perhaps not the hub's own."""
-    store = connection.execute(
-        "SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.oid = to_regclass('store_setting')"
-    ).fetchone()
+    store = connection.execute(_STORE).fetchone()
     if store is not None:
         let_read(connection, *store)
 
@@ -142,9 +144,23 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
         connection.execute(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))
         )
-    # Where the store is in a schema of its own, the gateway's connection string says so, and the reader needs the same.
-    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(role, database))
+    # The views and nothing else: Grafana's query builder offers every table of every schema that is looked in. Where
+    # there is no schema of them, what the gateway's connection string says: the store may be in a schema of its own.
+    path = _schema_of_views(connection)
+    to = sql.SQL("FROM CURRENT") if path is None else sql.SQL("= {}").format(sql.Identifier(path))
+    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path ").format(role, database) + to)
     return not there
+
+
+def _schema_of_views(connection: psycopg.Connection[Any]) -> str | None:
+    row = connection.execute(_STORE).fetchone()
+    if row is None:
+        return None
+    name = views_schema(row[0])
+    usable = connection.execute(
+        "SELECT has_schema_privilege(%s, n.oid, 'USAGE') FROM pg_namespace n WHERE nspname = %s", (READER_ROLE, name)
+    ).fetchone()
+    return name if usable == (True,) else None
 
 
 def _remove(connection: psycopg.Connection[Any], name: str) -> None:

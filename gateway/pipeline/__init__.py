@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.pipeline.errors import (
         DeliveryError,
         MalformedPayloadError,
+        NoPipelineError,
         OverloadedError,
         PartlyRefusedError,
         RefusedError,
@@ -34,6 +35,7 @@ __all__ = [
     "Exporter",
     "Instruments",
     "MalformedPayloadError",
+    "NoPipelineError",
     "Outcome",
     "OverloadedError",
     "PartlyRefusedError",

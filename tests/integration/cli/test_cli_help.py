@@ -153,7 +153,16 @@ def test_it_says_its_version() -> None:
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
-        ("quarry", "No such command 'quarry'"),
+        ("quarry", "No such command 'quarry'. Did you mean 'query'?"),
+        ("metric", "Did you mean 'metrics'?"),
+        ("nothing-like-it", "No such command 'nothing-like-it'.\n"),
+        ("db migrat", "Did you mean 'migrate'?"),
+        ("query --cvs x", "Did you mean"),
+        ("send metric room.temperature 1 --unt Cel", "No such option '--unt'"),
+        ("send span checkout --duration -1", "expected a length of time, zero or more"),
+        ("send span checkout --duration nan", "expected a length of time, zero or more"),
+        ("send span checkout --duration soon", "expected seconds such as 0.12, or a duration such as 120ms"),
+        ("send log hello --timeout -1", "expected a length of time, zero or more"),
         ("query", "Missing argument 'SQL'"),
         ("send metric room.temperature", "Missing argument 'VALUE'"),
         ("send metric room.temperature warm", "'warm' is not a valid float"),

@@ -108,6 +108,42 @@ async def test_names_it_may_be_called_by(settings: dict[str, Any], host: str, st
         assert (await ask(app(), "/nowhere", host=host)).json()["status"] == 400
 
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "said"),
+    [
+        ("/nowhere/<b>", {}, 404, "There is nothing at /nowhere/&lt;b&gt;"),
+        ("/api/v1/nowhere", {}, 404, "There is nothing at /api/v1/nowhere"),
+        ("/static/nothing.css", {}, 404, "There is nothing at"),
+        ("/api/v1/status", {"host": "evil.example"}, 421, "evil.example"),
+        ("/api/v1/ready?strict=perhaps", {}, 400, "Bad Request"),
+    ],
+)
+async def test_errors_are_pages_for_browsers_and_problems_for_programs(
+    path: str, headers: dict[str, str], status: int, said: str
+) -> None:
+    page = await ask(app(), path, accept=BROWSER, **headers)
+    assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert said in page.text
+    assert f"<span>{status}</span>" in page.text
+    assert page.headers["x-request-id"] in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for accept in ("*/*", "application/json", "", "text/csv", ";;q=,"):
+        problem = await ask(app(), path, accept=accept, **headers)
+        assert (problem.status_code, problem.headers["content-type"]) == (status, "application/problem+json"), accept
+        assert problem.json()["status"] == status
+        assert "accept" in problem.headers["vary"]
+
+
+async def test_browsers_find_an_icon_where_they_look_for_one() -> None:
+    icon = await ask(app(authenticator=Nobody(), anonymous_read=False), "/favicon.ico", accept="image/*")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/x-icon")
+    assert icon.content.startswith(b"\0\0\1\0\1\0")
+    assert b"\x89PNG" in icon.content
+
+
 async def test_the_page_links_to_what_else_there_is() -> None:
     hub = app(links={"Grafana": "https://grafana.example.com/?a=1&b=2"})
     page = (await ask(hub, "/api/v1/docs", accept="text/html")).text
