@@ -55,6 +55,12 @@ def needs_embedded(config: Config) -> bool:
     return any(hasattr(settings, "dsn") and settings.dsn is None for settings in used)
 
 
+def embedded_port(config: Config) -> int | None:
+    """Return the port that the embedded PostgreSQL is to let readers in by, where an exporter in use says so."""
+    ports = (getattr(config.exporters[name], "embedded_port", None) for name in sorted(config.used_exporters))
+    return next((port for port in ports if port is not None), None)
+
+
 def configured_dsn(config: Config) -> str | None:
     """Return the connection string of the first exporter that names a PostgreSQL server."""
     for name in config.used_exporters:
