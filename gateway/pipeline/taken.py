@@ -4,9 +4,9 @@ A client repeats a request when it got no answer, and when another exporter of t
 of one process, bounded in time and in number; what the spool holds is put into it at the start. Destinations with
 receipts recognize the rest by themselves.
 
-One that an operator dropped from the spool is forgotten: whoever sends it again has it stored. What a full spool dropped
-by itself is not. Its loss was counted, and clients whose requests another exporter refuses for long would fill that
-spool with the same batches again and again.
+One that an operator dropped from the spool is forgotten: whoever sends it again has it stored. What a full spool drops
+by itself is not: its loss is counted, and clients whose requests another exporter refuses for long would fill it with
+the same batches again and again.
 
 A payload of log records without any timestamp is exempt, as it is from receipts: two such may be equal and yet be two.
 """

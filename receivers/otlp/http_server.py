@@ -22,7 +22,7 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.pipeline import ACCEPTED, Batch, Consumer, MalformedPayloadError, TooLargeError
+from gateway.pipeline import ACCEPTED, Batch, Consumer, MalformedPayloadError, OverloadedError, TooLargeError
 from gateway.pipeline.access import (
     NOTHING_HELD,
     Authenticator,
@@ -33,7 +33,7 @@ from gateway.pipeline.access import (
     reason_of,
 )
 from gateway.pipeline.hosts import Hosts
-from gateway.pipeline.http_bodies import Bodies, body_of
+from gateway.pipeline.http_bodies import Bodies, Body, body_of
 from gateway.pipeline.http_serving import AppServer
 from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.services import SERVICES, Service
@@ -62,6 +62,8 @@ class MediaType(enum.StrEnum):
             return msgspec.json.encode(MessageToDict(message))
         return message.SerializeToString()
 
+
+_LARGE_JSON = 2**20
 
 _MEDIA_TYPES = {media_type.value: media_type for media_type in MediaType}
 
@@ -101,9 +103,11 @@ def create_app(
 ) -> Litestar:
     """Make the application: one POST route for each signal, and every error as a ``google.rpc.Status``."""
     limit_setting, limit = f"{setting}.max_request_body_size", config.max_request_body_size
+    turns = _Turns()
     return Litestar(
         route_handlers=[
-            _Export(service, limit_setting, limit, consumer, authenticator).route() for service in SERVICES.values()
+            _Export(service, limit_setting, limit, consumer, authenticator, turns).route()
+            for service in SERVICES.values()
         ],
         exception_handlers={HTTPException: _answer_http_exception},
         cors_config=_cors(config.cors),
@@ -175,6 +179,14 @@ class _RequestError(Exception):
         self.headers = headers or {}
 
 
+class _Turns:
+    """What large requests of a listener wait for: several at once would need no less time, and more memory."""
+
+    def __init__(self) -> None:
+        self.to_decompress = compression.Gate()
+        self.to_transcode = asyncio.Lock()
+
+
 class _Export:
     """Answers one signal's export requests."""
 
@@ -185,7 +197,9 @@ class _Export:
         limit: int,
         consumer: Consumer,
         authenticator: Authenticator | None,
+        turns: _Turns,
     ) -> None:
+        self._turns = turns
         self._service = service
         self._limit_setting = limit_setting
         self._limit = limit
@@ -255,7 +269,7 @@ class _Export:
         own_telemetry = OWN_TELEMETRY_HEADER in request.headers
         body = await self._read(request, held)
         try:
-            payload, left_out = await self._decode(media_type, encoding, body, held)
+            payload, left_out = await self._decode(media_type, encoding, body, held, body_of(request.scope))
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
         except TooLargeError as error:
@@ -283,11 +297,16 @@ class _Export:
             raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
         return b"".join(chunks)
 
-    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held) -> Transcoded:
+    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held, counted: Body) -> Transcoded:
         """Return the protobuf payload of a body. What is large, compressed or not, is worked off in threads."""
+
+        def count(size: int) -> None:
+            if not counted.take(size):
+                raise OverloadedError("too many requests are arriving at once; please retry")
+
         limit = self._limit if held.most is None else min(self._limit, held.most)
         try:
-            plain = await compression.decompress_aside(body, encoding, limit)
+            plain = await self._turns.to_decompress.decompress(body, encoding, limit, count)
         except compression.DecompressedTooLargeError:
             if limit < self._limit:
                 held.resize(limit + 1)  # raises
@@ -297,7 +316,10 @@ class _Export:
             return Transcoded(plain, ACCEPTED)
         if len(plain) < compression.OFFLOAD_BYTES:
             return to_protobuf(self._service.signal, plain)
-        return await asyncio.to_thread(to_protobuf, self._service.signal, plain)
+        if len(plain) < _LARGE_JSON:
+            return await asyncio.to_thread(to_protobuf, self._service.signal, plain)
+        async with self._turns.to_transcode:
+            return await asyncio.to_thread(to_protobuf, self._service.signal, plain)
 
     def _too_large(self, which: str = "") -> _RequestError:
         message = (
