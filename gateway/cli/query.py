@@ -54,6 +54,9 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
         raise click.ClickException(_explain(error)) from error
 
 
+_RETURNS_NOTHING = "that returns no rows; obs-hub query runs one statement that does, such as SELECT, SHOW or EXPLAIN"
+
+
 @contextlib.contextmanager
 def reading(
     connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed
@@ -151,6 +154,8 @@ def _side(value: Any) -> Any:
 
 
 def _explain(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return _RETURNS_NOTHING  # psycopg's own error, for it streams rows
     message = safe(error.diag.message_primary or str(error).strip())
     hint = f" ({safe(error.diag.message_hint)})" if error.diag.message_hint else ""
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.InsufficientPrivilege):

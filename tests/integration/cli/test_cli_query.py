@@ -187,6 +187,11 @@ def test_a_statement_that_is_none_is_told_so(refused: Query, sql: str) -> None:
     assert refused(sql)
 
 
+@pytest.mark.parametrize("sql", ["RESET ROLE", "DO $$ BEGIN END $$", "SET timezone = 'UTC'"])
+def test_a_statement_that_returns_no_rows_is_told_so(refused: Query, sql: str) -> None:
+    assert "that returns no rows; obs-hub query runs one statement that does, such as SELECT" in refused(sql)
+
+
 def test_it_reads_as_the_reader_role(query: Query) -> None:
     assert query("SELECT current_user", "--csv") == "current_user\nobs_hub_reader\n"
 
