@@ -187,9 +187,12 @@ def test_a_statement_that_is_none_is_told_so(refused: Query, sql: str) -> None:
     assert refused(sql)
 
 
-@pytest.mark.parametrize("sql", ["RESET ROLE", "DO $$ BEGIN END $$", "SET timezone = 'UTC'"])
+@pytest.mark.parametrize(
+    "sql", ["RESET ROLE", "DO $$ BEGIN END $$", "SET timezone = 'UTC'", "COPY (SELECT 1) TO STDOUT"]
+)
 def test_a_statement_that_returns_no_rows_is_told_so(refused: Query, sql: str) -> None:
-    assert "that returns no rows; obs-hub query runs one statement that does, such as SELECT" in refused(sql)
+    told = "Error: that returns no rows; obs-hub query runs one statement that does, such as SELECT, SHOW or EXPLAIN\n"
+    assert refused(sql) == told
 
 
 def test_it_reads_as_the_reader_role(query: Query) -> None:
