@@ -76,7 +76,7 @@ def reading(
 
 @contextlib.contextmanager
 def _rows_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Close the connection when a statement returns something else than rows: a COPY would have to be read to its end."""
+    """Close the connection when a statement returns no rows: what a COPY returns would have to be read to its end."""
     try:
         yield
     except psycopg.ProgrammingError as error:
