@@ -171,6 +171,8 @@ class Hub:
         if role is not Role.LISTENERS:
             self._make_services(embedded_dsn, data_dir, authenticators, shared=role is Role.EMITTERS)
         self._rotation: asyncio.Task[None] | None = None
+        self.rotated: Callable[[], None] = lambda: None
+        """Is called when a secret was rotated."""
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -279,7 +281,7 @@ class Hub:
             _log.warning("%s; secrets are read again once a minute", error)
             interval = 60.0
         self._rotation = asyncio.create_task(
-            Rotation(self._config, self._config.read_again, self._reconfigure, interval).run()
+            Rotation(self._config, self._config.read_again, self._reconfigure, interval, lambda: self.rotated()).run()
         )
 
     def _reconfigure(self, section: str, name: str, settings: Settings) -> bool:

@@ -252,7 +252,9 @@ class EmbeddedPostgres:
         try:
             account.own(fresh)
             self._initdb(fresh, account)
-            with (fresh / "postgresql.conf").open("a", encoding="utf-8") as file:
+            # The directory is the server's user's already, and this may be root.
+            opened = os.open(fresh / "postgresql.conf", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            with os.fdopen(opened, "a", encoding="utf-8") as file:
                 file.write(f"\ninclude = '../{_settings.FILE_NAME}'\n# What follows wins over the include.\n")
                 file.flush()
                 os.fsync(file.fileno())
