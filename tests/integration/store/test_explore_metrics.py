@@ -110,7 +110,10 @@ BATCHES = [
     metric_batch(
         "sum", "steady", "By",
         [
-            {"time_unix_nano": START + at * SECOND, "start_time_unix_nano": START - MINUTE, "as_double": 10.0 * (at + 60)}
+            {
+                "time_unix_nano": START + at * SECOND, "start_time_unix_nano": START - MINUTE,
+                "as_double": 10.0 * (at + 60),
+            }
             for at in (0, 14, 31, 44, 62, 75, 89, 118, 121, 149, 160, 179, 199, 205, 224, 236, 251, 263, 295)
         ],
         aggregation_temporality=CUMULATIVE, is_monotonic=True,
@@ -252,7 +255,7 @@ def test_csv_has_a_column_for_each_label(metrics: Metrics) -> None:
 def test_the_catalogue_lists_what_there_is(metrics: Metrics) -> None:
     header, *lines = metrics().stdout.splitlines()
     assert header.split() == ["METRIC", "TYPE", "UNIT", "SERIES", "SEEN", "ATTRIBUTES"]
-    assert len(lines) == 11
+    assert len(lines) == 12
     (io,) = [line.split() for line in lines if line.startswith("io ")]
     assert (io[:4], io[-2:]) == (["io", "sum", "By", "3"], ["ago", "direction"])
     assert [json.loads(line)["name"] for line in metrics("'l*' -o json").stdout.splitlines()] == ["latency", "load"]
