@@ -7,10 +7,9 @@ Source: PostgreSQL documentation, COPY, "Binary Format".
 from __future__ import annotations
 
 import struct
-import uuid
 from binascii import hexlify
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -187,11 +186,10 @@ class Texts(dict[str, bytes]):
         return encoded
 
 
-@dataclass(slots=True, frozen=True)
-class IdentifiedRow:
-    """The encoded row of an event with an identity of its own. ``unix_nano`` is the event's time."""
+class IdentifiedRow(NamedTuple):
+    """The encoded row of an event with an identity of its own, of 16 bytes. ``unix_nano`` is the event's time."""
 
-    uid: uuid.UUID
+    uid: bytes
     unix_nano: int
     row: bytes
 

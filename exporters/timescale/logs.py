@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -146,7 +145,7 @@ def _body(raw: bytes) -> bytes:
     return NULL + jsonb(any_value_json(value))
 
 
-def _identity(attributes: Sequence[bytes]) -> uuid.UUID | None:
+def _identity(attributes: Sequence[bytes]) -> bytes | None:
     """Return the 128-bit hash of the attribute ``log.record.uid``, where it is among serialized attributes.
 
     Source: OpenTelemetry semantic conventions, "General log identification attributes": records with the same one are
@@ -156,6 +155,5 @@ def _identity(attributes: Sequence[bytes]) -> uuid.UUID | None:
         if _UID_BYTES in raw:
             pair = common_pb2.KeyValue.FromString(raw)
             if pair.key == _UID and pair.value.string_value:
-                digest = hashlib.blake2b(pair.value.string_value.encode(), digest_size=16, person=_UID_BYTES)
-                return uuid.UUID(bytes=digest.digest())
+                return hashlib.blake2b(pair.value.string_value.encode(), digest_size=16, person=_UID_BYTES).digest()
     return None

@@ -19,6 +19,7 @@ PostgreSQL stores no NUL character in text or jsonb: it becomes U+FFFD, the repl
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,11 +61,13 @@ def double_json(value: float) -> bytes:
 
 
 def _array_json(value: common_pb2.ArrayValue) -> bytes:
-    return b"[" + b",".join([any_value_json(item) for item in value.values]) + b"]"
+    return b"[" + b",".join([_any_value_json(item, item.WhichOneof("value")) for item in value.values]) + b"]"
 
 
 def _kvlist_json(value: common_pb2.KeyValueList) -> bytes:
-    pairs = sorted((string_json(item.key), any_value_json(item.value)) for item in value.values)
+    pairs = sorted(
+        (string_json(item.key), _any_value_json(item.value, item.value.WhichOneof("value"))) for item in value.values
+    )
     if any(key.startswith(b'"$') for key, _ in pairs) or len({key for key, _ in pairs}) < len(pairs):
         return b'{"$kvlist":[' + b",".join([b"[%b,%b]" % pair for pair in pairs]) + b"]}"
     return b"{" + b",".join([b"%b:%b" % pair for pair in pairs]) + b"}"
@@ -82,10 +85,65 @@ _ENCODERS: dict[str | None, Callable[[Any], bytes]] = {
 
 
 def any_value_json(value: common_pb2.AnyValue) -> bytes:
-    """Return an ``AnyValue`` as JSON (see the table above)."""
+    """Return an ``AnyValue`` as JSON (see the table above), the members of objects in the order of their keys."""
     kind = value.WhichOneof("value")
+    if kind == "kvlist_value" or kind == "array_value":
+        try:
+            text = _as_a_whole(_plain(value, kind))
+        except _OddKeyError:
+            pass
+        else:
+            if _ESCAPED_NUL not in text:
+                return text
+    return _any_value_json(value, kind)
+
+
+def _any_value_json(value: common_pb2.AnyValue, kind: str | None) -> bytes:
     encode = _ENCODERS.get(kind)
     return b"null" if encode is None else encode(getattr(value, kind or ""))
+
+
+# -- objects and arrays as a whole -------------------------------------------------------------------------------------
+
+# A value is made into what msgspec encodes in one go, which takes a third of the time that its parts take one by one.
+# It sorts keys by their characters, and above they are sorted as JSON has them, quotation marks and all: the two differ
+# by keys with what is escaped, or less than a quotation mark.
+
+_as_a_whole = msgspec.json.Encoder(order="sorted").encode
+
+_ODD_KEY = re.compile(r'[\0-"$\\]')
+_ESCAPED_NUL = b"\\u0000"
+
+
+class _OddKeyError(Exception):
+    """An object that is not one of JSON, or whose members msgspec would sort otherwise."""
+
+
+def _plain(value: common_pb2.AnyValue, kind: str | None) -> Any:
+    """Return a value as msgspec encodes it. Raises `_OddKeyError`."""
+    match kind:
+        case "string_value":
+            return value.string_value
+        case "kvlist_value":
+            return _plain_object(value.kvlist_value)
+        case "array_value":
+            return [each.string_value or _plain(each, each.WhichOneof("value")) for each in value.array_value.values]
+        case "int_value":
+            return value.int_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return msgspec.Raw(_any_value_json(value, kind))
+
+
+def _plain_object(value: common_pb2.KeyValueList) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for item in value.values:
+        inner = item.value
+        members[item.key] = inner.string_value or _plain(inner, inner.WhichOneof("value"))
+    if len(members) < len(value.values) or _ODD_KEY.search("".join(members)):
+        raise _OddKeyError
+    return members
 
 
 class Fragments(dict[bytes, bytes]):

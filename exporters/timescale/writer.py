@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -88,10 +88,13 @@ _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
 )
+# Those that were there are answered, which are none mostly. Both arrays come as text: to make an object of each uid,
+# to write it and to read it back, would cost more than the server takes.
 _INSERT_IDENTITIES = (
-    "INSERT INTO event_identity (uid, time)"
-    " SELECT uid, to_timestamp(seconds) FROM unnest(%s::uuid[], %s::float8[]) AS new (uid, seconds)"
-    " ON CONFLICT DO NOTHING RETURNING uid"
+    "WITH new AS (SELECT * FROM unnest(%s::uuid[], %s::float8[]) AS new (uid, seconds)),"
+    " inserted AS (INSERT INTO event_identity (uid, time) SELECT uid, to_timestamp(seconds) FROM new"
+    " ON CONFLICT DO NOTHING RETURNING uid)"
+    " SELECT uid FROM new WHERE uid NOT IN (SELECT uid FROM inserted)"
 )
 
 
@@ -248,8 +251,8 @@ class Writer:
                 connection.execute(_INSERT_DIMENSIONS[table], [epoch, *columns])
         for table, copy in _COPY.items():
             chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
-            if table == "log":
-                chunks += [event.row for event in events]
+            if table == "log" and events:
+                chunks.append(b"".join([event.row for event in events]))  # each write to the stream has its price
             if not chunks:
                 continue
             if table == "sample" and self._is_worth_direct_copy(rows):
@@ -269,14 +272,22 @@ class Writer:
 
 def _new_events(connection: Connection, events: Sequence[IdentifiedRow]) -> list[IdentifiedRow]:
     """Note the identities of events, in their order so that no two writers deadlock; return the events that are new."""
-    first: dict[uuid.UUID, IdentifiedRow] = {}
+    first: dict[bytes, IdentifiedRow] = {}
     for event in events:
         first.setdefault(event.uid, event)
     if not first:
         return []
     uids = sorted(first)
-    inserted = connection.execute(_INSERT_IDENTITIES, (uids, [first[uid].unix_nano / 1e9 for uid in uids]))
-    return [first[uid] for (uid,) in inserted]
+    times = [first[uid].unix_nano / 1e9 for uid in uids]
+    known = connection.execute(_INSERT_IDENTITIES, (_array(map(bytes.hex, uids)), _array(map(repr, times)))).fetchall()
+    for (uid,) in known:
+        del first[uid.bytes]
+    return list(first.values())
+
+
+def _array(items: Iterable[str]) -> str:
+    """Return items, which are digits, as a PostgreSQL array."""
+    return "{" + ",".join(items) + "}"
 
 
 def _known(rows: Rows | None, kept: set[int]) -> bool:

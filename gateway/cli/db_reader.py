@@ -16,6 +16,7 @@ from psycopg import sql
 from exporters.timescale.login import CONNECTION_LIMIT
 from exporters.timescale.reader import READER_ROLE, let_read, views_schema
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.pipeline.listeners import join_endpoint
 from gateway.pipeline.postgres import connect
 from gateway.pipeline.settings import parse_duration
 
@@ -187,19 +188,31 @@ def _is_reader(connection: psycopg.Connection[Any], name: str) -> bool:
 
 def _what_to_enter(connection: psycopg.Connection[Any], name: str, password: str | None, *, made: bool) -> str:
     info = connection.info
-    by_socket = info.host.startswith("/")
-    host = f"[{info.host}]" if ":" in info.host else info.host
-    url = host if by_socket else f"{host}:{info.port}"
+    address = _address(connection)
     lines = [
         f"{'Made' if made else 'Changed'} the user {name}. In Grafana's environment (see docs/grafana.md):",
         "",
-        f"OBSHUB_PG_URL={url}",
+        f"OBSHUB_PG_URL={address or info.host}",
         f"OBSHUB_PG_SSLMODE={'require' if connection.pgconn.ssl_in_use else 'disable'}",
         f"OBSHUB_PG_DATABASE={info.dbname}",
         f"OBSHUB_PG_USER={name}",
     ]
     if password is not None:
         lines += [f"OBSHUB_PG_PASSWORD={password}", "", "The password is not shown again."]
-    if by_socket:
-        lines += ["", "This is a Unix socket: Grafana must run on this machine, as a user who may enter its folder."]
+    if address is None:
+        lines += [
+            "",
+            "This is a Unix socket: Grafana must run on this machine, as one who may enter its folder. For a port of",
+            "loopback and this password instead, start the hub with --postgres-port 5433, or set",
+            "exporters.timescale.embedded_port, and run this again.",
+        ]
     return "\n".join(lines)
+
+
+def _address(connection: psycopg.Connection[Any]) -> str | None:
+    """Return ``host:port`` of the server; None for one that is reached by a socket alone."""
+    info = connection.info
+    if not info.host.startswith("/"):
+        return join_endpoint(info.host, info.port)
+    listens = "SELECT '127.0.0.1' = ANY (regexp_split_to_array(current_setting('listen_addresses'), '\\s*,\\s*'))"
+    return join_endpoint("127.0.0.1", info.port) if connection.execute(listens).fetchone() == (True,) else None

@@ -6,7 +6,6 @@ and never look inside; only an exporter that needs the records decodes them.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import functools
 import hashlib
@@ -98,7 +97,11 @@ class Batch:
     ) -> Batch:
         """Make the batch of a payload that has just arrived; the digest of a large one is computed in a thread."""
         make = functools.partial(cls.of, signal, payload, own_telemetry=own_telemetry, left_out=left_out, peer=peer)
-        return make() if len(payload) <= _LARGE else await asyncio.to_thread(make)
+        if len(payload) <= _LARGE:
+            return make()
+        import asyncio  # not for whoever only reads a configuration
+
+        return await asyncio.to_thread(make)
 
     def part(self, payload: bytes) -> Batch:
         """Make the batch of a part of this one, with an identity of its own."""

@@ -56,8 +56,8 @@ _MAX_DEPTH = 100
 class NothingLeftError(MalformedPayloadError):
     """No record of a payload can be kept. ``outcome`` is what is told of it where it is a part of a request."""
 
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, outcome: Outcome, violations: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, violations)
         self.outcome = outcome
 
 
@@ -214,14 +214,22 @@ class Report:
     kept: int = 0
     rejected: int = 0
     mended: int = 0
-    rejections: list[str] = field(default_factory=list)
+    passed_over: int = 0
+    rejections: list[tuple[str, str]] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def reject(self, place: str, reason: str, records: int = 1) -> None:
         """Count records that are left out."""
         self.rejected += records
         if len(self.rejections) <= _SHOWN:
-            self.rejections.append(f"{place}: {reason}")
+            self.rejections.append((place, reason))
+
+    def pass_over(self, place: str, why: str, records: int) -> None:
+        """Count records under a key that OTLP does not have: they are no error, and they are not stored."""
+        self.passed_over += records
+        if len(self.remarks) <= _SHOWN:
+            self.remarks.append(f"{place}: {why}")
 
     def mend(self, place: str, what: str) -> None:
         """Count what is kept otherwise than it came."""
@@ -232,13 +240,20 @@ class Report:
     def outcome(self, signal: Signal) -> Outcome:
         """Return what to tell the sender. Raises `NothingLeftError` when all records are rejected."""
         parts = []
+        passed_over = []
+        if self.remarks:
+            counted = f"{self.passed_over} {signal.records} " if self.passed_over else ""
+            passed_over.append(f"{counted}passed over: {_shown(self.remarks)}")
         if self.rejected:
-            parts.append(f"{self.rejected} {signal.records} rejected: {_shown(self.rejections)}")
+            rejections = [f"{place}: {reason}" for place, reason in self.rejections]
+            parts.append(f"{self.rejected} {signal.records} rejected: {_shown(rejections)}")
             if not self.kept:
-                raise NothingLeftError(_shown(self.rejections), Outcome(self.rejected, parts[0]))
+                outcome = Outcome(self.rejected + self.passed_over, "; ".join(parts + passed_over))
+                raise NothingLeftError("; ".join([_shown(rejections), *passed_over]), outcome, self.rejections[:_SHOWN])
+        parts += passed_over
         if self.mended:
             parts.append(f"{self.mended} mended: {_shown(self.repairs)}")
-        return Outcome(self.rejected, "; ".join(parts))
+        return Outcome(self.rejected + self.passed_over, "; ".join(parts))
 
 
 def _shown(places: list[str]) -> str:

@@ -22,6 +22,7 @@ from gateway.pipeline.delivery import Delivery, Ticket
 from gateway.pipeline.errors import (
     DeliveryError,
     MalformedPayloadError,
+    NoPipelineError,
     OverloadedError,
     RefusedError,
     TooLargeError,
@@ -35,6 +36,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _REASONS: dict[type[DeliveryError], str] = {
     MalformedPayloadError: "malformed",
+    NothingLeftError: "malformed",
+    NoPipelineError: "no_pipeline",
     OverloadedError: "overloaded",
     RefusedError: "refused",
     TooLargeError: "too_large",
@@ -169,9 +172,7 @@ class Pipeline:
         """
         deliveries = self._routes.get(batch.signal, ())
         if not deliveries:
-            raise RefusedError(
-                f"no pipeline takes {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
-            )
+            raise NoPipelineError(batch.signal.value)
         parts: list[tuple[str, list[Prepared]]] = []
         mended: list[Outcome] = []
         nothing_left: NothingLeftError | None = None
@@ -184,6 +185,9 @@ class Pipeline:
             if part is not batch:
                 await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
         if nothing_left is not None and not parts:
+            if batch.left_out.message:  # which may be why
+                message = f"{nothing_left}; {batch.left_out.message}"
+                raise NothingLeftError(message, nothing_left.outcome, nothing_left.violations)
             raise nothing_left
         tickets = self._admit([pair for _, part in parts for pair in zip(deliveries, part, strict=True)])
         taken = await self._take(tickets)

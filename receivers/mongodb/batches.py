@@ -7,8 +7,6 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
 from receivers.mongodb.errors import DocumentError, SourceError
@@ -22,20 +20,20 @@ if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """A document ready to be sent: its id, its log record, and the serialized resource that belongs to it."""
+    """A document ready to be sent: its id, and, serialized, its resource and its log record."""
 
     id: Any
     resource: bytes
-    record: LogRecord
+    record: bytes
 
 
 @dataclass(slots=True)
 class Batch:
     """What was read at once: ``entries`` to send, ``done`` and ``failed`` to mark without sending.
 
-    ``size`` is in bytes, of the records approximately.
+    ``size`` is that of the records, in bytes.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -110,7 +108,7 @@ class Batches:
                 if isinstance(entry, Mark):
                     (batch.done if entry.reason is None else batch.failed).append(entry)
                 else:
-                    size = entry.record.ByteSize()
+                    size = len(entry.record)
                     if batch.entries and batch.size + size > limits.max_size:
                         return batch, True  # it is read again with the next
                     batch.entries.append(entry)

@@ -35,6 +35,8 @@ _OPTIONS = {"serverSelectionTimeoutMS": 10_000, "connectTimeoutMS": 10_000, "soc
 _COUNT_MILLISECONDS = 5_000
 _MARK_PAUSES = (0.5, 2.0)
 _LONGEST_REASON = 1_000
+_LONGEST_ID = 256
+"""Characters of an id that goes with others into one statement, of which MongoDB takes 16 MiB."""
 _CREDENTIALS = re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]*@")
 
 _BAD_VALUE, _AUTHENTICATION_FAILED, _NO_INDEX = 2, 18, 27
@@ -121,10 +123,11 @@ class Collection:
             return cursor, next(cursor, done)
 
         cursor, document = self._guarded(lambda: self._without_hint(begin))
+        further = functools.partial(next, cursor, done)
         try:
             while document is not done:
                 yield document
-                document = self._guarded(functools.partial(next, cursor, done))
+                document = self._guarded(further)
         finally:
             with contextlib.suppress(SourceError):
                 self._guarded(cursor.close)
@@ -170,8 +173,20 @@ class Collection:
     def _write(self, updates: Sequence[tuple[Mark, dict[str, Any]]]) -> list[tuple[Mark, str]]:
         """Update documents; return those that the server refused to, and why."""
         import pymongo
-        from pymongo.errors import BulkWriteError
+        from pymongo.errors import BulkWriteError, WriteError
 
+        done = [mark.id for mark, _ in updates if _goes_with_others(mark)]
+        if len(done) > 1:
+            # All that was acknowledged in one statement: one for each would cost the server, and this, many times that.
+            to = next(to for mark, to in updates if _goes_with_others(mark))
+            try:
+                self._collection().update_many({"_id": {"$in": done}, STATUS: INGESTED}, to)
+            except WriteError:
+                pass  # it ended at one that refuses: the others are marked, and those behind it, one by one
+            else:
+                updates = [(mark, to) for mark, to in updates if not _goes_with_others(mark)]
+        if not updates:
+            return []
         requests = [
             pymongo.UpdateOne({"_id": {"$eq": mark.id} if isinstance(mark.id, dict) else mark.id, STATUS: INGESTED}, to)
             for mark, to in updates
@@ -279,14 +294,16 @@ class Collection:
 
     def _guarded(self, work: Callable[[], _T], *passed: type[Exception]) -> _T:
         """Do something; raise what pymongo raises as `SourceError`, but for the exceptions ``passed``."""
-        from bson.errors import BSONError
-        from pymongo.errors import PyMongoError
-
         try:
             return work()
         except passed:
             raise
-        except (PyMongoError, BSONError, OSError, ValueError) as error:
+        except Exception as error:
+            from bson.errors import BSONError  # here, for this runs for each document
+            from pymongo.errors import PyMongoError
+
+            if not isinstance(error, PyMongoError | BSONError | OSError | ValueError):
+                raise
             raise self._explained(error) from None
 
     def _explained(self, error: Exception) -> SourceError:
@@ -308,6 +325,19 @@ def _serves(index: Mapping[str, Any]) -> bool:
     """Tell whether it is an index to read by. A hint at one that is partial would leave out what is not in it."""
     partial = index.get("partialFilterExpression")
     return list(index["key"]) == _INDEX and partial in (None, {STATUS: INGESTED}) and not index.get("hidden")
+
+
+def _goes_with_others(mark: Mark) -> bool:
+    """Tell whether a document can be marked with others, by a list of ids, in which a pattern would match others."""
+    kind = type(mark.id)
+    return mark.reason is None and (kind in _ids_by_value() or (kind is str and len(mark.id) <= _LONGEST_ID))
+
+
+@functools.cache
+def _ids_by_value() -> tuple[type, ...]:
+    from bson import Int64, ObjectId
+
+    return ObjectId, int, Int64
 
 
 def _status(mark: Mark) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import uuid
@@ -99,6 +100,8 @@ def _time(document: Mapping[str, Any], settings: MappingSettings) -> int:
 def _nanoseconds(found: Any, unit: int) -> int | None:
     """Return the nanoseconds since the Unix epoch, or None. Raises `ValueError` or `OverflowError`, too."""
     match found:
+        case datetime():  # most are
+            return _since_epoch(found)
         case bool():
             return None
         case int():
@@ -110,8 +113,6 @@ def _nanoseconds(found: Any, unit: int) -> int | None:
             at = datetime.fromisoformat(found.strip())
             rest = int(fraction[1][:9].ljust(9, "0")) % 1000 if fraction else 0
             return _since_epoch(at) + rest
-        case datetime():
-            return _since_epoch(found)
         case _:
             return _of_bson(found)
 
@@ -137,16 +138,23 @@ def identity(document_id: Any, namespace: str) -> str:
     An ObjectId or a UUID is unique by itself. Anything else is so in its collection: ``namespace`` (the database, a
     dot, the collection) is put before it, and it is written as Extended JSON, so that 1 and "1" are two.
     """
-    from bson import Binary, ObjectId
+    if isinstance(document_id, _unique_types()):
+        return str(document_id)
+    from bson import Binary
     from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 
-    if isinstance(document_id, ObjectId | uuid.UUID):
-        return str(document_id)
     if isinstance(document_id, Binary) and document_id.subtype == 4 and len(document_id) == 16:
         return str(uuid.UUID(bytes=bytes(document_id)))
     if isinstance(document_id, str):
         return f"{namespace}/{json.dumps(document_id)}"
     return f"{namespace}/{dumps(document_id, json_options=CANONICAL_JSON_OPTIONS)}"
+
+
+@functools.cache
+def _unique_types() -> tuple[type, ...]:
+    from bson import ObjectId
+
+    return ObjectId, uuid.UUID
 
 
 def _kind(found: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
@@ -60,7 +61,8 @@ class StatusError(Exception):
             (b"grpc-message", _quoted(self.message)),
         ]
         if self.details is not None:
-            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details)))
+            # Unpadded, as gRPC's doc/PROTOCOL-HTTP2.md asks of whoever sends binary values; some clients take no other.
+            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details).rstrip(b"=")))
         return trailers
 
 
@@ -158,9 +160,7 @@ class Request:
         if self._compressed == 0:
             return body
         if self._compressed != 1 or encoding == compression.IDENTITY:
-            # gRPC's doc/compression.md has it so: the client contradicts itself.
-            message = "the message is said to be compressed, but not how (grpc-encoding)"
-            raise StatusError(grpc.StatusCode.INTERNAL, message, reason="malformed")
+            raise _compressed_somehow()
         try:
             limit = self._bounds.limit if most is None else min(self._bounds.limit, most)
             return await compression.decompress_aside(body, encoding, limit)
@@ -176,6 +176,53 @@ class Request:
         self._bounds.held -= self._size
         self._pieces.clear()
         self._size = 0
+
+
+class Messages:
+    """The messages of a request that has many, as they arrive. Each is at most ``limit`` bytes, compressed or not."""
+
+    def __init__(self, limit: int, encoding: str) -> None:
+        self._limit = limit
+        self._encoding = encoding
+        self._rest = bytearray()
+
+    def add(self, data: bytes) -> Iterator[bytes]:
+        """Take what has arrived, and yield each message that is whole. Raises `StatusError`."""
+        self._rest += data
+        while len(self._rest) >= _PREFIX.size:
+            compressed, length = _PREFIX.unpack_from(self._rest)
+            if length > self._limit:
+                raise self._too_large()
+            end = _PREFIX.size + length
+            if len(self._rest) < end:
+                return
+            body = bytes(self._rest[_PREFIX.size : end])
+            del self._rest[:end]
+            yield self._decompressed(body) if compressed else body
+
+    def end(self) -> None:
+        """Raise `StatusError` when the last message is not whole."""
+        if self._rest:
+            raise _malformed("the last message is truncated")
+
+    def _decompressed(self, body: bytes) -> bytes:
+        if self._encoding == compression.IDENTITY:
+            raise _compressed_somehow()
+        try:
+            return compression.decompress(body, self._encoding, self._limit)
+        except compression.DecompressedTooLargeError:
+            raise self._too_large() from None
+        except MalformedPayloadError as error:
+            raise _malformed(str(error)) from error
+
+    def _too_large(self) -> StatusError:
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message has at most {self._limit} bytes here")
+
+
+def _compressed_somehow() -> StatusError:
+    """Make the error for a client that contradicts itself, as gRPC's doc/compression.md has it."""
+    message = "the message is said to be compressed, but not how (grpc-encoding)"
+    return StatusError(grpc.StatusCode.INTERNAL, message, reason="malformed")
 
 
 def _malformed(message: str) -> StatusError:

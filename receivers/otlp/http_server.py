@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,15 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.pipeline import ACCEPTED, Batch, Consumer, MalformedPayloadError, TooLargeError
+from gateway.pipeline import (
+    ACCEPTED,
+    Batch,
+    Consumer,
+    MalformedPayloadError,
+    NoPipelineError,
+    Signal,
+    TooLargeError,
+)
 from gateway.pipeline.access import (
     NOTHING_HELD,
     Authenticator,
@@ -87,24 +96,30 @@ class HttpServer(AppServer):
         consumer: Consumer,
         authenticator: Authenticator | None = None,
         *,
+        signals: Collection[Signal] = tuple(Signal),
         bodies: Bodies | None = None,
         reuse_port: bool,
     ) -> None:
-        app = _Named(create_app(setting, config, consumer, authenticator), Hosts(setting, config), consumer)
+        app = _Named(create_app(setting, config, consumer, authenticator, signals), Hosts(setting, config), consumer)
         bodies = bodies or Bodies()
         bodies.make_room_for(config.max_request_body_size)
         super().__init__(setting, config, app, consumer.refuse_connection, bodies=bodies, reuse_port=reuse_port)
 
 
 def create_app(
-    setting: str, config: HttpConfig, consumer: Consumer, authenticator: Authenticator | None = None
+    setting: str,
+    config: HttpConfig,
+    consumer: Consumer,
+    authenticator: Authenticator | None = None,
+    signals: Collection[Signal] = tuple(Signal),
 ) -> Litestar:
     """Make the application: one POST route for each signal, and every error as a ``google.rpc.Status``."""
-    limit_setting, limit = f"{setting}.max_request_body_size", config.max_request_body_size
+    exports = [
+        _Export(service, setting, config, consumer, authenticator, has_pipeline=service.signal in signals)
+        for service in SERVICES.values()
+    ]
     return Litestar(
-        route_handlers=[
-            _Export(service, limit_setting, limit, consumer, authenticator).route() for service in SERVICES.values()
-        ],
+        route_handlers=[export.route() for export in exports],
         exception_handlers={HTTPException: _answer_http_exception},
         cors_config=_cors(config.cors),
         openapi_config=None,
@@ -181,16 +196,19 @@ class _Export:
     def __init__(
         self,
         service: Service,
-        limit_setting: str,
-        limit: int,
+        setting: str,
+        config: HttpConfig,
         consumer: Consumer,
         authenticator: Authenticator | None,
+        *,
+        has_pipeline: bool,
     ) -> None:
         self._service = service
-        self._limit_setting = limit_setting
-        self._limit = limit
+        self._limit_setting, self._limit = f"{setting}.max_request_body_size", config.max_request_body_size
+        self._strict_json = config.strict_json
         self._consumer = consumer
         self._authenticator = authenticator
+        self._has_pipeline = has_pipeline
 
     def route(self) -> HTTPRouteHandler:
         @post(self._service.http_path, status_code=HTTPStatus.OK, name=f"export {self._service.signal}")
@@ -219,6 +237,8 @@ class _Export:
     async def _answer(self, request: _Request, held: Held = NOTHING_HELD) -> Response[bytes]:
         signal = self._service.signal
         try:
+            if not self._has_pipeline:
+                raise NoPipelineError(signal.value)
             media_type, batch = await self._receive(request, held)
         except _RequestError as error:
             self._consumer.refuse(signal, error.reason)
@@ -261,7 +281,7 @@ class _Export:
         except TooLargeError as error:
             raise _RequestError("too_large", too_large(str(error))) from error
         except MalformedPayloadError as error:
-            raise _RequestError("malformed", malformed(str(error))) from error
+            raise _RequestError("malformed", malformed(str(error), error.violations)) from error
         batch = await Batch.received(self._service.signal, payload, own_telemetry=own_telemetry, left_out=left_out)
         body_of(request.scope).release()  # from here on the pipeline counts the payload
         return media_type, batch
@@ -295,9 +315,8 @@ class _Export:
         held.resize(len(plain))
         if media_type is MediaType.PROTOBUF:
             return Transcoded(plain, ACCEPTED)
-        if len(plain) < compression.OFFLOAD_BYTES:
-            return to_protobuf(self._service.signal, plain)
-        return await asyncio.to_thread(to_protobuf, self._service.signal, plain)
+        transcode = functools.partial(to_protobuf, self._service.signal, plain, strict=self._strict_json)
+        return transcode() if len(plain) < compression.OFFLOAD_BYTES else await asyncio.to_thread(transcode)
 
     def _too_large(self, which: str = "") -> _RequestError:
         message = (

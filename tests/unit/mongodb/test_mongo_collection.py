@@ -238,12 +238,35 @@ def test_only_what_is_still_ingested_is_marked(mongo: Mongo) -> None:
     assert mongo.events.find_one({"_id": second})["error"] == "no ? reason"
 
 
+def test_one_that_takes_no_mark_holds_up_no_other(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = mongo.write(*(document() for _ in range(4)))
+
+    def refuse_all(*_: Any, **__: Any) -> None:
+        raise pymongo.errors.WriteError("validation", 121)
+
+    monkeypatch.setattr(COLLECTION, "update_many", refuse_all)
+    make(mongo).mark([Mark(each) for each in ids])
+    assert mongo.states() == {"processed": 4}
+
+
+def test_ids_of_every_type_are_marked(mongo: Mongo) -> None:
+    ids = [bson.ObjectId(), bson.ObjectId(), 1, "a", "b" * 300, {"a": 1}, 1.5, bson.Int64(2**40), None]
+    mongo.write(*(document(_id=each) for each in ids))
+    make(mongo).mark([Mark(each) for each in ids])
+    assert mongo.states() == {"processed": len(ids)}
+    assert all(each["processed_at"] for each in mongo.events.find())
+
+
 def test_what_no_mark_can_be_put_on_is_told(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = mongo.write(document(), document())
 
     def refuse(*_: Any, **__: Any) -> None:
         raise pymongo.errors.BulkWriteError({"writeErrors": [{"index": 0, "code": 121, "errmsg": "validation"}]})
 
+    def refuse_all(*_: Any, **__: Any) -> None:
+        raise pymongo.errors.WriteError("validation", 121)
+
+    monkeypatch.setattr(COLLECTION, "update_many", refuse_all)
     monkeypatch.setattr(COLLECTION, "bulk_write", refuse)
     with pytest.raises(SourceError, match=r"1 documents of .* could not be marked"):
         make(mongo).mark([Mark(each) for each in ids])

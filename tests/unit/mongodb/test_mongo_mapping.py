@@ -11,16 +11,19 @@ from typing import Any
 import bson
 import pytest
 from bson.datetime_ms import DatetimeMS
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from exporters.timescale.values import any_value_json
 from receivers.mongodb.config import MappingSettings
 from receivers.mongodb.errors import DocumentError
 from receivers.mongodb.event import Event
 from receivers.mongodb.mapping import identity, look_up, to_event
-from receivers.mongodb.records import request, to_record
-from receivers.mongodb.values import MAX_DEPTH, put
+from receivers.mongodb.records import SCHEMA_URL, request, to_record
+from receivers.mongodb.values import MAX_DEPTH, any_value
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 AT_NS = 1_772_368_215_250_000_000
@@ -36,9 +39,7 @@ def event(settings: dict[str, Any] | None = None, **changes: Any) -> Event:
 
 
 def json_of(found: Any) -> str:
-    value = AnyValue()
-    put(value, found, "body")
-    return any_value_json(value).decode()
+    return any_value_json(AnyValue.FromString(any_value(found, "body"))).decode()
 
 
 @pytest.mark.parametrize(
@@ -179,11 +180,71 @@ def test_the_deepest_that_is_sent_can_be_read() -> None:
     nested: Any = "deep"
     for number in range(MAX_DEPTH):
         nested = {"in": nested} if number % 2 else [nested]
-    value = AnyValue()
-    put(value, nested, "body")
-    assert AnyValue.FromString(value.SerializeToString()) == value
+    serialized = any_value(nested, "body")
+    assert AnyValue.FromString(serialized).SerializeToString() == serialized
     with pytest.raises(DocumentError, match="nested more than 30 deep"):
         json_of({"in": nested})
+
+
+_found: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.sampled_from([0, 127, 128, -1, 2**63 - 1, -(2**63), bson.Int64(5), bson.Int64(-5)])
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["x" * size for size in (125, 126, 127, 128, 300)])
+    | st.binary(max_size=200),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _set(value: AnyValue, found: Any) -> None:
+    """Set a value by protobuf's own library."""
+    match found:
+        case str():
+            value.string_value = found
+        case bool():
+            value.bool_value = found
+        case int():
+            value.int_value = found
+        case float():
+            value.double_value = found
+        case bytes():
+            value.bytes_value = found
+        case list():
+            value.array_value.SetInParent()
+            for inner in found:
+                _set(value.array_value.values.add(), inner)
+        case dict():
+            value.kvlist_value.SetInParent()
+            for key, inner in found.items():
+                _set(value.kvlist_value.values.add(key=key).value, inner)
+
+
+@given(found=_found)
+def test_values_are_the_bytes_that_protobufs_library_writes(found: Any) -> None:
+    value = AnyValue()
+    _set(value, found)
+    assert any_value(found, "body") == value.SerializeToString()
+
+
+@given(body=_found, attributes=st.dictionaries(st.text(min_size=1, max_size=5), _found, max_size=3))
+def test_requests_are_the_bytes_that_protobufs_library_writes(body: Any, attributes: dict[str, Any]) -> None:
+    events = [Event("e", AT_NS, body, attributes, {"service.name": name}, 17) for name in ("a", "b", "x" * 200)]
+    serialized = request(to_record(event, "uid") for event in events)
+    message = ExportLogsServiceRequest.FromString(serialized)
+    assert message.SerializeToString() == serialized
+    record = message.resource_logs[2].scope_logs[0].log_records[0]
+    assert (record.time_unix_nano, record.severity_number, record.event_name) == (AT_NS, 17, "e")
+    assert {each.schema_url for each in (*message.resource_logs, message.resource_logs[0].scope_logs[0])} == {
+        SCHEMA_URL
+    }
+    assert [each.key for each in record.attributes] == [*attributes, "log.record.uid"]
+    wanted = AnyValue()
+    _set(wanted, body)
+    assert record.body.SerializeToString() == wanted.SerializeToString()
 
 
 def test_identities_are_unique() -> None:
@@ -213,7 +274,10 @@ def test_records_are_grouped_by_their_resource() -> None:
 
 def test_a_transform_cannot_make_another_event_of_it() -> None:
     _, record = to_record(Event("a", AT_NS, attributes={"log.record.uid": "mine"}), "its own")
-    assert [each.value.string_value for each in record.attributes] == ["its own"]
-    for wrong in (Event("", AT_NS), Event("a", 0), Event("a", AT_NS, attributes={"": 1}), Event("\ud800", AT_NS)):
+    attributes = LogRecord.FromString(record).attributes
+    assert [each.value.string_value for each in attributes] == ["its own"]
+    nonsense = Event("a", AT_NS, severity_number="INFO")  # type: ignore[arg-type]
+    no_attribute, no_text = Event("a", AT_NS, attributes={"": 1}), Event("\ud800", AT_NS)
+    for wrong in (Event("", AT_NS), Event("a", 0), no_attribute, no_text, nonsense):
         with pytest.raises(DocumentError):
             to_record(wrong, "uid")

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from exporters.timescale.values import Fragments, any_value_json, double_json, string_json
+from exporters.timescale.values import _any_value_json as one_by_one
 from tests.support.canonical import canonical, content
 from tests.support.otlp_strategies import any_values, attributes, doubles
 from tests.support.rebuild import any_value
@@ -71,6 +72,19 @@ def test_nul_becomes_the_replacement_character() -> None:
 def test_any_value_can_be_read_back(value: AnyValue) -> None:
     text = any_value_json(value)
     assert content(_as_body(any_value(json.loads(text)))) == content(_as_body(value))
+
+
+@given(value=any_values)
+def test_a_value_as_a_whole_is_written_like_its_parts_one_by_one(value: AnyValue) -> None:
+    assert any_value_json(value) == one_by_one(value, value.WhichOneof("value"))
+
+
+@pytest.mark.parametrize(
+    "keys", [("a", "a b"), ("a", "a!"), ("a\x01", "a"), ("é", "z", "日"), ('"', "\\"), ("$", "a"), ("a\0",)]
+)
+def test_members_stand_in_the_order_of_their_keys_as_json(keys: tuple[str, ...]) -> None:
+    value = kvlist(*((key, AnyValue(string_value=f"{key} \\u0000")) for key in keys))
+    assert any_value_json(value) == one_by_one(value, "kvlist_value")
 
 
 def _as_body(value: AnyValue) -> ExportLogsServiceRequest:
