@@ -185,9 +185,13 @@ async def _serve(
         if stop.requested:
             return False
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
-        store = dsn or configured_dsn(config)
-        data_dir.record(description(config, store, endpoints))
-        announce(endpoints, store)
+
+        def record() -> None:
+            data_dir.record(description(config, dsn or configured_dsn(config), endpoints))
+
+        record()
+        hub.rotated = record
+        announce(endpoints, dsn or configured_dsn(config))
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
         telling = asyncio.create_task(keep_telling(notifier, heard.silent))
         guard = asyncio.create_task(_keep_running(postgres)) if postgres else None

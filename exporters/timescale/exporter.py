@@ -31,7 +31,7 @@ from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
-from gateway.pipeline.bounds import SLICE
+from gateway.pipeline.bounds import ATTRIBUTE, SLICE, Budget
 from gateway.pipeline.postgres import UnusableServerError
 
 _log = logging.getLogger(__name__)
@@ -41,6 +41,11 @@ _T = TypeVar("_T")
 _ATTEMPTS = 3
 
 _LARGE_REQUEST = 2**20
+_SHORT = 0.002
+_LONG_AT_ONCE = 4
+"""What takes longer to encode than so many seconds goes on among so many others only: a turn of the event loop would
+be as long as all their slices, and a request that needs ten turns and no time would wait for hundreds."""
+
 _ROWS_A_SLICE = 5_000
 _MANY_DIMENSIONS = 1_000
 
@@ -67,6 +72,7 @@ class TimescaleExporter:
         self._preparing = asyncio.Lock()
         # One large request at a time is encoded: several together would need no less time, and more memory.
         self._large = asyncio.Lock()
+        self._long = asyncio.Semaphore(_LONG_AT_ONCE)
         self._encoding = 0
         self._writers: asyncio.Queue[Writer] = asyncio.Queue()
         self._all_writers: list[Writer] = []
@@ -195,11 +201,12 @@ class TimescaleExporter:
     async def _encode_in_slices(self, batch: Batch) -> PreparedRows:
         """Encode a batch; give way to others whenever that has taken a while."""
         self._encoding += 1
+        is_long = False
         try:
             for attempt in range(_ATTEMPTS + 1):
                 generation = self._dimensions.generation
                 encoding = self._encode(batch)
-                until = time.perf_counter() + SLICE
+                until = time.perf_counter() + (SLICE if is_long else _SHORT)
                 while True:
                     try:
                         next(encoding)
@@ -207,6 +214,9 @@ class TimescaleExporter:
                         prepared: PreparedRows = ended.value
                         return prepared
                     if attempt < _ATTEMPTS and time.perf_counter() > until:
+                        if not is_long:
+                            await self._long.acquire()
+                            is_long = True
                         await asyncio.sleep(0)
                         if self._dimensions.generation != generation:
                             break  # what was encoded so far refers to dimensions that are forgotten
@@ -214,6 +224,8 @@ class TimescaleExporter:
             raise AssertionError("the last attempt gives way to nobody")
         finally:
             self._encoding -= 1
+            if is_long:
+                self._long.release()
 
     def _encode(self, batch: Batch) -> Generator[None, None, PreparedRows]:
         """Encode a batch, with pauses in which it may be given up."""
@@ -221,24 +233,42 @@ class TimescaleExporter:
         rejections = Rejections(batch.signal)
         window = self._acceptance.window(batch.signal, batch.received_at)
         generation = self._dimensions.generation
-        timestamped = True
+        dimensions, texts = self._dimensions, self._texts
+        budget = Budget.of(batch, kept=True)
+        encoding: Generator[None, None, bool | None]
+        match batch.signal:
+            case Signal.METRICS:
+                rollups = self._layout is None or self._layout.gateway_rollups
+                encoder = MetricsEncoder(dimensions, window, rows, rejections, budget, rollups)
+                encoding = encoder.encode(batch.payload)
+            case Signal.LOGS:
+                events_only = self._config.logs == "events"
+                encoding = encode_logs(
+                    batch, dimensions, texts, window, rows, rejections, budget, events_only=events_only
+                )
+            case Signal.TRACES:
+                encoding = encode_traces(batch.payload, dimensions, texts, window, rows, rejections, budget)
         try:
-            match batch.signal:
-                case Signal.METRICS:
-                    rollups = self._layout is None or self._layout.gateway_rollups
-                    yield from MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
-                case Signal.LOGS:
-                    events_only = self._config.logs == "events"
-                    timestamped = yield from encode_logs(
-                        batch, self._dimensions, self._texts, window, rows, rejections, events_only=events_only
-                    )
-                case Signal.TRACES:
-                    yield from encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
+            timestamped = yield from self._weighed(encoding, budget)
         except DecodeError as error:
             raise MalformedPayloadError(
                 f"the body is not a valid {_REQUESTS[batch.signal]} protobuf message: {str(error).rpartition(': ')[2]}"
             ) from error
-        return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped)
+        return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped is not False)
+
+    def _weighed(self, encoding: Generator[None, None, _T], budget: Budget) -> Generator[None, None, _T]:
+        """Encode, and take the weight of the attributes at each pause."""
+        fragments = self._dimensions.fragments
+        while True:
+            fragments.counted = 0
+            try:
+                next(encoding)
+            except StopIteration as ended:
+                budget.take(fragments.counted, ATTRIBUTE, "attributes")
+                result: _T = ended.value
+                return result
+            budget.take(fragments.counted, ATTRIBUTE, "attributes")
+            yield
 
     async def commit(self, prepared: Sequence[PreparedRows]) -> list[bool]:
         """Store the batches in one transaction, each once, and return which were new.

@@ -26,7 +26,6 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import Rejections, TimeWindow
-from exporters.timescale.values import any_value_json
 from exporters.timescale.walk import LARGE, PACE, by_scope
 from gateway.pipeline import Batch
 from gateway.pipeline.bounds import RECORD, Budget, check_parts
@@ -44,6 +43,7 @@ def encode_logs(
     window: TimeWindow,
     rows: Rows,
     rejections: Rejections,
+    budget: Budget,
     *,
     events_only: bool = False,
 ) -> Generator[None, None, bool]:
@@ -53,7 +53,6 @@ def encode_logs(
     `google.protobuf.message.DecodeError` when the request is malformed.
     """
     request = wire.LogsRequest.FromString(batch.payload)
-    budget = Budget(batch.payload)
     arrived = batch.received_at
     encoded: list[bytes] = []
     identified: list[IdentifiedRow] = []
@@ -95,7 +94,7 @@ def encode_logs(
                     id_or_null(record.span_id, NO_SPAN_ID),
                     int8_or_null(record.flags),
                     int8_or_null(record.dropped_attributes_count),
-                    _body(record.body) if record.HasField("body") else NULL + NULL,
+                    _body(record.body, dimensions) if record.HasField("body") else NULL + NULL,
                     jsonb(attributes_json(record.attributes)),
                 )
             )
@@ -137,12 +136,12 @@ def _leave_events(request: Any, budget: Budget) -> Generator[None, None, bool]:
     return timestamped
 
 
-def _body(raw: bytes) -> bytes:
+def _body(raw: bytes, dimensions: Dimensions) -> bytes:
     """Encode the fields ``body`` and ``body_json``, of which one is NULL."""
     value = common_pb2.AnyValue.FromString(raw)
     if value.WhichOneof("value") == "string_value":
         return text(value.string_value) + NULL
-    return NULL + jsonb(any_value_json(value))
+    return NULL + jsonb(dimensions.fragments.value(value))
 
 
 def _identity(attributes: Sequence[bytes]) -> bytes | None:

@@ -13,7 +13,7 @@ and a tail is only remembered after it was decoded and found to hold attributes 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.walk import LARGE, PACE
 from gateway.pipeline import MalformedPayloadError
-from gateway.pipeline.bounds import MOST_PARTS, PART, RECORD, Budget, check_parts
+from gateway.pipeline.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
@@ -123,7 +123,15 @@ class _Gathered:
 class MetricsEncoder:
     """Encodes one request. ``rollups`` says whether the minutes touched are to be collected as well."""
 
-    def __init__(self, dimensions: Dimensions, window: TimeWindow, rows: Rows, rejections: Rejections, rollups: bool):
+    def __init__(
+        self,
+        dimensions: Dimensions,
+        window: TimeWindow,
+        rows: Rows,
+        rejections: Rejections,
+        budget: Budget,
+        rollups: bool,
+    ):
         self._dimensions = dimensions
         self._window = window
         self._rows = rows
@@ -131,14 +139,13 @@ class MetricsEncoder:
         self._rollups = rollups
         self._gathered = {tag: _Gathered() for tag in _HEADS}
         self._points: dict[str, list[bytes]] = {}
-        self._budget = Budget(b"")
+        self._budget = budget
         self._since_pause = 0
         self._intervals: dict[str, set[int]] = {}
 
-    def encode(self, payload: bytes) -> Iterator[None]:
+    def encode(self, payload: bytes) -> Generator[None, None, None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
-        self._budget = Budget(payload)
         self._budget.take(len(request.resource_metrics), RECORD, "resources")
         for resource_metrics in request.resource_metrics:
             self._budget.take(len(resource_metrics.scope_metrics), RECORD, "scopes")
@@ -192,12 +199,11 @@ class MetricsEncoder:
         if len(points) > _PACE:
             return self._in_slices(context, points)
         self._since_pause += len(points)
-        self._gather(context, points)
-        return ()
+        return self._gather(context, points)
 
     def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Iterator[None]:
         for start in range(0, len(points), _PACE):
-            self._gather(context, points[start : start + _PACE])
+            yield from self._gather(context, points[start : start + _PACE])
             yield from self._pause()
 
     def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Iterator[None]:
@@ -218,29 +224,44 @@ class MetricsEncoder:
 
     # -- number points, the quick way ----------------------------------------------------------------------------
 
-    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> None:
+    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> Iterable[None]:
+        """Gather points. What is returned is to be gone through: there are pauses where not all is known."""
         tag = points[0][0] if points[0] else 0
         head = _HEADS.get(tag)
         if head is None:
-            for point in points:
-                self._number(context, point)
-            return
-        gathered = self._gathered[tag]
+            return self._each(context, points)
         try:
             series = list(map(context.series.__getitem__, map(head.tail, points)))
         except KeyError:
-            points, series = self._learn(context, points, tag)
+            return self._learn(context, points, tag)
+        self._add_gathered(context, points, series, tag)
+        return ()
+
+    def _add_gathered(self, context: MetricContext, points: Sequence[bytes], series: list[int], tag: int) -> None:
+        head, gathered = _HEADS[tag], self._gathered[tag]
         gathered.starts.append(len(gathered.heads))
         gathered.metrics.append((context, points))
         gathered.heads += map(head.cut, points)
         gathered.series += series
 
-    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> tuple[list[bytes], list[int]]:
-        """Return the points whose series is known, or is now, and their series; encode the others on their own."""
+    def _each(self, context: MetricContext, points: Sequence[bytes]) -> Iterator[None]:
+        decoded = 0
+        for point in points:
+            if (decoded := decoded + len(point)) > LARGE:
+                decoded = 0
+                yield
+            self._number(context, point)
+
+    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Iterator[None]:
+        """Gather the points whose series is known, or is now; encode the others on their own."""
         size = _HEADS[tag].size
         kept: list[bytes] = []
         series: list[int] = []
+        decoded = 0
         for point in points:
+            if (decoded := decoded + len(point)) > LARGE:
+                decoded = 0
+                yield
             key = point[size:]
             found = context.series.get(key)
             if found is None and _has_head(point, tag):
@@ -255,7 +276,7 @@ class MetricsEncoder:
             else:
                 kept.append(point)
                 series.append(found)
-        return kept, series
+        self._add_gathered(context, kept, series, tag)
 
     def _flush(self, tag: int) -> None:
         gathered, self._gathered[tag] = self._gathered[tag], _Gathered()
@@ -406,6 +427,7 @@ class MetricsEncoder:
 
     def _histogram(self, context: MetricContext, raw: bytes) -> None:
         point = wire.HistogramPoint.FromString(raw)
+        self._budget.take(len(point.bucket_counts) + len(point.explicit_bounds), BUCKET, "buckets")
 
         def fields() -> bytes:
             return b"".join(
@@ -421,6 +443,8 @@ class MetricsEncoder:
 
     def _exponential_histogram(self, context: MetricContext, raw: bytes) -> None:
         point = wire.ExponentialHistogramPoint.FromString(raw)
+        count = len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
+        self._budget.take(count, BUCKET, "buckets")
 
         def buckets(name: str) -> bytes:
             if not point.HasField(name):

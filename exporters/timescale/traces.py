@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -33,11 +33,16 @@ _EMPTY_TEXT = b"\0\0\0\0"
 
 
 def encode_traces(
-    payload: bytes, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
-) -> Iterator[None]:
+    payload: bytes,
+    dimensions: Dimensions,
+    texts: Texts,
+    window: TimeWindow,
+    rows: Rows,
+    rejections: Rejections,
+    budget: Budget,
+) -> Generator[None, None, None]:
     """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
     request = wire.TraceRequest.FromString(payload)
-    budget = Budget(payload)
     encoded: list[bytes] = []
     intervals: set[int] = set()
     seen = 0

@@ -224,36 +224,37 @@ def _tls_answer(address: str, certificate: Path) -> str:
 
 
 def _http_answer(address: str, token: str | None = None) -> str:
-    """An empty export is valid, and stores nothing."""
-    import http.client
+    """An empty export is valid, and stores nothing. What comes back is looked at as an exporter does."""
+    import httpx
 
-    connection = http.client.HTTPConnection(address, timeout=5)
-    try:
-        headers = {"Content-Type": "application/x-protobuf"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        connection.request("POST", "/v1/logs", body=b"", headers=headers)
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status == 401 and not token:
+    from gateway.pipeline import Signal
+    from gateway.pipeline.client import acknowledged
+
+    headers = {"content-type": "application/x-protobuf"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    url = f"http://{address}/v1/logs"
+    answer = httpx.post(url, content=b"", headers=headers, timeout=5, trust_env=False)
+    if answer.status_code == 401 and not token and "obs-hub" in answer.headers.get("www-authenticate", ""):
         return "serving, and asks for a token (give one by OBSHUB_TOKEN to try it)"
-    if status != 200:
-        raise OSError(f"answers {status}")
+    if answer.status_code != 200:
+        raise OSError(f"answers {answer.status_code}")
+    acknowledged(Signal.LOGS, answer, url)
     return "serving"
 
 
 def _api_health(address: str) -> str:
-    import http.client
+    import httpx
 
-    connection = http.client.HTTPConnection(address, timeout=5)
+    answer = httpx.get(f"http://{address}/api/v1/health", timeout=5, trust_env=False)
+    if answer.status_code != 200:
+        raise OSError(f"answers {answer.status_code}")
     try:
-        connection.request("GET", "/api/v1/health")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status != 200:
-        raise OSError(f"answers {status}")
+        health = answer.json()
+    except ValueError:
+        health = None
+    if not isinstance(health, dict) or "status" not in health:
+        raise OSError("answers, but not as a hub does: something else listens there")
     return "serving the page"
 
 

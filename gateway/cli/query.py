@@ -87,10 +87,21 @@ def reading(
     read_only(connection, READER_ROLE)
     cursor = connection.cursor()
     # Until the stream is closed, the connection can do nothing else: not even end its transaction.
-    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
+    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows, _rows_only(connection):
         first = list(itertools.islice(rows, 1))
         columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
         yield columns, itertools.chain(first, rows)
+
+
+@contextlib.contextmanager
+def _rows_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Close the connection when a statement returns no rows: what a COPY returns would have to be read to its end."""
+    try:
+        yield
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None:
+            connection.close()
+        raise
 
 
 def _columns(connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed) -> list[str]:

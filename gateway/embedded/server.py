@@ -252,7 +252,9 @@ class EmbeddedPostgres:
         try:
             account.own(fresh)
             self._initdb(fresh, account)
-            with (fresh / "postgresql.conf").open("a", encoding="utf-8") as file:
+            # The directory is the server's user's already, and this may be root.
+            opened = os.open(fresh / "postgresql.conf", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            with os.fdopen(opened, "a", encoding="utf-8") as file:
                 file.write(f"\ninclude = '../{_settings.FILE_NAME}'\n# What follows wins over the include.\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -395,8 +397,11 @@ class EmbeddedPostgres:
 
     def _listens_as_told(self) -> bool:
         """Tell whether a server that runs already has the port that this one is to have, or none."""
-        with connect(self._dsn("postgres"), reading=True) as connection:
-            row = connection.execute("SELECT current_setting('listen_addresses') <> ''").fetchone()
+        try:
+            with connect(self._dsn("postgres"), reading=True) as connection:
+                row = connection.execute("SELECT current_setting('listen_addresses') <> ''").fetchone()
+        except psycopg.Error:  # it is stopping
+            return False
         return (self._port if row == (True,) else None) == self._listens_on
 
     def _wait_for_workers(self, deadline: float) -> None:

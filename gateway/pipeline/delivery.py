@@ -125,10 +125,10 @@ class Delivery:
         self._attempts = Attempts(exporter, self._circuit, instruments, tracer, settings, meanwhile)
         self._burying = Burying(exporter.name, dead_letters, instruments, spool)
         self._settings = settings
+        self._taken = Taken(settings.receipt_window)
         self._kept_by_others = frozenset(kept_by_others)
         self._replay = None if spool is None else self._replay_of(spool)
         self._inheritance = Inheritance(former, settings.spool, self._replay_former)
-        self._taken = Taken(settings.receipt_window)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -184,7 +184,9 @@ class Delivery:
         await self._replay_of(spool).until_empty()
 
     def _replay_of(self, spool: Spool) -> Replay:
-        return Replay(spool, self.exporter, self._attempts, self._circuit, self._burying, self._settings)
+        return Replay(
+            spool, self.exporter, self._attempts, self._circuit, self._burying, self._settings, self._taken.forget
+        )
 
     async def _look_after(self, replay: Replay) -> None:
         """Open the spool once its former owner is gone, and take over what former workers left."""

@@ -75,18 +75,18 @@ async def mend_batch(batch: Batch) -> tuple[Batch, Outcome]:
 
     Raises `MalformedPayloadError`, as `mend` does, `NothingLeftError` when no record of it can be kept.
     """
-    mended = await mend(batch.signal, batch.payload)
+    mended = await mend(batch.signal, batch.payload, Budget.of(batch))
     return replace(batch, payload=mended.payload), Outcome(mended.rejected, mended.message)
 
 
-async def mend(signal: Signal, payload: bytes) -> Mended:
+async def mend(signal: Signal, payload: bytes, budget: Budget | None = None) -> Mended:
     """Mend the serialized request of a signal, in slices between which the event loop serves others.
 
     Raises `MalformedPayloadError` when its outermost structure cannot be read, `NothingLeftError` when no record of it
     can be kept, and `TooLargeError` when it holds too much for its size.
     """
     request = SERVICES[signal].request
-    mending = _Mending(payload)
+    mending = _Mending(budget or Budget(len(payload)))
     began = time.perf_counter()
     try:
         # The walk pauses after each record, and what it returns is the payload.
@@ -162,7 +162,7 @@ async def check(batch: Batch) -> None:
     began = time.perf_counter()
     try:
         request = _SHARED[f"{batch.signal.value.capitalize()}Request"].FromString(batch.payload)
-        for parts, cls in _parts_of(request, Budget(batch.payload), batch.signal.records):
+        for parts, cls in _parts_of(request, Budget.of(batch), batch.signal.records):
             parse, are_ids_sound = cls.FromString, _ARE_IDS_SOUND.get(cls)
             for index, raw in enumerate(parts, 1):
                 if index % _PACE == 0 or len(raw) > _LARGE:
@@ -263,9 +263,9 @@ def _shown(places: list[str]) -> str:
 class _Mending:
     """One request under repair."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.report = Report()
-        self._budget = Budget(payload)
+        self._budget = budget
 
     def container(self, raw: bytes, descriptor: Any, place: str) -> Generator[None, None, bytes]:
         """Mend a message that holds records, or holds what does. A generator that returns its bytes.

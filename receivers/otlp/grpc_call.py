@@ -124,6 +124,10 @@ class Call:
             self._stream.send_headers(_RESPONSE)
         self._stream.send(framed(message))
 
+    def hand_on(self) -> None:
+        """Say that somebody else counts the message from here on. Harmless when repeated."""
+        self._request.release()
+
     def received(self, data: bytes) -> None:
         """Take a piece of the message."""
         try:
@@ -228,13 +232,13 @@ class Call:
                 admitted.resize(admitted.most + 1)
                 raise
             admitted.resize(len(message))
-            self._request.release()
             await admitted.answer(message)
         except Exception as error:
             self._fail(_told(error))
         else:
             self._stream.end(OK)
         finally:
+            self.hand_on()
             admitted.release()
 
     def _fail(self, error: StatusError) -> None:

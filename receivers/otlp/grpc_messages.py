@@ -9,7 +9,7 @@ import base64
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 import grpc
@@ -96,7 +96,8 @@ def encoding_of(name: str) -> str:
 
 @dataclass(slots=True)
 class Bounds:
-    """How much of messages is kept: ``limit`` bytes of one, compressed or not, ``in_all`` of all that are incomplete.
+    """How much of messages is kept: ``limit`` bytes of one, compressed or not, ``in_all`` of all that arrive or that
+    nobody has taken over yet.
 
     ``setting`` is what sets the limit, for error messages. One of it is shared by all calls of a server.
     """
@@ -105,6 +106,7 @@ class Bounds:
     in_all: int
     setting: str
     held: int = 0
+    gate: compression.Gate = field(default_factory=compression.Gate)
 
     def too_large(self, which: str = "") -> StatusError:
         """Make the error for a message beyond the limit, which has no use for being sent again."""
@@ -122,6 +124,7 @@ class Request:
         self._bounds = bounds
         self._pieces: list[bytes] = []
         self._size = 0
+        self._held = 0
         self._compressed = 0
         self._expected: int | None = None
 
@@ -129,7 +132,7 @@ class Request:
         """Take what has arrived. Raises `StatusError` when it is more than it may be."""
         self._pieces.append(data)
         self._size += len(data)
-        self._bounds.held += len(data)
+        self._hold(len(data))
         if self._expected is None and self._size >= _PREFIX.size:
             beginning = b"".join(self._pieces)
             self._compressed, length = _PREFIX.unpack_from(beginning)
@@ -139,6 +142,13 @@ class Request:
             self._expected = _PREFIX.size + length
         if self._expected is not None and self._size > self._expected:
             raise _malformed("the call carries more than one message")
+        self._check_room()
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._bounds.held += size
+
+    def _check_room(self) -> None:
         if self._bounds.held > self._bounds.in_all:
             raise StatusError.of(overloaded("too many requests are arriving at once; please retry"), "overloaded")
 
@@ -163,7 +173,7 @@ class Request:
             raise _compressed_somehow()
         try:
             limit = self._bounds.limit if most is None else min(self._bounds.limit, most)
-            return await compression.decompress_aside(body, encoding, limit)
+            return await self._bounds.gate.decompress(body, encoding, limit, self._decompressed)
         except compression.DecompressedTooLargeError:
             if limit < self._bounds.limit:
                 raise
@@ -171,11 +181,15 @@ class Request:
         except MalformedPayloadError as error:
             raise _malformed(str(error)) from error
 
+    def _decompressed(self, size: int) -> None:
+        self._hold(size)
+        self._check_room()
+
     def release(self) -> None:
-        """Drop what is kept. Harmless when repeated."""
-        self._bounds.held -= self._size
+        """Drop what is kept, and count it no longer. Harmless when repeated."""
+        self._bounds.held -= self._held
         self._pieces.clear()
-        self._size = 0
+        self._size = self._held = 0
 
 
 class Messages:

@@ -59,6 +59,7 @@ class Export:
         signal = self._service.signal
         try:
             batch = await Batch.received(signal, message, own_telemetry=own_telemetry, peer=call.peer)
+            call.hand_on()
             outcome = await self._consumer.accept(batch)
         except Exception as error:  # whatever it is, the client must get an answer it can act on
             raise StatusError.of(refusal_of(error, signal)) from error

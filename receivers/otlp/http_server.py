@@ -29,6 +29,7 @@ from gateway.pipeline import (
     Consumer,
     MalformedPayloadError,
     NoPipelineError,
+    OverloadedError,
     Signal,
     TooLargeError,
 )
@@ -42,7 +43,7 @@ from gateway.pipeline.access import (
     reason_of,
 )
 from gateway.pipeline.hosts import Hosts
-from gateway.pipeline.http_bodies import Bodies, body_of
+from gateway.pipeline.http_bodies import Bodies, Body, body_of
 from gateway.pipeline.http_serving import AppServer
 from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.services import SERVICES, Service
@@ -71,6 +72,8 @@ class MediaType(enum.StrEnum):
             return msgspec.json.encode(MessageToDict(message))
         return message.SerializeToString()
 
+
+_LARGE_JSON = 2**20
 
 _MEDIA_TYPES = {media_type.value: media_type for media_type in MediaType}
 
@@ -114,8 +117,9 @@ def create_app(
     signals: Collection[Signal] = tuple(Signal),
 ) -> Litestar:
     """Make the application: one POST route for each signal, and every error as a ``google.rpc.Status``."""
+    turns = _Turns()
     exports = [
-        _Export(service, setting, config, consumer, authenticator, has_pipeline=service.signal in signals)
+        _Export(service, setting, config, consumer, authenticator, turns, has_pipeline=service.signal in signals)
         for service in SERVICES.values()
     ]
     return Litestar(
@@ -190,6 +194,14 @@ class _RequestError(Exception):
         self.headers = headers or {}
 
 
+class _Turns:
+    """What large requests of a listener wait for: several at once would need no less time, and more memory."""
+
+    def __init__(self) -> None:
+        self.to_decompress = compression.Gate()
+        self.to_transcode = asyncio.Lock()
+
+
 class _Export:
     """Answers one signal's export requests."""
 
@@ -200,9 +212,11 @@ class _Export:
         config: HttpConfig,
         consumer: Consumer,
         authenticator: Authenticator | None,
+        turns: _Turns,
         *,
         has_pipeline: bool,
     ) -> None:
+        self._turns = turns
         self._service = service
         self._limit_setting, self._limit = f"{setting}.max_request_body_size", config.max_request_body_size
         self._strict_json = config.strict_json
@@ -275,7 +289,7 @@ class _Export:
         own_telemetry = OWN_TELEMETRY_HEADER in request.headers
         body = await self._read(request, held)
         try:
-            payload, left_out = await self._decode(media_type, encoding, body, held)
+            payload, left_out = await self._decode(media_type, encoding, body, held, body_of(request.scope))
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
         except TooLargeError as error:
@@ -303,11 +317,16 @@ class _Export:
             raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
         return b"".join(chunks)
 
-    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held) -> Transcoded:
+    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held, counted: Body) -> Transcoded:
         """Return the protobuf payload of a body. What is large, compressed or not, is worked off in threads."""
+
+        def count(size: int) -> None:
+            if not counted.take(size):
+                raise OverloadedError("too many requests are arriving at once; please retry")
+
         limit = self._limit if held.most is None else min(self._limit, held.most)
         try:
-            plain = await compression.decompress_aside(body, encoding, limit)
+            plain = await self._turns.to_decompress.decompress(body, encoding, limit, count)
         except compression.DecompressedTooLargeError:
             if limit < self._limit:
                 held.resize(limit + 1)  # raises
@@ -316,7 +335,12 @@ class _Export:
         if media_type is MediaType.PROTOBUF:
             return Transcoded(plain, ACCEPTED)
         transcode = functools.partial(to_protobuf, self._service.signal, plain, strict=self._strict_json)
-        return transcode() if len(plain) < compression.OFFLOAD_BYTES else await asyncio.to_thread(transcode)
+        if len(plain) < compression.OFFLOAD_BYTES:
+            return transcode()
+        if len(plain) < _LARGE_JSON:
+            return await asyncio.to_thread(transcode)
+        async with self._turns.to_transcode:
+            return await asyncio.to_thread(transcode)
 
     def _too_large(self, which: str = "") -> _RequestError:
         message = (

@@ -30,7 +30,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.pipeline import MalformedPayloadError, Outcome, Signal, TooLargeError
-from gateway.pipeline.bounds import RECORDS, holds_records
+from gateway.pipeline.bounds import PART, RECORDS, holds_records, most_weight
 from gateway.pipeline.mending import NOT_UTF8, Report
 from gateway.pipeline.services import SERVICES
 
@@ -65,10 +65,11 @@ def to_protobuf(signal: Signal, body: bytes, *, strict: bool = False) -> Transco
     was found: ``resourceSpans[0].scopeSpans[0].spans[3].traceId: expected a hex string, found "xyz"``; and
     `TooLargeError` when it has too many values.
     """
-    if _has_more_values(body, _MOST_VALUES):
+    most = most_weight(len(body)) // PART
+    if _has_more_values(body, most):
         raise TooLargeError(
-            f"the body holds more than {_MOST_VALUES} objects and arrays, which is more than a request may; "
-            "send smaller batches"
+            f"the body of {len(body)} bytes holds more than {most} objects and arrays, which is more than a request of "
+            "that size may; send smaller batches"
         )
     request: Any = SERVICES[signal].request()
     transcoding = _Transcoding(_tables(strict))
@@ -93,9 +94,8 @@ _ignored_keys: ContextVar[Counter[str]] = ContextVar("ignored_keys")
 that reads a record, so that a sound one costs nothing more."""
 
 
-_MOST_VALUES = 1_500_000
 _MOST_VALUES_OF_A_RECORD = 100_000
-"""Objects and arrays in a request, and in one record, which is decoded in one go. Each takes a hundred bytes then."""
+"""Objects and arrays in one record, which is decoded in one go. Each takes a hundred bytes then."""
 
 _MOST_COMMAS_OF_A_RECORD = 500_000
 """As many numbers, say, are decoded in some 20 ms."""

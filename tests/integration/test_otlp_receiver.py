@@ -416,7 +416,7 @@ async def test_a_small_body_of_json_that_is_a_large_one_is_bounded(
     body = b'{"resourceLogs":[' + b"{}," * 3_000_000 + b"{}]}"
     answer = await http.post("/v1/logs", content=gzip.compress(body), headers=JSON | {"content-encoding": "gzip"})
     assert answer.status_code == 413
-    assert "more than 1500000 objects and arrays" in answer.json()["message"]
+    assert "more than 1572864 objects and arrays" in answer.json()["message"]
     assert pipeline.refused == [(Signal.LOGS, "too_large")]
 
 

@@ -111,6 +111,23 @@ GATEWAY = Row(
             height=3,
         ),
         stat(
+            "Dropped by full spools",
+            latest_sum("obs_hub.spool.dropped.records", "records"),
+            description="Records that destinations with `spool.when_full: drop_oldest` will never get, since ever: see "
+            "`obs-hub spool status`. The store has them.",
+            thresholds=BAD_ABOVE_ZERO,
+            decimals=0,
+            width=3,
+        ),
+        stat(
+            "Segments not removed",
+            latest_sum("obs_hub.spool.unremoved", "segments"),
+            description="Segments of spools that were delivered and cannot be removed. They are not delivered again; "
+            "look at the disk and its rights.",
+            thresholds=steps((None, GREEN), (1, ORANGE)),
+            width=3,
+        ),
+        stat(
             "Series",
             sql(
                 now("obs_hub.series.count", "attributes")

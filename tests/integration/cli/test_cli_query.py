@@ -219,6 +219,14 @@ def test_expanded_each_row_has_a_line_for_each_column(query: Query) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "sql", ["RESET ROLE", "DO $$ BEGIN END $$", "SET timezone = 'UTC'", "COPY (SELECT 1) TO STDOUT"]
+)
+def test_a_statement_that_returns_no_rows_is_told_so(refused: Query, sql: str) -> None:
+    told = "this statement returns no rows, and obs-hub query is for those that do"
+    assert refused(sql) == told
+
+
 def test_it_reads_as_the_reader_role(query: Query) -> None:
     assert query("SELECT current_user", "--csv") == "current_user\nobs_hub_reader\n"
 

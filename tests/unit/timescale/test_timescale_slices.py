@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Generator
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -25,6 +27,7 @@ def many_series(count: int) -> Batch:
 def exporter(monkeypatch: pytest.MonkeyPatch) -> TimescaleExporter:
     """An exporter that only encodes, and gives way at every pause."""
     monkeypatch.setattr("exporters.timescale.exporter.SLICE", -1)
+    monkeypatch.setattr("exporters.timescale.exporter._SHORT", -1)
     return TimescaleExporter("timescale", settings(), "")
 
 
@@ -45,6 +48,32 @@ async def test_others_have_their_turn_while_a_request_is_encoded(exporter: Times
     preparing = asyncio.create_task(exporter.prepare(batch))
     assert await turns_of_others(preparing) > 7
     assert (await preparing).records in (300, 9_000)
+
+
+async def test_of_many_requests_that_take_long_few_have_a_slice_in_each_turn(
+    exporter: TimescaleExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that takes no time needs several turns of the event loop, which must not be long."""
+    encode, slices, turn = exporter._encode, Counter[int](), 0
+
+    def counted(batch: Batch) -> Generator[None, None, object]:
+        encoding = encode(batch)
+        while True:
+            slices[turn] += 1
+            try:
+                next(encoding)
+            except StopIteration as ended:
+                return ended.value
+            yield
+
+    monkeypatch.setattr(exporter, "_encode", counted)
+    preparing = [asyncio.create_task(exporter.prepare(logs(*map(str, range(300))))) for _ in range(20)]
+    while not all(each.done() for each in preparing):
+        await asyncio.sleep(0)
+        turn += 1
+    assert slices[0] == 20, "the first slice, which is short, is everybody's"
+    assert max(count for at, count in slices.items() if at) <= 8
+    assert all(each.result().records == 300 for each in preparing)
 
 
 async def test_a_request_is_encoded_anew_when_its_dimensions_are_forgotten_meanwhile(

@@ -13,7 +13,7 @@ from exporters.timescale.taken import taken_before
 from gateway.pipeline.settings import parse_duration
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
