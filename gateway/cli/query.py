@@ -63,6 +63,8 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
                 with reading(connection, sql.encode()) as (columns, rows):
                     _PRINTERS[output or "table"](columns, rows)
             except psycopg.Error as error:
+                if connection.closed:
+                    raise
                 connection.rollback()
                 advice = _advice(error, sql, connection)
                 if advice is None:

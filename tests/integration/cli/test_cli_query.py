@@ -206,10 +206,6 @@ def test_what_is_not_there_is_answered_with_what_may_be_meant(refused: Query, sq
     assert "\n" not in said
 
 
-def test_a_statement_that_returns_nothing_is_told_so(refused: Query) -> None:
-    assert refused("SET work_mem = '8MB'") == "this statement returns no rows, and obs-hub query is for those that do"
-
-
 def test_expanded_each_row_has_a_line_for_each_column(query: Query) -> None:
     shown = query("SELECT n, E'a\nb' AS text FROM generate_series(1, 2) n", "--expanded")
     assert shown.splitlines() == [
