@@ -53,7 +53,7 @@ soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an h
 
 clean:  ## Remove what the commands above installed; says what stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@echo "What hubs stored stays: $${OBSHUB_DATA_DIR:-$${XDG_STATE_HOME:-~/.local/state}/obs-hub}, and root's /var/lib/obs-hub."
+	@echo "What hubs stored stays: $${OBSHUB_DATA_DIR:-$${XDG_STATE_HOME:-$$HOME/.local/state}/obs-hub}, and root's /var/lib/obs-hub."
 	@echo "How to remove that, too, and what root's hub made: docs/configuration.md, Removing everything."
 
 $(VENV)/python:

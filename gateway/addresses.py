@@ -65,25 +65,24 @@ def check_free(config: Config) -> None:
 
     Workers share their addresses on purpose, so they would not notice that a stranger listens there as well.
     """
-    wanted = list(addresses(config))
     taken: list[tuple[Address, OSError]] = []
-    for address in wanted:
-        try:
-            take(address.endpoint).close()
-        except OSError as error:
-            taken.append((address, error))
+    instead: list[str] = []
+    lines: list[str] = []
+    with contextlib.ExitStack() as held:  # two listeners may want the same one
+        for address in addresses(config):
+            try:
+                held.enter_context(take(address.endpoint))
+            except OSError as error:
+                taken.append((address, error))
+        for address, reason in taken:
+            lines.append(
+                f"cannot listen on {address.endpoint} ({_reason(reason)}{_holder(address.endpoint)}); "
+                f"free that address or set {address.setting}"
+            )
+            if reason.errno == errno.EADDRINUSE and address.option is not None:
+                instead += [address.option, _free_beside(address.endpoint, held)]
     if not taken:
         return
-    used = {split_endpoint(address.endpoint)[1] for address in wanted}
-    instead: list[str] = []
-    for address, reason in taken:
-        if reason.errno == errno.EADDRINUSE and address.option is not None:
-            instead += [address.option, _free_beside(address.endpoint, used)]
-    lines = [
-        f"cannot listen on {address.endpoint} ({_reason(reason)}{_holder(address.endpoint)}); "
-        f"free that address or set {address.setting}"
-        for address, reason in taken
-    ]
     raise AddressesTakenError(taken[0][1].errno, "\n".join(lines), tuple(instead))
 
 
@@ -117,23 +116,24 @@ def _reason(error: OSError) -> str:
 
 def _holder(endpoint: str) -> str:
     """Say which program listens on a port, where this user may know."""
-    port = split_endpoint(endpoint)[1]
+    host, port = split_endpoint(endpoint)
     with contextlib.suppress(psutil.Error, OSError):
         for one in psutil.net_connections("tcp"):
-            if one.status == psutil.CONN_LISTEN and one.laddr[1:2] == (port,) and one.pid:
+            if one.status != psutil.CONN_LISTEN or not one.laddr or one.laddr.port != port or not one.pid:
+                continue
+            if one.pid == os.getpid():
+                return " by another listener of this configuration"
+            if host in _EVERYWHERE or one.laddr.ip in (host, *_EVERYWHERE):
                 return f" by {psutil.Process(one.pid).name()}, process {one.pid}"
     return ""
 
 
-def _free_beside(endpoint: str, used: set[int]) -> str:
-    """Return an address of the same host with a port that is free, and none that is given away already."""
+def _free_beside(endpoint: str, held: contextlib.ExitStack) -> str:
+    """Return an address of the same host with a port that is free, and hold it, so that it is proposed only once."""
     host, port = split_endpoint(endpoint)
     for candidate in range(port + _AWAY, min(port + _AWAY + 100, 2**16)):
         proposed = join_endpoint(host, candidate)
-        if candidate in used:
-            continue
         with contextlib.suppress(OSError):
-            take(proposed).close()
-            used.add(candidate)
+            held.enter_context(take(proposed))
             return proposed
     return join_endpoint(host, 0)  # any that is free

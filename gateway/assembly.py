@@ -22,7 +22,7 @@ from exporters.timescale.config import TimescaleConfig
 from gateway import components
 from gateway.api.view import HubView
 from gateway.auth.own import OwnAccess
-from gateway.config import Config, load
+from gateway.config import Config
 from gateway.datadir import DataDir, read_running
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.access import Authenticators
@@ -275,16 +275,13 @@ class Hub:
             return
         from gateway.secrets.access import AccessError, cache_seconds
 
-        def read() -> Config:
-            return load(self._config.source)
-
         try:
             interval = cache_seconds(os.environ)
         except AccessError as error:  # without OpenBao nobody has read it yet
             _log.warning("%s; secrets are read again once a minute", error)
             interval = 60.0
         self._rotation = asyncio.create_task(
-            Rotation(self._config, read, self._reconfigure, interval, lambda: self.rotated()).run()
+            Rotation(self._config, self._config.read_again, self._reconfigure, interval, lambda: self.rotated()).run()
         )
 
     def _reconfigure(self, section: str, name: str, settings: Settings) -> bool:

@@ -18,7 +18,7 @@ from gateway.datadir import DataDirError
 from gateway.explore.instants import SECOND, local_time, short_duration, unix_nano
 from gateway.explore.log_lines import text_of
 from gateway.explore.merging import latest
-from gateway.explore.metrics import Metric, catalogue
+from gateway.explore.metrics import Metric, catalogue, metric_names
 from gateway.explore.records import LogFilter, LogRecord, LogSource, SourceError
 from gateway.explore.store import Store
 from gateway.suggestions import near, suggestion
@@ -66,7 +66,7 @@ def about_traces(
 
 def about_metrics(store: Store, pattern: str | None, data_dir: Path | None) -> str:
     """Say why a catalogue of metrics is empty."""
-    names = sorted({row["name"] for row in catalogue(store)}) if pattern is not None else []
+    names = metric_names(store) if pattern is not None else []
     if not names:
         return f"{_none_yet('metrics', None)} {_send('metric room.temperature 21.5', data_dir)}"
     return f"Nothing to show: the store has no metric {pattern}{_alike((pattern or '').strip('*?'), names)}"
@@ -92,7 +92,7 @@ def about_values(store: Store, metric: Metric, start: datetime, end: datetime, *
 
 def unknown_metric(store: Store, name: str, data_dir: Path | None) -> str:
     """Say that a metric is not known, and which may be meant."""
-    names = sorted({row["name"] for row in catalogue(store)})
+    names = metric_names(store)
     if not names:
         return f"the store has no metric {name}, nor any other yet. {_send(f'metric {shlex.quote(name)} 1', data_dir)}"
     return f"the store has no metric {name}{_alike(name, names)}"
@@ -166,11 +166,8 @@ def _send(what: str, data_dir: Path | None) -> str:
         if name.endswith(end)
     ]
     where = f" at {' or '.join(doors)}" if doors else ""
-    there = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
-    return (
-        f"Send one by `obs-hub send {what}{there}`, or let any OpenTelemetry SDK, Alloy or Collector send to the "
-        f"hub{where}."
-    )
+    command = f"obs-hub send {what}" + ("" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}")
+    return f"Send one by `{command}`, or let any OpenTelemetry SDK, Alloy or Collector send to the hub{where}."
 
 
 def _minute(at: int) -> str:

@@ -83,8 +83,9 @@ def up(config_path: Path | None, data_dir: Path | None, **overrides: Any) -> Non
 
     \b
     obs-hub up
-    obs-hub up --otlp-grpc 14317 --otlp-http 14318    beside Alloy or a Collector, which have the usual ports
-    obs-hub config init, then obs-hub up -c hub.yaml  with a configuration file of your own
+    obs-hub up --otlp-grpc 14317 --otlp-http 14318  beside Alloy or a Collector, which have the usual ports
+    obs-hub config init hub.yaml                    writes a configuration file to begin with
+    obs-hub up -c hub.yaml                          runs the hub with it
     """
     with _interruptible():
         config = load_when_possible(config_path, Overrides(**overrides))

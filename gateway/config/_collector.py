@@ -29,14 +29,16 @@ _TYPES: Mapping[str, Mapping[str, str]] = {
         "mongodb": (
             f"its metrics need {_IN_FRONT.removeprefix('run ')}; documents become events by the extension 'pipelines'"
         ),
+        "docker_stats": "the receiver 'hostmetrics' has containers: its scraper 'container' (docs/host-metrics.md)",
+        "podman_stats": "the receiver 'hostmetrics' has containers: its scraper 'container' (docs/host-metrics.md)",
         "otlpjsonfile": "replay files by POST to /v1/logs, /v1/metrics and /v1/traces of the receiver 'otlp'",
     }
     | dict.fromkeys(
         [
-            *("active_directory_ds", "apache", "awscloudwatch", "carbon", "cloudfoundry", "collectd", "docker_stats"),
+            *("active_directory_ds", "apache", "awscloudwatch", "carbon", "cloudfoundry", "collectd"),
             *("elasticsearch", "fluentforward", "googlecloudpubsub", "haproxy", "httpcheck", "influxdb", "jaeger"),
             *("jmx", "k8s_cluster", "k8s_events", "k8sobjects", "kafka", "kafkametrics", "kubeletstats", "loki"),
-            *("memcached", "mysql", "nginx", "nop", "opencensus", "podman_stats", "postgresql", "prometheus_simple"),
+            *("memcached", "mysql", "nginx", "nop", "opencensus", "postgresql", "prometheus_simple"),
             *("rabbitmq", "receiver_creator", "redis", "snmp", "splunk_hec", "sqlquery", "sqlserver", "statsd"),
             *("syslog", "tcplog", "udplog", "vcenter", "webhookevent", "windowseventlog", "windowsperfcounters"),
             *("zipkin", "zookeeper"),
@@ -155,7 +157,17 @@ _SETTINGS: Mapping[tuple[str, ...], str] = {
     ),
     ("receivers", "hostmetrics", "initial_delay"): "leave it out",
     ("receivers", "hostmetrics", "root_path"): "leave it out",
-    ("receivers", "hostmetrics", "scrapers", "process"): "leave it out; 'processes' counts them",
+    ("receivers", "hostmetrics", "scrapers", "process", "include"): "write 'include_names', a list of patterns",
+    ("receivers", "hostmetrics", "scrapers", "process", "exclude"): "write 'exclude_names', a list of patterns",
+    ("receivers", "hostmetrics", "scrapers", "process", "mute_process_name_error"): (
+        "leave it out: what may not be read is left out"
+    ),
+    ("receivers", "hostmetrics", "scrapers", "process", "mute_process_all_errors"): (
+        "leave it out: what may not be read is left out"
+    ),
+    ("receivers", "hostmetrics", "scrapers", "process", "scrape_process_delay"): (
+        "leave it out: a process is reported once it has lived through a collection"
+    ),
     ("receivers", "journald", "storage"): "leave it out: its place is kept in the data directory",
     ("receivers", "journald", "operators"): "leave it out: fields become attributes as docs/journal.md says",
     ("service", "pipelines", "*", "processors"): (

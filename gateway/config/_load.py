@@ -69,6 +69,12 @@ class Config:
     extensions: dict[str, Settings] = field(default_factory=dict)
     lacking: tuple[Problem, ...] = ()
     """What `load` was to do without: values that could not be had, in whose place the references stand."""
+    overrides: Overrides = NO_OVERRIDES
+    """What options said instead of the file."""
+
+    def read_again(self) -> Config:
+        """Return what the file says now, and the options still. Raises `ConfigError`."""
+        return load(self.source, overrides=self.overrides)
 
     @property
     def used_receivers(self) -> dict[str, frozenset[Signal]]:
@@ -182,6 +188,7 @@ def load(
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
         extensions=extensions,
         lacking=tuple(lacking),
+        overrides=overrides,
     )
     return _with_warnings(config, document, registry)
 

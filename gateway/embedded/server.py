@@ -397,8 +397,11 @@ class EmbeddedPostgres:
 
     def _listens_as_told(self) -> bool:
         """Tell whether a server that runs already has the port that this one is to have, or none."""
-        with connect(self._dsn("postgres"), reading=True) as connection:
-            row = connection.execute("SELECT current_setting('listen_addresses') <> ''").fetchone()
+        try:
+            with connect(self._dsn("postgres"), reading=True) as connection:
+                row = connection.execute("SELECT current_setting('listen_addresses') <> ''").fetchone()
+        except psycopg.Error:  # it is stopping
+            return False
         return (self._port if row == (True,) else None) == self._listens_on
 
     def _wait_for_workers(self, deadline: float) -> None:

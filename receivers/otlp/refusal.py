@@ -40,7 +40,7 @@ _MAX_TEXT = 4 * MAX_MESSAGE
 class Refusal:
     """An answer that is not OK. ``retry_after`` is in seconds; None means that sending again cannot help.
 
-    ``violations`` are the places of the request that are wrong, each with what is wrong there.
+    ``violations`` are the places of the request that are wrong, as far as known, each with what is wrong there.
     """
 
     http_status: HTTPStatus
@@ -64,14 +64,14 @@ class Refusal:
             delay = Duration()
             delay.FromNanoseconds(round(self.retry_after * 1e9))
             status.details.add().Pack(RetryInfo(retry_delay=delay))
-        if self.violations:
+        if self.http_status is HTTPStatus.BAD_REQUEST:
             status.details.add().Pack(self._bad_request())
         return status
 
     def _bad_request(self) -> BadRequest:
         found = BadRequest()
         room = _MAX_TEXT - len(self.message.encode())
-        for place, description in self.violations:
+        for place, description in self.violations or [("", self.message)]:
             text = description.encode()[: max(0, room - len(place.encode()))].decode(errors="ignore")
             room -= len(place.encode()) + len(text.encode())
             if room < 0:
@@ -110,12 +110,7 @@ def refusal_of(error: Exception, signal: Signal) -> Refusal:
 
 def malformed(message: str, violations: Sequence[tuple[str, str]] = ()) -> Refusal:
     """Refuse for good: ``INVALID_ARGUMENT``, 400. ``violations`` where the wrong places are known one by one."""
-    return Refusal(
-        HTTPStatus.BAD_REQUEST,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        _clip(message),
-        violations=violations or [("", message)],
-    )
+    return Refusal(HTTPStatus.BAD_REQUEST, grpc.StatusCode.INVALID_ARGUMENT, _clip(message), violations=violations)
 
 
 def too_large(message: str) -> Refusal:

@@ -416,6 +416,18 @@ def test_root_without_a_system_user_is_told_what_to_do(
         server.start()
 
 
+@pytest.mark.parametrize(
+    ("machine", "advice"), [("armv7l", "no embedded PostgreSQL for this machine"), ("x86_64", "reinstall")]
+)
+def test_without_the_package_it_says_whether_there_is_one_for_this_machine(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, machine: str, advice: str
+) -> None:
+    monkeypatch.setattr(_binaries, "find_spec", lambda _: None)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    with pytest.raises(EmbeddedPostgresError, match=rf"{advice}.*dsn for the timescale exporter"):
+        server.start()
+
+
 def test_only_the_newest_log_files_are_kept(tmp_path: Path) -> None:
     names = [f"postgresql-2026010{day}-000000.log" for day in range(1, 9)]
     for name in names:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,28 +13,50 @@ import pytest
 from gateway.addresses import AddressesTakenError, addresses, check_free, reached_by
 from gateway.config import Overrides, load
 
+_LISTEN = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
 
 @contextmanager
-def listening() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+def listening() -> Iterator[tuple[int, int]]:
+    """A program that listens on a port; yields the port and its process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        yield int(program.stdout.readline()), program.pid
+        program.kill()
 
 
 def test_all_addresses_that_are_taken_are_told_at_once_with_who_has_them_and_what_to_do() -> None:
-    with listening() as grpc, listening() as front:
+    with listening() as (grpc, process), listening() as (front, _):
         options = Overrides(otlp_grpc=f"127.0.0.1:{grpc}", otlp_http="127.0.0.1:0", front=f"127.0.0.1:{front}")
         config = load(None, overrides=options)
         with pytest.raises(AddressesTakenError) as caught:
             check_free(config)
     first, second = str(caught.value.strerror).splitlines()
     assert f"cannot listen on 127.0.0.1:{grpc} (Address already in use by " in first
-    assert f"process {os.getpid()})" in first
+    assert f"process {process})" in first
     assert first.endswith("free that address or set receivers.otlp.protocols.grpc.endpoint")
     assert f"127.0.0.1:{front} " in second
     option, address, other_option, other_address = caught.value.instead
     assert (option, other_option) == ("--otlp-grpc", "--front")
     assert len({address, other_address, f"127.0.0.1:{grpc}", f"127.0.0.1:{front}"}) == 4
     check_free(load(None, overrides=Overrides(address, "127.0.0.1:0", other_address)))
+
+
+def test_two_listeners_that_want_the_same_port_are_told_before_anything_is_made() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = Overrides(f"127.0.0.1:{port}", "127.0.0.1:0", f"127.0.0.1:{port}")
+    config = load(None, overrides=options)
+    with pytest.raises(AddressesTakenError, match="by another listener of this configuration") as caught:
+        check_free(config)
+    assert caught.value.instead[0] == "--front"
 
 
 def test_no_other_port_is_proposed_for_what_another_port_would_not_help() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -57,7 +58,7 @@ def test_a_reader_reads_every_view_and_writes_nothing(store: Database, name: str
             connection.execute("CREATE TABLE mine ()")
         # Whoever may read may end the read-only transaction; then it is what the role may that counts.
         connection.execute("SET default_transaction_read_only = off")
-        for statement in ("DELETE FROM log", "INSERT INTO dimension_epoch VALUES (1)", "CREATE ROLE more"):
+        for statement in ("DELETE FROM public.log", "TRUNCATE public.dimension_epoch", "CREATE ROLE more"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
 
@@ -87,17 +88,44 @@ def test_who_builds_a_query_is_offered_the_views_and_nothing_else(store: Databas
     assert described == ("The value; NULL when none was recorded (see flags).",)
 
 
+@pytest.mark.empty_database
+def test_a_schema_of_somebody_elses_is_left_alone(database: Database, name: str) -> None:
+    other = f"{name}_other"
+    database.run(f"CREATE ROLE {other}")
+    try:
+        database.run(f"CREATE SCHEMA obs_hub_views AUTHORIZATION {other}")
+        database.run("CREATE VIEW obs_hub_views.metrics AS SELECT 'of theirs' AS said")
+        migrate(database)
+        database.run(f"GRANT USAGE ON SCHEMA obs_hub_views TO {READER_ROLE}")
+        password = printed(reader(database, name))["OBSHUB_PG_PASSWORD"]
+        with as_reader(database, name, password) as connection:
+            connection.execute("SELECT value FROM metrics")
+    finally:
+        database.run(f"DROP OWNED BY {other} CASCADE")
+        database.run(f"DROP ROLE {other}")
+
+
+def test_a_reader_finds_what_grafanas_macros_make_with_timescaledb(timescale_database: Database, name: str) -> None:
+    password = printed(reader(timescale_database, name))["OBSHUB_PG_PASSWORD"]
+
+    with as_reader(timescale_database, name, password) as connection:
+        bucket = connection.execute("SELECT time_bucket('60.000s', timestamptz '2026-01-02 03:04:05+00')").fetchone()
+    assert bucket == (datetime(2026, 1, 2, 3, 4, tzinfo=UTC),)
+
+
 def test_the_views_follow_those_of_the_store(store: Database, name: str) -> None:
     """A later version adds columns; and what somebody dropped is there again."""
     password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
     store.run("CREATE OR REPLACE VIEW runs AS SELECT *, 1 AS added FROM (SELECT id, kind, name, state, requested_at,"
               " started_at, finished_at, attempt, holder, counts, superseded_by, trace_id FROM run) r")  # fmt: skip
     store.run("DROP VIEW obs_hub_views.spans")
+    store.run(f"REVOKE SELECT ON obs_hub_views.logs FROM {READER_ROLE}")
     migrate(store)
 
     with as_reader(store, name, password) as connection:
         connection.execute("SELECT added FROM runs")
         connection.execute("SELECT * FROM spans")
+        connection.execute("SELECT * FROM logs")
 
 
 def test_what_it_prints_is_what_grafana_is_told(store: Database, name: str) -> None:

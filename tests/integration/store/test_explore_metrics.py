@@ -272,7 +272,7 @@ def test_csv_has_a_column_for_each_label(metrics: Metrics) -> None:
 def test_the_catalogue_lists_what_there_is(metrics: Metrics) -> None:
     header, *lines = metrics().stdout.splitlines()
     assert header.split() == ["METRIC", "TYPE", "UNIT", "SERIES", "SEEN", "ATTRIBUTES"]
-    assert len(lines) == 13
+    assert len(lines) == 14
     (io,) = [line.split() for line in lines if line.startswith("io ")]
     assert (io[:4], io[-2:]) == (["io", "sum", "By", "3"], ["ago", "direction"])
     assert [json.loads(line)["name"] for line in metrics("'l*' -o json").stdout.splitlines()] == ["latency", "load"]

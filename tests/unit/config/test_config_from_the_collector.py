@@ -177,10 +177,10 @@ def test_what_is_no_yaml_is_told_in_words(tmp_path: Path, text: str, line: int, 
     [
         ("receivers:\notlp:\n  protocols:\nexporters: {timescale: }\n", "hub.yaml:2: otlp: unknown section 'otlp'; it "
             "belongs below 'receivers' or 'exporters': indent it"),
-        ("receivers:\n  otlp:\n  protocols:\n    grpc:\nexporters: {timescale: }\n", 
-            "hub.yaml:3: receivers.protocols: unknown receiver 'protocols'; it is a setting of 'otlp': indent it further, below that"),
-        ("receivers:\n  otlp:\n    protocols:\n    grpc:\nexporters: {timescale: }\n", "unknown setting 'grpc'; it is a "
-            "setting of 'protocols': indent it further"),
+        ("receivers:\n  otlp:\n  protocols:\n    grpc:\nexporters: {timescale: }\n",
+            "hub.yaml:3: receivers.protocols: unknown receiver 'protocols'; it is a setting of 'otlp': indent it"),
+        ("receivers:\n  otlp:\n    protocols:\n    grpc:\nexporters: {timescale: }\n",
+            "unknown setting 'grpc'; it is a setting of 'protocols': indent it further"),
         ("receivers:\n  otlp:\n    protocols:\n      grpc:\n      endpoint: a:1\nexporters: {timescale: }\n",
             "it is a setting of 'grpc' or 'http': indent it further"),
         ("receivers:\n  otlp:\n    exporters:\n      timescale:\n", SECTION),

@@ -94,3 +94,11 @@ def test_a_port_of_the_embedded_server_and_another_server_contradict_each_other(
 def test_a_file_that_is_wrong_there_is_told_so_and_no_more(tmp_path: Path, broken: str) -> None:
     with pytest.raises(ConfigError):
         loaded(tmp_path, f"{broken}\n{STORE}{PIPELINES % 'otlp'}", otlp_grpc="127.0.0.1:1")
+
+
+def test_a_file_that_is_read_again_is_still_not_asked_for_what_an_option_said(tmp_path: Path) -> None:
+    """As a running hub reads it, for secrets that were rotated."""
+    config = loaded(tmp_path, f"receivers: {{otlp: }}\n{STORE}{PIPELINES % 'otlp'}", otlp_grpc="127.0.0.1:14317")
+    now = "{protocols: {grpc: {endpoint: '${env:OBSHUB_NOT_SET}'}}}"
+    (tmp_path / "hub.yaml").write_text(f"receivers: {{otlp: {now}}}\n{STORE}{PIPELINES % 'otlp'}")
+    assert protocols(config.read_again()).grpc.endpoint == "127.0.0.1:14317"
