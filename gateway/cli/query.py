@@ -17,6 +17,7 @@ from typing import Any, cast
 import click
 import psycopg
 import psycopg.sql
+from psycopg.pq import TransactionStatus
 
 from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store, reading_dsn
@@ -63,6 +64,8 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
                 with reading(connection, sql.encode()) as (columns, rows):
                     _PRINTERS[output or "table"](columns, rows)
             except psycopg.Error as error:
+                if connection.info.transaction_status is TransactionStatus.ACTIVE:
+                    connection.close()  # what a COPY returns would have to be read to its end
                 if connection.closed:
                     raise
                 connection.rollback()
@@ -89,21 +92,10 @@ def reading(
     read_only(connection, READER_ROLE)
     cursor = connection.cursor()
     # Until the stream is closed, the connection can do nothing else: not even end its transaction.
-    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows, _rows_only(connection):
+    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
         first = list(itertools.islice(rows, 1))
         columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
         yield columns, itertools.chain(first, rows)
-
-
-@contextlib.contextmanager
-def _rows_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Close the connection when a statement returns no rows: what a COPY returns would have to be read to its end."""
-    try:
-        yield
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is None:
-            connection.close()
-        raise
 
 
 def _columns(connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed) -> list[str]:

@@ -30,7 +30,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.pipeline import MalformedPayloadError, Outcome, Signal, TooLargeError
-from gateway.pipeline.bounds import PART, RECORDS, holds_records, most_weight
+from gateway.pipeline.bounds import PART, RECORD, RECORDS, Budget, holds_records, most_weight
 from gateway.pipeline.mending import NOT_UTF8, Report
 from gateway.pipeline.services import SERVICES
 
@@ -72,7 +72,7 @@ def to_protobuf(signal: Signal, body: bytes, *, strict: bool = False) -> Transco
             "that size may; send smaller batches"
         )
     request: Any = SERVICES[signal].request()
-    transcoding = _Transcoding(_tables(strict))
+    transcoding = _Transcoding(_tables(strict), Budget(len(body)))
     ignored = _ignored_keys.set(Counter())
     try:
         transcoding.container(body, request, "", 0)
@@ -149,9 +149,10 @@ class _Transcoding:
     one that cannot be read costs no other, and no single call takes long.
     """
 
-    def __init__(self, tables: _Tables) -> None:
+    def __init__(self, tables: _Tables, budget: Budget) -> None:
         self.report = Report()
         self._tables = tables
+        self._budget = budget
 
     def container(self, raw: bytes | msgspec.Raw, message: Any, place: str, depth: int) -> None:
         """Fill a message that holds records. Raises `_InvalidError` or `_NoJsonError` when what they share is wrong."""
@@ -212,7 +213,9 @@ class _Transcoding:
         report, items = self.report, getattr(message, field.name)
         is_record = field.message_type.full_name in RECORDS
         write = self._tables.known[field.message_type.full_name]
-        for index, value in enumerate(self._decode(_RAW_ARRAY, "an array", raw, place)):
+        values = self._decode(_RAW_ARRAY, "an array", raw, place)
+        self._budget.take(len(values), RECORD, field.name.replace("_", " "))
+        for index, value in enumerate(values):
             its_place = f"{place}[{index}]"
             kept, rejected, passed_over = report.kept, report.rejected, report.passed_over
             item = items.add()

@@ -199,6 +199,14 @@ def test_a_request_is_not_cut_into_more_records_than_it_may_have() -> None:
     assert len(splitting.cut(Signal.LOGS, scopes(1, 10_000).payload, 1_000, Budget.of(batch))) > 10
 
 
+def test_records_of_json_are_weighed_before_they_are_made() -> None:
+    """One in seven bytes is not too many objects, and too many records."""
+    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b{}]}]}]}' % (b'{"":1},' * 40_000)
+    with pytest.raises(TooLargeError, match="with its log records about"):
+        to_protobuf(Signal.LOGS, body)
+    assert to_protobuf(Signal.LOGS, body.replace(b'{"":1},' * 30_000, b"")).payload.count(b"\x12\0") > 9_000
+
+
 @pytest.mark.parametrize("size", [100, 2_000])
 def test_json_is_bounded_in_proportion_too(size: int) -> None:
     body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b{}]}]}]}' % (b"{}," * (size * 1_000 - 1))
