@@ -106,15 +106,23 @@ def _earlier_rollups(connection: layout.Connection) -> Iterator[tuple[str, str]]
             yield table, earlier
 
 
+_OLDEST_FIRST = """
+SELECT 1 FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'refresh_newest_first' = ANY (proargnames)
+"""
+
+
 def _rollups(connection: layout.Connection, config: TimescaleConfig) -> None:
+    # A view computes what lies after the last interval that is materialized. Were that the newest one from the start of
+    # a long refresh, what that has yet to get to would not be shown. Older versions refresh in one transaction.
+    order = ", refresh_newest_first => false" if connection.execute(_OLDEST_FIRST).fetchone() else ""
     for view, bucket, reach in _refreshed(connection, config):
         connection.execute("SELECT remove_continuous_aggregate_policy(%s::regclass, if_exists => true)", (view,))
         if config.rollups:
-            connection.execute(
+            add = (
                 "SELECT add_continuous_aggregate_policy(%s::regclass, start_offset => %s::interval,"
-                " end_offset => %s::interval, schedule_interval => %s::interval)",
-                (view, reach, bucket, bucket),
+                f" end_offset => %s::interval, schedule_interval => %s::interval{order})"
             )
+            connection.execute(add.encode(), (view, reach, bucket, bucket))
 
 
 def _refreshed(

@@ -117,7 +117,8 @@ GATEWAY = Row(
             "`obs-hub spool status`. The store has them.",
             thresholds=BAD_ABOVE_ZERO,
             decimals=0,
-            width=3,
+            width=12,
+            height=3,
         ),
         stat(
             "Segments not removed",
@@ -125,7 +126,8 @@ GATEWAY = Row(
             description="Segments of spools that were delivered and cannot be removed. They are not delivered again; "
             "look at the disk and its rights.",
             thresholds=steps((None, GREEN), (1, ORANGE)),
-            width=3,
+            width=12,
+            height=3,
         ),
         stat(
             "Series",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway_row import BAD_ABOVE_ZERO, EXPORTER, GATEWAY, SIGN_OF_LIFE, SIGNAL, latest_sum
+from gateway_row import EXPORTER, GATEWAY, SIGN_OF_LIFE, SIGNAL, latest_sum
 from model import Dashboard, Row, sql
 from panels import (
     OPEN_TRACE,
@@ -68,22 +68,14 @@ DESTINATIONS = Row(
             latest_sum("obs_hub.dead_letters.count", "letters"),
             description="What destinations refused for good, and is kept: see `obs-hub dead-letter list`.",
             thresholds=steps((None, GREEN), (1, YELLOW)),
-            width=6,
+            width=8,
         ),
         stat(
             "Their size",
             latest_sum("obs_hub.dead_letters.size", "size"),
             description="What dead letters take on disk.",
             unit="bytes",
-            width=6,
-        ),
-        stat(
-            "Dropped from a spool",
-            sql(increase("obs_hub.spool.dropped.records", {}, sign_of_life=SIGN_OF_LIFE), "table"),
-            description="Records that a full spool gave up, in the time range. They are lost.",
-            thresholds=BAD_ABOVE_ZERO,
-            decimals=0,
-            width=6,
+            width=8,
         ),
         stat(
             "Left out by others",
@@ -91,7 +83,7 @@ DESTINATIONS = Row(
             description="Records that a destination took no part of, in the time range, while it took the others.",
             thresholds=steps((None, GREEN), (1, ORANGE)),
             decimals=0,
-            width=6,
+            width=8,
         ),
         timeseries(
             "Records stored",
