@@ -7,8 +7,7 @@ import contextlib
 import functools
 import itertools
 import logging
-import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
@@ -31,8 +30,8 @@ from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
-from gateway.pipeline.bounds import SLICE
 from gateway.pipeline.postgres import UnusableServerError
+from gateway.pipeline.slices import StaleError, Steps, at_once, in_slices
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -196,26 +195,20 @@ class TimescaleExporter:
         """Encode a batch; give way to others whenever that has taken a while."""
         self._encoding += 1
         try:
-            for attempt in range(_ATTEMPTS + 1):
+            for _ in range(_ATTEMPTS):
                 generation = self._dimensions.generation
-                encoding = self._encode(batch)
-                until = time.perf_counter() + SLICE
-                while True:
-                    try:
-                        next(encoding)
-                    except StopIteration as ended:
-                        prepared: PreparedRows = ended.value
-                        return prepared
-                    if attempt < _ATTEMPTS and time.perf_counter() > until:
-                        await asyncio.sleep(0)
-                        if self._dimensions.generation != generation:
-                            break  # what was encoded so far refers to dimensions that are forgotten
-                        until = time.perf_counter() + SLICE
-            raise AssertionError("the last attempt gives way to nobody")
+                # What was encoded so far refers to dimensions that are forgotten, when they are.
+                is_current = functools.partial(self._is_generation, generation)
+                with contextlib.suppress(StaleError):
+                    return await in_slices(self._encode(batch), is_current)
+            return at_once(self._encode(batch))
         finally:
             self._encoding -= 1
 
-    def _encode(self, batch: Batch) -> Generator[None, None, PreparedRows]:
+    def _is_generation(self, generation: int) -> bool:
+        return self._dimensions.generation == generation
+
+    def _encode(self, batch: Batch) -> Steps[PreparedRows]:
         """Encode a batch, with pauses in which it may be given up."""
         rows = Rows(self._interval)
         rejections = Rejections(batch.signal)

@@ -12,8 +12,9 @@ and a tail is only remembered after it was decoded and found to hold attributes 
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -41,9 +42,10 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
-from exporters.timescale.walk import LARGE, PACE
+from exporters.timescale.walk import PACE
 from gateway.pipeline import MalformedPayloadError
 from gateway.pipeline.bounds import MOST_PARTS, PART, RECORD, Budget, check_parts
+from gateway.pipeline.slices import LARGE, Steps
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
@@ -55,6 +57,10 @@ _PACE = 1024
 
 _METRIC = 32
 """What a metric counts for between two pauses, in number points."""
+
+
+_Pauses = Iterable[Callable[[], Any] | None]
+"""`Steps` without a result, or nothing at all."""
 
 
 class _Head(NamedTuple):
@@ -135,16 +141,22 @@ class MetricsEncoder:
         self._since_pause = 0
         self._intervals: dict[str, set[int]] = {}
 
-    def encode(self, payload: bytes) -> Iterator[None]:
+    def encode(self, payload: bytes) -> Steps[None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
         self._budget = Budget(payload)
         self._budget.take(len(request.resource_metrics), RECORD, "resources")
         for resource_metrics in request.resource_metrics:
+            self._since_pause += _METRIC
+            if self._since_pause > _PACE:
+                yield from self._pause()
             self._budget.take(len(resource_metrics.scope_metrics), RECORD, "scopes")
             resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
             resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
             for scope_metrics in resource_metrics.scope_metrics:
+                self._since_pause += _METRIC
+                if self._since_pause > _PACE:
+                    yield from self._pause()
                 scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
                 self._budget.take(len(scope_metrics.metrics), RECORD, "metrics")
@@ -153,18 +165,19 @@ class MetricsEncoder:
                     if self._since_pause > _PACE:
                         yield from self._pause()
         for tag in _HEADS:
-            self._flush(tag)
+            yield from self._flush(tag)
+            yield None
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
-    def _pause(self) -> Iterator[None]:
+    def _pause(self) -> Steps[None]:
         self._since_pause = 0
-        yield
+        yield None
         for tag, gathered in self._gathered.items():
             if len(gathered.heads) >= _MOST_GATHERED:
-                self._flush(tag)
+                yield from self._flush(tag)
 
-    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> Iterable[None]:
+    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> _Pauses:
         """Encode a metric. What is returned is to be gone through: the pauses of a large one."""
         self._since_pause += _METRIC
         kind = metric.WhichOneof("data")
@@ -192,21 +205,24 @@ class MetricsEncoder:
         if len(points) > _PACE:
             return self._in_slices(context, points)
         self._since_pause += len(points)
-        self._gather(context, points)
-        return ()
+        return self._gather(context, points)
 
-    def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Iterator[None]:
+    def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Steps[None]:
         for start in range(0, len(points), _PACE):
-            self._gather(context, points[start : start + _PACE])
+            yield from self._gather(context, points[start : start + _PACE])
             yield from self._pause()
 
-    def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Iterator[None]:
+    def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Steps[None]:
         encode = _DISTRIBUTIONS[kind]
+        since = 0
         for index, point in enumerate(points):
-            if index % PACE == 0 or len(point) > LARGE:
-                yield
-                check_parts(point, _POINTS[kind].DESCRIPTOR)
-            encode(self, context, point)
+            since += len(point)
+            if index % PACE == 0 or since > LARGE:
+                since = 0
+                yield None
+            if len(point) > LARGE:
+                yield functools.partial(check_parts, point, _POINTS[kind].DESCRIPTOR)
+            yield from encode(self, context, point)
 
     def _check_metadata(self, metadata: Sequence[bytes]) -> None:
         """Weigh what a metric is described by, all of which is decoded in one go."""
@@ -218,24 +234,36 @@ class MetricsEncoder:
 
     # -- number points, the quick way ----------------------------------------------------------------------------
 
-    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> None:
+    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> _Pauses:
+        """Gather points. What is returned is to be gone through: the pauses, where they are not all known."""
         tag = points[0][0] if points[0] else 0
         head = _HEADS.get(tag)
         if head is None:
-            for point in points:
-                self._number(context, point)
-            return
-        gathered = self._gathered[tag]
+            return self._numbers(context, points)
         try:
             series = list(map(context.series.__getitem__, map(head.tail, points)))
         except KeyError:
-            points, series = self._learn(context, points, tag)
+            return self._learn_and_gather(context, points, tag)
+        self._gather_known(context, points, series, tag)
+        return ()
+
+    def _numbers(self, context: MetricContext, points: Sequence[bytes]) -> Steps[None]:
+        for point in points:
+            yield from self._number(context, point)
+            yield None
+
+    def _learn_and_gather(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Steps[None]:
+        points, series = yield from self._learn(context, points, tag)
+        self._gather_known(context, points, series, tag)
+
+    def _gather_known(self, context: MetricContext, points: Sequence[bytes], series: list[int], tag: int) -> None:
+        head, gathered = _HEADS[tag], self._gathered[tag]
         gathered.starts.append(len(gathered.heads))
         gathered.metrics.append((context, points))
         gathered.heads += map(head.cut, points)
         gathered.series += series
 
-    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> tuple[list[bytes], list[int]]:
+    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Steps[tuple[list[bytes], list[int]]]:
         """Return the points whose series is known, or is now, and their series; encode the others on their own."""
         size = _HEADS[tag].size
         kept: list[bytes] = []
@@ -244,25 +272,27 @@ class MetricsEncoder:
             key = point[size:]
             found = context.series.get(key)
             if found is None and _has_head(point, tag):
-                check_parts(point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+                yield None
+                if len(point) > LARGE:
+                    yield functools.partial(check_parts, point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
                 tail = wire.NumberPoint.FromString(key)
                 attributes = list(tail.attributes)
                 tail.ClearField("attributes")
                 if tail.ByteSize() == 0:
                     found = self._dimensions.series(context, key, attributes)
             if found is None:
-                self._number(context, point)
+                yield from self._number(context, point)
             else:
                 kept.append(point)
                 series.append(found)
         return kept, series
 
-    def _flush(self, tag: int) -> None:
+    def _flush(self, tag: int) -> Steps[None]:
         gathered, self._gathered[tag] = self._gathered[tag], _Gathered()
         if gathered.heads:
-            self._encode_gathered(_HEADS[tag], gathered)
+            yield from self._encode_gathered(_HEADS[tag], gathered)
 
-    def _encode_gathered(self, head: _Head, gathered: _Gathered) -> None:
+    def _encode_gathered(self, head: _Head, gathered: _Gathered) -> Steps[None]:
         joined = b"".join(gathered.heads)
         count = len(gathered.heads)
         if len(joined) != count * head.size:  # a point shorter than its head
@@ -279,7 +309,8 @@ class MetricsEncoder:
             for index in np.flatnonzero(~valid).tolist():
                 metric = int(np.searchsorted(gathered.starts, index, "right")) - 1
                 context, its_points = gathered.metrics[metric]
-                self._number(context, its_points[index - gathered.starts[metric]])
+                yield from self._number(context, its_points[index - gathered.starts[metric]])
+                yield None
             points, series = points[valid], series[valid]
 
         rows = self._rows
@@ -349,8 +380,9 @@ class MetricsEncoder:
         self._points.setdefault(table, []).append(row)
         self._intervals.setdefault(table, set()).add(unix_nano // 1000 // self._rows.interval)
 
-    def _number(self, context: MetricContext, raw: bytes) -> None:
-        check_parts(raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+    def _number(self, context: MetricContext, raw: bytes) -> Steps[None]:
+        if len(raw) > LARGE:
+            yield functools.partial(check_parts, raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
         point = wire.NumberPoint.FromString(raw)
         unix_nano = point.time_unix_nano
         if not self._admit(unix_nano):
@@ -363,12 +395,14 @@ class MetricsEncoder:
         self._add("sample", unix_nano, b"".join(row))
         if self._rollups:
             self._rows.minutes.add(unix_nano // 1000 // _MINUTE_US)
-        self._exemplars(point, time, series, time_ns)
-
-    def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> None:
         if point.exemplars:
-            self._budget.take(len(point.exemplars), PART, "exemplars")
-        for raw in wire.counted(point.exemplars, "exemplars"):
+            yield from self._exemplars(point, time, series, time_ns)
+
+    def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> Steps[None]:
+        self._budget.take(len(point.exemplars), PART, "exemplars")
+        for index, raw in enumerate(wire.counted(point.exemplars, "exemplars"), 1):
+            if index % PACE == 0:
+                yield None
             exemplar = wire.Exemplar.FromString(raw)
             at, at_ns = time_and_ns(exemplar.time_unix_nano)
             row = (
@@ -385,26 +419,26 @@ class MetricsEncoder:
             )
             self._add("exemplar", point.time_unix_nano, b"".join(row))
 
-    def _distribution(self, table: str, context: MetricContext, point: Any, fields: Callable[[], bytes]) -> bool:
-        """Encode what all distributions begin with, then ``fields``. Returns whether the point was accepted."""
+    def _distribution(self, table: str, context: MetricContext, point: Any, fields: Callable[[], bytes]) -> _Pauses:
+        """Encode what all distributions begin with, then ``fields``. What is returned is to be gone through."""
         if not self._admit(point.time_unix_nano):
-            return False
+            return ()
         try:
             own = fields()
         except struct.error:
             self._rejections.add(COUNT_TOO_LARGE)
-            return False
+            return ()
         time, time_ns = time_and_ns(point.time_unix_nano)
         start, start_ns = time_and_ns(point.start_time_unix_nano)
         series = int8(self._series(context, point))
         flags = int8_or_null(point.flags)
         row = (_FIELD_COUNTS[table], time, series, time_ns, start, start_ns, flags, own)
         self._add(table, point.time_unix_nano, b"".join(row))
-        if table != "summary_sample":
-            self._exemplars(point, time, series, time_ns)
-        return True
+        if table == "summary_sample" or not point.exemplars:
+            return ()
+        return self._exemplars(point, time, series, time_ns)
 
-    def _histogram(self, context: MetricContext, raw: bytes) -> None:
+    def _histogram(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.HistogramPoint.FromString(raw)
 
         def fields() -> bytes:
@@ -417,9 +451,9 @@ class MetricsEncoder:
                 )
             )
 
-        self._distribution("histogram_sample", context, point, fields)
+        return self._distribution("histogram_sample", context, point, fields)
 
-    def _exponential_histogram(self, context: MetricContext, raw: bytes) -> None:
+    def _exponential_histogram(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.ExponentialHistogramPoint.FromString(raw)
 
         def buckets(name: str) -> bytes:
@@ -441,9 +475,9 @@ class MetricsEncoder:
                 )
             )
 
-        self._distribution("exp_histogram_sample", context, point, fields)
+        return self._distribution("exp_histogram_sample", context, point, fields)
 
-    def _summary(self, context: MetricContext, raw: bytes) -> None:
+    def _summary(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.SummaryPoint.FromString(raw)
         self._budget.take(len(point.quantile_values), PART, "quantiles")
         quantiles = [
@@ -460,10 +494,10 @@ class MetricsEncoder:
                 )
             )
 
-        self._distribution("summary_sample", context, point, fields)
+        return self._distribution("summary_sample", context, point, fields)
 
 
-_DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], None]] = {
+_DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], _Pauses]] = {
     "histogram": MetricsEncoder._histogram,
     "exponential_histogram": MetricsEncoder._exponential_histogram,
     "summary": MetricsEncoder._summary,

@@ -24,7 +24,7 @@ def many_series(count: int) -> Batch:
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> TimescaleExporter:
     """An exporter that only encodes, and gives way at every pause."""
-    monkeypatch.setattr("exporters.timescale.exporter.SLICE", -1)
+    monkeypatch.setattr("gateway.pipeline.slices.SLICE", -1)
     return TimescaleExporter("timescale", settings(), "")
 
 
