@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
+import threading
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.pipeline import Batch, Signal
@@ -45,6 +49,66 @@ async def test_others_have_their_turn_while_a_request_is_encoded(exporter: Times
     preparing = asyncio.create_task(exporter.prepare(batch))
     assert await turns_of_others(preparing) > 7
     assert (await preparing).records in (300, 9_000)
+
+
+def resources(count: int) -> Batch:
+    request = ExportMetricsServiceRequest()
+    for n in range(count):
+        owner = request.resource_metrics.add()
+        owner.resource.attributes.add(key="n").value.int_value = n
+        owner.scope_metrics.add().scope.name = f"scope {n}"
+    return Batch.of(Signal.METRICS, request.SerializeToString())
+
+
+async def test_others_have_their_turn_at_each_series_that_is_new(exporter: TimescaleExporter) -> None:
+    assert await turns_of_others(asyncio.create_task(exporter.prepare(many_series(500)))) > 500
+    assert await turns_of_others(asyncio.create_task(exporter.prepare(many_series(500)))) < 50, "they are known now"
+
+
+async def test_others_have_their_turn_where_resources_hold_nothing(exporter: TimescaleExporter) -> None:
+    assert await turns_of_others(asyncio.create_task(exporter.prepare(resources(1_000)))) > 30
+
+
+def large_span() -> Batch:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=bytes(15) + b"1", span_id=bytes(7) + b"1")
+    span.start_time_unix_nano = now()
+    for n in range(5_000):
+        span.events.add(name=f"event {n}")
+    return Batch.of(Signal.TRACES, request.SerializeToString())
+
+
+def large_event() -> Batch:
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=now())
+    record.body.kvlist_value.SetInParent()
+    for n in range(5_000):
+        record.body.kvlist_value.values.add(key=f"key {n}").value.int_value = n
+    return Batch.of(Signal.LOGS, request.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("batch", "what"),
+    [(large_span(), "exporters.timescale.traces._event"), (large_event(), "exporters.timescale.logs.any_value_json")],
+    ids=["span", "log record"],
+)
+async def test_one_large_record_is_encoded_off_the_loop(
+    exporter: TimescaleExporter, monkeypatch: pytest.MonkeyPatch, batch: Batch, what: str
+) -> None:
+    encode, threads = pkgutil.resolve_name(what), set()
+
+    def noting(*arguments: object) -> object:
+        threads.add(threading.get_ident())
+        return encode(*arguments)
+
+    monkeypatch.setattr(what, noting)
+    large = await exporter.prepare(batch)
+    assert threads
+    assert threading.get_ident() not in threads
+    monkeypatch.setattr(f"{what.rpartition('.')[0]}.LARGE", 2**30)
+    assert large.rows is not None
+    assert (again := (await exporter.prepare(batch)).rows) is not None
+    assert large.rows.chunks == again.chunks, "it becomes the same rows as on the loop"
 
 
 async def test_a_request_is_encoded_anew_when_its_dimensions_are_forgotten_meanwhile(
