@@ -28,7 +28,7 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import Rejections, TimeWindow
 from exporters.timescale.values import Fragments, any_value_json
-from exporters.timescale.walk import PACE, by_scope
+from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.pipeline import Batch
 from gateway.pipeline.bounds import RECORD, Budget, check_parts
 from gateway.pipeline.slices import LARGE, Steps
@@ -65,6 +65,8 @@ def encode_logs(
     interval_ns = rows.interval * 1000
     timestamped = (yield from _leave_events(request, budget)) if events_only else False
     fragments = dimensions.fragments
+    if len(batch.payload) > LARGE:
+        yield from decode_large(request.resource_logs, dimensions, "scope_logs")
     for owner, records, _ in by_scope(request.resource_logs, dimensions, budget, "scope_logs", "log_records"):
         if not records:
             yield None

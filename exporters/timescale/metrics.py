@@ -42,7 +42,7 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
-from exporters.timescale.walk import PACE
+from exporters.timescale.walk import PACE, decode_large
 from gateway.pipeline import MalformedPayloadError
 from gateway.pipeline.bounds import MOST_PARTS, PART, RECORD, Budget, check_parts
 from gateway.pipeline.slices import LARGE, Steps
@@ -146,6 +146,8 @@ class MetricsEncoder:
         request = wire.MetricsRequest.FromString(payload)
         self._budget = Budget(payload)
         self._budget.take(len(request.resource_metrics), RECORD, "resources")
+        if len(payload) > LARGE:
+            yield from decode_large(request.resource_metrics, self._dimensions, "scope_metrics")
         for resource_metrics in request.resource_metrics:
             self._since_pause += _METRIC
             if self._since_pause > _PACE:

@@ -25,7 +25,7 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.values import Fragments, string_json
-from exporters.timescale.walk import PACE, by_scope
+from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.pipeline.bounds import PART, Budget, check_parts
 from gateway.pipeline.slices import LARGE, Steps
 
@@ -44,6 +44,8 @@ def encode_traces(
     seen = since = 0
     interval_ns = rows.interval * 1000
     fragments = dimensions.fragments
+    if len(payload) > LARGE:
+        yield from decode_large(request.resource_spans, dimensions, "scope_spans")
     for owner, records, place in by_scope(request.resource_spans, dimensions, budget, "scope_spans", "spans"):
         if not records:
             yield None

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from exporters.timescale.copy import int8
-from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.dimensions import Dimensions, decode_resource, decode_scope
+from exporters.timescale.values import Fragments
 from gateway.pipeline.bounds import RECORD, Budget
+from gateway.pipeline.slices import LARGE, Steps
 
 PACE = 32
 """Records between two pauses of an encoder."""
+
+
+def decode_large(resources: Any, dimensions: Dimensions, scopes: str) -> Steps[None]:
+    """Have the resources and scopes of a request that are large decoded in threads, before any is met.
+
+    ``scopes`` is the name of the field that holds scopes, such as ``scope_logs``.
+    """
+    for of_resource in resources:
+        if len(raw := of_resource.resource) > LARGE:
+            dimensions.expect(raw, (yield functools.partial(decode_resource, raw, Fragments())))
+        for number, of_scope in enumerate(getattr(of_resource, scopes)):
+            if number % PACE == 0:
+                yield None
+            if len(raw := of_scope.scope) > LARGE:
+                dimensions.expect(raw, (yield functools.partial(decode_scope, raw, Fragments())))
 
 
 def by_scope(

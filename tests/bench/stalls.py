@@ -47,6 +47,15 @@ def _logs(records: int, attributes: int = 0, *, nested: int = 0, body: int = 90)
     return request.SerializeToString()
 
 
+def _resource(attributes: int) -> bytes:
+    request = ExportLogsServiceRequest()
+    owner = request.resource_logs.add()
+    for index in range(attributes):
+        owner.resource.attributes.add(key=f"attribute.{index}").value.string_value = f"value {index}"
+    owner.scope_logs.add().log_records.add(time_unix_nano=time.time_ns())
+    return request.SerializeToString()
+
+
 def _spans(spans: int, events: int, attributes: int = 0) -> bytes:
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
@@ -102,12 +111,13 @@ def _resources(signal: Signal, count: int) -> bytes:
 REQUESTS: dict[str, tuple[Signal, Callable[[], bytes]]] = {
     "logs: 12,000 of 300 bytes": (Signal.LOGS, lambda: _logs(12_000, 8)),
     "logs: 200 with bodies of 20 kB": (Signal.LOGS, lambda: _logs(200, 8, body=20_000)),
-    "logs: one with 45,000 attributes": (Signal.LOGS, lambda: _logs(1, 45_000)),
-    "logs: one whose body has 16,000 members": (Signal.LOGS, lambda: _logs(1, nested=16_000)),
+    "logs: one with 12,000 attributes": (Signal.LOGS, lambda: _logs(1, 12_000)),
+    "logs: one whose body has 12,000 members": (Signal.LOGS, lambda: _logs(1, nested=12_000)),
+    "logs: a resource of 12,000 attributes": (Signal.LOGS, lambda: _resource(12_000)),
     "logs: 20 with 2,000 attributes each": (Signal.LOGS, lambda: _logs(20, 2_000)),
     "logs: 30,000 resources without any": (Signal.LOGS, lambda: _resources(Signal.LOGS, 30_000)),
     "spans: 10,000 of 400 bytes": (Signal.TRACES, lambda: _spans(10_000, 1, 8)),
-    "spans: one with 8,000 events": (Signal.TRACES, lambda: _spans(1, 8_000)),
+    "spans: one with 7,000 events": (Signal.TRACES, lambda: _spans(1, 7_000)),
     "spans: one with 20,000 events": (Signal.TRACES, lambda: _spans(1, 20_000)),
     "points: 40,000 of new series": (Signal.METRICS, lambda: _points(4, 10_000)),
     "points: 1,000 with 100 attributes each": (Signal.METRICS, lambda: _points(1, 1_000, 100)),
