@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -175,6 +176,7 @@ async def _serve(
         if pool is not None:
             await pool.start()
         await hub.start()
+        gc.freeze()  # what is loaded by now stays: to look through it would hold the loop for 20 ms at a time
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
         store = dsn or configured_dsn(config)
         data_dir.record(description(config, store, endpoints))
@@ -383,6 +385,7 @@ async def _work(
         except (OSError, SchemaError, LayoutError) as error:
             parent.send(OSError(str(error)) if isinstance(error, OSError) else WorkerError(str(error)))
             return
+        gc.freeze()
         with contextlib.suppress(BrokenPipeError):
             parent.send(hub.endpoints)
         _log.info("worker %s listens", os.getpid())
