@@ -10,13 +10,23 @@ BIN := $(VENV)/bin
 # Tests are divided among processes, two a core: many wait most of the time. `make test PARALLEL=` runs them in one.
 PARALLEL ?= --numprocesses auto --dist worksteal
 
+# Runs pip and shows that it works: the seconds so far, at a terminal, and how many it took.
+define install
+	echo "$(2) ..."; began=$$(date +%s); \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(1) & pip=$$!; \
+	trap "kill $$pip 2>/dev/null; exit 130" INT TERM; \
+	while [ -t 1 ] && kill -0 $$pip 2>/dev/null; do printf '\r  %s s ' $$(($$(date +%s) - began)); sleep 1; done; \
+	wait $$pip || exit 1; \
+	if [ -t 1 ]; then printf '\r'; fi; echo "  $$(($$(date +%s) - began)) s"
+endef
+
 .PHONY: up test test-quick test-timescale lint bench soak clean help
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
-up: $(VENV)/installed  ## Run the whole hub on this machine
-	@$(BIN)/obs-hub up
+up: $(VENV)/installed  ## Run the whole hub on this machine; options of `obs-hub up` by ARGS="..."
+	@$(BIN)/obs-hub up $(ARGS)
 
 test: $(VENV)/installed-dev  ## Run every default test
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
@@ -41,8 +51,10 @@ soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an h
 	OBSHUB_TEST_FAULT_ROUNDS=20 HYPOTHESIS_PROFILE=soak $(BIN)/pytest --timeout 3600 \
 		tests/faults tests/unit/spool tests/integration/store/test_lossless.py
 
-clean:  ## Remove what the commands above installed
+clean:  ## Remove what the commands above installed; says what stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@echo "What hubs stored stays: $${OBSHUB_DATA_DIR:-$${XDG_STATE_HOME:-$$HOME/.local/state}/obs-hub}, and root's /var/lib/obs-hub."
+	@echo "How to remove that, too, and what root's hub made: docs/configuration.md, Removing everything."
 
 $(VENV)/python:
 	@test -n "$(PYTHON)" || { \
@@ -52,10 +64,9 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml constraints.txt
-	@echo "Installing into $(VENV) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@$(call install,-e .,Installing into $(VENV))
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(call install,-e '.[dev]',Installing what tests need into $(VENV))
 	@touch $@

@@ -11,7 +11,7 @@ import enum
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from exporters.timescale.config import TimescaleConfig
 from gateway import components
 from gateway.api.view import HubView
 from gateway.auth.own import OwnAccess
-from gateway.config import Config, load
+from gateway.config import Config
 from gateway.datadir import DataDir, read_running
 from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
 from gateway.pipeline.access import Authenticators
@@ -53,6 +53,12 @@ def needs_embedded(config: Config) -> bool:
     """Tell whether an exporter in use stores into the embedded PostgreSQL, because it names no server."""
     used = (config.exporters[name] for name in config.used_exporters)
     return any(hasattr(settings, "dsn") and settings.dsn is None for settings in used)
+
+
+def embedded_port(config: Config) -> int | None:
+    """Return the port that the embedded PostgreSQL is to let readers in by, where an exporter in use says so."""
+    ports = (getattr(config.exporters[name], "embedded_port", None) for name in sorted(config.used_exporters))
+    return next((port for port in ports if port is not None), None)
 
 
 def configured_dsn(config: Config) -> str | None:
@@ -128,6 +134,7 @@ class Hub:
                 instruments,
                 self._telemetry.tracer,
                 workers=workers,
+                kept_by_others=config.kept_by_others(name),
             )
             for name in config.used_exporters
             if role is not Role.EMITTERS
@@ -150,6 +157,7 @@ class Hub:
                 name,
                 self._directed(name, config.receivers[name]),
                 self._pipeline,
+                signals=routes,
                 authenticators=authenticators,
                 bodies=self._bodies,
                 reuse_port=reuse_port,
@@ -163,6 +171,8 @@ class Hub:
         if role is not Role.LISTENERS:
             self._make_services(embedded_dsn, data_dir, authenticators, shared=role is Role.EMITTERS)
         self._rotation: asyncio.Task[None] | None = None
+        self.rotated: Callable[[], None] = lambda: None
+        """Is called when a secret was rotated."""
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -265,15 +275,14 @@ class Hub:
             return
         from gateway.secrets.access import AccessError, cache_seconds
 
-        def read() -> Config:
-            return load(self._config.source)
-
         try:
             interval = cache_seconds(os.environ)
         except AccessError as error:  # without OpenBao nobody has read it yet
             _log.warning("%s; secrets are read again once a minute", error)
             interval = 60.0
-        self._rotation = asyncio.create_task(Rotation(self._config, read, self._reconfigure, interval).run())
+        self._rotation = asyncio.create_task(
+            Rotation(self._config, self._config.read_again, self._reconfigure, interval, lambda: self.rotated()).run()
+        )
 
     def _reconfigure(self, section: str, name: str, settings: Settings) -> bool:
         """Hand new settings to a component that can take them while it runs."""
@@ -377,10 +386,12 @@ def make_delivery(
     tracer: Tracer,
     *,
     workers: int | None = None,
+    kept_by_others: Collection[Signal] = (),
 ) -> Delivery:
     """Make an exporter with its layers. Without a data directory it has no spool and keeps no dead letters.
 
-    The first of so many ``workers`` delivers what workers left that are no more.
+    The first of so many ``workers`` delivers what workers left that are no more. ``kept_by_others`` are the signals
+    that it is given beside a store.
     """
     exporter = components.create_exporter(name, settings, embedded_dsn)
     assert isinstance(settings, ExporterSettings)
@@ -396,7 +407,14 @@ def make_delivery(
         if settings.spool.enabled:
             spool = Spool(spool_directory(data_dir, name) / str(worker), settings.spool)
     return Delivery(
-        exporter, instruments, tracer, settings=settings, spool=spool, dead_letters=dead_letters, former=former
+        exporter,
+        instruments,
+        tracer,
+        settings=settings,
+        spool=spool,
+        dead_letters=dead_letters,
+        former=former,
+        kept_by_others=kept_by_others,
     )
 
 

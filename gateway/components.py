@@ -6,7 +6,7 @@ that checking a configuration loads nothing that it does not mention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -113,6 +113,7 @@ def create_receiver(
     settings: Settings,
     consumer: Consumer,
     *,
+    signals: Collection[Signal] = tuple(Signal),
     authenticators: Authenticators | None = None,
     bodies: Bodies | None = None,
     reuse_port: bool = False,
@@ -120,14 +121,20 @@ def create_receiver(
 ) -> Receiver:
     """Make the receiver of that name.
 
-    ``authenticators`` are those that its listeners may ask for; ``bodies`` bounds what arrives over HTTP. With
-    ``reuse_port`` several processes may listen on its addresses. ``state_dir`` is where an emitter keeps how far it has
-    come; it makes the directory when it needs it.
+    ``signals`` are those that there are pipelines for; ``authenticators`` are those that its listeners may ask for;
+    ``bodies`` bounds what arrives over HTTP. With ``reuse_port`` several processes may listen on its addresses.
+    ``state_dir`` is where an emitter keeps how far it has come; it makes the directory when it needs it.
     """
     component = COMPONENTS.receivers[type_of(name)]
     if component.listens:
         return component.factory(
-            name, settings, consumer, authenticators=authenticators, bodies=bodies, reuse_port=reuse_port
+            name,
+            settings,
+            consumer,
+            signals=signals,
+            authenticators=authenticators,
+            bodies=bodies,
+            reuse_port=reuse_port,
         )
     return component.factory(name, settings, state_dir)
 

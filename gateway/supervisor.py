@@ -30,6 +30,7 @@ from gateway.assembly import (
     Role,
     check_destinations,
     configured_dsn,
+    embedded_port,
     needs_embedded,
     needs_own_access,
     tell_of_spools_without_exporter,
@@ -37,7 +38,7 @@ from gateway.assembly import (
 from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
-from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, Step
 from gateway.parent import end_at_once, end_with_parent
 from gateway.pipeline.ownership import holder
 from gateway.pipeline.postgres.dsn import secrets_of
@@ -61,30 +62,34 @@ Announce = Callable[[dict[str, str], str | None], None]
 """Is told the endpoints and the connection string of the store once everything runs."""
 
 
-def run(config: Config, data_dir: DataDir, workers: int, announce: Announce) -> None:
-    """Run a hub until SIGINT, SIGTERM or SIGHUP, then stop it cleanly.
+def run(
+    config: Config, data_dir: DataDir, workers: int, announce: Announce, step: Step = contextlib.nullcontext
+) -> bool:
+    """Run a hub until SIGINT, SIGTERM or SIGHUP, then stop it cleanly. False when it was told to before it was up.
 
     Raises `AlreadyRunningError` when a hub runs on the data directory, `EmbeddedPostgresError` when the embedded server
-    does not start, `OSError` when an address is taken, `WorkerError` when a worker cannot start, `DestinationError`
-    when the environment names a destination that cannot be used.
+    does not start, `OSError` when an address is taken (which is looked for before anything is made), `WorkerError` when
+    a worker cannot start, `DestinationError` when the environment names a destination that cannot be used.
     """
     check_destinations(config)
     allow_many_files()
     notifier = Notifier.from_environment()
     with data_dir.locked():
         _wait_for_former_workers(data_dir.path)
+        check_free(config)
         tell_of_spools_without_exporter(config, data_dir.path)
         postgres = None
         if needs_embedded(config):
-            postgres = EmbeddedPostgres(data_dir.postgres)
+            postgres = EmbeddedPostgres(data_dir.postgres, port=embedded_port(config))
         # From here on a signal must not leave a database behind.
         with _StopSignals() as stop:
             try:
                 if postgres is not None:
                     notifier.status("starting the embedded PostgreSQL")
-                    postgres.start()
-                if not stop.requested:
-                    asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop, notifier))
+                    postgres.start(step)
+                if stop.requested:
+                    return False
+                return asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop, notifier, step))
             finally:
                 if postgres is not None:
                     postgres.stop()
@@ -162,7 +167,8 @@ async def _serve(
     postgres: EmbeddedPostgres | None,
     stop: _StopSignals,
     notifier: Notifier,
-) -> None:
+    step: Step,
+) -> bool:
     dsn = postgres.dsn if postgres else None
     grace = config.service.delivery.shutdown_grace.total_seconds()
     heard = Heard()
@@ -173,14 +179,21 @@ async def _serve(
     pool = _Workers(config, dsn, data_dir.path, workers, own_access, heard, watchdog) if workers > 1 else None
     notifier.status("starting receivers and exporters")
     try:
-        if pool is not None:
-            await pool.start()
-        await hub.start()
+        with step("starting receivers and exporters"):
+            if pool is not None:
+                await pool.start()
+            await hub.start()
+        if stop.requested:
+            return False
         gc.freeze()  # what is loaded by now stays: to look through it would hold the loop for 20 ms at a time
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
-        store = dsn or configured_dsn(config)
-        data_dir.record(description(config, store, endpoints))
-        announce(endpoints, store)
+
+        def record() -> None:
+            data_dir.record(description(config, dsn or configured_dsn(config), endpoints))
+
+        record()
+        hub.rotated = record
+        announce(endpoints, dsn or configured_dsn(config))
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
         telling = asyncio.create_task(keep_telling(notifier, heard.silent))
         guard = asyncio.create_task(_keep_running(postgres)) if postgres else None
@@ -191,6 +204,7 @@ async def _serve(
             guard.cancel()
             await asyncio.wait({guard})
         _log.info("stopping: nothing new is taken, what is in flight is stored and answered for")
+        return True
     finally:
         await hub.stop()
         if pool is not None:

@@ -21,7 +21,7 @@ from exporters.timescale.locks import Lock, hold
 
 _AT_ONCE = 1_000
 
-_SERIES_FACTS = (*layout.FACTS[:5], *layout.ROLLUPS)
+_SERIES_FACTS = (*layout.FACTS[:5], "rollup_1m", "rollup_1h")
 _REFERRERS: dict[str, tuple[tuple[str, str], ...]] = {
     "series": tuple((table, "series_id") for table in _SERIES_FACTS),
     "metric": (("series", "metric_id"),),

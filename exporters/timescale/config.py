@@ -67,6 +67,9 @@ class TimescaleConfig(ExporterSettings):
     reader_dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """That of a user who may only read, as ``obs-hub db reader`` makes one: ``obs-hub query`` and whatever else only
     reads logs in by it. Left out: as a user that is made for it, where the user of ``dsn`` may make users."""
+    embedded_port: int | None = Field(default=None, ge=1, le=65535)
+    """A port of 127.0.0.1 on which the embedded PostgreSQL lets users in whom ``obs-hub db reader`` made, by their
+    password (SCRAM), such as Grafana. ``null``: none; it is reached by its socket alone."""
     pooler: Literal["auto", "transaction", "none"] = "auto"
     """Whether ``dsn`` leads through a pooler such as PgBouncer. ``auto``: it is found out. ``transaction``: through
     one, in transaction or session mode. ``none``: through none, or one in session mode; a round trip a commit is
@@ -109,7 +112,12 @@ class TimescaleConfig(ExporterSettings):
     """How often series, resources and scopes that no record refers to any more are removed."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Return what would be accepted only to be dropped at once, and what would undo rollups."""
+        """Return what has no effect, what would be accepted only to be dropped at once, and what would undo rollups."""
+        if self.embedded_port is not None and self.dsn is not None:
+            yield Contradiction(
+                ("embedded_port",),
+                "it is the embedded PostgreSQL's, and dsn names another server; leave one of them out",
+            )
         past, kept = self.accept.past, self.retention
         for name in ("metrics", "logs", "traces"):
             its = getattr(kept, name)

@@ -30,6 +30,7 @@ from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
+from gateway.pipeline.bounds import ATTRIBUTE, Budget
 from gateway.pipeline.postgres import UnusableServerError
 from gateway.pipeline.slices import StaleError, Steps, at_once, in_slices
 
@@ -40,6 +41,10 @@ _T = TypeVar("_T")
 _ATTEMPTS = 3
 
 _LARGE_REQUEST = 2**20
+_LONG_AT_ONCE = 4
+"""What takes long to encode goes on among so many others only: a turn of the event loop would be as long as all their
+slices, and a request that needs ten turns and no time would wait for hundreds."""
+
 _ROWS_A_SLICE = 5_000
 _MANY_DIMENSIONS = 1_000
 
@@ -66,6 +71,7 @@ class TimescaleExporter:
         self._preparing = asyncio.Lock()
         # One large request at a time is encoded: several together would need no less time, and more memory.
         self._large = asyncio.Lock()
+        self._long = asyncio.Semaphore(_LONG_AT_ONCE)
         self._encoding = 0
         self._writers: asyncio.Queue[Writer] = asyncio.Queue()
         self._all_writers: list[Writer] = []
@@ -200,7 +206,7 @@ class TimescaleExporter:
                 # What was encoded so far refers to dimensions that are forgotten, when they are.
                 is_current = functools.partial(self._is_generation, generation)
                 with contextlib.suppress(StaleError):
-                    return await in_slices(self._encode(batch), is_current)
+                    return await in_slices(self._encode(batch), is_current, self._long)
             return at_once(self._encode(batch))
         finally:
             self._encoding -= 1
@@ -214,24 +220,48 @@ class TimescaleExporter:
         rejections = Rejections(batch.signal)
         window = self._acceptance.window(batch.signal, batch.received_at)
         generation = self._dimensions.generation
-        timestamped = True
+        dimensions, texts = self._dimensions, self._texts
+        budget = Budget.of(batch, kept=True)
+        encoding: Steps[bool | None]
+        match batch.signal:
+            case Signal.METRICS:
+                rollups = self._layout is None or self._layout.gateway_rollups
+                encoder = MetricsEncoder(dimensions, window, rows, rejections, budget, rollups)
+                encoding = encoder.encode(batch.payload)
+            case Signal.LOGS:
+                events_only = self._config.logs == "events"
+                encoding = encode_logs(
+                    batch, dimensions, texts, window, rows, rejections, budget, events_only=events_only
+                )
+            case Signal.TRACES:
+                encoding = encode_traces(batch.payload, dimensions, texts, window, rows, rejections, budget)
         try:
-            match batch.signal:
-                case Signal.METRICS:
-                    rollups = self._layout is None or self._layout.gateway_rollups
-                    yield from MetricsEncoder(self._dimensions, window, rows, rejections, rollups).encode(batch.payload)
-                case Signal.LOGS:
-                    events_only = self._config.logs == "events"
-                    timestamped = yield from encode_logs(
-                        batch, self._dimensions, self._texts, window, rows, rejections, events_only=events_only
-                    )
-                case Signal.TRACES:
-                    yield from encode_traces(batch.payload, self._dimensions, self._texts, window, rows, rejections)
+            timestamped = yield from self._weighed(encoding, budget)
         except DecodeError as error:
             raise MalformedPayloadError(
                 f"the body is not a valid {_REQUESTS[batch.signal]} protobuf message: {str(error).rpartition(': ')[2]}"
             ) from error
-        return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped)
+        return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped is not False)
+
+    def _weighed(self, encoding: Steps[_T], budget: Budget) -> Steps[_T]:
+        """Encode, and take the weight of the attributes at each pause."""
+        fragments = self._dimensions.fragments
+        advance: Callable[[], Callable[[], object] | None] = encoding.__next__
+        while True:
+            fragments.counted = 0
+            try:
+                work = advance()
+            except StopIteration as ended:
+                budget.take(fragments.counted, ATTRIBUTE, "attributes")
+                result: _T = ended.value
+                return result
+            budget.take(fragments.counted, ATTRIBUTE, "attributes")
+            try:
+                done = yield work
+            except Exception as error:
+                advance = functools.partial(encoding.throw, error)
+            else:
+                advance = functools.partial(encoding.send, done)
 
     async def commit(self, prepared: Sequence[PreparedRows]) -> list[bool]:
         """Store the batches in one transaction, each once, and return which were new.

@@ -16,6 +16,8 @@ LayoutName = Literal["timescale", "native"]
 
 FACTS = ("sample", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar", "log", "span")
 ROLLUPS = ("sample_1m", "sample_1h")
+EARLIER = "_earlier"
+"""Ends the names of rollups that an earlier version made, where they reach back further than the points."""
 
 
 class LayoutError(Exception):

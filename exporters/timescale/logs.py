@@ -27,7 +27,7 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import Rejections, TimeWindow
-from exporters.timescale.values import Fragments, any_value_json
+from exporters.timescale.values import Fragments
 from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.pipeline import Batch
 from gateway.pipeline.bounds import RECORD, Budget, check_parts
@@ -46,6 +46,7 @@ def encode_logs(
     window: TimeWindow,
     rows: Rows,
     rejections: Rejections,
+    budget: Budget,
     *,
     events_only: bool = False,
 ) -> Steps[bool]:
@@ -55,7 +56,6 @@ def encode_logs(
     `google.protobuf.message.DecodeError` when the request is malformed.
     """
     request = wire.LogsRequest.FromString(batch.payload)
-    budget = Budget(batch.payload)
     arrived = batch.received_at
     encoded: list[bytes] = []
     identified: list[IdentifiedRow] = []
@@ -76,7 +76,8 @@ def encode_logs(
                 since = 0
                 yield None
             if len(raw) > LARGE:
-                record, inside = yield functools.partial(_large, raw)
+                record, inside, counted = yield functools.partial(_large, raw)
+                fragments.counted += counted
             else:
                 record, inside = wire.LogRecord.FromString(raw), None
             own = record.time_unix_nano
@@ -144,11 +145,11 @@ def _leave_events(request: Any, budget: Budget) -> Steps[bool]:
     return timestamped
 
 
-def _large(raw: bytes) -> tuple[Any, bytes]:
-    """Decode a record that is large; return it with what `_inside` does."""
+def _large(raw: bytes) -> tuple[Any, bytes, int]:
+    """Decode a record that is large; return it with what `_inside` does, and how many values were counted."""
     check_parts(raw, logs_pb2.LogRecord.DESCRIPTOR)
-    record = wire.LogRecord.FromString(raw)
-    return record, _inside(record, Fragments())
+    record, fragments = wire.LogRecord.FromString(raw), Fragments()
+    return record, _inside(record, fragments), fragments.counted
 
 
 def _inside(record: Any, fragments: Fragments) -> bytes:
@@ -159,7 +160,7 @@ def _inside(record: Any, fragments: Fragments) -> bytes:
     value = common_pb2.AnyValue.FromString(record.body)
     if value.WhichOneof("value") == "string_value":
         return text(value.string_value) + NULL + attributes
-    return NULL + jsonb(any_value_json(value)) + attributes
+    return NULL + jsonb(fragments.value(value)) + attributes
 
 
 def _identity(attributes: Sequence[bytes]) -> bytes | None:

@@ -34,7 +34,8 @@ _ROLL_UP = {
         SELECT
             date_bin('1 minute', time, 'epoch') AS time, series_id,
             count(*) AS count, sum(value) FILTER (WHERE abs(value) <= 1e290 OR abs(value) = 'Infinity') AS sum,
-            min(value) AS min, max(value) AS max, (array_agg(value ORDER BY time DESC, time_ns DESC))[1] AS last
+            min(value) AS min, max(value) AS max, (array_agg(value ORDER BY time DESC, time_ns DESC))[1] AS last,
+            max(time) AS last_time
         FROM sample
         WHERE time >= %(lower)s AND time < %(upper)s AND value <> 'NaN'
         GROUP BY 1, 2
@@ -43,7 +44,7 @@ _ROLL_UP = {
         SELECT
             date_bin('1 hour', time, 'epoch') AS time, series_id,
             sum(count) AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
-            (array_agg(last ORDER BY time DESC))[1] AS last
+            (array_agg(last ORDER BY time DESC))[1] AS last, max(last_time) AS last_time
         FROM sample_1m
         WHERE time >= %(lower)s AND time < %(upper)s
         GROUP BY 1, 2
@@ -52,10 +53,10 @@ _ROLL_UP = {
 _SOURCES = {"sample_1m": "sample", "sample_1h": "sample_1m"}
 """What each rollup is computed from."""
 _DELETE = sql.SQL("DELETE FROM {} WHERE time >= %(lower)s AND time < %(upper)s")
-_INSERT = sql.SQL("INSERT INTO {} (time, series_id, count, sum, min, max, last) ")
+_INSERT = sql.SQL("INSERT INTO {} (time, series_id, count, sum, min, max, last, last_time) ")
 _INSERT_MISSING = sql.SQL(
-    "INSERT INTO {0} (time, series_id, count, sum, min, max, last) SELECT * FROM ({1}) AS fresh WHERE NOT EXISTS"
-    " (SELECT FROM {0} AS known WHERE known.time = fresh.time AND known.series_id = fresh.series_id)"
+    "INSERT INTO {0} (time, series_id, count, sum, min, max, last, last_time) SELECT * FROM ({1}) AS fresh"
+    " WHERE NOT EXISTS (SELECT FROM {0} AS known WHERE known.time = fresh.time AND known.series_id = fresh.series_id)"
 )
 
 

@@ -44,7 +44,7 @@ from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.walk import PACE, decode_large
 from gateway.pipeline import MalformedPayloadError
-from gateway.pipeline.bounds import MOST_PARTS, PART, RECORD, Budget, check_parts
+from gateway.pipeline.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
 from gateway.pipeline.slices import LARGE, Steps
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
@@ -129,7 +129,15 @@ class _Gathered:
 class MetricsEncoder:
     """Encodes one request. ``rollups`` says whether the minutes touched are to be collected as well."""
 
-    def __init__(self, dimensions: Dimensions, window: TimeWindow, rows: Rows, rejections: Rejections, rollups: bool):
+    def __init__(
+        self,
+        dimensions: Dimensions,
+        window: TimeWindow,
+        rows: Rows,
+        rejections: Rejections,
+        budget: Budget,
+        rollups: bool,
+    ):
         self._dimensions = dimensions
         self._window = window
         self._rows = rows
@@ -137,14 +145,13 @@ class MetricsEncoder:
         self._rollups = rollups
         self._gathered = {tag: _Gathered() for tag in _HEADS}
         self._points: dict[str, list[bytes]] = {}
-        self._budget = Budget(b"")
+        self._budget = budget
         self._since_pause = 0
         self._intervals: dict[str, set[int]] = {}
 
     def encode(self, payload: bytes) -> Steps[None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
-        self._budget = Budget(payload)
         self._budget.take(len(request.resource_metrics), RECORD, "resources")
         if len(payload) > LARGE:
             yield from decode_large(request.resource_metrics, self._dimensions, "scope_metrics")
@@ -245,8 +252,8 @@ class MetricsEncoder:
         try:
             series = list(map(context.series.__getitem__, map(head.tail, points)))
         except KeyError:
-            return self._learn_and_gather(context, points, tag)
-        self._gather_known(context, points, series, tag)
+            return self._learn(context, points, tag)
+        self._add_gathered(context, points, series, tag)
         return ()
 
     def _numbers(self, context: MetricContext, points: Sequence[bytes]) -> Steps[None]:
@@ -254,19 +261,15 @@ class MetricsEncoder:
             yield from self._number(context, point)
             yield None
 
-    def _learn_and_gather(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Steps[None]:
-        points, series = yield from self._learn(context, points, tag)
-        self._gather_known(context, points, series, tag)
-
-    def _gather_known(self, context: MetricContext, points: Sequence[bytes], series: list[int], tag: int) -> None:
+    def _add_gathered(self, context: MetricContext, points: Sequence[bytes], series: list[int], tag: int) -> None:
         head, gathered = _HEADS[tag], self._gathered[tag]
         gathered.starts.append(len(gathered.heads))
         gathered.metrics.append((context, points))
         gathered.heads += map(head.cut, points)
         gathered.series += series
 
-    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Steps[tuple[list[bytes], list[int]]]:
-        """Return the points whose series is known, or is now, and their series; encode the others on their own."""
+    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Steps[None]:
+        """Gather the points whose series is known, or is now; encode the others on their own."""
         size = _HEADS[tag].size
         kept: list[bytes] = []
         series: list[int] = []
@@ -287,7 +290,7 @@ class MetricsEncoder:
             else:
                 kept.append(point)
                 series.append(found)
-        return kept, series
+        self._add_gathered(context, kept, series, tag)
 
     def _flush(self, tag: int) -> Steps[None]:
         gathered, self._gathered[tag] = self._gathered[tag], _Gathered()
@@ -442,6 +445,7 @@ class MetricsEncoder:
 
     def _histogram(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.HistogramPoint.FromString(raw)
+        self._budget.take(len(point.bucket_counts) + len(point.explicit_bounds), BUCKET, "buckets")
 
         def fields() -> bytes:
             return b"".join(
@@ -457,6 +461,8 @@ class MetricsEncoder:
 
     def _exponential_histogram(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.ExponentialHistogramPoint.FromString(raw)
+        count = len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
+        self._budget.take(count, BUCKET, "buckets")
 
         def buckets(name: str) -> bytes:
             if not point.HasField(name):

@@ -90,10 +90,20 @@ def _columnstore(connection: layout.Connection, config: TimescaleConfig) -> None
 
 
 def _retention(connection: layout.Connection, config: TimescaleConfig) -> None:
-    for table, kept in retention_of(config).items():
+    kept_for = retention_of(config)
+    kept_for |= {earlier: kept_for[table] for table, earlier in _earlier_rollups(connection)}
+    for table, kept in kept_for.items():
         connection.execute("SELECT remove_retention_policy(%s::regclass, if_exists => true)", (table,))
         if kept is not None:
             connection.execute("SELECT add_retention_policy(%s::regclass, drop_after => %s::interval)", (table, kept))
+
+
+def _earlier_rollups(connection: layout.Connection) -> Iterator[tuple[str, str]]:
+    """Yield the rollups of which there is one of an earlier version, and its name."""
+    for table in layout.ROLLUPS:
+        earlier = table + layout.EARLIER
+        if connection.execute("SELECT to_regclass(%s)", (earlier,)).fetchone() != (None,):
+            yield table, earlier
 
 
 def _rollups(connection: layout.Connection, config: TimescaleConfig) -> None:

@@ -14,12 +14,13 @@ READER_ROLE = "obs_hub_reader"
 
 VIEWS = (
     *("metrics", "metrics_1m", "metrics_1h", "histograms", "summaries", "exemplars", "logs", "events", "spans"),
-    "runs",
+    *("runs", "resources", "metric_series"),
 )
 READABLE = (
     *VIEWS,
     *layout.FACTS,
     *layout.ROLLUPS,
+    *("rollup_1m", "rollup_1h"),
     *("resource", "scope", "metric", "series"),
     *("store_setting", "schema_version"),
 )
@@ -32,6 +33,24 @@ PRIVATE = (
 """What no reader has any right on: what gateways work by, what steps of theirs wrote, and what they lock."""
 
 _ATTEMPTS = 5
+
+_SCHEMAS = """
+SELECT pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n WHERE n.nspname = %s
+"""
+_COLUMNS = """
+SELECT c.relname, array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = quote_ident(%s)::regnamespace AND c.relname = ANY(%s) AND c.relkind = 'v'
+GROUP BY 1
+"""
+_COMMENTS = """
+SELECT a.attname, d.description
+FROM pg_class c
+JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
+WHERE c.relnamespace = quote_ident(%s)::regnamespace AND c.relname = %s
+"""
+"""Finds what is said of a view's columns, and, where the column is NULL, of the view."""
 
 _RIGHTS = """
 SELECT c.relname, coalesce(array_agg(a.privilege_type) FILTER (WHERE a.grantee = r.oid), '{}')
@@ -67,6 +86,11 @@ WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND NOT r.rolsupe
 """
 
 
+def views_schema(schema: str) -> str:
+    """Return the name of the schema that holds the views of a store, and nothing else."""
+    return "obs_hub_views" if schema == "public" else f"{schema}_views"
+
+
 def let_read(connection: layout.Connection, schema: str | None = None, owner: str | None = None) -> None:
     """Make the role where this user may, and let it read a schema: this connection's own unless one is named.
 
@@ -96,6 +120,7 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
         try:
             with connection.transaction():
                 _set_rights(connection, row[0], role)
+                _offer_views(connection, row[0], role, owner)
             break
         except psycopg.errors.InsufficientPrivilege:
             break  # the schema is not this user's to give rights on
@@ -130,6 +155,65 @@ def _set_rights(connection: layout.Connection, schema: str, role: sql.Identifier
                 sql.Identifier(whose), name, role
             )
         )
+
+
+def _offer_views(connection: layout.Connection, schema: str, role: sql.Identifier, owner: str | None) -> None:
+    """Keep a schema of nothing but the views, so that what lists a reader's tables lists what there is to read.
+
+    Where this user may make no schema, or somebody else has one of that name, there is none.
+    """
+    target = views_schema(schema)
+    name, writer = sql.Identifier(target), sql.SQL("CURRENT_USER") if owner is None else sql.Identifier(owner)
+    owned = connection.execute(_SCHEMAS, (target,)).fetchone()
+    if owned is None:
+        if not _is(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
+            return
+        connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(name, writer))
+        connection.execute(
+            sql.SQL("COMMENT ON SCHEMA {} IS {}").format(name, sql.Literal("The views of the store, for who reads it."))
+        )
+    elif not owned[0]:
+        return
+    if not _is(connection, "SELECT has_schema_privilege(%s, %s, 'USAGE')", READER_ROLE, target):
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
+    _offer_time_bucket(connection, target, writer)
+    wanted = dict(connection.execute(_COLUMNS, (schema, list(VIEWS))).fetchall())
+    there = dict(connection.execute(_COLUMNS, (target, list(VIEWS))).fetchall())
+    for view, columns in wanted.items():
+        if there.get(view) == columns:
+            continue
+        theirs = sql.Identifier(target, view)
+        connection.execute(
+            sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT * FROM {}").format(theirs, sql.Identifier(schema, view))
+        )
+        connection.execute(sql.SQL("ALTER VIEW {} OWNER TO {}").format(theirs, writer))
+        connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(theirs, role))
+        for column, said in connection.execute(_COMMENTS, (schema, view)).fetchall():
+            what = sql.SQL("COLUMN {}").format(sql.Identifier(target, view, column)) if column else None
+            connection.execute(
+                sql.SQL("COMMENT ON {} IS {}").format(what or sql.SQL("VIEW {}").format(theirs), sql.Literal(said))
+            )
+
+
+def _offer_time_bucket(connection: layout.Connection, target: str, writer: sql.Composable) -> None:
+    """Let TimescaleDB's best known function be found where readers look: Grafana's macros can be set to use it.
+
+    The body is text, which no update of the extension trips over.
+    """
+    row = connection.execute(
+        "SELECT n.nspname, to_regprocedure(format('%%I.time_bucket(interval,timestamptz)', %s::text)) IS NOT NULL"
+        " FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'",
+        (target,),
+    ).fetchone()
+    if row is None or row[1]:
+        return
+    name = sql.SQL("{}(interval, timestamptz)").format(sql.Identifier(target, "time_bucket"))
+    connection.execute(
+        sql.SQL("CREATE FUNCTION {} RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS {}").format(
+            name, sql.Literal(sql.SQL("SELECT {}($1, $2)").format(sql.Identifier(row[0], "time_bucket")).as_string())
+        )
+    )
+    connection.execute(sql.SQL("ALTER FUNCTION {} OWNER TO {}").format(name, writer))
 
 
 def close_doors(connection: layout.Connection) -> None:

@@ -17,6 +17,7 @@ from exporters.timescale import layout, locks, unfinished
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import READER_ROLE as READER_ROLE
 from exporters.timescale.reader import let_read
+from gateway.pipeline.postgres import plan
 
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
@@ -44,6 +45,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     """
     revisions = _revisions()
     with connections.open() as connection:
+        _require_found(connection, connections.dsn)
         if unfinished.is_unfinished(connection):
             raise SchemaError(unfinished.MESSAGE)
         locks.make(connection)
@@ -63,15 +65,41 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
 def status(connections: Connections) -> Status:
     """Return the state of the schema without changing it.
 
-    Raises `SchemaError` when the schema is newer than this gateway.
+    Raises `SchemaError` when the schema is newer than this gateway, or the store is where nobody looks for it.
     """
     revisions = _revisions()
     with connections.open() as connection:
+        _require_found(connection, connections.dsn)
         if unfinished.is_unfinished(connection):
             return Status([], [], None, unfinished=True)
         done = _count_applied(connection, revisions)
         described = [f"{revision} {_described(module)}" for revision, module in revisions.items()]
         return Status(described[:done], described[done:], layout.current(connection))
+
+
+_STORES_ELSEWHERE = """
+SELECT n.nspname, current_setting('search_path')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = 'schema_version' AND c.relkind = 'r' AND to_regclass('schema_version') IS NULL
+    AND EXISTS (SELECT FROM pg_class s WHERE s.relnamespace = n.oid AND s.relname = 'store_setting')
+ORDER BY 1
+"""
+
+
+def _require_found(connection: layout.Connection, dsn: str) -> None:
+    """Raise `SchemaError` where a database has a store, and the search path leads past it: a second one would be made.
+
+    A schema that the connection string itself names is meant: it may have a store of its own.
+    """
+    if plan(dsn).search_path is not None:
+        return
+    if stores := connection.execute(_STORES_ELSEWHERE).fetchall():
+        schemas = [schema for schema, _ in stores]
+        raise SchemaError(
+            f"this database has a store in schema {', '.join(schemas)}, and the search_path of this user and database "
+            f"({stores[0][1]}) does not lead there; to use it, name it in the connection string, by "
+            f"options=-csearch_path={schemas[0]}; for another store beside it, name another schema so"
+        )
 
 
 def _revisions() -> dict[str, Path]:

@@ -34,11 +34,16 @@ _EMPTY_TEXT = b"\0\0\0\0"
 
 
 def encode_traces(
-    payload: bytes, dimensions: Dimensions, texts: Texts, window: TimeWindow, rows: Rows, rejections: Rejections
+    payload: bytes,
+    dimensions: Dimensions,
+    texts: Texts,
+    window: TimeWindow,
+    rows: Rows,
+    rejections: Rejections,
+    budget: Budget,
 ) -> Steps[None]:
     """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
     request = wire.TraceRequest.FromString(payload)
-    budget = Budget(payload)
     encoded: list[bytes] = []
     intervals: set[int] = set()
     seen = since = 0
@@ -55,9 +60,13 @@ def encode_traces(
                 since = 0
                 yield None
             if len(raw) > LARGE:
-                span, inside = yield functools.partial(_large, raw, budget)
+                span, inside, counted = yield functools.partial(_large, raw)
+                fragments.counted += counted
             else:
                 span, inside = wire.Span.FromString(raw), None
+            events, links = span.events, span.links
+            if events or links:
+                budget.take(len(events) + len(links), PART, "events and links")
             start = span.start_time_unix_nano
             trace_id = span.trace_id
             span_id = span.span_id
@@ -84,7 +93,7 @@ def encode_traces(
                         texts[span.name] if span.name else _EMPTY_TEXT,
                         int8_or_null(span.flags),
                         int4(span.status.code) + texts[span.status.message] if span.HasField("status") else NULL + NULL,
-                        _inside(span, budget, fragments) if inside is None else inside,
+                        _inside(span, fragments) if inside is None else inside,
                     )
                 )
             )
@@ -104,18 +113,16 @@ def _reason(window: TimeWindow, start: int, trace_id: bytes, span_id: bytes, par
     return window.reason(start)
 
 
-def _large(raw: bytes, budget: Budget) -> tuple[Any, bytes]:
-    """Decode a span that is large; return it with what `_inside` does."""
+def _large(raw: bytes) -> tuple[Any, bytes, int]:
+    """Decode a span that is large; return it with what `_inside` does, and how many values were counted."""
     check_parts(raw, trace_pb2.Span.DESCRIPTOR)
-    span = wire.Span.FromString(raw)
-    return span, _inside(span, budget, Fragments())
+    span, fragments = wire.Span.FromString(raw), Fragments()
+    return span, _inside(span, fragments), fragments.counted
 
 
-def _inside(span: Any, budget: Budget, fragments: Fragments) -> bytes:
+def _inside(span: Any, fragments: Fragments) -> bytes:
     """Encode what repeats inside a span, its attributes, events and links, with the counts of those dropped."""
     events, links = span.events, span.links
-    if events or links:
-        budget.take(len(events) + len(links), PART, "events and links")
     return b"".join(
         (
             jsonb(fragments.object(span.attributes)),

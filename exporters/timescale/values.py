@@ -152,12 +152,15 @@ class Fragments(dict[bytes, bytes]):
     Telemetry repeats the same attributes over and over, so most look-ups hit. Long ones are likely unique and are not
     kept. When the rest outgrows ``limit`` entries it becomes the older generation, of which is kept what is used again
     before the next one takes its place.
+
+    ``counted`` is how many attributes were asked for, and values in arrays and maps decoded, since it was set to 0.
     """
 
     _LONGEST = 256
 
     def __init__(self, limit: int = 15_000) -> None:
         super().__init__()
+        self.counted = 0
         self._limit = limit
         self._older: dict[bytes, bytes] = {}
 
@@ -166,7 +169,7 @@ class Fragments(dict[bytes, bytes]):
         member = self._older.get(raw)
         if member is None:
             pair = common_pb2.KeyValue.FromString(raw)
-            member = string_json(pair.key) + b":" + any_value_json(pair.value)
+            member = string_json(pair.key) + b":" + self.value(pair.value)
         if len(raw) <= self._LONGEST:
             if len(self) >= self._limit:
                 self._older = dict(self)
@@ -174,10 +177,19 @@ class Fragments(dict[bytes, bytes]):
             self[raw] = member
         return member
 
+    def value(self, value: common_pb2.AnyValue) -> bytes:
+        """Return an ``AnyValue`` as JSON, and count the values in it."""
+        json = any_value_json(value)
+        if json[0] in b"[{":
+            self.counted += json.count(b",")  # about
+        return json
+
     def object(self, attributes: Sequence[bytes]) -> bytes:
         """Return serialized attributes as a JSON object, in the order they came."""
+        self.counted += len(attributes)
         return b"{" + b",".join([self[raw] for raw in wire.counted(attributes, "attributes")]) + b"}"
 
     def canonical(self, attributes: Sequence[bytes]) -> bytes:
         """Return serialized attributes as a JSON object in an order that does not depend on theirs."""
+        self.counted += len(attributes)
         return b"{" + b",".join(sorted([self[raw] for raw in wire.counted(attributes, "attributes")])) + b"}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from exporters.timescale.copy import int8
@@ -22,13 +22,19 @@ def decode_large(resources: Any, dimensions: Dimensions, scopes: str) -> Steps[N
     ``scopes`` is the name of the field that holds scopes, such as ``scope_logs``.
     """
     for of_resource in resources:
-        if len(raw := of_resource.resource) > LARGE:
-            dimensions.expect(raw, (yield functools.partial(decode_resource, raw, Fragments())))
+        if len(of_resource.resource) > LARGE:
+            yield from _decode(decode_resource, of_resource.resource, dimensions)
         for number, of_scope in enumerate(getattr(of_resource, scopes)):
             if number % PACE == 0:
                 yield None
-            if len(raw := of_scope.scope) > LARGE:
-                dimensions.expect(raw, (yield functools.partial(decode_scope, raw, Fragments())))
+            if len(of_scope.scope) > LARGE:
+                yield from _decode(decode_scope, of_scope.scope, dimensions)
+
+
+def _decode(decode: Callable[[bytes, Fragments], tuple[Any, ...]], raw: bytes, dimensions: Dimensions) -> Steps[None]:
+    fragments = Fragments()
+    dimensions.expect(raw, (yield functools.partial(decode, raw, fragments)))
+    dimensions.fragments.counted += fragments.counted
 
 
 def by_scope(

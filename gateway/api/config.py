@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from gateway.pipeline.destination import EndpointUrl
@@ -19,8 +21,13 @@ class ApiConfig(HttpListenerSettings):
     """Connections at once. One too many is closed at once, and clients come back."""
 
     anonymous_read: bool | None = None
-    """Whether reading needs no token. ``null``: on loopback only; beyond, true needs ``insecure``. Whatever changes
-    something always needs one."""
+    """Whether reading needs no token. ``null``: on loopback only; beyond, true needs ``insecure``. Without it the page,
+    which has no token, shows nothing of what runs. Whatever changes something always needs one."""
+
+    more_advice: ClassVar[str] = (
+        ". A browser has no token: for the page to show what runs to everybody who can open it, set 'insecure: true' "
+        "and 'anonymous_read: true'; what changes something still needs a token"
+    )
 
     links: dict[str, EndpointUrl] = Field(default_factory=dict)
     """What else the page links to, by name, such as ``Grafana: https://grafana.example.com``."""

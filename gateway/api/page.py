@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response, get
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 
-import gateway
 from gateway import __version__
 from gateway.api.status import Probe
+from gateway.api.templates import FOLDER, rendered
 from gateway.api.view import HubView
-
-_INSTALLED = Path(gateway.__file__).parent / "_page"
-FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(gateway.__file__).parents[1] / "page"
-"""Where templates and assets are: in the installed package, or in a checkout."""
 
 
 class Welcome(msgspec.Struct):
@@ -57,45 +51,39 @@ class Document(JsonRenderPlugin):
         return self.of(request)
 
 
-def environment() -> Environment:
-    """Return the templates."""
-    return Environment(
-        loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-
-
 def page_routes(view: HubView, links: Mapping[str, str], document: Document, *, reads_are_open: bool) -> Sequence[Any]:
     """Make the handlers of the page and a router for its assets. ``links`` lead elsewhere, by their names.
 
     Where reading needs a token, which a page has not, it says how the hub is and nothing of what runs.
     """
-    templates = environment()
     probe = Probe(view)
+    icon = (FOLDER / "static" / "favicon.ico").read_bytes()
 
-    def rendered(template: str, **values: object) -> Response[str]:
-        return Response(
-            templates.get_template(template).render(version=__version__, links=links, **values),
-            media_type=MediaType.HTML,
-        )
+    def page_of(template: str, **values: object) -> Response[str]:
+        return Response(rendered(template, links=links, **values), media_type=MediaType.HTML)
 
     @get("/", include_in_schema=False)
     async def index(request: Request[Any, Any, Any]) -> Response[Any]:
         if request.accept.best_match([MediaType.JSON, MediaType.HTML]) != MediaType.HTML:
             return Response(Welcome("Observability Hub", __version__, _LINKS), headers={"vary": "accept"})
         here = str(request.base_url).rstrip("/")
-        page = rendered("index.html", status=await probe.status(), reads_are_open=reads_are_open, here=here)
+        page = page_of("index.html", status=await probe.status(), reads_are_open=reads_are_open, here=here)
         page.headers["vary"] = "accept"
         return page
 
     @get("/api/v1/docs", include_in_schema=False, sync_to_thread=False)
     def docs() -> Response[str]:
-        return rendered("api.html")
+        return page_of("api.html")
 
     @get("/api/v1/openapi.json", include_in_schema=False, sync_to_thread=False)
     def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
         return Response(document.of(request), media_type=MediaType.JSON)
 
+    @get("/favicon.ico", include_in_schema=False, sync_to_thread=False)
+    def favicon() -> Response[bytes]:
+        return Response(icon, media_type="image/x-icon", headers={"cache-control": "max-age=86400"})
+
     static = create_static_files_router(
         path="/static", directories=[FOLDER / "static"], include_in_schema=False, cache_control=None
     )
-    return [index, docs, openapi, static]
+    return [index, docs, openapi, favicon, static]

@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from litestar import Request, Response
+from litestar import MediaType, Request, Response
+from litestar.datastructures.headers import Accept
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 
+from gateway.api.templates import rendered
 from gateway.pipeline import OverloadedError
 from gateway.pipeline.access import PermissionDeniedError, UnauthenticatedError
 
@@ -57,12 +59,18 @@ def answer(
     problem = Problem(
         HTTPStatus(status).phrase, status, detail, str(request.scope.get("state", {}).get(REQUEST_ID, "")), **more
     )
-    return Response(
-        msgspec.json.encode(problem),
-        status_code=status,
-        media_type="application/problem+json",
-        headers=headers or {},
-    )
+    body, media_type = encoded(problem, request.headers.get("accept", ""))
+    return Response(body, status_code=status, media_type=media_type, headers={**(headers or {}), "vary": "accept"})
+
+
+def encoded(problem: Problem, accept: str) -> tuple[bytes, str]:
+    """Return a problem as the body of an answer, and its media type: a page for a browser, and else JSON.
+
+    ``accept`` is the header by that name.
+    """
+    if Accept(accept).best_match([MediaType.JSON, MediaType.HTML]) == MediaType.HTML:
+        return rendered("problem.html", problem=problem).encode(), MediaType.HTML.value
+    return msgspec.json.encode(problem), "application/problem+json"
 
 
 def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -70,7 +78,7 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
     detail = error.detail
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND and not isinstance(error, ProblemError):
-        detail = f"there is nothing at {request.scope['path']}; GET /api/v1/openapi.json lists what there is"
+        detail = f"there is nothing at {request.scope['path']}; /api/v1/openapi.json lists what there is"
     if error.status_code >= 500 and not isinstance(error, ProblemError):
         return on_exception(request, error)
     extra = error.extra if isinstance(error.extra, list) else []

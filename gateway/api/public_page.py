@@ -15,12 +15,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from gateway import __version__
-from gateway.api.page import FOLDER, environment
 from gateway.api.status import HubStatus, State
+from gateway.api.templates import FOLDER, rendered
 from gateway.pipeline.durability import replace_file
 
-_ASSETS = ("style.css", "icon.svg")
+_ASSETS = ("style.css", "icon.svg", "favicon.ico")
 _SECONDS = 10.0
 
 
@@ -60,7 +59,7 @@ def build(folder: Path, status: HubStatus | None, title: str, at: datetime | Non
     folder.mkdir(parents=True, exist_ok=True)
     for name in _ASSETS:
         _replace(folder / name, (FOLDER / "static" / name).read_bytes())
-    page = environment().get_template("public.html").render(version=__version__, status=status, title=title, at=at)
+    page = rendered("public.html", status=status, title=title, at=at)
     _replace(folder / "status.json", msgspec.json.format(msgspec.json.encode(_facts(status, at))) + b"\n")
     _replace(folder / "index.html", page.encode())
 

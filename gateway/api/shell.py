@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
+from litestar import MediaType
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Tracer
 
-from gateway.api.problems import REQUEST_ID, Problem
+from gateway.api.problems import REQUEST_ID, Problem, encoded
 from gateway.api.request_span import RequestSpan, method_of
 from gateway.pipeline.hosts import Hosts
 
@@ -37,7 +37,6 @@ _ALWAYS = (
 )
 _HTML = (
     (b"x-frame-options", b"DENY"),
-    (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
 CSP = (
@@ -45,6 +44,8 @@ CSP = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
+_COOP = (b"cross-origin-opener-policy", b"same-origin")
+"""Over plain HTTP browsers drop it, and say so in an error, unless the address is of loopback."""
 
 
 class Shell:
@@ -88,7 +89,7 @@ class Shell:
                 await send(message)
 
             if problem := self._refusal(scope["method"], scope["path"], headers):
-                await _send_problem(answer, problem, request_id)
+                await _send_problem(answer, problem, request_id, headers)
                 return
             # What answers GET answers HEAD; the server leaves the body away.
             inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -99,7 +100,7 @@ class Shell:
                 if begun:
                     raise
                 problem = Problem("Service Unavailable", 503, "the gateway is shutting down; please try again")
-                await _send_problem(answer, problem, request_id)
+                await _send_problem(answer, problem, request_id, headers)
 
     def _refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
         wrong = self._hosts.refusal(headers)
@@ -121,7 +122,7 @@ class Shell:
         more = [*_ALWAYS, (b"x-request-id", request_id.encode())]
         content_type = _header(message["headers"], b"content-type") or b""  # type: ignore[typeddict-item]
         if content_type.startswith(b"text/html"):
-            more += [*_HTML, (b"content-security-policy", CSP.encode())]
+            more += [*_HTML, (b"content-security-policy", CSP.encode()), *((_COOP,) if self._tls else ())]
         if span.trace_id is not None:
             more.append((b"x-trace-id", span.trace_id.encode()))
         if self._tls:
@@ -145,9 +146,14 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None
     return next((value for key, value in headers if key.lower() == name), None)
 
 
-async def _send_problem(send: Send, problem: Problem, request_id: str) -> None:
+async def _send_problem(send: Send, problem: Problem, request_id: str, asked: Iterable[tuple[bytes, bytes]]) -> None:
     problem.request_id = request_id
-    body = msgspec.json.encode(problem)
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    body, media_type = encoded(problem, (_header(asked, b"accept") or b"").decode("latin-1"))
+    charset = "; charset=utf-8" if media_type == MediaType.HTML else ""  # JSON is UTF-8
+    headers = [
+        (b"content-type", f"{media_type}{charset}".encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"vary", b"accept"),
+    ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.auth.limits import Failures, InFlight, Rate, network_of
 from gateway.auth.token import NOBODY, Token, split
-from gateway.auth.token_file import WatchedTokens
+from gateway.auth.watched_tokens import WatchedTokens
 from gateway.pipeline.access import Grant, PermissionDeniedError, RateLimitedError, Scope, UnauthenticatedError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -7,7 +7,8 @@ from pathlib import Path
 from gateway.auth.authenticator import TokenAuthenticator
 from gateway.auth.config import TokensConfig
 from gateway.auth.limits import Failures
-from gateway.auth.token_file import TokenFile, WatchedTokens
+from gateway.auth.token_file import TokenFile
+from gateway.auth.watched_tokens import WatchedTokens
 from gateway.pipeline.access import Authenticator
 
 

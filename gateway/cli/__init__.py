@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from gateway import __version__
 from gateway.terminal import guard_terminals
 
 # What gRPC's core would print (such as an address in use) is said by the gateway itself. Read when grpc is imported.
@@ -18,28 +17,34 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # PostgreSQL that is started again. Nothing here goes on in a forked child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+
 _COMMANDS = {
-    "up": "gateway.cli.run:up",
-    "serve": "gateway.cli.run:serve",
-    "send": "gateway.cli.send:send",
-    "logs": "gateway.cli.logs:logs",
-    "traces": "gateway.cli.traces:traces",
-    "metrics": "gateway.cli.metrics:metrics",
-    "query": "gateway.cli.query:query",
-    "doctor": "gateway.cli.doctor:doctor",
-    "config": "gateway.cli.config:config",
-    "token": "gateway.cli.token:token",
-    "db": "gateway.cli.db:db",
-    "spool": "gateway.cli.spool:spool",
-    "dead-letter": "gateway.cli.dead_letter:dead_letter",
-    "hostmetrics": "gateway.cli.hostmetrics:hostmetrics",
-    "journal": "gateway.cli.journal:journal",
-    "pipeline": "gateway.cli.pipeline:pipeline",
-    "gitops": "gateway.cli.gitops:gitops",
-    "gate": "gateway.cli.gate:gate",
-    "page": "gateway.cli.page:page",
-    "systemd": "gateway.cli.systemd:systemd",
+    "up": "Run the whole hub on this machine; it needs nothing else.",
+    "serve": "Run the gateway as a service, as its configuration file says.",
+    "send": "Send one synthetic record and confirm that it is stored.",
+    "logs": "Show log records and events, oldest first, in local time.",
+    "traces": "List the recent traces, or show one as a waterfall.",
+    "metrics": "List the metrics that the store has, or chart one.",
+    "query": "Run one SQL statement on the store and print what it returns.",
+    "doctor": "Look at everything the hub needs and say what to do.",
+    "config": "Begin, check and explain a configuration file.",
+    "assets": "Dashboards, and configuration for Grafana, Alloy, Collector.",
+    "token": "Make, list and revoke the tokens that clients present.",
+    "db": "Look after the store.",
+    "spool": "Look after the batches that wait on disk for a destination.",
+    "dead-letter": "Look after the batches that a destination refused for good.",
+    "hostmetrics": "Collect the metrics of this machine and send them as OTLP.",
+    "journal": "Send the logs in this machine's systemd journal as OTLP.",
+    "pipeline": "Send what applications wrote into MongoDB as events.",
+    "gitops": "Look after the clones that follow their remotes.",
+    "gate": "Open Tailscale Funnel for the webhook while the hub is ready.",
+    "page": "Make a page that tells the public how the hub is.",
+    "systemd": "Run the hub by systemd: install, list and uninstall its units.",
 }
+"""What there is, with the line that says what it does in the list of all."""
+
+_MODULES = {"up": "run", "serve": "run"}
+"""The modules of the commands that have none of their own name."""
 
 
 class _LazyGroup(click.Group):
@@ -53,13 +58,26 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = _COMMANDS.get(cmd_name)
-        if target is None:
+        if cmd_name not in _COMMANDS:
             return None
-        module, _, attribute = target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"gateway.cli.{_MODULES.get(name, name)}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from gateway.suggestions import near
+
+            meant = "".join(f" Did you mean {name!r}?" for name in near(args[0], _COMMANDS))
+            raise click.UsageError(f"No such command {args[0]!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -73,8 +91,23 @@ class _LazyGroup(click.Group):
             raise
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from gateway import __version__  # which is looked up then
+
+        click.echo(f"obs-hub, version {__version__}")
+        ctx.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="obs-hub")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """The Observability Hub: OpenTelemetry in, TimescaleDB or PostgreSQL out.
 

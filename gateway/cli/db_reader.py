@@ -14,14 +14,20 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale.login import CONNECTION_LIMIT
-from exporters.timescale.reader import READER_ROLE, let_read
+from exporters.timescale.reader import READER_ROLE, let_read, views_schema
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.pipeline.listeners import join_endpoint
 from gateway.pipeline.postgres import connect
 from gateway.pipeline.settings import parse_duration
 
 _PASSWORD_BYTES = 24
 _TEMPORARY_FILES = "2GB"
 """What one query of a reader may sort on disk, which only a superuser can bound."""
+_STORE = """
+SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass('store_setting')
+"""
+"""Finds the schema that the store is in, and its owner."""
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -103,10 +109,7 @@ def _given_password() -> str:
 
 def _mend_rights(connection: psycopg.Connection[Any]) -> None:
     """Give all readers what they should have and no more, as far as this user may, perhaps not the hub's own."""
-    store = connection.execute(
-        "SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.oid = to_regclass('store_setting')"
-    ).fetchone()
+    store = connection.execute(_STORE).fetchone()
     if store is not None:
         let_read(connection, *store)
 
@@ -141,9 +144,23 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
         connection.execute(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))
         )
-    # Where the store is in a schema of its own, the gateway's connection string says so, and the reader needs the same.
-    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(role, database))
+    # The views and nothing else: Grafana's query builder offers every table of every schema that is looked in. Where
+    # there is no schema of them, what the gateway's connection string says: the store may be in a schema of its own.
+    path = _schema_of_views(connection)
+    to = sql.SQL("FROM CURRENT") if path is None else sql.SQL("= {}").format(sql.Identifier(path))
+    connection.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path ").format(role, database) + to)
     return not there
+
+
+def _schema_of_views(connection: psycopg.Connection[Any]) -> str | None:
+    row = connection.execute(_STORE).fetchone()
+    if row is None:
+        return None
+    name = views_schema(row[0])
+    usable = connection.execute(
+        "SELECT has_schema_privilege(%s, n.oid, 'USAGE') FROM pg_namespace n WHERE nspname = %s", (READER_ROLE, name)
+    ).fetchone()
+    return name if usable == (True,) else None
 
 
 def _remove(connection: psycopg.Connection[Any], name: str) -> None:
@@ -171,19 +188,31 @@ def _is_reader(connection: psycopg.Connection[Any], name: str) -> bool:
 
 def _what_to_enter(connection: psycopg.Connection[Any], name: str, password: str | None, *, made: bool) -> str:
     info = connection.info
-    by_socket = info.host.startswith("/")
-    host = f"[{info.host}]" if ":" in info.host else info.host
-    url = host if by_socket else f"{host}:{info.port}"
+    address = _address(connection)
     lines = [
         f"{'Made' if made else 'Changed'} the user {name}. In Grafana's environment (see docs/grafana.md):",
         "",
-        f"OBSHUB_PG_URL={url}",
+        f"OBSHUB_PG_URL={address or info.host}",
         f"OBSHUB_PG_SSLMODE={'require' if connection.pgconn.ssl_in_use else 'disable'}",
         f"OBSHUB_PG_DATABASE={info.dbname}",
         f"OBSHUB_PG_USER={name}",
     ]
     if password is not None:
         lines += [f"OBSHUB_PG_PASSWORD={password}", "", "The password is not shown again."]
-    if by_socket:
-        lines += ["", "This is a Unix socket: Grafana must run on this machine, as a user who may enter its folder."]
+    if address is None:
+        lines += [
+            "",
+            "This is a Unix socket: Grafana must run on this machine, as one who may enter its folder. For a port of",
+            "loopback and this password instead, start the hub with --postgres-port 5433, or set",
+            "exporters.timescale.embedded_port, and run this again.",
+        ]
     return "\n".join(lines)
+
+
+def _address(connection: psycopg.Connection[Any]) -> str | None:
+    """Return ``host:port`` of the server; None for one that is reached by a socket alone."""
+    info = connection.info
+    if not info.host.startswith("/"):
+        return join_endpoint(info.host, info.port)
+    listens = "SELECT '127.0.0.1' = ANY (regexp_split_to_array(current_setting('listen_addresses'), '\\s*,\\s*'))"
+    return join_endpoint("127.0.0.1", info.port) if connection.execute(listens).fetchone() == (True,) else None

@@ -67,7 +67,7 @@ def list_letters(data_dir: Path | None) -> None:
             at = letter.received_at.isoformat(timespec="seconds")
             click.echo(f"{letter.name}  {exporter}  {letter.signal}  {letter.size:,} B  received {at}")
             click.echo(f"  {safe(letter.reason)}")
-    click.echo("\n".join(totals) if found else "There are no dead letters.")
+    click.echo("\n".join(totals) if found else _none(data_dir))
 
 
 @dead_letter.command()
@@ -181,6 +181,8 @@ def _find(data_dir: Path | None, name: str) -> tuple[str, DeadLetters, DeadLette
         letter = letters.find(name)
         if letter is not None:
             return exporter, letters, letter
+    if not any(True for _, letters in _all(data_dir) for _ in letters):
+        raise click.ClickException(_none(data_dir))
     raise click.ClickException(
         f"there is no dead letter {name}, or more than one begins so; see `obs-hub dead-letter list`"
     )
@@ -189,8 +191,14 @@ def _find(data_dir: Path | None, name: str) -> tuple[str, DeadLetters, DeadLette
 def _chosen(
     data_dir: Path | None, names: tuple[str, ...], everything: bool
 ) -> list[tuple[str, DeadLetters, DeadLetter]]:
+    every = [(exporter, letters, letter) for exporter, letters in _all(data_dir) for letter in letters]
+    if not every and not names:
+        click.echo(_none(data_dir))
+        return []
     if bool(names) == everything:
-        raise click.UsageError("name dead letters, or say --all")
-    if everything:
-        return [(exporter, letters, letter) for exporter, letters in _all(data_dir) for letter in letters]
-    return [_find(data_dir, name) for name in names]
+        raise click.UsageError("name dead letters, or say --all; `obs-hub dead-letter list` shows them")
+    return every if everything else [_find(data_dir, name) for name in names]
+
+
+def _none(data_dir: Path | None) -> str:
+    return f"There are no dead letters. The data directory is {DataDir.resolve(data_dir).path}."

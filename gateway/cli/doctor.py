@@ -29,8 +29,9 @@ from gateway.cli.options import (
     reading_dsn,
     running_hub,
     token_option,
+    trusted_file,
 )
-from gateway.config import Config
+from gateway.config import Config, resolve_path
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgresError, server_version
 from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
@@ -60,9 +61,9 @@ class Finding:
 @token_option
 def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -> None:
     """Look at everything the hub needs and say what is wrong and what to do. Exits with 1 when something is."""
-    config = load_config(config_path)
+    config, whose = effective_config(config_path, data_dir)
     failed = False
-    for finding in examine(config, DataDir.resolve(data_dir), token):
+    for finding in examine(config, DataDir.resolve(data_dir), token, whose):
         mark, colour = {True: ("ok", "green"), False: ("FAIL", "red"), None: ("--", "yellow")}[finding.ok]
         click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {safe(f'{finding.subject}: {finding.detail}')}")
         if finding.advice:
@@ -72,10 +73,13 @@ def doctor(config_path: Path | None, data_dir: Path | None, token: str | None) -
         raise click.exceptions.Exit(1)
 
 
-def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iterator[Finding]:
-    """Look at configuration, data directory, listeners, store and other destinations, in this order."""
-    yield Finding(True, "configuration", f"{config.source or 'embedded defaults'}")
-    for warning in config.warnings:
+def examine(config: Config, data_dir: DataDir, token: str | None = None, whose: str = "") -> Iterator[Finding]:
+    """Look at configuration, data directory, listeners, store and other destinations, in this order.
+
+    ``whose`` says whose configuration it is, where that is not evident.
+    """
+    yield Finding(True, "configuration", f"{config.source or 'embedded defaults'}{whose}")
+    for warning in (*config.warnings, *config.lacking):
         yield Finding(None, "configuration", str(warning))
     yield from _examine_data_dir(data_dir)
     yield from _examine_spools(data_dir)
@@ -85,11 +89,35 @@ def examine(config: Config, data_dir: DataDir, token: str | None = None) -> Iter
         yield from _examine_addresses(config)
     else:
         yield Finding(True, "hub", f"runs as process {running.pid}")
+        if not _same(running.config, config.source):
+            its = running.config or "the embedded defaults"
+            yield Finding(
+                None, "hub", f"was started with {its}", "what follows may not be about it; leave out --config"
+            )
         yield from _examine_listeners(config, running, token)
     yield from _examine_store(config, data_dir)
     for name in config.used_exporters:
         if isinstance(settings := config.exporters[name], LokiConfig | OtlpExporterConfig):
             yield _examine_destination(name, settings)
+
+
+def effective_config(config_path: Path | None, data_dir: Path | None) -> tuple[Config, str]:
+    """Return the configuration to look at, and whose it is: what is named, else that of the hub that runs."""
+    named = resolve_path(config_path)
+    running = running_hub(data_dir)
+    if named is None and running is not None and running.config is not None:
+        # Its secrets may be nobody's but the hub's.
+        return load_config(trusted_file(running.config), lenient=True), ", of the running hub"
+    if named is not None and config_path is None:
+        return load_config(named), ", named by OBSHUB_CONFIG"
+    return load_config(named), ""
+
+
+def _same(running: str | None, source: Path | None) -> bool:
+    """Tell whether a hub was started with a file, or with none."""
+    if running is None or source is None:
+        return running is None and source is None
+    return Path(running) == source.absolute() or os.path.realpath(running) == os.path.realpath(source)
 
 
 def _examine_data_dir(data_dir: DataDir) -> Iterator[Finding]:
@@ -120,7 +148,7 @@ def _examine_spools(data_dir: DataDir) -> Iterator[Finding]:
 
 
 def _examine_addresses(config: Config) -> Iterator[Finding]:
-    for setting, address in addresses(config):
+    for setting, address, _ in addresses(config):
         try:
             take(address).close()
         except OSError as error:
@@ -196,36 +224,37 @@ def _tls_answer(address: str, certificate: Path) -> str:
 
 
 def _http_answer(address: str, token: str | None = None) -> str:
-    """An empty export is valid, and stores nothing."""
-    import http.client
+    """An empty export is valid, and stores nothing. What comes back is looked at as an exporter does."""
+    import httpx
 
-    connection = http.client.HTTPConnection(address, timeout=5)
-    try:
-        headers = {"Content-Type": "application/x-protobuf"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        connection.request("POST", "/v1/logs", body=b"", headers=headers)
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status == 401 and not token:
+    from gateway.pipeline import Signal
+    from gateway.pipeline.client import acknowledged
+
+    headers = {"content-type": "application/x-protobuf"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    url = f"http://{address}/v1/logs"
+    answer = httpx.post(url, content=b"", headers=headers, timeout=5, trust_env=False)
+    if answer.status_code == 401 and not token and "obs-hub" in answer.headers.get("www-authenticate", ""):
         return "serving, and asks for a token (give one by OBSHUB_TOKEN to try it)"
-    if status != 200:
-        raise OSError(f"answers {status}")
+    if answer.status_code != 200:
+        raise OSError(f"answers {answer.status_code}")
+    acknowledged(Signal.LOGS, answer, url)
     return "serving"
 
 
 def _api_health(address: str) -> str:
-    import http.client
+    import httpx
 
-    connection = http.client.HTTPConnection(address, timeout=5)
+    answer = httpx.get(f"http://{address}/api/v1/health", timeout=5, trust_env=False)
+    if answer.status_code != 200:
+        raise OSError(f"answers {answer.status_code}")
     try:
-        connection.request("GET", "/api/v1/health")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status != 200:
-        raise OSError(f"answers {status}")
+        health = answer.json()
+    except ValueError:
+        health = None
+    if not isinstance(health, dict) or "status" not in health:
+        raise OSError("answers, but not as a hub does: something else listens there")
     return "serving the page"
 
 

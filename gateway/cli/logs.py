@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from gateway.cli import nothing
 from gateway.cli.exploring import (
     Places,
     color_option,
@@ -19,23 +20,37 @@ from gateway.cli.exploring import (
     store_options,
     time_options,
 )
+from gateway.cli.severity import SEVERITY
 from gateway.explore.instants import unix_nano
 from gateway.explore.log_lines import as_json, log_json, log_line
 from gateway.explore.merging import Follower, latest, merged
-from gateway.explore.records import SEVERITIES, LogFilter, LogRecord, LogSource, TemporarySourceError
+from gateway.explore.records import LogFilter, LogRecord, LogSource, TemporarySourceError
 from gateway.explore.terminal import Screen, ended_by_its_reader
 
 _PAUSE = 1.0
 """Seconds between two looks for what came in."""
 
-_Show = Callable[[Iterable[LogRecord]], None]
+_Show = Callable[[Iterable[LogRecord]], int]
+
+_ALL = -1
+
+
+def _limit(_context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Read how many are wanted; ``all`` is `_ALL`."""
+    if text is None:
+        return None
+    if text.lower() == "all":
+        return _ALL
+    if not (text.isascii() and text.isdigit()):
+        raise click.BadParameter(f"{text!r} is neither a number nor all", param=option)
+    return int(text)
 
 
 @click.command()
 @click.option("-s", "--service", "services", multiple=True, help="Only of this service.name. May be repeated.")
 @click.option("--host", "hosts", multiple=True, help="Only of this host.name. May be repeated.")
 @time_options("1h; with --trace, 7d")
-@click.option("--severity", type=click.Choice(SEVERITIES), help="Only of this severity and above.")
+@click.option("--severity", type=SEVERITY, help="Only of this severity and above.")
 @click.option("-g", "--grep", metavar="REGEX", help="Only with a body that this regular expression is found in.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Let --grep take capital and small letters alike.")
 @click.option("-e", "--event", "events", multiple=True, metavar="NAME", help="Only events named so. May be repeated.")
@@ -46,8 +61,9 @@ _Show = Callable[[Iterable[LogRecord]], None]
     help="Only with this attribute, of the record or its resource. May be repeated; all must hold.",
 )  # fmt: skip
 @click.option(
-    "-n", "--limit", type=click.IntRange(0),
-    help="The newest this many; 0 for all. Default: 200; with --follow and no --since, 10.",
+    "-n", "--limit", metavar="N|all", callback=_limit,
+    help="The newest this many, or all; 0 is all too, but none with --follow. Default: 200; with --follow and no "
+    "--since, 10.",
 )  # fmt: skip
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes in, until Ctrl-C.")
 @click.option(
@@ -88,7 +104,7 @@ def logs(
     obs-hub logs --severity warn --grep 'time(d )?out' -i
     obs-hub logs --event order.placed -a customer=42    events, with their attributes
     obs-hub logs --trace 4bf92f3577b34da6a3ce929d0e0e4736
-    obs-hub logs --since 1d --limit 0 -o json | jq .body
+    obs-hub logs --since 1d --limit all -o json | jq .body
     """
     places = Places.taken_from(options)
     wanted = LogFilter(**options | {"trace_id": _trace_id(options["trace_id"])})
@@ -103,20 +119,25 @@ def logs(
         raise click.UsageError("--since is not before --until")
     screen = Screen(color)
 
-    def show(records: Iterable[LogRecord]) -> None:
+    def show(records: Iterable[LogRecord]) -> int:
+        shown = 0
         for record in records:
+            shown += 1
             screen.line(as_json(log_json(record)) if output == "json" else log_line(record, screen, show_attributes))
+        return shown
 
     with ended_by_its_reader(), places.logs() as sources:
         if follow:
             _follow(sources, wanted, start, limit, late, screen, show)
-        if limit == 0:
-            show(merged([source.between(wanted, start, end) for source in sources]))
-            return
-        newest = latest(sources, wanted, start, end, limit)
-        show(newest)
-    if len(newest) == limit and screen.is_terminal:
-        click.echo(f"(the newest {limit}; --limit 0 shows all)", err=True)
+        if limit in (0, _ALL):
+            limit = _ALL
+            records: Iterable[LogRecord] = merged([source.between(wanted, start, end) for source in sources])
+        else:
+            records = latest(sources, wanted, start, end, limit)
+        if not (shown := show(records)):
+            nothing.say(nothing.about_logs(sources, wanted, start, end, places.data_dir))
+    if shown == limit and screen.is_terminal:
+        click.echo(f"(the newest {limit}; --limit all shows all)", err=True)
 
 
 def _follow(
@@ -130,14 +151,14 @@ def _follow(
 
     # What the follower finds first is what it will not find again, and the rest of the past ends where that begins.
     recent = [record for record in follower.look(failed) if record.time_unix_nano >= start]
-    if limit == 0:
-        show(merged([source.between(wanted, start, follower.since) for source in sources]))
-        show(recent)
+    if limit == _ALL:
+        shown = show(merged([source.between(wanted, start, follower.since) for source in sources])) + show(recent)
     elif len(recent) >= limit:
-        show(recent[-limit:])
+        shown = show(recent[len(recent) - limit :])
     else:
-        show(latest(sources, wanted, start, follower.since, limit - len(recent)))
-        show(recent)
+        shown = show(latest(sources, wanted, start, follower.since, limit - len(recent))) + show(recent)
+    if not shown and screen.is_terminal:
+        click.echo("(nothing yet; what comes in is shown here, until Ctrl-C)", err=True)
     away: set[str] = set()
     while True:
         screen.flush()

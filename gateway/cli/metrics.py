@@ -11,14 +11,16 @@ from typing import Any
 
 import click
 
+from gateway.cli import nothing
 from gateway.cli.exploring import Places, color_option, nanoseconds, pairs, store_options, time_options
 from gateway.explore.log_lines import as_json
 from gateway.explore.metric_charts import SPARKLINE_WIDTH, chart_width, charts, metric_list
 from gateway.explore.metric_values import Line, Window, grouped, read_lines
 from gateway.explore.metrics import Metric, Series, catalogue, series_of
-from gateway.explore.store import Row, Store
+from gateway.explore.store import Row
 from gateway.explore.terminal import Screen, ended_by_its_reader
-from gateway.terminal import shown_row
+from gateway.suggestions import suggestion
+from gateway.terminal import safe, shown_row
 
 _MOST_SERIES = 5_000
 _MOST_INTERVALS = 10_000
@@ -81,13 +83,21 @@ def metrics(
         raise click.UsageError("--by and --total ask for different things; give one")
     keys = [] if total else None if by is None else [key for key in by.split(",") if key]
     screen = Screen(color)
-    with ended_by_its_reader(), Places.taken_from(options).store() as store:
+    places = Places.taken_from(options)
+    with ended_by_its_reader(), places.store() as store:
         if name is None or any(sign in name for sign in "*?"):
-            _list(catalogue(store, name), output, screen)
+            if rows := catalogue(store, name):
+                _list(rows, output, screen)
+            else:
+                nothing.say(nothing.about_metrics(store, name, places.data_dir))
             return
+        every = series_of(store, name)
+        if not every:
+            raise click.ClickException(safe(nothing.unknown_metric(store, name, places.data_dir)))
+        _check_keys(name, every, where, keys or ())
         found = series_of(store, name, where)
         if not found:
-            raise click.ClickException(_unknown(store, name, where))
+            raise click.ClickException(safe(_unmatched(name, every, where)))
         end = until or datetime.now().astimezone()
         start = since or end - timedelta(hours=1)
         if start >= end:
@@ -100,6 +110,8 @@ def metrics(
             window = Window(start, end, _intervals(metric, series, keys, end - start, step, output, screen))
             as_rate = metric.is_counter if rate is None else rate and metric.is_number
             lines = read_lines(store, metric, series, window, rate=as_rate, by=keys)
+            if not any(line.known for line in lines):
+                nothing.say(nothing.about_values(store, metric, start, end, rate=as_rate))
             if output == "text":
                 for text in charts(metric, lines, window, screen, rate=as_rate, limit=limit):
                     screen.line(text)
@@ -126,13 +138,27 @@ def _intervals(
     return 2 * chart_width(screen) if one else SPARKLINE_WIDTH
 
 
-def _unknown(store: Store, name: str, where: tuple[tuple[str, str], ...]) -> str:
-    if where and series_of(store, name):
-        asked = " ".join(f"{key}={value}" for key, value in where)
-        return f"no series of {name} has {asked}; `obs-hub metrics {name}` shows which there are"
-    alike = [row["name"] for row in catalogue(store, f"*{name}*")][:5]
-    hint = f"did you mean {', '.join(alike)}?" if alike else "`obs-hub metrics` lists what there is"
-    return f"the store has no metric {name}; {hint}"
+def _check_keys(
+    name: str, found: Sequence[tuple[Metric, Sequence[Series]]], where: Sequence[tuple[str, str]], by: Sequence[str]
+) -> None:
+    """End the command when no series of a metric has an attribute that is asked for."""
+    known = {key for _, series in found for one in series for key in (*one.own, *one.resource)}
+    for option, key in [*(("--where", key) for key, _ in where), *(("--by", key) for key in by)]:
+        if key not in known:
+            raise click.ClickException(
+                safe(f"{option}: no series of {name} has an attribute {key}{suggestion(key, known)}")
+            )
+
+
+def _unmatched(name: str, found: Sequence[tuple[Metric, Sequence[Series]]], where: Sequence[tuple[str, str]]) -> str:
+    """Say which value no series has, or that none has them all together."""
+    series = [one for _, each in found for one in each]
+    for key, value in where:
+        values = {label for one in series if (label := one.label(key)) is not None}
+        if value not in values:
+            return f"no series of {name} has {key}={value}{suggestion(value, values)}"
+    asked = " ".join(f"{key}={value}" for key, value in where)
+    return f"no series of {name} has {asked}; `obs-hub metrics {name}` shows which there are"
 
 
 def _list(rows: list[Row], output: str, screen: Screen) -> None:

@@ -1,4 +1,7 @@
-"""Options that several commands have, and how they find the hub they are about."""
+"""Options that several commands have, and how they find the hub they are about.
+
+What only some commands need is imported by the function that needs it: no command loads what only others use.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from exporters.timescale.login import LoginError, reading
-from gateway.assembly import configured_dsn, configured_reader_dsn
-from gateway.config import Config, ConfigError, load, resolve_path
 from gateway.datadir import DataDir, DataDirError, Running, read_running
-from gateway.pipeline.destination import check_header_value
-from gateway.pipeline.postgres.dsn import check_dsn
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -43,6 +44,8 @@ def data_dir_option(function: _F) -> _F:
 
 def _readable_dsn(_context: click.Context, _option: click.Parameter, dsn: str | None) -> str | None:
     if dsn:
+        from gateway.pipeline.postgres.dsn import check_dsn
+
         try:
             check_dsn(dsn)
         except ValueError as error:
@@ -64,6 +67,8 @@ def _sendable(_: click.Context, __: click.Parameter, token: str | None) -> str |
     libraries that find it out tell the token."""
     if token is None:
         return None
+    from gateway.pipeline.destination import check_header_value
+
     try:
         return check_header_value(token.strip())
     except ValueError as error:
@@ -113,6 +118,8 @@ def client_certificate_options(function: _F) -> _F:
 
 def load_config(config_path: Path | None, *, lenient: bool = False) -> Config:
     """Load the configuration, or end with its errors, one a line. ``lenient``: secrets may be lacking, see `load`."""
+    from gateway.config import ConfigError, load, resolve_path
+
     try:
         return load(resolve_path(config_path), lenient=lenient)
     except ConfigError as error:
@@ -144,10 +151,13 @@ def find_store(dsn: str | None, config_path: Path | None, data_dir: Path | None)
     """
     if dsn:
         return StorePlace(dsn)
+    from gateway.assembly import configured_dsn, configured_reader_dsn
+    from gateway.config import ConfigError, load, resolve_path
+
     running = running_hub(data_dir)
     named = resolve_path(config_path)
     try:
-        config = load(named or (_trusted(running.config) if running and running.config else None), lenient=True)
+        config = load(named or (trusted_file(running.config) if running and running.config else None), lenient=True)
         if lacking := [problem for problem in config.lacking if problem.place[-1:] in (("dsn",), ("reader_dsn",))]:
             raise ConfigError(lacking)
     except ConfigError as error:
@@ -163,7 +173,7 @@ def find_store(dsn: str | None, config_path: Path | None, data_dir: Path | None)
     return StorePlace(configured, configured_reader_dsn(config)) if configured else None
 
 
-def _trusted(config: str) -> Path | None:
+def trusted_file(config: str) -> Path | None:
     """Return the file that a hub says it is configured by, unless another user could have written it.
 
     A configuration reads files: whoever runs a command as root must not be led to one by who may only run a hub.
@@ -194,6 +204,8 @@ def reading_dsn(
     place = _found(dsn, config_path, data_dir)
     if place.reader_dsn is not None:
         return place.reader_dsn
+    from exporters.timescale.login import LoginError, reading
+
     try:
         login = reading(place.dsn)
     except LoginError as error:

@@ -25,22 +25,37 @@ def page() -> None:
     "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write the page into."
 )
 @click.option("--title", default="Observability Hub", show_default=True, help="What the page is called.")
+@click.option(
+    "--publish-outage", is_flag=True,
+    help="When the hub does not answer, publish that, and succeed: for a timer. Without it, the command fails.",
+)  # fmt: skip
 @click.option("--url", help="Where the API front is. Default: that of the running hub, or configured.")
 @token_option
 @config_option
 @data_dir_option
 def build_page(
-    output: Path, title: str, url: str | None, token: str | None, config_path: Path | None, data_dir: Path | None
+    output: Path,
+    title: str,
+    publish_outage: bool,
+    url: str | None,
+    token: str | None,
+    config_path: Path | None,
+    data_dir: Path | None,
 ) -> None:
     """Write the page as files for any web server: how the hub is now, without addresses.
 
-    When the hub does not answer, the page says so, and the command succeeds: that is what the public wants to know. Run
-    it from a timer; the unit obs-hub-page.timer does every five minutes. A token with the scope read is needed where
-    reading the API needs one.
+    When the hub does not answer, nothing is written and the command fails, unless --publish-outage says that the public
+    is to know it. Run it from a timer with that option, as the unit obs-hub-page.timer does every five minutes. A token
+    with the scope read is needed where reading the API needs one.
     """
     where = (url or _front(config_path, data_dir)).rstrip("/")
     try:
         status = read_status(where, token)
+        if status is None and not publish_outage:
+            raise click.ClickException(
+                f"nobody answers at {where}, so there is nothing to say of the hub; start it, give another --url, or "
+                "--publish-outage to publish that it does not answer"
+            )
         build(output, status, title)
     except StatusUnavailableError as error:
         raise click.ClickException(

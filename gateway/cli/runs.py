@@ -162,11 +162,13 @@ def tell_end(run: Run) -> bool:
 def show_runs(runs: Sequence[tuple[Run, int]], output: str, none: str) -> None:
     """Print runs, newest first, each with how many others it did the work of: a line each, with the error below.
 
-    For programs, one JSON object a line.
+    For programs, one JSON object a line; that there are none is said beside it.
     """
     if output == "json":
         for run, _ in runs:
             click.echo(shown_json(msgspec.json.encode(summary(run)).decode()))
+        if not runs:
+            click.echo(none, err=True)
         return
     for run, folded in runs:
         done = {**run.counts, **({"requests_before_it": folded} if folded else {})}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import socket
 import time
@@ -31,11 +33,48 @@ from gateway.cli.options import (
     token_option,
 )
 from gateway.cli.query import reading
+from gateway.cli.severity import SEVERITY
+from gateway.explore.records import lowest_number
 from gateway.pipeline.postgres import connect
 from gateway.pipeline.proxies import channel_options
+from gateway.pipeline.settings import parse_duration
 from gateway.synthetic import MARK, look_up
 
 _F = Callable[..., None]
+
+
+class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
+    """A length of time: a number of seconds, or written with a unit (``120ms``), not below zero."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it. One that would lead to before 1970 is none: OTLP has no times from there."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = parse_duration(value).total_seconds()
+            except ValueError:
+                self.fail(f"{value!r}: expected seconds such as 0.12, or a duration such as 120ms or 1m30s", param, ctx)
+        if not (math.isfinite(seconds) and 0 <= seconds < time.time()):
+            self.fail(f"{value!r}: expected a length of time, zero or more", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds()
+
+
+class _TakesNegative(click.Command):
+    """A command with a number among its arguments: a negative one looks like an option, and unknown options do too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = [name for option in self.get_params(ctx) for name in option.opts]
+        for word in itertools.takewhile(lambda word: word != "--", args):
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(each.startswith(name) for each in known):
+                raise click.NoSuchOption(name, possibilities=known, ctx=ctx)
+        return super().parse_args(ctx, args)
 
 
 @click.group()
@@ -61,7 +100,7 @@ def _options(function: _F) -> _F:
         ca_file_option,
         token_option,
         click.option("--no-confirm", is_flag=True, help="Do not look for the record in the store."),
-        click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the store."),
+        click.option("--timeout", type=SECONDS, default=10.0, show_default=True, help="Seconds to wait for the store."),
         click.option(
             "--endpoint", help="OTLP/gRPC address; with https:// by TLS. Default: the running hub's, or 127.0.0.1:4317."
         ),
@@ -72,7 +111,7 @@ def _options(function: _F) -> _F:
     return function
 
 
-@send.command(context_settings={"ignore_unknown_options": True})  # a negative value looks like an option
+@send.command(cls=_TakesNegative, context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("value", type=float)
 @click.option("--unit", default="1", show_default=True, help="Unit in UCUM notation.")
@@ -90,19 +129,13 @@ def metric(name: str, value: float, unit: str, **options: Any) -> None:
 
 @send.command()
 @click.argument("body")
-@click.option(
-    "--severity",
-    type=click.Choice(["trace", "debug", "info", "warn", "error", "fatal"]),
-    default="info",
-    show_default=True,
-    help="How severe it is.",
-)
+@click.option("--severity", type=SEVERITY, default="info", show_default=True, help="How severe it is.")
 @_options
 def log(body: str, severity: str, **options: Any) -> None:
     """Send one log record."""
     request, record = _log_record(options, mark := uuid.uuid4().hex)
     record.severity_text = severity.upper()
-    record.severity_number = 1 + 4 * ["trace", "debug", "info", "warn", "error", "fatal"].index(severity)
+    record.severity_number = lowest_number(severity)
     record.body.string_value = body
     _deliver("logs.v1.LogsService", request, "logs", mark, record.time_unix_nano, options)
 
@@ -127,7 +160,7 @@ def event(name: str, body: str | None, **options: Any) -> None:
 
 @send.command()
 @click.argument("name")
-@click.option("--duration", default=0.1, show_default=True, help="Seconds.")
+@click.option("--duration", type=SECONDS, default=0.1, show_default=True, help="Seconds, or such as 120ms.")
 @_options
 def span(name: str, duration: float, **options: Any) -> None:
     """Send one root span that ends now."""

@@ -24,6 +24,7 @@ from gateway.pipeline.ownership import holder
 from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Damage, Record, find, removals, scan, segments, status
 from gateway.places import spools
+from gateway.suggestions import suggestion
 
 _LOSSES_SHOWN = 20
 
@@ -45,7 +46,8 @@ def show_status(data_dir: Path | None) -> None:
     What was lost is shown until its files in the directory, losses and damaged/, are removed.
     """
     found = False
-    for name, directory in spools(DataDir.resolve(data_dir).path):
+    where = DataDir.resolve(data_dir).path
+    for name, directory in spools(where):
         its = status(directory)
         found = True
         owner = holder(directory)
@@ -73,14 +75,16 @@ def show_status(data_dir: Path | None) -> None:
         if damaged:
             click.echo(f"  {damaged} damaged pieces set aside in {directory / 'damaged'}")
     if not found:
-        click.echo("Nothing was ever spooled.")
+        click.echo(f"Nothing was ever spooled. The data directory is {where}.")
 
 
 @spool.command("list")
 @data_dir_option
 def list_batches(data_dir: Path | None) -> None:
     """List the batches in each spool, oldest first. Some may have been delivered already."""
-    for name, directory in spools(DataDir.resolve(data_dir).path):
+    found = False
+    where = DataDir.resolve(data_dir).path
+    for name, directory in spools(where):
         to_drop = removals.wanted(directory)
         for path in segments(directory):
             try:
@@ -88,6 +92,7 @@ def list_batches(data_dir: Path | None) -> None:
             except FileNotFoundError:
                 continue  # delivered meanwhile
             for item in scan(content):
+                found = True
                 if isinstance(item, Record):
                     batch = item.batch
                     at = datetime.fromtimestamp(batch.received_at / 1e9, UTC).isoformat(timespec="milliseconds")
@@ -98,6 +103,8 @@ def list_batches(data_dir: Path | None) -> None:
                 elif isinstance(item, Damage):
                     kind = "cut off by a crash" if item.torn else "damaged"
                     click.echo(f"{'':<30}{name:<12} {item.end - item.start:,} bytes {kind} in {path.name}")
+    if not found:
+        click.echo(f"Nothing waits in any spool. The data directory is {where}.", err=True)
 
 
 @spool.command()
@@ -114,13 +121,15 @@ def drop(digests: tuple[str, ...], exporter: str | None, everything: bool, yes: 
     """
     if sum(map(bool, (digests, exporter, everything))) != 1:
         raise click.UsageError("give digests, or --exporter NAME, or --all")
+    where = DataDir.resolve(data_dir).path
+    exporters = sorted({name for name, _ in spools(where)})
     found = {
         directory: [
             batch
             for batch in _batches(directory)
             if not digests or any(batch.digest.hex().startswith(each.lower()) for each in digests)
         ]
-        for name, directory in spools(DataDir.resolve(data_dir).path)
+        for name, directory in spools(where)
         if exporter in (None, name)
     }
     chosen = [batch for batches in found.values() for batch in batches]
@@ -130,7 +139,9 @@ def drop(digests: tuple[str, ...], exporter: str | None, everything: bool, yes: 
             what = "no batch waits whose digest" if not matches else "several batches wait whose digests"
             raise click.ClickException(f"{what} begins with {digest}; see `obs-hub spool list`")
     if not chosen:
-        click.echo("Nothing waits there.")
+        unknown = exporter is not None and exporter not in exporters
+        hint = f" No exporter {exporter} has a spool{suggestion(exporter or '', exporters)}" if unknown else ""
+        click.echo(f"Nothing waits there.{hint} The data directory is {where}.")
         return
     size = sum(len(batch.payload) for batch in chosen)
     if not yes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +14,13 @@ from gateway.auth.config import TokensConfig
 from gateway.auth.token import Token, create
 from gateway.auth.token_file import TokenFile, TokenFileError
 from gateway.cli.options import config_option, data_dir_option, load_config
-from gateway.config import Config
 from gateway.datadir import DataDir
 from gateway.pipeline.access import Scope
 from gateway.pipeline.settings import parse_duration, parse_size
 from gateway.terminal import safe
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 
 @click.group()
@@ -85,7 +88,7 @@ def create_token(
         ) from None
     except ValueError:
         raise click.BadParameter("expected 1 to 200 printable characters", param_hint="NAME") from None
-    file = _file(config, data_dir)
+    file = _file(_settings(config), data_dir)
     try:
         file.add(made)
     except TokenFileError as error:
@@ -111,7 +114,7 @@ def create_token(
 def list_tokens(config_path: Path | None, data_dir: Path | None) -> None:
     """List the tokens: what they are for and what they allow, never the tokens themselves."""
     try:
-        tokens = _file(load_config(config_path), data_dir).read()
+        tokens = _file(_configured(config_path), data_dir).read()
     except TokenFileError as error:
         raise click.ClickException(str(error)) from error
     if not tokens:
@@ -130,10 +133,17 @@ def list_tokens(config_path: Path | None, data_dir: Path | None) -> None:
 def revoke(identity: str, config_path: Path | None, data_dir: Path | None) -> None:
     """Take a token back. A running hub refuses it within a second."""
     try:
-        revoked = _file(load_config(config_path), data_dir).revoke(identity)
+        revoked = _file(_configured(config_path), data_dir).revoke(identity)
     except TokenFileError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"revoked {revoked.id} ({safe(revoked.name)})")
+
+
+def _configured(config_path: Path | None) -> TokensConfig:
+    """Return the settings of the tokens. Those of the embedded default need no configuration to be loaded."""
+    if config_path is None and not os.environ.get("OBSHUB_CONFIG"):
+        return TokensConfig()
+    return _settings(load_config(config_path))
 
 
 def _settings(config: Config) -> TokensConfig:
@@ -141,8 +151,8 @@ def _settings(config: Config) -> TokensConfig:
     return next((each for each in running if isinstance(each, TokensConfig)), TokensConfig())
 
 
-def _file(config: Config, data_dir: Path | None) -> TokenFile:
-    return TokenFile(_settings(config).path(DataDir.resolve(data_dir).path))
+def _file(settings: TokensConfig, data_dir: Path | None) -> TokenFile:
+    return TokenFile(settings.path(DataDir.resolve(data_dir).path))
 
 
 def _asked_for(config: Config) -> bool:

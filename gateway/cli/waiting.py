@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from gateway import logs
-from gateway.config import Config, ConfigError, load, resolve_path
+from gateway.config import NO_OVERRIDES, Config, ConfigError, Overrides, load, resolve_path
 from gateway.systemd.notify import Notifier
 
 _log = logging.getLogger(__name__)
@@ -19,8 +19,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _REMIND_SECONDS = 600.0
 
 
-def load_when_possible(config_path: Path | None) -> Config:
-    """Load the configuration. As long as OpenBao is sealed, away, or refuses the log-in, wait: a person has to come.
+def load_when_possible(config_path: Path | None, overrides: Overrides = NO_OVERRIDES) -> Config:
+    """Load the configuration, with what options say instead.
+
+    As long as OpenBao is sealed, away, or refuses the log-in, wait: a person has to come.
 
     Anything else that is wrong ends the command, one line for each. Ctrl-C and SIGTERM end the wait.
     """
@@ -28,7 +30,7 @@ def load_when_possible(config_path: Path | None) -> Config:
     notifier = Notifier.from_environment(dict(os.environ))  # a copy: the hub itself reads what is in there later
     while True:
         try:
-            return load(resolve_path(config_path))
+            return load(resolve_path(config_path), overrides=overrides)
         except ConfigError as error:
             if not error.passing:
                 raise click.ClickException(str(error)) from error

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from gateway.config._yaml_errors import explained
 from gateway.config.errors import ConfigError, Place, Problem
 from gateway.config.substitution import Scheme, Substituted, substitute
 
@@ -24,10 +25,6 @@ MAX_DEPTH = 64
 """Bounds on one file: far above any real configuration, and low enough that an alias bomb costs nothing."""
 
 _PLAIN = re.compile(r"[a-z/]{1,20}(?::[\w.]{1,30})?")
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_LONGEST_QUOTED = len("'\\\\t'")
-"""Of what the parser quotes: one character, be it spelled out."""
-
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 _TYPED = {_TAG + name for name in ("null", "bool", "int", "float")}
@@ -39,7 +36,8 @@ class Document:
     """The values of one file, and what is known about them.
 
     ``substituted`` holds the values that came from substitution by their place; ``unresolved`` the places where
-    substitution failed, which is a problem already; ``problems`` what was found wrong so far.
+    substitution failed, which is a problem already; ``problems`` what was found wrong so far; ``options`` the options
+    of the command that values were given by, by their place.
     """
 
     name: str
@@ -48,6 +46,7 @@ class Document:
     substituted: dict[Place, Substituted] = field(default_factory=dict)
     unresolved: set[Place] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    options: dict[Place, str] = field(default_factory=dict)
 
     def line(self, place: Place) -> int | None:
         """Return the line of a place, or of the nearest one around it."""
@@ -57,12 +56,22 @@ class Document:
         return None
 
     def problem(self, place: Place, message: str) -> Problem:
-        """Make a problem of this file. It is the caller's to keep."""
+        """Make a problem of this file, or of the option that the value was given by. It is the caller's to keep."""
+        for given, option in self.options.items():
+            if place in (given, given[:-1]):  # what is wrong with a value, or together with its neighbours
+                return Problem(option, None, place, message)
         return Problem(self.name, self.line(place), place, message)
 
     def complain(self, place: Place, message: str) -> None:
         """Note that something is wrong at a place."""
         self.problems.append(self.problem(place, message))
+
+    def replaced(self, place: Place, option: str) -> None:
+        """Note that an option has put another value at a place: what was found wrong with the former does not count."""
+        self.options[place] = option
+        self.substituted.pop(place, None)
+        self.unresolved.discard(place)
+        self.problems = [problem for problem in self.problems if problem.place != place]
 
     def source_of(self, place: Place) -> Place | None:
         """Return the substituted value that a place is, or lies in."""
@@ -84,9 +93,8 @@ def parse(text: str, schemes: Mapping[str, Scheme], name: str) -> Document:
         if node is not None:
             document.root = _Builder(loader, document, schemes).build(node, ())
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        said = _quoted(error.problem or error.context or "")
-        raise _fatal(name, f"not valid YAML: {said}", mark.line + 1 if mark else None) from None
+        message, line = explained(error, text)
+        raise _fatal(name, f"not valid YAML: {message}", line) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _fatal(name, f"not valid YAML: the character #x{error.character:04x} is not allowed", line) from None
@@ -275,8 +283,3 @@ def _short(tag: str) -> str:
     """Return a tag as it may be shown: one of YAML's own or of Python's, and not a text that begins with ``!``."""
     name = tag.removeprefix(_TAG)
     return f"!!{name}" if name != tag and _PLAIN.fullmatch(name) else "!…"
-
-
-def _quoted(said: str) -> str:
-    """Return what the parser said, without what it repeats of the file but for single characters."""
-    return _QUOTED.sub(lambda found: found[0] if len(found[0]) <= _LONGEST_QUOTED else "'…'", said)

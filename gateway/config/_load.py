@@ -11,8 +11,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway.components import COMPONENTS, Component, Registry, type_of
+from gateway.config import _collector
 from gateway.config._document import Document, kind, read
-from gateway.config._validation import MASK, suggestion, validate
+from gateway.config._overrides import NO_OVERRIDES, Overrides
+from gateway.config._validation import MASK, is_own_key, validate
 from gateway.config.errors import ConfigError, Place, Problem, shown_name
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
@@ -20,10 +22,13 @@ from gateway.pipeline import Signal
 from gateway.pipeline.listeners import listeners_in, split_endpoint
 from gateway.pipeline.proxies import is_local
 from gateway.pipeline.settings import Settings
+from gateway.suggestions import near, suggestion
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 DEFAULT_YAML = DEFAULT_FILE.read_text(encoding="utf-8")
 """What runs when there is no configuration file."""
+STARTER_YAML = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8")
+"""A file to begin with, which says the same and what people change first."""
 
 _SECTIONS = ("receivers", "exporters", "extensions", "service")
 _ELSEWHERE = {
@@ -36,8 +41,14 @@ _NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
 
 
 _STORE = "timescale"
-_LOKI = "loki"
 """The type of the exporter that is the store."""
+_LOKI = "loki"
+_FRONT = "api"
+NO_FRONT = (
+    "there is no page and no API: for them, define 'api' and 'tokens' under 'extensions' as `obs-hub config init` "
+    "writes them, and name both in service.extensions"
+)
+"""What is said of a configuration that is valid, and of which somebody may miss something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,12 @@ class Config:
     extensions: dict[str, Settings] = field(default_factory=dict)
     lacking: tuple[Problem, ...] = ()
     """What `load` was to do without: values that could not be had, in whose place the references stand."""
+    overrides: Overrides = NO_OVERRIDES
+    """What options said instead of the file."""
+
+    def read_again(self) -> Config:
+        """Return what the file says now, and the options still. Raises `ConfigError`."""
+        return load(self.source, overrides=self.overrides)
 
     @property
     def used_receivers(self) -> dict[str, frozenset[Signal]]:
@@ -69,6 +86,11 @@ class Config:
         """The exporters that pipelines name, each with the signals it is given."""
         return self._used("exporters")
 
+    @property
+    def has_front(self) -> bool:
+        """Whether there is a page, and an API that commands such as ``obs-hub pipeline run`` ask."""
+        return any(type_of(name) == _FRONT for name in self.service.extensions)
+
     def when_full(self, exporter: str) -> Literal["refuse", "drop_oldest"]:
         """Return what an exporter does when its spool is full: what its settings say, or by its place in the pipelines.
 
@@ -78,9 +100,16 @@ class Config:
         spool = getattr(self.exporters[exporter], "spool", None)
         if spool is not None and spool.when_full != "auto":
             return "drop_oldest" if spool.when_full == "drop_oldest" else "refuse"
-        signals = [signal for signal, each in self.service.pipelines.items() if exporter in each.exporters]
-        kept = bool(signals) and all(self._others_keep(each, exporter) for each in signals)
-        return "drop_oldest" if kept and type_of(exporter) != _STORE else "refuse"
+        signals = {signal for signal, each in self.service.pipelines.items() if exporter in each.exporters}
+        return "drop_oldest" if signals and signals == self.kept_by_others(exporter) else "refuse"
+
+    def kept_by_others(self, exporter: str) -> frozenset[Signal]:
+        """Return the signals that an exporter is given beside a store, so that others keep all that it is given."""
+        if type_of(exporter) == _STORE:
+            return frozenset()
+        pipelines = self.service.pipelines.items()
+        signals = [signal for signal, each in pipelines if exporter in each.exporters]
+        return frozenset(Signal(signal) for signal in signals if self._others_keep(signal, exporter))
 
     def kept_logs(self, store: str) -> Literal["all", "events"]:
         """Return which logs a store keeps. One that is told nothing keeps events only where Loki gets the same logs."""
@@ -121,9 +150,11 @@ def load(
     registry: Registry = COMPONENTS,
     schemes: Mapping[str, Scheme] | None = None,
     lenient: bool = False,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Config:
     """Read and check a configuration file, or the embedded default when there is none.
 
+    ``overrides`` are what options of a command say instead of the file; they are checked as if they stood there.
     ``lenient`` is for commands that have none of the hub's secrets and need none: what cannot be substituted is
     noted as lacking, and a component that is not valid without it is left out.
 
@@ -135,7 +166,8 @@ def load(
     if lenient:
         lacking = [problem for problem in document.problems if problem.place in document.unresolved]
         document.problems = [problem for problem in document.problems if problem.place not in document.unresolved]
-    _check_sections(document)
+    _check_sections(document, registry)
+    overrides.apply(document)
     receivers = _components(document, "receivers", registry.receivers)
     exporters = _components(document, "exporters", registry.exporters)
     extensions = _components(document, "extensions", registry.extensions)
@@ -156,16 +188,33 @@ def load(
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
         extensions=extensions,
         lacking=tuple(lacking),
+        overrides=overrides,
     )
     return _with_warnings(config, document, registry)
 
 
-def _check_sections(document: Document) -> None:
+def _misplaced_section(name: str, registry: Registry) -> str | None:
+    """Say where something belongs that stands at the start of a line and is no section."""
+    homes = [section for section in _SECTIONS[:3] if type_of(name) in getattr(registry, section)]
+    if name in ServiceSettings.model_fields:
+        homes.append("service")
+    quoted = " or ".join(f"'{home}'" for home in homes)
+    return f"; it belongs below {quoted}: indent it" if homes else None
+
+
+def _check_sections(document: Document, registry: Registry) -> None:
     for section, body in document.root.items():
         if section in _ELSEWHERE:
-            document.complain((section,), _ELSEWHERE[section])
-        elif section not in _SECTIONS:
-            document.complain((section,), f"unknown section '{shown_name(section)}'{suggestion(section, _SECTIONS)}")
+            advise = _collector.processor if section == "processors" else _collector.connector
+            names = list(body) if isinstance(body, dict) else []
+            for name in names:
+                advice = advise(type_of(name))
+                document.complain((section, name), f"the gateway has no {section.removesuffix('s')} for this; {advice}")
+            if not names:
+                document.complain((section,), _ELSEWHERE[section])
+        elif section not in _SECTIONS and not is_own_key(section):
+            hint = _misplaced_section(section, registry) or suggestion(section, _SECTIONS)
+            document.complain((section,), f"unknown section '{shown_name(section)}'{hint}")
         elif body is not None and not isinstance(body, dict):
             document.complain((section,), f"expected a mapping, found {kind(body)}")
 
@@ -179,16 +228,29 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
     """Validate each component of a section by the settings of its type."""
     singular = section.removesuffix("s")
     found: dict[str, Settings] = {}
+    above: tuple[str, type[Settings]] | None = None
     for name in _section(document, section):
         place = (section, name)
+        if is_own_key(name):
+            continue
         if not _NAME.fullmatch(name):
             document.complain(
                 place, f"'{shown_name(name)}' is not a name of a component; expected 'type' or 'type/name'"
             )
-        elif (component := known.get(type_of(name))) is None:
-            all_known = f"known: {', '.join(sorted(known))}" if known else "there are none yet"
-            document.complain(place, f"unknown {singular} '{shown_name(type_of(name))}'; {all_known}")
-        elif settings := validate(component.settings, document, place):
+            continue
+        if (component := known.get(type_of(name))) is None:
+            advice = _collector.component(section, type_of(name))
+            if above is not None and name in above[1].model_fields:
+                advice = f"it is a setting of '{above[0]}': indent it further, below that"
+            if name in _SECTIONS:
+                advice = "it is a section: begin it at the start of the line"
+            if advice is None:
+                meant = f"did you mean '{near(type_of(name), known)[0]}'? " if near(type_of(name), known) else ""
+                advice = f"{meant}known: {', '.join(sorted(known))}" if known else "there are none yet"
+            document.complain(place, f"unknown {singular} '{shown_name(type_of(name))}'; {advice}")
+            continue
+        above = (name, component.settings)
+        if settings := validate(component.settings, document, place):
             found[name] = settings
             for each in settings.contradictions():
                 if each.refused:

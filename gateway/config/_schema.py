@@ -14,6 +14,7 @@ from gateway.config.service import ServiceSettings
 from gateway.pipeline.settings import Settings, format_duration
 
 _SUBSTITUTION = "Substitution"
+_OWN_KEYS: dict[str, Any] = {"^x-": {"description": "Yours: for what anchors repeat, or for notes."}}
 
 
 def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
@@ -29,6 +30,9 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
     )
     refs = {model: references[model, "validation"] for model in models}
     defs = {name: _substitutable(definition) for name, definition in definitions.get("$defs", {}).items()}
+    for definition in defs.values():
+        if definition.get("additionalProperties") is False:
+            definition["patternProperties"] = _OWN_KEYS
     defs[_SUBSTITUTION] = {
         "type": "string",
         "pattern": r"\$\{[^{}]*\}",
@@ -47,6 +51,7 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
             "service": refs[ServiceSettings],
         },
         "required": ["service"],
+        "patternProperties": _OWN_KEYS,
         "additionalProperties": False,
         "$defs": defs,
     }
@@ -70,7 +75,8 @@ def _section(
         "patternProperties": {
             f"^{re.escape(name)}(/.+)?$": {"anyOf": [refs[component.settings], {"type": "null"}]}
             for name, component in known.items()
-        },
+        }
+        | _OWN_KEYS,
         "additionalProperties": False,
     }
 

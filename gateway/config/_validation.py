@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config import _collector
 from gateway.config._document import Document, kind
 from gateway.config.errors import Place, shown_name
 from gateway.pipeline.settings import Settings
+from gateway.suggestions import suggestion
 
 MASK = "********"
 _LONGEST_FOUND = 60
@@ -41,13 +44,9 @@ def validate(model: type[AnySettings], document: Document, place: Place) -> AnyS
                 return None
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'endpoint'?``, or the known words when none is near."""
-    words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(words)}" if words else ""
+def is_own_key(key: str) -> bool:
+    """Tell whether a key is the user's own, such as a place for what YAML's anchors repeat: one that begins ``x-``."""
+    return key.startswith("x-")
 
 
 def _value(document: Document, place: Place) -> Any:
@@ -93,11 +92,13 @@ def _inside(annotations: Iterable[Any], step: str | int) -> list[Any]:
 
 
 def _without_nulls(model: type[BaseModel], body: Any) -> Any:
-    """Leave out sections that are named and left empty, so that they take their defaults."""
+    """Leave out keys of the user's own, and sections that are named and left empty, which then take their defaults."""
     if not isinstance(body, dict):
         return body
     fields, result = _fields(model), {}
     for key, value in body.items():
+        if is_own_key(key) and key not in fields:
+            continue
         allowed = list(_alternatives(fields.get(key)))
         models = [annotation for annotation in allowed if _is_model(annotation)]
         if len(models) == 1 and value is None and type(None) not in allowed:
@@ -173,7 +174,7 @@ def _note(model: type[Settings], body: Any, document: Document, place: Place, er
             message = "what was substituted here is not what the setting expects"
         else:
             secret = source is not None or _is_secret(model, steps)
-            message = _message(model, steps, error, secret=secret)
+            message = _message(model, place, steps, error, secret=secret)
         if error["type"] not in ("literal_error", "enum"):  # these only list what is expected
             for text in _hidden_texts(model, body, document, place, steps):
                 message = message.replace(text, MASK)
@@ -207,15 +208,16 @@ def _is_secret(model: type[BaseModel], steps: Place) -> bool:
     return False
 
 
-def _message(model: type[BaseModel], steps: Place, error: ErrorDetails, *, secret: bool) -> str:
+def _message(model: type[BaseModel], place: Place, steps: Place, error: ErrorDetails, *, secret: bool) -> str:
     """Say what was found and what was expected; of a secret, only the latter."""
     match error["type"]:
         case "extra_forbidden":
-            annotations: list[Any] = [model]
-            for step in steps[:-1]:
-                annotations = _inside(annotations, step)
-            known = {name for one in annotations if _is_model(one) for name in _fields(one)}
-            return f"unknown setting '{shown_name(steps[-1])}'{suggestion(str(steps[-1]), known)}"
+            hint = _collector.setting((*place, *steps))
+            return f"unknown setting '{shown_name(steps[-1])}'" + (
+                f"; {hint}"
+                if hint
+                else _misplaced(model, place, steps) or suggestion(str(steps[-1]), _known(model, steps))
+            )
         case "missing":
             return f"the setting '{steps[-1]}' is required"
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -233,11 +235,71 @@ def _message(model: type[BaseModel], steps: Place, error: ErrorDetails, *, secre
             elif error["type"] in ("value_error", "assertion_error"):
                 return expected if secret else f"{expected}{_found(error['input'], collections=False)}"
     hint = ""
-    if error["type"] == "string_type" and isinstance(error["input"], bool | int | float):
+    if not secret and (written := _endpoint(model, steps, error["input"])) is not None:
+        hint = f"; write {written}"
+        if error["type"] == "string_type":
+            expected = "an address"
+    elif error["type"] == "string_type" and isinstance(error["input"], bool | int | float):
         hint = "; put it in quotes"
     if secret:
         return f"expected {expected}{hint}"
     return f"expected {expected}{_found(error['input'])}{hint}"
+
+
+def _models(model: type[BaseModel], steps: Place) -> list[Any]:
+    """Return the models that may stand at a place."""
+    annotations: list[Any] = [model]
+    for step in steps:
+        annotations = _inside(annotations, step)
+    return [one for one in annotations if _is_model(one)]
+
+
+def _known(model: type[BaseModel], steps: Place) -> set[str]:
+    """Return the names of the settings beside one."""
+    return {name for one in _models(model, steps[:-1]) for name in _fields(one)}
+
+
+def _misplaced(model: type[BaseModel], place: Place, steps: Place) -> str | None:
+    """Say where a setting belongs that is known, and is indented too far or not far enough."""
+    name = str(steps[-1])
+    if name in ("receivers", "exporters", "extensions", "service") and place[0] != "service":
+        return "; it is a section: begin it at the start of the line"
+    for depth in range(len(steps) - 1, 0, -1):
+        if name in _known(model, steps[:depth]):
+            above = (*place, *steps)[len(place) + depth - 2]
+            return f"; it is a setting of '{shown_name(above)}': indent it less, to be below that"
+    homes = sorted(
+        field
+        for field in _known(model, steps)
+        if any(name in _fields(inner) for inner in _models(model, (*steps[:-1], field)))
+    )
+    if not homes:
+        return None
+    quoted = " or ".join(f"'{home}'" for home in homes)
+    return f"; it is a setting of {quoted}: indent it further, to be below that"
+
+
+def _endpoint(model: type[BaseModel], steps: Place, value: object) -> str | None:
+    """Return how an address is to be written that lacks something: a port alone, a URL without its scheme."""
+    if not steps or steps[-1] != "endpoint" or isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    local = f"127.0.0.1:{text.lstrip(':')}" if text.lstrip(":").isdigit() else text
+    candidates = [local.partition("://")[2].partition("/")[0], local, f"http://{local}"]
+    fields = [
+        field
+        for holder in _models(model, steps[:-1])
+        for name, field in holder.model_fields.items()
+        if (field.alias or name) == "endpoint" and "@" not in text
+    ]
+    for field, candidate in itertools.product(fields, candidates):
+        annotation: Any = field.annotation
+        for each in field.metadata:
+            annotation = Annotated[annotation, each]
+        with contextlib.suppress(ValidationError):
+            TypeAdapter(annotation).validate_python(candidate)
+            return candidate
+    return None
 
 
 def _found(value: object, *, collections: bool = True) -> str:

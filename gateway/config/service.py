@@ -25,7 +25,8 @@ class DeliverySettings(Settings):
     """What the gateway holds on its way to the exporters."""
 
     max_in_flight: ByteSize = Field(default=64 * 2**20, ge=2**20)
-    """Received but not yet stored: beyond it clients are told to wait and try again."""
+    """Received but not yet stored: beyond it clients are told to wait and try again. What decodes to far more than
+    requests usually do counts as more."""
     max_batch_size: ByteSize = Field(default=4 * 2**20, ge=2**16)
     """Larger requests are cut into several batches of this size, between records. 4 MiB is what gRPC servers take by
     default, and what a database commits quickly."""

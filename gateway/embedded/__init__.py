@@ -2,6 +2,6 @@
 
 from gateway.embedded._binaries import binaries, server_version
 from gateway.embedded.errors import EmbeddedPostgresError
-from gateway.embedded.server import EmbeddedPostgres
+from gateway.embedded.server import EmbeddedPostgres, Step
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "binaries", "server_version"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "Step", "binaries", "server_version"]

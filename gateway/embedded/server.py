@@ -4,8 +4,10 @@ Its directory belongs to the hub and holds::
 
     data/          the database; owned, like the two below, by the user that the server runs as
     log/           the server's log
-    socket/        the only way in: a Unix socket in a directory that no other user may enter
+    socket/        a Unix socket in a directory that no other user may enter: the only way in, unless a port is open
     obs-hub.conf   the settings, written at each start
+    obs-hub.hba.conf
+                   who may log in, where a port is open; likewise
     start.log      what the server said before its log was open
 """
 
@@ -16,10 +18,13 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +45,11 @@ from gateway.pipeline.postgres import connect
 
 DATABASE = "obs_hub"
 USER = "obs_hub"
+READER_ROLE = "obs_hub_reader"
+"""The role that the store lets read (`exporters.timescale.reader`)."""
+
+Step = Callable[[str], AbstractContextManager[object]]
+"""Is told what a start is busy with, for the length of a block."""
 
 _POLL = 0.05
 _QUIT_TIMEOUT = 10.0
@@ -50,7 +60,9 @@ _log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server in a directory of its own, reached over a Unix socket only.
+    """A PostgreSQL server in a directory of its own, reached over a Unix socket.
+
+    With a ``port`` it also listens on that of 127.0.0.1, for readers (`READER_ROLE`) alone and by password.
 
     The caller holds the lock of the data directory around it: two of these on one directory are not foreseen. All
     methods block. ``start_timeout`` (seconds) bounds a start, and has room for the recovery after a crash;
@@ -60,18 +72,22 @@ class EmbeddedPostgres:
     drained. A gateway that is killed leaves its server running, and the next start takes it over.
     """
 
-    def __init__(self, directory: Path, *, start_timeout: float = 300.0, stop_timeout: float = 60.0) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, start_timeout: float = 300.0, stop_timeout: float = 60.0
+    ) -> None:
         self.directory = directory.resolve()
         self.data = self.directory / "data"
         self.logs = self.directory / "log"
         self._start_output = self.directory / "start.log"
         self._settings_file = self.directory / _settings.FILE_NAME
+        self._access_file = self.directory / _settings.ACCESS_FILE_NAME
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._process: psutil.Process | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: Path | None = None
-        self._port = PORT
+        self._listens_on = port
+        self._port = port or PORT
         self._stopping = threading.Event()
         self._opened: int | None = None
 
@@ -94,16 +110,17 @@ class EmbeddedPostgres:
         """The server's process, while it runs."""
         return self._process.pid if self._process is not None and self._alive() else None
 
-    def start(self) -> str:
+    def start(self, step: Step = contextlib.nullcontext) -> str:
         """Start the server, or take over the one that a killed hub left, and return the connection string.
 
-        Makes the database when it is not there. Does nothing when the server runs. Raises `EmbeddedPostgresError`.
+        Makes the database when it is not there. Does nothing when the server runs. ``step`` is told what is being done.
+        Raises `EmbeddedPostgresError`.
         """
         if self.pid is not None:
             return self.dsn
         deadline = time.monotonic() + self._start_timeout
         try:
-            self._start(deadline)
+            self._start(deadline, step)
         except BaseException as error:
             if self._child is not None:
                 with contextlib.suppress(EmbeddedPostgresError):
@@ -139,7 +156,7 @@ class EmbeddedPostgres:
 
     # -- Starting ------------------------------------------------------------------------------------------------------
 
-    def _start(self, deadline: float) -> None:
+    def _start(self, deadline: float, step: Step) -> None:
         account = server_account(self.data)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if account.switch:
@@ -148,16 +165,32 @@ class EmbeddedPostgres:
         account.own(self.logs)
         self._check_version()
         settings = _settings.file_text(f"../{self.logs.name}").encode()
+        access = _settings.access_text(DATABASE, USER, READER_ROLE).encode()
         replace_file(self._settings_file, settings, mode=0o644, lasting=False)  # the server's user reads it
+        replace_file(self._access_file, access, mode=0o644, lasting=False)
         _logs.prune(self.logs)
         if not self._take_over(deadline):
+            self._check_port()
             if not self._is_made():
-                self._make(account)
-            self._launch(account)
-            # It ends when a hub that was killed had started one that had not said so yet.
-            if not self._ready(deadline) and not self._take_over(deadline):
-                raise self._failure("the embedded PostgreSQL ended while it was starting")
+                with step("making the database"):
+                    self._make(account)
+            with step("starting PostgreSQL"):
+                self._launch(account)
+                # It ends when a hub that was killed had started one that had not said so yet.
+                if not self._ready(deadline) and not self._take_over(deadline):
+                    raise self._failure("the embedded PostgreSQL ended while it was starting")
         self._make_database()
+
+    def _check_port(self) -> None:
+        if self._listens_on is None:
+            return
+        try:
+            socket.create_server((_settings.HOST, self._listens_on)).close()
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"the embedded PostgreSQL cannot listen on {_settings.HOST}:{self._listens_on} ({error.strerror}); "
+                "free that port, or choose another by --postgres-port or exporters.timescale.embedded_port"
+            ) from error
 
     def _open_for(self, account: Account) -> None:
         """Let another user's server reach this directory, and nothing above it.
@@ -219,7 +252,9 @@ class EmbeddedPostgres:
         try:
             account.own(fresh)
             self._initdb(fresh, account)
-            with (fresh / "postgresql.conf").open("a", encoding="utf-8") as file:
+            # The directory is the server's user's already, and this may be root.
+            opened = os.open(fresh / "postgresql.conf", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            with os.fdopen(opened, "a", encoding="utf-8") as file:
                 file.write(f"\ninclude = '../{_settings.FILE_NAME}'\n# What follows wins over the include.\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -235,7 +270,13 @@ class EmbeddedPostgres:
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command += ["--data-checksums", "--no-instructions"]
         result = subprocess.run(  # noqa: S603 - the wheel's binary, fixed arguments
-            command, capture_output=True, text=True, errors="replace", check=False, **self._as(account)
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=True,  # Ctrl-C is for the hub, which ends cleanly when this is done
+            **self._as(account),
         )
         if result.returncode != 0:
             said = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-15:])
@@ -245,11 +286,15 @@ class EmbeddedPostgres:
             )
 
     def _launch(self, account: Account) -> None:
-        self._socket, self._port = socket_folder(self.directory, account), PORT
-        # On the command line stands what must hold whatever a settings file says: a socket is the only way in.
+        self._socket, self._port = socket_folder(self.directory, account), self._listens_on or PORT
+        # On the command line stands what must hold whatever a settings file says: which ways in there are.
         quoted = '"' + self._seen(self._socket).replace('"', '""') + '"'
-        command = [str(binaries_for(account) / "postgres"), "-D", self._seen(self.data), "-c", "listen_addresses="]
-        command += ["-c", f"unix_socket_directories={quoted}", "-c", f"port={PORT}"]
+        command = [str(binaries_for(account) / "postgres"), "-D", self._seen(self.data)]
+        command += ["-c", f"unix_socket_directories={quoted}", "-c", f"port={self._port}"]
+        if self._listens_on is None:
+            command += ["-c", "listen_addresses="]
+        else:
+            command += ["-c", f"listen_addresses={_settings.HOST}", "-c", f"hba_file={self._seen(self._access_file)}"]
         with self._start_output.open("wb") as output:
             self._child = subprocess.Popen(  # noqa: S603 - the wheel's binary, fixed arguments
                 command,
@@ -323,10 +368,15 @@ class EmbeddedPostgres:
         server = _postmaster.server_of(self.data, found.pid) if found else None
         if server is not None:
             self._process, self._child, self._socket = server, None, None
-            if self._ready(deadline):
+            if self._ready(deadline) and self._listens_as_told():
                 _log.info("took over the embedded PostgreSQL (pid %d) that an earlier hub left running", server.pid)
                 server.send_signal(signal.SIGHUP)  # read the settings written just now
                 return True
+            if self._alive():
+                _log.info(
+                    "ending the embedded PostgreSQL of an earlier hub, which listens elsewhere than this one's is to"
+                )
+                self.stop()
             self._process = None  # it was stopping, and has
         self._wait_for_workers(deadline)
         if found is not None and self._foreign(found):
@@ -341,9 +391,18 @@ class EmbeddedPostgres:
         # The same holds for the number beside its socket, in a folder that is this directory's alone.
         folder = self._socket_of(found) if found is not None else None
         if folder is not None and (folder.parent == self.directory or folder.name.startswith("obs-hub-")):
-            for left in folder.glob(f".s.PGSQL.{PORT}*"):
+            for left in folder.glob(".s.PGSQL.*"):
                 left.unlink(missing_ok=True)
         return False
+
+    def _listens_as_told(self) -> bool:
+        """Tell whether a server that runs already has the port that this one is to have, or none."""
+        try:
+            with connect(self._dsn("postgres"), reading=True) as connection:
+                row = connection.execute("SELECT current_setting('listen_addresses') <> ''").fetchone()
+        except psycopg.Error:  # it is stopping
+            return False
+        return (self._port if row == (True,) else None) == self._listens_on
 
     def _wait_for_workers(self, deadline: float) -> None:
         """Wait for the workers of a server that was killed: they end by themselves, and must before another starts."""

@@ -33,13 +33,19 @@ def charts(
     yield screen.paint(what.rstrip(), bold=True)
     every = short_duration(window.step * SECOND)
     yield f"{_minute(window.start)} to {_minute(window.end)}, {every} a step"
-    if not lines:
+    if not any(line.known for line in lines):
         yield "no values in this time"
         return
     if len(lines) == 1:
         unit = Unit(metric.unit, [lines[0].smallest, lines[0].largest], per_second=rate)
-        for text in line_chart(filled(lines[0].values), _HEIGHT, unit.show):
-            yield screen.paint(text, fg="cyan")
+        if len(lines[0].known) == 1 and lines[0].smallest == lines[0].largest:
+            yield f"{unit.show(lines[0].last)}, the only value, {_when(lines[0], window)}"
+            return
+        if len(lines[0].known) == 1:
+            yield f"all values are in one step, {_when(lines[0], window)}; a shorter --since or --step draws them"
+        else:
+            for text in line_chart(filled(lines[0].values), _HEIGHT, unit.show):
+                yield screen.paint(text, fg="cyan")
         yield "  ".join(f"{name} {unit.show(value)}" for name, value in _figures(lines[0]).items())
         return
     shown = sorted(lines, key=lambda line: abs(line.mean or 0), reverse=True)[:limit]
@@ -51,15 +57,28 @@ def charts(
         labels = [" ".join(safe(line.labels[key]) for key in keys) for line in kept]
     else:
         labels = [_labels({key: value for key, value in line.labels.items() if key not in common}) for line in kept]
-    figures = 4 * (_FIGURE + 1)
-    label_width = min(max(map(width_of, labels)), max(screen.width - SPARKLINE_WIDTH - figures - 1, 20))
+    drawn = any(len(line.known) > 1 for line in kept)
+    spark_width = SPARKLINE_WIDTH if drawn else 0
+    label_width = min(max(map(width_of, labels)), max(screen.width - spark_width - 4 * (_FIGURE + 1) - 1, 20))
     names = "".join(f" {name:>{_FIGURE}}" for name in _figures(kept[0]))
-    yield screen.paint(f"{'':{label_width}} {'':{SPARKLINE_WIDTH}}{names}", dim=True)
+    yield screen.paint(f"{'':{label_width}} {'':{spark_width}}{names}", dim=True)
     for line, label in zip(kept, labels, strict=True):
         numbers = "".join(f" {unit.show(value):>{_FIGURE}}" for value in _figures(line).values())
-        yield f"{fitted(label, label_width)} {screen.paint(sparkline(filled(line.values)), fg='cyan')}{numbers}"
+        flat = len({unit.show(value) for value in line.known}) == 1
+        spark = screen.paint(sparkline(filled(line.values), flat=flat), fg="cyan") if drawn else ""
+        yield f"{fitted(label, label_width)} {spark}{numbers}"
+    yield from _left_out(kept, lines)
+
+
+def _left_out(kept: Sequence[Line], lines: Sequence[Line]) -> Iterator[str]:
     if len(kept) < len(lines):
         yield f"(the largest {len(kept)} of {len(lines)}: --limit shows more, --where fewer, --by adds them up)"
+
+
+def _when(line: Line, window: Window) -> str:
+    """Say in which interval the only value of a line is."""
+    at = next(n for n, value in enumerate(line.values) if value is not None)
+    return f"of about {local_time(unix_nano(window.starts()[at]))[:-4]}"
 
 
 def _figures(line: Line) -> dict[str, float | None]:

@@ -68,18 +68,20 @@ class Line:
 _POINTS: dict[str, LiteralString] = {
     "sample": """
         SELECT series_id, time, time_ns AS ns, value AS sum, 1 AS count, value AS min, value AS max, value AS last,
-            start_time
+            time AS at, start_time
         FROM sample
         WHERE series_id = ANY(%(series)s) AND time >= %(lead)s AND time < %(end)s AND abs(value) < 1e290
         """,
     "sample_1m": """
-        SELECT series_id, time, 0 AS ns, sum, count, min, max, last, NULL::timestamptz AS start_time
-        FROM sample_1m
+        SELECT series_id, time, 0 AS ns, sum, count, min, max, last, coalesce(last_time, time) AS at,
+            NULL::timestamptz AS start_time
+        FROM rollup_1m
         WHERE series_id = ANY(%(series)s) AND time >= %(lead)s AND time < %(end)s AND abs(sum) < 1e290 AND count > 0
         """,
     "sample_1h": """
-        SELECT series_id, time, 0 AS ns, sum, count, min, max, last, NULL::timestamptz AS start_time
-        FROM sample_1h
+        SELECT series_id, time, 0 AS ns, sum, count, min, max, last, coalesce(last_time, time) AS at,
+            NULL::timestamptz AS start_time
+        FROM rollup_1h
         WHERE series_id = ANY(%(series)s) AND time >= %(lead)s AND time < %(end)s AND abs(sum) < 1e290 AND count > 0
         """,
 }
@@ -102,11 +104,11 @@ _DELTAS: LiteralString = """
 _INCREASES: LiteralString = """
     SELECT series_id, floor(extract(epoch FROM time - %(start)s) / %(step)s)::integer AS n,
         sum(CASE WHEN %(monotonic)s AND (last < before OR start_time > since) THEN last ELSE last - before END)
-            / nullif(sum(extract(epoch FROM time - since)::double precision), 0) AS value
+            / nullif(sum(extract(epoch FROM at - since)::double precision), 0) AS value
     FROM (
-        SELECT series_id, time, last, start_time,
+        SELECT series_id, time, last, at, start_time,
             coalesce(lag(last) OVER earlier, CASE WHEN %(monotonic)s AND start_time >= %(start)s THEN 0 END) AS before,
-            coalesce(lag(time) OVER earlier, start_time) AS since
+            coalesce(lag(at) OVER earlier, start_time) AS since
         FROM points
         WINDOW earlier AS (PARTITION BY series_id ORDER BY time, ns)
     ) AS compared

@@ -49,6 +49,11 @@ class Series:
         return None if value is None else text_of(value)
 
 
+def metric_names(store: Store) -> list[str]:
+    """Return the names of all metrics that the store has."""
+    return [row["name"] for row in store.rows("SELECT DISTINCT name FROM metric ORDER BY 1")]
+
+
 def catalogue(store: Store, pattern: str | None = None) -> list[Row]:
     """Return each metric with its type, unit, number of series, attribute keys and when it was last seen.
 

@@ -32,11 +32,16 @@ def names_from(severity: str) -> list[str]:
     return [name for name, range_ in _RANGES.items() if range_ in wanted]
 
 
+def severity_named(name: str) -> str | None:
+    """Return the range that a name stands for, in any case: ``warn`` for ``WARNING``."""
+    return _RANGES.get(name.lower())
+
+
 def severity_range(number: int, name: str | None) -> str | None:
     """Return the range that a record belongs to, by its number or else by its name."""
     if 1 <= number <= 24:
         return SEVERITIES[(number - 1) // 4]
-    return _RANGES.get((name or "").lower())
+    return severity_named(name or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ from gateway.terminal import safe_lines as safe_lines
 from gateway.terminal import safe_text as safe_text
 
 _PIPE_WIDTH = 120
+# What is drawn with, and with what instead where it cannot be shown; each takes one cell, too.
+_DRAWN = dict(zip("─│┌┐└┘├┤┬┴┼→…✗✓⚠»•·", "-|+++++++++>~x+!>*.", strict=True))
+_BLOCKS = dict(zip("▁▂▃▄▅▆▇█", ".:-=+*%#", strict=True))
+_BRAILLE = {chr(0x2800): " "} | {chr(code): "*" for code in range(0x2801, 0x2900)}
 
 
 def fitted(text: str, width: int) -> str:
@@ -37,6 +41,7 @@ class Screen:
         self.is_terminal = sys.stdout.isatty()
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         self._colored = color == "always" or (color == "auto" and self.is_terminal and not plain)
+        self._instead = _instead(sys.stdout.encoding or "ascii", os.environ.get("TERM", ""))
         self.width = max(40, shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns)
         if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a letter is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -46,12 +51,28 @@ class Screen:
         return click.style(text, **style) if self._colored and text else text
 
     def line(self, text: str = "") -> None:
-        """Write a line."""
-        sys.stdout.write(text + "\n")
+        """Write a line. What it is drawn with and this stream cannot show becomes ASCII."""
+        sys.stdout.write(text.translate(self._instead) + "\n")
 
     def flush(self) -> None:
         """Show what was written."""
         sys.stdout.flush()
+
+
+def _instead(encoding: str, terminal: str) -> dict[int, str]:
+    """Return what to write in the place of characters that a stream of an encoding cannot show.
+
+    The console of Linux shows what its font of 512 characters has: lines, and neither braille nor blocks.
+    """
+    instead = {}
+    for character, plain in {**_DRAWN, **_BLOCKS, **_BRAILLE}.items():
+        try:
+            character.encode(encoding)
+        except (UnicodeEncodeError, LookupError):
+            instead[ord(character)] = plain
+    if terminal == "linux" or any(ord(character) in instead for character in _BLOCKS | _BRAILLE):
+        instead |= {ord(character): plain for character, plain in (_BLOCKS | _BRAILLE).items()}
+    return instead
 
 
 @contextlib.contextmanager

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from gateway.pipeline.errors import DeliveryError, MalformedPayloadError, OverloadedError, TooLargeError
+from gateway.pipeline.errors import (
+    DeliveryError,
+    MalformedPayloadError,
+    NoPipelineError,
+    OverloadedError,
+    TooLargeError,
+)
 
 
 class Scope(enum.StrEnum):
@@ -62,6 +68,8 @@ def reason_of(error: Exception) -> str:
             return "overloaded"
         case MalformedPayloadError():
             return "malformed"
+        case NoPipelineError():
+            return "no_pipeline"
         case _:
             return "internal_error"
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry import metrics
@@ -213,7 +213,8 @@ class Attempts:
             return False
         for half in map(batch.part, halves):
             try:
-                parts.append(await self._exporter.prepare(half))
+                with failures_told():
+                    parts.append(await self._exporter.prepare(half))
             except (MalformedPayloadError, TooLargeError) as error:
                 self._note(course, half.payload, _records(half), error)
         return True
@@ -288,6 +289,18 @@ class Attempts:
         if alone:
             report(error)
         return FailedError()
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Raise `FailedError` instead of whatever else than a `DeliveryError` comes out of a block, and report that."""
+    try:
+        yield
+    except DeliveryError:
+        raise
+    except Exception as error:
+        report(error)
+        raise FailedError from None
 
 
 def _records(batch: Batch) -> int:

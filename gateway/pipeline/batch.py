@@ -6,12 +6,15 @@ and never look inside; only an exporter that needs the records decodes them.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import functools
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.pipeline.bounds import Load
 
 
 class Signal(enum.StrEnum):
@@ -62,7 +65,8 @@ class Batch:
     makes no spans of its own, so that the gateway never feeds on itself. ``received_at`` is in nanoseconds since the
     Unix epoch: what an exporter decides by the time of arrival, it decides the same way when a spool replays the batch.
     ``left_out`` is what the receiver could not read of the request, and left out of the payload. ``peer`` is the
-    address of whoever sent it, where that is known, for people.
+    address of whoever sent it, where that is known, for people. ``whole`` is the size in bytes of the request that this
+    is a part of, 0 where it is all of it; ``load`` what it counts for among what is in flight.
     """
 
     signal: Signal
@@ -72,6 +76,8 @@ class Batch:
     received_at: int = field(default_factory=time.time_ns, compare=False)
     left_out: Outcome = field(default=ACCEPTED, compare=False)
     peer: str = field(default="", compare=False)
+    whole: int = field(default=0, compare=False)
+    load: Load | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -98,8 +104,18 @@ class Batch:
     ) -> Batch:
         """Make the batch of a payload that has just arrived; the digest of a large one is computed in a thread."""
         make = functools.partial(cls.of, signal, payload, own_telemetry=own_telemetry, left_out=left_out, peer=peer)
-        return make() if len(payload) <= _LARGE else await asyncio.to_thread(make)
+        if len(payload) <= _LARGE:
+            return make()
+        import asyncio  # not for whoever only reads a configuration
+
+        return await asyncio.to_thread(make)
 
     def part(self, payload: bytes) -> Batch:
         """Make the batch of a part of this one, with an identity of its own."""
-        return replace(self, payload=payload, digest=digest(self.signal, payload))
+        return replace(
+            self,
+            payload=payload,
+            digest=digest(self.signal, payload),
+            whole=self.whole or len(self.payload),
+            load=None if self.load is None else self.load.part(len(payload)),
+        )

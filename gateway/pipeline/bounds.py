@@ -1,7 +1,8 @@
 """What a request may cost once it is decoded: bounds over all of it, checked before anything is.
 
 Two bytes can stand for a record of hundreds. So what repeats is counted and weighed, by about as many bytes as it takes
-when it is decoded and encoded for the store, and the sum may not be out of proportion to the payload.
+when it is decoded and encoded for the store, and the sum may not be out of proportion to the payload. What weighs more
+than requests do that mean well also counts as more of what is in flight (`Load`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from gateway.pipeline import wire_format
 from gateway.pipeline.batch import Batch
-from gateway.pipeline.errors import MalformedPayloadError, TooLargeError
+from gateway.pipeline.errors import MalformedPayloadError, OverloadedError, TooLargeError
 from gateway.pipeline.services import SERVICES
 
 SLICE = 0.01
@@ -30,6 +31,12 @@ RECORD = 256
 PART = 128
 """What an event, link, exemplar or quantile weighs."""
 
+ATTRIBUTE = 64
+"""What an attribute weighs, or a value in the array or map that one is."""
+
+BUCKET = 12
+"""What a bucket weighs, or a bound between two."""
+
 _ALWAYS = 4 * 2**20
 """Weight that any request may have: some 16,000 records of nothing."""
 
@@ -37,8 +44,11 @@ _PROPORTION = 32
 """Weight for each byte of payload. A log record, data point or span that says something has 30 bytes and more."""
 
 _MOST = 192 * 2**20
-_MOST_PROPORTION = 8
+_MOST_PROPORTION = 12
 """A large request may weigh so much, or so many times what it has bytes, whatever is more."""
+
+_USUAL_PROPORTION = 8
+"""What a request weighs, at most, that counts by its payload alone among what is in flight."""
 
 MOST_PARTS = 50_000
 """How many parts one record may have: attributes, nested values, events, links, exemplars, buckets by sixteens. They
@@ -67,24 +77,98 @@ RECORDS: dict[str, Any] = {
 """The messages that are one record each, by full name."""
 
 
-class Budget:
-    """What the parts of one request may still weigh."""
+def most_weight(size: int) -> int:
+    """Return what a request of so many bytes may weigh."""
+    return min(max(_ALWAYS, _PROPORTION * size), max(_MOST, _MOST_PROPORTION * size))
 
-    def __init__(self, payload: bytes) -> None:
-        size = len(payload)
-        self._most = min(max(_ALWAYS, _PROPORTION * size), max(_MOST, _MOST_PROPORTION * size))
+
+class Budget:
+    """What a request of ``size`` bytes may still weigh; one that is a part of a ``whole``, its share of that.
+
+    ``load`` grows with it.
+    """
+
+    def __init__(self, size: int, whole: int = 0, load: Load | None = None) -> None:
+        self._most = max(_ALWAYS, most_weight(whole) * size // whole) if size < whole else most_weight(size)
         self._left = self._most
         self._size = size
+        self._load = load
+        self._look_below = 0 if load is None else self._most - _USUAL_PROPORTION * size
+
+    @classmethod
+    def of(cls, batch: Batch, *, kept: bool = False) -> Budget:
+        """Return that of a batch. ``kept``: what is decoded of it is kept until it is answered for."""
+        return cls(len(batch.payload), batch.whole, batch.load if kept else None)
 
     def take(self, count: int, weight: int, what: str) -> None:
-        """Take the weight of some parts. Raises `TooLargeError` when that is more than is left."""
+        """Take the weight of some parts.
+
+        Raises `TooLargeError` when that is more than is left, and `OverloadedError` when too much is in flight for it.
+        """
         self._left -= count * weight
+        if self._left < self._look_below:
+            self._look(what)
+
+    def _look(self, what: str) -> None:
+        taken = self._most - self._left
         if self._left < 0:
             raise TooLargeError(
                 f"the request of {self._size} bytes holds too much to decode: with its {what} about "
-                f"{(self._most - self._left) // 2**20} MiB, of at most {self._most // 2**20} MiB for that size; "
+                f"{taken // 2**20} MiB, of at most {self._most // 2**20} MiB for that size; "
                 "send smaller batches, and no empty records"
             )
+        if self._load is not None:
+            self._load.grow(taken // _USUAL_PROPORTION)
+
+
+class InFlight:
+    """What is admitted and not yet answered for, in bytes, of at most ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.size = 0
+
+    def admit(self, size: int) -> Load:
+        """Count a request of so many bytes. Raises `OverloadedError` when there is no room; one alone has room."""
+        load = Load(self)
+        load.grow(size)
+        return load
+
+
+class Load:
+    """What one request, or a part of one, counts for among what is in flight. Release it in the end."""
+
+    def __init__(self, in_flight: InFlight, whole: Load | None = None, size: int = 0) -> None:
+        self._in_flight = in_flight
+        self._whole = whole or self
+        self._size = size
+        self._held = 0
+        self._released = False
+
+    def part(self, size: int) -> Load:
+        """Return what a part of so many bytes counts for. It is released with the whole, which counts these already."""
+        return Load(self._in_flight, self._whole, size)
+
+    def grow(self, size: int) -> None:
+        """Count for so many bytes, where that is more than before. Raises `OverloadedError` when there is no room."""
+        whole, in_flight = self._whole, self._in_flight
+        more = size - self._size
+        if more <= 0 or whole._released:
+            return
+        if in_flight.size > whole._held and in_flight.size + more > in_flight.most:
+            raise OverloadedError(
+                f"{in_flight.size} bytes wait to be stored, of at most {in_flight.most} "
+                "(setting service.delivery.max_in_flight)"
+            )
+        self._size = size
+        whole._held += more
+        in_flight.size += more
+
+    def release(self) -> None:
+        """Count it no longer. Harmless when repeated."""
+        self._released = True
+        self._in_flight.size -= self._held
+        self._held = 0
 
 
 async def check(batch: Batch) -> None:
@@ -96,7 +180,7 @@ async def check(batch: Batch) -> None:
     """
     payload = batch.payload
     if len(payload) > LARGE_REQUEST and sum(map(payload.count, _TAGS)) > len(payload) // 4:
-        await _check_by_walking(batch, Budget(payload))
+        await _check_by_walking(batch, Budget.of(batch))
 
 
 async def _check_by_walking(batch: Batch, budget: Budget) -> None:

@@ -10,6 +10,7 @@ from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.errors import PartlyRefusedError, RefusedError, UnavailableError
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.ownership import HeldError
+from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -29,13 +30,14 @@ class Burying:
         self._spool = spool if spool is not None and spool.drops else None
         self._exporter = exporter
         self._instruments = instruments
+        self._kept, self._dropped = Seldom(), Seldom()
 
     async def keep_or_drop(self, batch: Batch, records: int, reason: RefusedError | str) -> None:
-        """Deal with a batch whose client has its OK already. Raises `UnavailableError` as `keep` does."""
+        """Deal with a batch whose client is told nothing of it. Raises `UnavailableError` as `keep` does."""
         if self.dead_letters is not None:
             await self.keep(self.dead_letters, batch, records, reason)
-        else:
-            _log.error("%s refused a batch from the spool, which is dropped: %s", self._exporter, reason)
+        elif dropped := self._dropped.count():
+            _log.error("%s refused %s, dropped for good: %s", self._exporter, _batches(dropped), reason)
 
     async def keep(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: RefusedError | str) -> bool:
         """Keep a batch, or what was refused of it, as a dead letter. Returns whether it was kept, or had to be dropped.
@@ -57,5 +59,16 @@ class Burying:
             await self._spool.drop(batch, why)
             return False
         self._instruments.dead_lettered.add(records, {"signal": batch.signal.value, "exporter": self._exporter})
-        _log.error("%s refused a batch, kept as dead letter %s: %s", self._exporter, letter.name, reason)
+        if kept := self._kept.count():
+            _log.warning(
+                "%s refused %s, kept as a dead letter (the last one is %s): %s",
+                self._exporter,
+                _batches(kept),
+                letter.name,
+                reason,
+            )
         return True
+
+
+def _batches(number: int) -> str:
+    return "a batch" if number == 1 else f"{number} batches since this was last said"

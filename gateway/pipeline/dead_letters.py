@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.durability import create
 from gateway.pipeline.ownership import NAME, Lock
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
@@ -197,7 +198,7 @@ def _on_disk(size: int) -> int:
 def _write_durably(path: Path, content: bytes) -> None:
     fresh = path.with_name(path.name + ".new")
     try:
-        with fresh.open("wb") as file:
+        with os.fdopen(create(fresh), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

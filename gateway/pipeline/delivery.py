@@ -27,14 +27,14 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from opentelemetry.trace import Tracer
 
 from gateway.pipeline.attempts import Attempts, report
-from gateway.pipeline.batch import Batch
+from gateway.pipeline.batch import Batch, Signal
 from gateway.pipeline.burying import Burying
 from gateway.pipeline.crashpoints import crashpoint
 from gateway.pipeline.dead_letters import DeadLetters
@@ -107,8 +107,13 @@ class Delivery:
         spool: Spool | None = None,
         dead_letters: DeadLetters | None = None,
         former: Callable[[], Iterable[Path]] = tuple,
+        kept_by_others: Collection[Signal] = (),
     ) -> None:
-        """``former`` returns the directories of spools that workers left which are no more: they are replayed, too."""
+        """``former`` returns the directories of spools that workers left which are no more: they are replayed, too.
+
+        ``kept_by_others`` are the signals of which others keep all that this exporter is given, the store among them:
+        what it refuses of these is no matter of the client's.
+        """
         self.exporter = exporter
         self.spool = spool
         self.dead_letters = dead_letters
@@ -120,9 +125,10 @@ class Delivery:
         self._attempts = Attempts(exporter, self._circuit, instruments, tracer, settings, meanwhile)
         self._burying = Burying(exporter.name, dead_letters, instruments, spool)
         self._settings = settings
+        self._taken = Taken(settings.receipt_window)
+        self._kept_by_others = frozenset(kept_by_others)
         self._replay = None if spool is None else self._replay_of(spool)
         self._inheritance = Inheritance(former, settings.spool, self._replay_former)
-        self._taken = Taken(settings.receipt_window)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -178,7 +184,9 @@ class Delivery:
         await self._replay_of(spool).until_empty()
 
     def _replay_of(self, spool: Spool) -> Replay:
-        return Replay(spool, self.exporter, self._attempts, self._circuit, self._burying, self._settings)
+        return Replay(
+            spool, self.exporter, self._attempts, self._circuit, self._burying, self._settings, self._taken.forget
+        )
 
     async def _look_after(self, replay: Replay) -> None:
         """Open the spool once its former owner is gone, and take over what former workers left."""
@@ -449,9 +457,14 @@ class Delivery:
             if not waiting.spooled:
                 _refuse([waiting], refusal)
             return
-        if waiting.spooled:  # and so its client has its OK
-            with contextlib.suppress(UnavailableError):  # it stays in the spool
+        if waiting.spooled or waiting.prepared.batch.signal in self._kept_by_others:
+            # The client has its OK already, or others have all that it sent: this is for the operator.
+            try:
                 await self._burying.keep_or_drop(waiting.prepared.batch, waiting.prepared.records, refusal)
+            except UnavailableError as error:
+                if not waiting.spooled:  # where it stays otherwise
+                    _refuse([waiting], error)
+            else:
                 self._have(waiting)
             return
         partly = isinstance(refusal, PartlyRefusedError)

@@ -24,6 +24,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def create(path: Path, mode: int = 0o600) -> int:
+    """Open a new file for writing in place of whatever has its name, and return its descriptor. Raises `OSError`.
+
+    A link or a pipe that somebody planted there is not written to.
+    """
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
 def replace_file(
     path: Path,
     content: bytes,

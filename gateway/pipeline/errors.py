@@ -5,6 +5,8 @@ Receivers translate these, and only these, into OTLP status codes; exporters rai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DeliveryError(Exception):
     """Base of everything a client is told about a batch that was not accepted."""
@@ -13,8 +15,13 @@ class DeliveryError(Exception):
 class MalformedPayloadError(DeliveryError):
     """The payload is not a valid OTLP request. Sending it again cannot help.
 
-    gRPC ``INVALID_ARGUMENT``, HTTP 400.
+    gRPC ``INVALID_ARGUMENT``, HTTP 400. ``violations`` are the places that are wrong, each with what is wrong there, as
+    far as they are known.
     """
+
+    def __init__(self, message: str, violations: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
 
 
 class TooLargeError(DeliveryError):
@@ -29,6 +36,16 @@ class RefusedError(DeliveryError):
 
     gRPC ``INVALID_ARGUMENT``, HTTP 400: a client must not send it again.
     """
+
+
+class NoPipelineError(RefusedError):
+    """The configuration has no pipeline for this signal. Sending it again cannot help.
+
+    gRPC ``UNIMPLEMENTED``, HTTP 404, as a server answers that does not have the signal's service at all.
+    """
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(f"no pipeline takes {signal} (setting service.pipelines.{signal})")
 
 
 class TooLargeForDestinationError(RefusedError):

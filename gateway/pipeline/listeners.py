@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -113,6 +113,9 @@ class ListenerSettings(Settings):
     insecure: bool = False
     """Listen beyond loopback without authentication all the same."""
 
+    more_advice: ClassVar[str] = ""
+    """What else there is to know for who is refused an address, such as a page that has no token."""
+
     @model_validator(mode="after")
     def _no_strangers(self) -> ListenerSettings:
         asks = self.auth is not None or (self.tls is not None and self.tls.client_ca_file is not None)
@@ -120,7 +123,7 @@ class ListenerSettings(Settings):
             raise ValueError(
                 f"refused: {self.endpoint} can be reached from other machines, and nobody is asked who they are. "
                 "Listen on 127.0.0.1; or ask, by 'auth: {authenticator: tokens}' or by client certificates "
-                "('tls: client_ca_file'); or allow everybody by 'insecure: true'"
+                f"('tls: client_ca_file'); or allow everybody by 'insecure: true'{self.more_advice}"
             )
         return self
 

@@ -61,8 +61,8 @@ _MAX_DEPTH = 100
 class NothingLeftError(MalformedPayloadError):
     """No record of a payload can be kept. ``outcome`` is what is told of it where it is a part of a request."""
 
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, outcome: Outcome, violations: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, violations)
         self.outcome = outcome
 
 
@@ -80,18 +80,18 @@ async def mend_batch(batch: Batch) -> tuple[Batch, Outcome]:
 
     Raises `MalformedPayloadError`, as `mend` does, `NothingLeftError` when no record of it can be kept.
     """
-    mended = await mend(batch.signal, batch.payload)
+    mended = await mend(batch.signal, batch.payload, Budget.of(batch))
     return replace(batch, payload=mended.payload), Outcome(mended.rejected, mended.message)
 
 
-async def mend(signal: Signal, payload: bytes) -> Mended:
+async def mend(signal: Signal, payload: bytes, budget: Budget | None = None) -> Mended:
     """Mend the serialized request of a signal, in slices between which the event loop serves others.
 
     Raises `MalformedPayloadError` when its outermost structure cannot be read, `NothingLeftError` when no record of it
     can be kept, and `TooLargeError` when it holds too much for its size.
     """
     request = SERVICES[signal].request
-    mending = _Mending(payload)
+    mending = _Mending(budget or Budget(len(payload)))
     try:
         result = await in_slices(mending.container(payload, request.DESCRIPTOR, ""))
     except wire_format.BrokenError as error:
@@ -174,7 +174,7 @@ _KINDS: dict[Signal, Any] = {Signal.LOGS: logs_pb2.LogRecord, Signal.TRACES: tra
 
 def _check_whole(batch: Batch) -> int:
     request: Any = SERVICES[batch.signal].request.FromString(batch.payload)
-    budget, count = Budget(batch.payload), 0
+    budget, count = Budget.of(batch), 0
     resources, scopes, records = _LEVELS[batch.signal]
     budget.take(len(getattr(request, resources)), RECORD, "resources")
     for resource in getattr(request, resources):
@@ -210,7 +210,7 @@ async def _check_in_slices(batch: Batch) -> int:
     count = since = 0
     began = time.perf_counter()
     request = _SHARED[f"{batch.signal.value.capitalize()}Request"].FromString(batch.payload)
-    for parts, cls in _parts_of(request, Budget(batch.payload), batch.signal.records):
+    for parts, cls in _parts_of(request, Budget.of(batch), batch.signal.records):
         if cls.DESCRIPTOR.full_name in RECORDS:
             count += len(parts)
         parse, are_ids_sound = cls.FromString, _ARE_IDS_SOUND.get(cls)
@@ -268,14 +268,22 @@ class Report:
     kept: int = 0
     rejected: int = 0
     mended: int = 0
-    rejections: list[str] = field(default_factory=list)
+    passed_over: int = 0
+    rejections: list[tuple[str, str]] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def reject(self, place: str, reason: str, records: int = 1) -> None:
         """Count records that are left out."""
         self.rejected += records
         if len(self.rejections) <= _SHOWN:
-            self.rejections.append(f"{place}: {reason}")
+            self.rejections.append((place, reason))
+
+    def pass_over(self, place: str, why: str, records: int) -> None:
+        """Count records under a key that OTLP does not have: they are no error, and they are not stored."""
+        self.passed_over += records
+        if len(self.remarks) <= _SHOWN:
+            self.remarks.append(f"{place}: {why}")
 
     def mend(self, place: str, what: str) -> None:
         """Count what is kept otherwise than it came."""
@@ -286,13 +294,20 @@ class Report:
     def outcome(self, signal: Signal) -> Outcome:
         """Return what to tell the sender. Raises `NothingLeftError` when all records are rejected."""
         parts = []
+        passed_over = []
+        if self.remarks:
+            counted = f"{self.passed_over} {signal.records} " if self.passed_over else ""
+            passed_over.append(f"{counted}passed over: {_shown(self.remarks)}")
         if self.rejected:
-            parts.append(f"{self.rejected} {signal.records} rejected: {_shown(self.rejections)}")
+            rejections = [f"{place}: {reason}" for place, reason in self.rejections]
+            parts.append(f"{self.rejected} {signal.records} rejected: {_shown(rejections)}")
             if not self.kept:
-                raise NothingLeftError(_shown(self.rejections), Outcome(self.rejected, parts[0]))
+                outcome = Outcome(self.rejected + self.passed_over, "; ".join(parts + passed_over))
+                raise NothingLeftError("; ".join([_shown(rejections), *passed_over]), outcome, self.rejections[:_SHOWN])
+        parts += passed_over
         if self.mended:
             parts.append(f"{self.mended} mended: {_shown(self.repairs)}")
-        return Outcome(self.rejected, "; ".join(parts))
+        return Outcome(self.rejected + self.passed_over, "; ".join(parts))
 
 
 def _shown(places: list[str]) -> str:
@@ -302,9 +317,9 @@ def _shown(places: list[str]) -> str:
 class _Mending:
     """One request under repair."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.report = Report()
-        self._budget = Budget(payload)
+        self._budget = budget
 
     def container(self, raw: bytes, descriptor: Any, place: str) -> Steps[bytes]:
         """Mend a message that holds records, or holds what does. A generator that returns its bytes.

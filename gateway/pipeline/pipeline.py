@@ -18,10 +18,12 @@ import structlog
 
 from gateway.pipeline import bounds, splitting
 from gateway.pipeline.batch import Batch, Signal
+from gateway.pipeline.bounds import Budget, InFlight, Load
 from gateway.pipeline.delivery import Delivery, Ticket
 from gateway.pipeline.errors import (
     DeliveryError,
     MalformedPayloadError,
+    NoPipelineError,
     OverloadedError,
     RefusedError,
     TooLargeError,
@@ -35,6 +37,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _REASONS: dict[type[DeliveryError], str] = {
     MalformedPayloadError: "malformed",
+    NothingLeftError: "malformed",
+    NoPipelineError: "no_pipeline",
     OverloadedError: "overloaded",
     RefusedError: "refused",
     TooLargeError: "too_large",
@@ -47,8 +51,9 @@ _MAX_WHY = 300
 class Pipeline:
     """Implements `gateway.pipeline.Consumer`.
 
-    ``max_in_flight`` bounds the bytes of payload that are admitted and not yet answered for; beyond it batches are
-    refused as overloaded, except that one batch alone is always admitted. What is larger than ``max_batch_size``, in
+    ``max_in_flight`` bounds the bytes of payload that are admitted and not yet answered for; what decodes to much more
+    than payloads do counts as more. Beyond it batches are refused as overloaded, except that one batch alone is always
+    admitted. What is larger than ``max_batch_size``, in
     bytes, is cut.
     """
 
@@ -60,34 +65,30 @@ class Pipeline:
         max_batch_size: int = 4 * 2**20,
     ) -> None:
         self._routes = routes
-        self._max_in_flight = max_in_flight
         self._max_batch_size = max_batch_size
         self._instruments = instruments
-        self._in_flight = 0
+        self._in_flight = InFlight(max_in_flight)
+        self._cutting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._mended = Seldom()
         self._refusals: dict[tuple[Signal, str], Seldom] = {}
         instruments.observe(
-            "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight
+            "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight.size
         )
 
     async def accept(self, batch: Batch) -> Outcome:
         """Return when every exporter of the batch's signal holds it durably. Raises `DeliveryError`."""
-        if self._in_flight and self._in_flight + len(batch.payload) > self._max_in_flight:
-            error = OverloadedError(
-                f"{self._in_flight} bytes wait to be stored, of at most {self._max_in_flight} "
-                "(setting service.delivery.max_in_flight)"
-            )
+        try:
+            load = self._in_flight.admit(len(batch.payload))
+        except OverloadedError as error:
             self._refuse(batch, error)
-            raise error
+            raise
         # A client that gives up cancels this call. Its batch is on the way all the same, and occupies memory until
         # it has arrived.
-        size = len(batch.payload)
-        self._in_flight += size
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._deliver(batch))
+        task = asyncio.create_task(self._deliver(replace(batch, load=load)))
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._answer, size, answer))
+        task.add_done_callback(functools.partial(self._answer, load, answer))
         return await answer
 
     def refuse(self, signal: Signal, reason: str, why: str = "", peer: str = "") -> None:
@@ -116,9 +117,9 @@ class Pipeline:
     def _refuse(self, batch: Batch, error: DeliveryError) -> None:
         self.refuse(batch.signal, _REASONS.get(type(error), "unavailable"), str(error), batch.peer)
 
-    def _answer(self, size: int, answer: asyncio.Future[Outcome], task: asyncio.Task[Outcome]) -> None:
+    def _answer(self, load: Load, answer: asyncio.Future[Outcome], task: asyncio.Task[Outcome]) -> None:
         """Hand on what became of a batch, unless nobody waits for it any more."""
-        self._in_flight -= size
+        load.release()
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if answer.done():
@@ -169,9 +170,7 @@ class Pipeline:
         """
         deliveries = self._routes.get(batch.signal, ())
         if not deliveries:
-            raise RefusedError(
-                f"no pipeline takes {batch.signal.value} (setting service.pipelines.{batch.signal.value})"
-            )
+            raise NoPipelineError(batch.signal.value)
         parts: list[tuple[str, list[Prepared]]] = []
         mended: list[Outcome] = []
         nothing_left: NothingLeftError | None = None
@@ -184,6 +183,9 @@ class Pipeline:
             if part is not batch:
                 await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
         if nothing_left is not None and not parts:
+            if batch.left_out.message:  # which may be why
+                message = f"{nothing_left}; {batch.left_out.message}"
+                raise NothingLeftError(message, nothing_left.outcome, nothing_left.violations)
             raise nothing_left
         tickets = self._admit([pair for _, part in parts for pair in zip(deliveries, part, strict=True)])
         taken = await self._take(tickets)
@@ -214,7 +216,8 @@ class Pipeline:
         """Return the batches that a request goes on in, each with the part it is of it; one alone is no part."""
         if len(batch.payload) <= self._max_batch_size:
             return [("", batch)]
-        return await asyncio.to_thread(_parts, batch, self._max_batch_size)
+        async with self._cutting:  # several at once would need no less time, and more memory
+            return await asyncio.to_thread(_parts, batch, self._max_batch_size)
 
     @staticmethod
     async def _take(tickets: Sequence[tuple[Delivery, Ticket]]) -> list[Prepared]:
@@ -259,7 +262,7 @@ class Pipeline:
 
 
 def _parts(batch: Batch, most_bytes: int) -> list[tuple[str, Batch]]:
-    payloads = splitting.cut(batch.signal, batch.payload, most_bytes)
+    payloads = splitting.cut(batch.signal, batch.payload, most_bytes, Budget.of(batch))
     if len(payloads) == 1:
         return [("", batch)]
     return [(f"part {n} of {len(payloads)}", batch.part(payload)) for n, payload in enumerate(payloads, 1)]

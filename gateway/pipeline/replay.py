@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, report
+from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_told, report
 from gateway.pipeline.batch import Batch
 from gateway.pipeline.burying import Burying
 from gateway.pipeline.crashpoints import crashpoint
@@ -74,7 +75,10 @@ class Replay:
         circuit: Circuit,
         burying: Burying,
         settings: ExporterSettings,
+        dropped: Callable[[Batch], None],
     ) -> None:
+        """``dropped`` hears of each batch that an operator wanted dropped, once it is."""
+        self._dropped = dropped
         self._spool = spool
         self._exporter = exporter
         self._attempts = attempts
@@ -147,6 +151,8 @@ class Replay:
                 self._settled.difference_update(map(arrival, batches))
                 most = min(max(2 * most, _LEAST_REPLAY_BYTES), _REPLAY_BYTES)
                 await self._spool.trim()
+            except FailedError:
+                self._circuit.fail(0)  # no outage, and told already
             except UnavailableError as error:
                 # Whatever takes too long in good company is soon tried alone.
                 most //= 8 if isinstance(error, TimedOutError) else 2
@@ -164,7 +170,9 @@ class Replay:
 
         Those that are settled before a failure are remembered, and left out when they are read again.
         """
-        prepared: list[Prepared] = []
+        ready: list[Prepared] = []
+        failed: list[tuple[Batch, int, FailedError]] = []
+        committed = self._attempts.committed.copy()
         refused: list[tuple[Batch, int, RefusedError | str]] = []
         to_drop = await self._to_drop()
         for batch in batches:
@@ -178,6 +186,7 @@ class Replay:
                     len(batch.payload),
                 )
                 self._done(batch)
+                self._dropped(batch)
                 continue
             if self._max_age is not None and time.time_ns() - batch.received_at > self._max_age.total_seconds() * 1e9:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
@@ -186,27 +195,25 @@ class Replay:
                 each = await self._prepare_mended(batch)
             except (MalformedPayloadError, TooLargeError) as error:
                 refused.append((batch, 0, str(error)))
+            except FailedError as error:
+                failed.append((batch, 0, error))
             else:
                 if (patience := self._patience.get(arrival(batch))) is not None:
                     each.seconds = patience.seconds
-                prepared.append(each)
+                ready.append(each)
             await asyncio.sleep(0)  # preparing many batches in a row would hold up everything else
 
         failure: BaseException | None = None
 
         def settle(each: Prepared, result: bool | DeliveryError) -> None:
-            nonlocal failure
             if isinstance(result, RefusedError):
                 refused.append((each.batch, each.records, result))
             elif isinstance(result, FailedError):
-                if self._fails_always(each.batch):
-                    refused.append((each.batch, each.records, "the gateway failed on it again and again; see its log"))
-                else:
-                    failure = failure or result
+                failed.append((each.batch, each.records, result))
             else:
                 self._done(each.batch)
 
-        for commits in self._commits([each for each in prepared if each.records]):
+        for commits in self._commits([each for each in ready if each.records]):
             ended = await asyncio.gather(
                 *(self._attempts.attempt(one, settle) for one in commits), return_exceptions=True
             )
@@ -216,6 +223,9 @@ class Replay:
                 failure = failure or how
             if failure is not None:
                 break
+        for batch, records, why in failed:
+            if not await self._failed_on(batch, records, committed[batch.signal], refused):
+                failure = failure or why
         for batch, records, reason in refused:
             await self._burying.keep_or_drop(batch, records, reason)
             self._done(batch)
@@ -231,20 +241,30 @@ class Replay:
             return frozenset()
 
     async def _prepare_mended(self, batch: Batch) -> Prepared:
-        """Prepare a batch that was spooled before it was known what is wrong with it."""
-        try:
-            return await self._exporter.prepare(batch)
-        except MalformedPayloadError:
-            mended, outcome = await mend_batch(batch)
-            _log.warning("%s: a batch from the spool was mended: %s", self._exporter.name, outcome.message)
-            return await self._exporter.prepare(mended)
+        """Prepare a batch that was spooled before it was known what is wrong with it. Raises `DeliveryError`."""
+        with failures_told():
+            try:
+                return await self._exporter.prepare(batch)
+            except MalformedPayloadError:
+                mended, outcome = await mend_batch(batch)
+                _log.warning("%s: a batch from the spool was mended: %s", self._exporter.name, outcome.message)
+                return await self._exporter.prepare(mended)
 
-    def _fails_always(self, batch: Batch) -> bool:
-        """Note that the gateway failed on a batch. Returns whether that has come to be the batch's own fault."""
-        committed = self._attempts.committed[batch.signal]
-        times, before = self._failures.get(arrival(batch), (0, committed))
-        self._failures[arrival(batch)] = times + 1, before
-        return times + 1 >= _MOST_FAILURES and committed > before
+    async def _failed_on(
+        self, batch: Batch, records: int, committed: int, refused: list[tuple[Batch, int, RefusedError | str]]
+    ) -> bool:
+        """Note that the gateway failed on a batch. Returns whether it is out of the way of the others.
+
+        It is that batch's own fault when it happened again and again while others got through. ``committed``: how many
+        commits of its signal had succeeded before.
+        """
+        key = arrival(batch)
+        times, before = self._failures.get(key, (0, committed))
+        self._failures[key] = times + 1, before
+        if times + 1 >= _MOST_FAILURES and self._attempts.committed[batch.signal] > before:
+            refused.append((batch, records, "the gateway failed on it again and again; see its log"))
+            return True
+        return (times + 1) % _MOST_FAILURES == 0 and await self._move_behind(batch)
 
     def _done(self, batch: Batch) -> None:
         key = arrival(batch)
@@ -283,14 +303,23 @@ class Replay:
             seconds,
             patience.seconds,
         )
-        if patience.in_a_row < _TIMEOUTS_IN_FRONT or self._spool.unread <= record_size(one.batch):
+        if patience.in_a_row < _TIMEOUTS_IN_FRONT or not await self._move_behind(one.batch):
             return False
         patience.in_a_row = 0
+        return True
+
+    async def _move_behind(self, batch: Batch) -> bool:
+        """Have a batch go behind the others in the spool. Returns whether there are any."""
+        if self._spool.unread <= record_size(batch):
+            return False
         # Told apart from the copy in front, which is settled, by a nanosecond.
-        moved = replace(one.batch, received_at=one.batch.received_at + 1)
+        moved = replace(batch, received_at=batch.received_at + 1)
         await self._spool.append(moved, again=True)
-        self._patience[arrival(moved)] = self._patience.pop(key)
-        self._attempts.move(one.batch, moved)
-        self._settled.add(key)
-        _log.warning("%s: that batch goes behind the others in the spool", name)
+        known: tuple[dict[Arrival, Any], ...] = (self._patience, self._failures)
+        for each in known:
+            if (what := each.pop(arrival(batch), None)) is not None:
+                each[arrival(moved)] = what
+        self._attempts.move(batch, moved)
+        self._settled.add(arrival(batch))
+        _log.warning("%s: a batch goes behind the others in the spool", self._exporter.name)
         return True

@@ -25,6 +25,10 @@ LARGE = 32 * 2**10
 and 30 where each byte is meant badly."""
 
 
+SHORT = 0.002
+"""Seconds after which work counts as long."""
+
+
 class StaleError(Exception):
     """Work was given up, for what it builds on has changed."""
 
@@ -33,30 +37,41 @@ def _always() -> bool:
     return True
 
 
-async def in_slices(steps: Steps[_T], is_current: Callable[[], bool] = _always) -> _T:
+async def in_slices(
+    steps: Steps[_T], is_current: Callable[[], bool] = _always, long: asyncio.Semaphore | None = None
+) -> _T:
     """Do the work; give way to others whenever that has taken a while.
 
-    Raises what the work raises, and `StaleError` when, after others had their turn, it is not current any more.
+    ``long`` is for what takes longer than some milliseconds: it goes on once it is acquired. Raises what the work
+    raises, and `StaleError` when, after others had their turn, it is not current any more.
     """
-    began = time.perf_counter()
+    is_long = False
+    until = time.perf_counter() + (SLICE if long is None else SHORT)
     advance: Callable[[], Any] = steps.__next__
-    while True:
-        try:
-            work = advance()
-        except StopIteration as ended:
-            result: _T = ended.value
-            return result
-        advance = steps.__next__
-        if work is not None:
-            advance = await asyncio.to_thread(_done, steps, work)
-        elif time.perf_counter() - began > SLICE:
-            await asyncio.sleep(0)
-        else:
-            continue
-        if not is_current():
-            steps.close()
-            raise StaleError
-        began = time.perf_counter()
+    try:
+        while True:
+            try:
+                work = advance()
+            except StopIteration as ended:
+                result: _T = ended.value
+                return result
+            advance = steps.__next__
+            if work is None and time.perf_counter() < until:
+                continue
+            if long is not None and not is_long:
+                await long.acquire()
+                is_long = True
+            if work is None:
+                await asyncio.sleep(0)
+            else:
+                advance = await asyncio.to_thread(_done, steps, work)
+            if not is_current():
+                steps.close()
+                raise StaleError
+            until = time.perf_counter() + SLICE
+    finally:
+        if long is not None and is_long:
+            long.release()
 
 
 def at_once(steps: Steps[_T]) -> _T:

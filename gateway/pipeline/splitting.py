@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gateway.pipeline.batch import Signal
+from gateway.pipeline.bounds import RECORD, Budget
 from gateway.pipeline.wire_format import varint
 
 _LENGTH_DELIMITED = 2
@@ -60,14 +61,14 @@ def halves(signal: Signal, payload: bytes) -> tuple[bytes, bytes] | None:
     return _request(pieces[:middle]), _request(pieces[middle:])
 
 
-def cut(signal: Signal, payload: bytes, most_bytes: int) -> list[bytes]:
+def cut(signal: Signal, payload: bytes, most_bytes: int, budget: Budget | None = None) -> list[bytes]:
     """Return requests of about as many bytes at most, in order; a larger record is one of its own.
 
-    What is small enough, or no request, is returned as it is.
+    What is small enough, or no request, is returned as it is. Raises `TooLargeError` beyond the budget.
     """
     if len(payload) <= most_bytes:
         return [payload]
-    pieces = _pieces(signal, payload)
+    pieces = _pieces(signal, payload, budget)
     parts: list[list[_Piece]] = []
     size, around = most_bytes, None
     for piece in pieces:
@@ -88,23 +89,32 @@ def _surroundings(container: _Container | None) -> int:
     return size
 
 
-def _pieces(signal: Signal, payload: bytes) -> list[_Piece]:
-    """Return the records of a request; none when it is no request."""
+def _pieces(signal: Signal, payload: bytes, budget: Budget | None = None) -> list[_Piece]:
+    """Return the records of a request; none when it is no request. Raises `TooLargeError` beyond a budget."""
     pieces: list[_Piece] = []
     try:
-        _collect(memoryview(payload), _LEVELS[signal], _Container(b"", None), pieces)
+        _collect(memoryview(payload), _LEVELS[signal], _Container(b"", None), pieces, budget)
     except (ValueError, IndexError):
         return []
     return pieces
 
 
-def _collect(data: memoryview, levels: Sequence[tuple[int, ...]], container: _Container, pieces: list[_Piece]) -> None:
+def _collect(
+    data: memoryview,
+    levels: Sequence[tuple[int, ...]],
+    container: _Container,
+    pieces: list[_Piece],
+    budget: Budget | None,
+) -> None:
     further, *rest = levels
     for number, tag_end, value, end, start in _fields(data):
         if number not in further:
             container.envelope.append(bytes(data[start:end]))
-        elif rest:
-            _collect(data[value:end], rest, _Container(bytes(data[start:tag_end]), container), pieces)
+            continue
+        if budget is not None:
+            budget.take(1, RECORD, "records")
+        if rest:
+            _collect(data[value:end], rest, _Container(bytes(data[start:tag_end]), container), pieces, budget)
         else:
             pieces.append(_Piece(data[start:end], container))
 

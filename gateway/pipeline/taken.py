@@ -4,6 +4,10 @@ A client repeats a request when it got no answer, and when another exporter of t
 of one process, bounded in time and in number; what the spool holds is put into it at the start. Destinations with
 receipts recognize the rest by themselves.
 
+One that an operator dropped from the spool is forgotten: whoever sends it again has it stored. What a full spool drops
+by itself is not: its loss is counted, and clients whose requests another exporter refuses for long would fill it with
+the same batches again and again.
+
 A payload of log records without any timestamp is exempt, as it is from receipts: two such may be equal and yet be two.
 """
 
@@ -73,6 +77,10 @@ class Taken:
             self._taken.move_to_end(digest)
         while self._taken and (len(self._taken) > MOST or now - next(iter(self._taken.values())) > self._window):
             self._taken.popitem(last=False)
+
+    def forget(self, batch: Batch) -> None:
+        """Know a batch no more: the exporter does not have it any longer."""
+        self._taken.pop(batch.digest, None)
 
     def _end(self, batch: Batch, under_way: asyncio.Future[None]) -> None:
         if self._under_way.get(batch.digest) is under_way:

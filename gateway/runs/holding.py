@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.operations import Operations
+from gateway.pipeline.durability import create
 from gateway.runs.repository import Runs
 
 
@@ -48,7 +49,8 @@ def holder(data_dir: Path | None) -> str | None:
             return known
     fresh = data_dir / f"hub.id.{os.getpid()}"
     try:
-        fresh.write_text(str(uuid.uuid4()), encoding="ascii")
+        with os.fdopen(create(fresh), "w", encoding="ascii") as written:
+            written.write(str(uuid.uuid4()))
         if file.exists():
             fresh.replace(file)
         else:

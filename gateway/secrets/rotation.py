@@ -28,7 +28,10 @@ class Rotation:
         read: Callable[[], Config],
         apply: Callable[[str, str, Settings], bool],
         interval: float,
+        rotated: Callable[[], None] = lambda: None,
     ) -> None:
+        """``rotated`` is called after each change, when the configuration says what is in use now."""
+        self._rotated = rotated
         self._config = config
         self._read = read
         self._apply = apply
@@ -50,10 +53,15 @@ class Rotation:
                 _log.exception("following secrets failed; it is tried again")
                 continue
             self._failing = False
-            self.take(config)
+            if self.take(config):
+                try:
+                    self._rotated()
+                except OSError as error:
+                    _log.warning("that secrets were rotated cannot be written down for commands: %s", error)
 
-    def take(self, config: Config) -> None:
-        """Hand on what has changed in the values that came from a secret source."""
+    def take(self, config: Config) -> bool:
+        """Hand on what has changed in the values that came from a secret source. Returns whether anything has."""
+        changed = False
         for section in _SECTIONS:
             for name, before in getattr(self._config, section).items():
                 after = getattr(config, section).get(name)
@@ -65,6 +73,8 @@ class Rotation:
                 else:
                     _log.warning("a secret of %s has been rotated; it is used from the next start on", name)
                 getattr(self._config, section)[name] = after
+                changed = True
+        return changed
 
 
 def _changed(before: Settings, after: Settings, places: list[tuple[Any, ...]]) -> bool:

@@ -3,6 +3,7 @@
 
 const words = { ok: "Everything works", degraded: "Working, with something amiss", down: "Not taking telemetry" };
 const deliveries = { ok: "works", degraded: "away; what comes is kept on disk", down: "away, and the disk space for it is full" };
+const worst = (states) => ["down", "degraded"].find((state) => states.includes(state)) || "ok";
 const put = (element, text) => { if (element && element.textContent !== text) element.textContent = text; };
 
 function duration(seconds) {
@@ -25,6 +26,13 @@ function show(status) {
   put(document.getElementById("uptime"), duration(status.uptime_seconds));
   put(document.getElementById("store"), status.store.detail);
   document.getElementById("store-box").className = `box ${status.store.state}`;
+  for (const box of document.querySelectorAll("[data-endpoint]")) {
+    box.className = `box ${box.dataset.endpoint in status.endpoints ? "ok" : "down"}`;
+  }
+  for (const box of document.querySelectorAll("[data-pipeline]")) {
+    const names = status.pipelines[box.dataset.pipeline]?.exporters || [];
+    box.className = `box ${worst(names.map((name) => status.exporters[name]?.state))}`;
+  }
   for (const box of document.querySelectorAll("[data-exporter]")) {
     const exporter = status.exporters[box.dataset.exporter];
     if (!exporter) continue;
@@ -36,15 +44,27 @@ function show(status) {
   document.documentElement.dataset.live = String(Number(document.documentElement.dataset.live || 0) + 1);
 }
 
+// What the badge does not know, no part of the page may claim.
+function lose(words) {
+  document.getElementById("state").className = "state lost";
+  put(document.getElementById("state-text"), words);
+  for (const box of document.querySelectorAll("#parts .box")) box.className = "box lost";
+  for (const field of document.querySelectorAll("#parts [data-field=state], #store")) put(field, "not known");
+  for (const field of document.querySelectorAll("#parts [data-field=spool], #parts [data-field=letters], #uptime")) put(field, "–");
+}
+
 async function refresh() {
   let again = true;
   try {
     const answer = await fetch("/api/v1/status", { headers: { accept: "application/json" } });
     if (answer.ok) show(await answer.json());
-    else again = answer.status >= 500;
+    else if (answer.status >= 500) lose("The hub does not say how it is");
+    else {
+      again = false;
+      lose("The hub tells its state only to who has a token; load this page again");
+    }
   } catch {
-    document.getElementById("state").className = "state lost";
-    put(document.getElementById("state-text"), "The hub does not answer");
+    lose("The hub does not answer");
   }
   if (again) setTimeout(refresh, document.hidden ? 30000 : 5000);
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import psutil
 from opentelemetry.sdk.metrics.export import (
@@ -26,12 +26,13 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from gateway.pipeline.version import VERSION
 from receivers.hostmetrics.conventions import SCHEMA_URL, Instrument, Kind
-from receivers.hostmetrics.sensor import Failed, Observation, Sensor
+from receivers.hostmetrics.sensor import Entity, Failed, Observation, Sensor
 
 _log = logging.getLogger(__name__)
 
-_SCOPE = InstrumentationScope("obs_hub.hostmetrics", schema_url=SCHEMA_URL)
+_SCOPE = InstrumentationScope("obs_hub.hostmetrics", VERSION, SCHEMA_URL)
 _NANOSECONDS = 10**9
 
 
@@ -52,13 +53,23 @@ class Collector:
         """Read every sensor, now. Never raises for a sensor."""
         now = time.time_ns()
         failing: dict[str, Exception] = {}
-        by_instrument: dict[Instrument, list[Observation]] = {}
+        found: dict[Entity | None, dict[Instrument, list[Observation]]] = {None: {}}
         for observation in self._read(failing):
-            by_instrument.setdefault(observation.instrument, []).append(observation)
+            its_own = found.setdefault(observation.entity, {})
+            its_own.setdefault(observation.instrument, []).append(observation)
         self._report(failing)
-        metrics = [self._metric(instrument, each, now) for instrument, each in by_instrument.items()]
-        scope_metrics = ScopeMetrics(_SCOPE, metrics, SCHEMA_URL)
-        return MetricsData([ResourceMetrics(self._resource, [scope_metrics], SCHEMA_URL)])
+        return MetricsData([self._of(entity, by_instrument, now) for entity, by_instrument in found.items()])
+
+    def _of(
+        self, entity: Entity | None, by_instrument: Mapping[Instrument, Sequence[Observation]], now: int
+    ) -> ResourceMetrics:
+        """Make the metrics of the machine, or of one entity on it."""
+        resource, started = self._resource, self._boot_time
+        if entity is not None:
+            resource = Resource({**resource.attributes, **entity.attributes}, SCHEMA_URL)
+            started = entity.started
+        metrics = [self._metric(instrument, each, started, now) for instrument, each in by_instrument.items()]
+        return ResourceMetrics(resource, [ScopeMetrics(_SCOPE, metrics, SCHEMA_URL)], SCHEMA_URL)
 
     def _read(self, failing: dict[str, Exception]) -> Iterator[Observation]:
         for sensor in self._sensors:
@@ -84,11 +95,14 @@ class Collector:
             _log.info("%s no longer fails to be read", name)
         self._failing = failing
 
-    def _metric(self, instrument: Instrument, observations: Sequence[Observation], now: int) -> Metric:
+    @staticmethod
+    def _metric(instrument: Instrument, observations: Sequence[Observation], started: int, now: int) -> Metric:
         counts = instrument.kind is not Kind.GAUGE
         # A clock set back to before the machine was started must not make a point end before it began.
-        start = min(self._boot_time, now) if counts else 0
-        points = [NumberDataPoint(each.attributes, start, now, each.value) for each in observations]
+        points = [
+            NumberDataPoint(each.attributes, min(each.started or started, now) if counts else 0, now, each.value)
+            for each in observations
+        ]
         data = (
             Sum(points, AggregationTemporality.CUMULATIVE, is_monotonic=instrument.kind is Kind.COUNTER)
             if counts

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,14 +48,14 @@ class Scraper(Settings):
 
 
 class CpuScraper(Scraper):
-    """CPU time and utilisation by mode."""
+    """CPU time and utilisation by mode, frequency."""
 
     per_core: bool = True
     """Whether each logical CPU is reported by itself; otherwise all of them together."""
 
 
 class DiskScraper(Scraper):
-    """Disk I/O, operations and time."""
+    """Disk I/O, operations and time, size."""
 
     include_devices: Patterns = ("*",)
     """Devices to report, such as ``sd*``."""
@@ -67,7 +68,7 @@ class DiskScraper(Scraper):
 
 
 class FilesystemScraper(Scraper):
-    """Filesystem usage and utilisation."""
+    """Filesystem usage and utilisation, inodes."""
 
     include_virtual_filesystems: bool = False
     """Whether to report filesystems without a block device: tmpfs, overlay, NFS, FUSE.
@@ -98,14 +99,51 @@ class NetworkScraper(Scraper):
     """Interfaces to leave out. The default ones are those of containers, with a new name for each container."""
 
 
+class ProcessScraper(Scraper):
+    """Single processes: the ones that use most, or those of some names. Off unless named. Linux only.
+
+    Each process is a resource of its own, so the store gets new series with every process that is reported. A process
+    is reported once it has lived through a collection, and new ones at most six times ``top`` an hour.
+    """
+
+    top: int = Field(default=10, ge=1, le=200)
+    """How many processes to report at most: those that use most of ``by``."""
+
+    by: Literal["cpu", "memory"] = "cpu"
+    """What to choose by: CPU time since the last collection, or physical memory."""
+
+    include_names: Patterns = ("*",)
+    """Names of programs to report, such as ``postgres``, as the kernel has them: at most 15 characters."""
+
+    exclude_names: Patterns = ()
+    """Names of programs to leave out."""
+
+
+class ContainerScraper(Scraper):
+    """Containers of Docker or Podman that run, where their socket may be read."""
+
+    socket: Path | None = None
+    """Where Docker or Podman listens. ``null``: the first that may be read of ``DOCKER_HOST``, ``/run/docker.sock``,
+    ``/run/podman/podman.sock`` and the user's own Podman; without any there are no containers."""
+
+    top: int = Field(default=50, ge=1, le=500)
+    """How many containers to report at most, the oldest first."""
+
+    include_names: Patterns = ("*",)
+    """Names of containers to report."""
+
+    exclude_names: Patterns = ()
+    """Names of containers to leave out."""
+
+
 class Scrapers(Settings):
-    """The groups of metrics. All are collected unless switched off with ``enabled: false``."""
+    """The groups of metrics. All but ``process`` are collected unless switched off with ``enabled: false``."""
 
     cpu: CpuScraper = CpuScraper()
     load: Scraper = Scraper()
     """Load averages over 1, 5 and 15 minutes."""
     memory: Scraper = Scraper()
-    """Memory usage and utilisation by state."""
+    """Memory usage and utilisation by state; on Linux slab and huge pages."""
     paging: Scraper = Scraper()
     """Swap usage and utilisation, paging operations and faults."""
     disk: DiskScraper = DiskScraper()
@@ -115,6 +153,8 @@ class Scrapers(Settings):
     """TCP connections by state."""
     processes: Scraper = Scraper()
     """Processes by state, and processes created."""
+    process: ProcessScraper = ProcessScraper(enabled=False)
+    container: ContainerScraper = ContainerScraper()
     system: Scraper = Scraper()
     """Uptime."""
     sensors: Scraper = Scraper()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,12 +15,30 @@ from receivers.hostmetrics.conventions import Instrument
 Attributes: TypeAlias = Mapping[str, str | int]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Entity:
+    """What has a resource of its own beside the machine: a process, a container.
+
+    ``attributes`` are added to those of the machine. ``started``, in nanoseconds since the Unix epoch, is since when
+    its counters count.
+    """
+
+    attributes: Mapping[str, str | int | Sequence[str]]
+    started: int
+
+
 class Observation(NamedTuple):
-    """One value of one metric. Its time is that of the whole collection."""
+    """One value of one metric. Its time is that of the whole collection.
+
+    ``entity`` is whose it is, where it is not the machine's. ``started`` is since when a counter counts, where that is
+    not since the entity, or the machine, was started.
+    """
 
     instrument: Instrument
     value: int | float
     attributes: Attributes = MappingProxyType({})
+    entity: Entity | None = None
+    started: int = 0
 
 
 class Failed(NamedTuple):

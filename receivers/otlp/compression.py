@@ -10,6 +10,7 @@ The content codings are those of the OpenTelemetry Collector's HTTP client (``co
 from __future__ import annotations
 
 import asyncio
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +43,19 @@ class _Format:
     slice_size: int
 
 
-# RFC 9659: a zstd content coding needs no window above 8 MiB; libzstd would otherwise allocate up to 128 MiB at once.
-_ZSTD = zstandard.ZstdDecompressor(max_window_size=8 * 2**20)
+class _Zstd(threading.local):
+    """Decompresses zstd. All objects that one decompressor makes share its state, so each thread has one of its own."""
+
+    def __init__(self) -> None:
+        # RFC 9659: a zstd content coding needs no window above 8 MiB; libzstd would otherwise allocate up to 128 MiB at
+        # once.
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=8 * 2**20)
+
+    def member(self) -> _Member:
+        return self.decompressor.decompressobj()
+
+
+_ZSTD = _Zstd()
 
 # The slice sizes keep the growth by one slice at 4 MiB (deflate expands up to 1032 times) and 8 MiB (four bytes of
 # zstd can stand for a block of 128 KiB).
@@ -54,7 +66,7 @@ _FORMATS = {
     "x-gzip": _GZIP,  # RFC 9110, 8.4.1.3: a recipient should consider it equivalent to gzip
     "deflate": _ZLIB,
     "zlib": _ZLIB,
-    "zstd": _Format(_ZSTD.decompressobj, zstandard.ZstdError, 256),
+    "zstd": _Format(_ZSTD.member, zstandard.ZstdError, 256),
 }
 
 # The stream identifier, the first chunk of the snappy framing format.
@@ -100,17 +112,39 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         raise MalformedPayloadError(f"the body is not valid {encoding}, or truncated: {error}") from error
 
 
-async def decompress_aside(body: bytes, encoding: str, limit: int) -> bytes:
-    """Do as `decompress` does, in a thread where it may take long: a small body may be a great deal decompressed."""
-    if encoding == IDENTITY:
-        return decompress(body, encoding, limit)
-    if len(body) < OFFLOAD_BYTES:
-        try:
-            return decompress(body, encoding, min(limit, 4 * OFFLOAD_BYTES))
-        except DecompressedTooLargeError:
-            if limit <= 4 * OFFLOAD_BYTES:
-                raise
-    return await asyncio.to_thread(decompress, body, encoding, limit)
+class Gate:
+    """Lets few bodies at a time be decompressed in threads, for all that share it.
+
+    What comes out is counted before the next may begin: otherwise what many connections send, each within its bounds,
+    would be there all at once.
+    """
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Semaphore(_AT_A_TIME)
+
+    async def decompress(self, body: bytes, encoding: str, limit: int, count: Callable[[int], None]) -> bytes:
+        """Do as `decompress` does, in a thread where it may take long: a small body may be a great deal decompressed.
+
+        ``count`` is told how long the result is, and may raise; of what was not compressed it hears nothing.
+        """
+        if encoding == IDENTITY:
+            return decompress(body, encoding, limit)
+        if len(body) < OFFLOAD_BYTES:
+            try:
+                plain = decompress(body, encoding, min(limit, 4 * OFFLOAD_BYTES))
+            except DecompressedTooLargeError:
+                if limit <= 4 * OFFLOAD_BYTES:
+                    raise
+            else:
+                count(len(plain))
+                return plain
+        async with self._gate:
+            plain = await asyncio.to_thread(decompress, body, encoding, limit)
+            count(len(plain))
+            return plain
+
+
+_AT_A_TIME = 4
 
 
 def _decompress_in_slices(body: bytes, encoding: str, limit: int) -> bytes:

@@ -83,6 +83,11 @@ class HttpConfig(HttpListenerSettings):
     """The largest request body, compressed as well as decompressed. Larger ones get 413. A large one goes on in parts;
     see ``service.delivery.max_batch_size``."""
 
+    strict_json: bool = False
+    """Whether JSON is held to the letter of the OTLP specification. Otherwise an enum value may have its name
+    (``"SPAN_KIND_SERVER"``), and of several alternatives of a ``oneof`` the last counts, as the Collector has it; with
+    this, records that have such are rejected."""
+
     cors: CorsConfig | None = None
     """Lets web pages send telemetry. Absent: none may."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from gateway.pipeline import Consumer, Receiver
+from gateway.pipeline import Consumer, Receiver, Signal
 from gateway.pipeline.access import Authenticator
 from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.listeners import ListenerSettings
@@ -19,12 +19,14 @@ def create(
     config: OtlpReceiverConfig,
     consumer: Consumer,
     *,
+    signals: Collection[Signal] = tuple(Signal),
     authenticators: Mapping[str, Authenticator] | None = None,
     bodies: Bodies | None = None,
     reuse_port: bool = False,
 ) -> Receiver:
     """Make the receiver ``name`` (such as ``otlp`` or ``otlp/internal``); nothing listens before its ``start``.
 
+    ``signals`` are those that there are pipelines for; what comes of others is refused for good.
     ``authenticators`` holds those that the listeners may ask for, by name; ``bodies`` bounds the requests that arrive
     over HTTP, of this receiver and of whoever else has it. ``reuse_port`` lets several processes listen
     on the same ports (``SO_REUSEPORT``), the kernel spreading the connections over them. Every one of them must ask for
@@ -39,9 +41,19 @@ def create(
     setting = f"receivers.{name}.protocols"
     servers: list[Server] = []
     if (grpc := protocols.grpc) is not None:
-        servers.append(GrpcServer(f"{setting}.grpc", grpc, consumer, wanted_by(grpc), reuse_port=reuse_port))
+        servers.append(
+            GrpcServer(f"{setting}.grpc", grpc, consumer, wanted_by(grpc), signals=signals, reuse_port=reuse_port)
+        )
     if (http := protocols.http) is not None:
         servers.append(
-            HttpServer(f"{setting}.http", http, consumer, wanted_by(http), bodies=bodies, reuse_port=reuse_port)
+            HttpServer(
+                f"{setting}.http",
+                http,
+                consumer,
+                wanted_by(http),
+                signals=signals,
+                bodies=bodies,
+                reuse_port=reuse_port,
+            )
         )
     return OtlpReceiver(name, servers)

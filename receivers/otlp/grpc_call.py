@@ -6,7 +6,7 @@ Source: gRPC's ``doc/PROTOCOL-HTTP2.md``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,9 +14,9 @@ import grpc
 import structlog
 
 from receivers.otlp import compression
-from receivers.otlp.grpc_messages import OK, Bounds, Request, StatusError, encoding_of, framed
+from receivers.otlp.grpc_messages import OK, Bounds, Messages, Request, StatusError, encoding_of, framed
 from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Stream, size_of
-from receivers.otlp.refusal import unavailable
+from receivers.otlp.refusal import overloaded, unavailable
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -27,12 +27,20 @@ _RESPONSE: Headers = (
 )
 
 
+_MOST_SAID = 8
+"""Messages that wait for their answer, of a call that has many."""
+
+
 class Admitted(Protocol):
     """A call that was let in."""
 
     @property
     def most(self) -> int | None:
         """How many bytes its message may be, decompressed; None: the listener's limit is all."""
+
+    @property
+    def reply(self) -> Callable[[bytes], bytes] | None:
+        """What answers each message of a call that has many, or raises `StatusError`; None where `answer` has one."""
 
     def resize(self, size: int) -> None:
         """Hear how long the message is, or is said to be. Raises `StatusError` when that is more than it may."""
@@ -45,7 +53,7 @@ class Admitted(Protocol):
 
 
 class Method(Protocol):
-    """An RPC that takes one message."""
+    """An RPC that takes one message, or answers each of many as it comes."""
 
     def admit(self, call: Call) -> Admitted:
         """Let a call in, before its message is taken, or raise `StatusError`.
@@ -84,6 +92,8 @@ class Call:
         self._encoding = compression.IDENTITY
         self._method: Method | None = None
         self._admitted: Admitted | None = None
+        self._messages: Messages | None = None
+        self._said: asyncio.Queue[bytes | None]
         self._task: asyncio.Task[None] | None = None
         self._answering = False
         try:
@@ -114,20 +124,45 @@ class Call:
             self._stream.send_headers(_RESPONSE)
         self._stream.send(framed(message))
 
+    def hand_on(self) -> None:
+        """Say that somebody else counts the message from here on. Harmless when repeated."""
+        self._request.release()
+
     def received(self, data: bytes) -> None:
         """Take a piece of the message."""
         try:
+            if self._messages is not None:
+                for message in self._messages.add(data):
+                    if self._said.qsize() >= _MOST_SAID:
+                        raise StatusError.of(overloaded("too many messages at once; wait for their answers"))
+                    self._said.put_nowait(message)
+                return
             self._request.add(data)
             if self._admitted is not None:
                 self._admitted.resize(self._request.length)
         except StatusError as error:
             self._fail(error)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of the answer that the client has no room for yet."""
+        return len(self._stream.unsent)
+
     def ended(self) -> None:
-        """Answer the message, in a task of its own."""
-        task = self._task = asyncio.get_running_loop().create_task(self._run())
-        self._services.tasks.add(task)
-        task.add_done_callback(self._services.tasks.discard)
+        """Answer the message, in a task of its own; of a call that has many, those that are left."""
+        if self._messages is None:
+            self._begin_task(self._run())
+            return
+        try:
+            self._messages.end()
+        except StatusError as error:
+            self._fail(error)
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """End a call that has many messages once those that came are answered."""
+        self._said.put_nowait(None)
 
     def too_slow(self) -> None:
         """Have the client try again."""
@@ -159,6 +194,32 @@ class Call:
         self._admitted = method.admit(self)
         self._method = method
         self._encoding = encoding_of(fields.get(b"grpc-encoding", b"").decode("latin-1"))
+        if (reply := self._admitted.reply) is not None:
+            assert self._admitted.most is not None, "a call that has many messages bounds each"
+            self._messages = Messages(self._admitted.most, self._encoding)
+            self._said = asyncio.Queue()
+            self._begin_task(self._converse(reply))
+
+    def _begin_task(self, work: Coroutine[None, None, None]) -> None:
+        task = self._task = asyncio.get_running_loop().create_task(work)
+        self._services.tasks.add(task)
+        task.add_done_callback(self._services.tasks.discard)
+
+    async def _converse(self, reply: Callable[[bytes], bytes]) -> None:
+        """Answer one message after the other; others have their turn in between."""
+        assert self._admitted is not None
+        try:
+            while (message := await self._said.get()) is not None:
+                self.send(reply(message))
+                await asyncio.sleep(0)
+        except Exception as error:
+            self._fail(_told(error))
+        else:
+            if not self._answering:
+                self._stream.send_headers(_RESPONSE)
+            self._stream.end(OK)
+        finally:
+            self._admitted.release()
 
     async def _run(self) -> None:
         admitted = self._admitted
@@ -171,16 +232,13 @@ class Call:
                 admitted.resize(admitted.most + 1)
                 raise
             admitted.resize(len(message))
-            self._request.release()
             await admitted.answer(message)
-        except StatusError as error:
-            self._fail(error)
         except Exception as error:
-            _log.error("unexpected error in a gRPC call; the client is asked to retry", exc_info=error)
-            self._fail(StatusError.of(unavailable("the gateway could not process this request; please retry")))
+            self._fail(_told(error))
         else:
             self._stream.end(OK)
         finally:
+            self.hand_on()
             admitted.release()
 
     def _fail(self, error: StatusError) -> None:
@@ -198,6 +256,14 @@ class Call:
             self._admitted.release()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
+
+
+def _told(error: Exception) -> StatusError:
+    """Return an error as the client is told of it."""
+    if isinstance(error, StatusError):
+        return error
+    _log.error("unexpected error in a gRPC call; the client is asked to retry", exc_info=error)
+    return StatusError.of(unavailable("the gateway could not process this request; please retry"))
 
 
 def _is_grpc(content_type: bytes) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 import grpc
@@ -60,7 +61,8 @@ class StatusError(Exception):
             (b"grpc-message", _quoted(self.message)),
         ]
         if self.details is not None:
-            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details)))
+            # Unpadded, as gRPC's doc/PROTOCOL-HTTP2.md asks of whoever sends binary values; some clients take no other.
+            trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details).rstrip(b"=")))
         return trailers
 
 
@@ -94,7 +96,8 @@ def encoding_of(name: str) -> str:
 
 @dataclass(slots=True)
 class Bounds:
-    """How much of messages is kept: ``limit`` bytes of one, compressed or not, ``in_all`` of all that are incomplete.
+    """How much of messages is kept: ``limit`` bytes of one, compressed or not, ``in_all`` of all that arrive or that
+    nobody has taken over yet.
 
     ``setting`` is what sets the limit, for error messages. One of it is shared by all calls of a server.
     """
@@ -103,6 +106,7 @@ class Bounds:
     in_all: int
     setting: str
     held: int = 0
+    gate: compression.Gate = field(default_factory=compression.Gate)
 
     def too_large(self, which: str = "") -> StatusError:
         """Make the error for a message beyond the limit, which has no use for being sent again."""
@@ -120,6 +124,7 @@ class Request:
         self._bounds = bounds
         self._pieces: list[bytes] = []
         self._size = 0
+        self._held = 0
         self._compressed = 0
         self._expected: int | None = None
 
@@ -127,7 +132,7 @@ class Request:
         """Take what has arrived. Raises `StatusError` when it is more than it may be."""
         self._pieces.append(data)
         self._size += len(data)
-        self._bounds.held += len(data)
+        self._hold(len(data))
         if self._expected is None and self._size >= _PREFIX.size:
             beginning = b"".join(self._pieces)
             self._compressed, length = _PREFIX.unpack_from(beginning)
@@ -137,6 +142,13 @@ class Request:
             self._expected = _PREFIX.size + length
         if self._expected is not None and self._size > self._expected:
             raise _malformed("the call carries more than one message")
+        self._check_room()
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._bounds.held += size
+
+    def _check_room(self) -> None:
         if self._bounds.held > self._bounds.in_all:
             raise StatusError.of(overloaded("too many requests are arriving at once; please retry"), "overloaded")
 
@@ -158,12 +170,10 @@ class Request:
         if self._compressed == 0:
             return body
         if self._compressed != 1 or encoding == compression.IDENTITY:
-            # gRPC's doc/compression.md has it so: the client contradicts itself.
-            message = "the message is said to be compressed, but not how (grpc-encoding)"
-            raise StatusError(grpc.StatusCode.INTERNAL, message, reason="malformed")
+            raise _compressed_somehow()
         try:
             limit = self._bounds.limit if most is None else min(self._bounds.limit, most)
-            return await compression.decompress_aside(body, encoding, limit)
+            return await self._bounds.gate.decompress(body, encoding, limit, self._decompressed)
         except compression.DecompressedTooLargeError:
             if limit < self._bounds.limit:
                 raise
@@ -171,11 +181,62 @@ class Request:
         except MalformedPayloadError as error:
             raise _malformed(str(error)) from error
 
+    def _decompressed(self, size: int) -> None:
+        self._hold(size)
+        self._check_room()
+
     def release(self) -> None:
-        """Drop what is kept. Harmless when repeated."""
-        self._bounds.held -= self._size
+        """Drop what is kept, and count it no longer. Harmless when repeated."""
+        self._bounds.held -= self._held
         self._pieces.clear()
-        self._size = 0
+        self._size = self._held = 0
+
+
+class Messages:
+    """The messages of a request that has many, as they arrive. Each is at most ``limit`` bytes, compressed or not."""
+
+    def __init__(self, limit: int, encoding: str) -> None:
+        self._limit = limit
+        self._encoding = encoding
+        self._rest = bytearray()
+
+    def add(self, data: bytes) -> Iterator[bytes]:
+        """Take what has arrived, and yield each message that is whole. Raises `StatusError`."""
+        self._rest += data
+        while len(self._rest) >= _PREFIX.size:
+            compressed, length = _PREFIX.unpack_from(self._rest)
+            if length > self._limit:
+                raise self._too_large()
+            end = _PREFIX.size + length
+            if len(self._rest) < end:
+                return
+            body = bytes(self._rest[_PREFIX.size : end])
+            del self._rest[:end]
+            yield self._decompressed(body) if compressed else body
+
+    def end(self) -> None:
+        """Raise `StatusError` when the last message is not whole."""
+        if self._rest:
+            raise _malformed("the last message is truncated")
+
+    def _decompressed(self, body: bytes) -> bytes:
+        if self._encoding == compression.IDENTITY:
+            raise _compressed_somehow()
+        try:
+            return compression.decompress(body, self._encoding, self._limit)
+        except compression.DecompressedTooLargeError:
+            raise self._too_large() from None
+        except MalformedPayloadError as error:
+            raise _malformed(str(error)) from error
+
+    def _too_large(self) -> StatusError:
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message has at most {self._limit} bytes here")
+
+
+def _compressed_somehow() -> StatusError:
+    """Make the error for a client that contradicts itself, as gRPC's doc/compression.md has it."""
+    message = "the message is said to be compressed, but not how (grpc-encoding)"
+    return StatusError(grpc.StatusCode.INTERNAL, message, reason="malformed")
 
 
 def _malformed(message: str) -> StatusError:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 
 import structlog
 
-from gateway.pipeline import Consumer
+from gateway.pipeline import Consumer, Signal
 from gateway.pipeline.accepting import Admission
 from gateway.pipeline.access import Authenticator
 from gateway.pipeline.binding import BACKLOG, bind, cannot_listen
@@ -20,6 +21,7 @@ from gateway.pipeline.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import GrpcConfig
 from receivers.otlp.grpc_call import Services
 from receivers.otlp.grpc_messages import Bounds
+from receivers.otlp.grpc_reflection import Reflection
 from receivers.otlp.grpc_services import Health, exports
 from receivers.otlp.http2.connection import Connections, Http2Connection
 
@@ -46,16 +48,18 @@ class GrpcServer:
         consumer: Consumer,
         authenticator: Authenticator | None = None,
         *,
+        signals: Collection[Signal] = tuple(Signal),
         reuse_port: bool,
     ) -> None:
         self._setting = setting
         self._config = config
         self._reuse_port = reuse_port
-        self._health = Health()
+        self._health, self._reflection = Health(signals), Reflection(signals)
         limit = config.max_recv_msg_size
         in_all = max(_INCOMPLETE, 2 * limit)
         bounds = Bounds(limit, in_all, f"{setting}.max_recv_msg_size")
-        self._services = Services(exports(consumer, authenticator) | self._health.methods(), bounds)
+        methods = exports(consumer, authenticator, signals) | self._health.methods() | self._reflection.methods()
+        self._services = Services(methods, bounds)
         self._admission = Admission(setting, config.max_connections, consumer.refuse_connection)
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []
@@ -93,6 +97,7 @@ class GrpcServer:
         A request that is still in flight then is answered ``UNAVAILABLE``, which OTLP clients retry.
         """
         self._health.stop()
+        self._reflection.stop()
         self._connections.draining = True
         for listener in self._listeners:
             listener.close()

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 
-from gateway.pipeline import Batch, Consumer
+from gateway.pipeline import Batch, Consumer, NoPipelineError, Signal
 from gateway.pipeline.access import NOTHING_HELD, Authenticator, Held, Scope, UnauthenticatedError, reason_of
 from gateway.pipeline.services import SERVICES, Service
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 from receivers.otlp.grpc_call import Admitted, Call, Method
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.refusal import malformed, overloaded, refusal_of
+from receivers.otlp.seats import Seats
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 """The standard health service (gRPC Health Checking Protocol), which Kubernetes probes and load balancers ask."""
-
-_MOST_WATCHERS = 1000
-_WATCHERS_OF_ONE = 8
-"""Watches at once, of all clients and of one connection, which needs one."""
 
 _MOST_OF_A_QUESTION = 4096
 """Bytes of a question for a service's health."""
@@ -33,18 +29,25 @@ _MOST_OF_A_QUESTION = 4096
 class Export:
     """OTLP's ``Export`` of one signal. The request goes on as it is; it is never parsed here."""
 
-    def __init__(self, service: Service, consumer: Consumer, authenticator: Authenticator | None) -> None:
+    def __init__(
+        self, service: Service, consumer: Consumer, authenticator: Authenticator | None, *, has_pipeline: bool
+    ) -> None:
         self._service = service
         self._consumer = consumer
         self._authenticator = authenticator
+        self._has_pipeline = has_pipeline
 
     def admit(self, call: Call) -> Admitted:
-        """Ask who the client is."""
+        """Ask who the client is, and whether anybody takes what it has."""
         held, resized = contextlib.ExitStack(), NOTHING_HELD
         if self._authenticator is not None:
             with self.refusing():
                 grant = self._authenticator.authenticate(_authorization(call), call.peer, Scope.INGEST)
                 resized = held.enter_context(grant.hold(0))
+        if not self._has_pipeline:
+            held.close()
+            with self.refusing():
+                raise NoPipelineError(self._service.signal.value)
         return _Admitted(self, call, resized, held.close)
 
     def refused(self, reason: str) -> None:
@@ -56,6 +59,7 @@ class Export:
         signal = self._service.signal
         try:
             batch = await Batch.received(signal, message, own_telemetry=own_telemetry, peer=call.peer)
+            call.hand_on()
             outcome = await self._consumer.accept(batch)
         except Exception as error:  # whatever it is, the client must get an answer it can act on
             raise StatusError.of(refusal_of(error, signal)) from error
@@ -73,6 +77,8 @@ class Export:
 
 class _Admitted:
     """An export that was let in."""
+
+    reply = None
 
     def __init__(self, export: Export, call: Call, held: Held, release: Callable[[], None]) -> None:
         self._export = export
@@ -103,10 +109,9 @@ def _authorization(call: Call) -> str | None:
 class Health:
     """What the health service tells: ``SERVING`` until `stop`, ``NOT_SERVING`` from then on."""
 
-    def __init__(self, most_watchers: int = _MOST_WATCHERS) -> None:
-        self._most_watchers = most_watchers
-        self._watchers: Counter[object] = Counter()
-        self._services = {"", HEALTH_SERVICE, *(service.grpc_name for service in SERVICES.values())}
+    def __init__(self, signals: Collection[Signal] = tuple(Signal), seats: Seats | None = None) -> None:
+        self._seats = seats or Seats()
+        self._services = {"", HEALTH_SERVICE, *(SERVICES[signal].grpc_name for signal in signals)}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -117,6 +122,7 @@ class Health:
         """Return what is answered, by path."""
         return {
             f"/{HEALTH_SERVICE}/Check": _HealthMethod(self._check),
+            f"/{HEALTH_SERVICE}/List": _HealthMethod(self._list),
             f"/{HEALTH_SERVICE}/Watch": _HealthMethod(self._watch),
         }
 
@@ -126,13 +132,15 @@ class Health:
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"no service named {service[:200]!r}")
         call.send(self._status())
 
+    async def _list(self, call: Call, message: bytes) -> None:
+        statuses = dict.fromkeys(sorted(self._services), HealthCheckResponse(status=self._serving()))
+        call.send(HealthListResponse(statuses=statuses).SerializeToString())
+
     async def _watch(self, call: Call, message: bytes) -> None:
         known = _service_in(message) in self._services
-        connection = call.connection
-        if self._watchers[connection] >= _WATCHERS_OF_ONE or self._watchers.total() >= self._most_watchers:
-            # Nobody is asked who they are, and a watch lasts as long as its connection.
+        leave = self._seats.take(call.connection)
+        if leave is None:
             raise StatusError.of(overloaded("there are too many watchers; ask by Check", 60))
-        self._watchers[connection] += 1
         try:
             # The protocol keeps the watch of an unknown service open, for it may come; here it never does.
             call.send(self._status() if known else _response(HealthCheckResponse.SERVICE_UNKNOWN))
@@ -141,13 +149,13 @@ class Health:
                 if known:
                     call.send(self._status())
         finally:
-            self._watchers[connection] -= 1
-            if not self._watchers[connection]:
-                del self._watchers[connection]
+            leave()
 
     def _status(self) -> bytes:
-        serving = not self._stopping.is_set()
-        return _response(HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)
+        return _response(self._serving())
+
+    def _serving(self) -> HealthCheckResponse.ServingStatus:
+        return HealthCheckResponse.NOT_SERVING if self._stopping.is_set() else HealthCheckResponse.SERVING
 
 
 class _HealthMethod:
@@ -167,6 +175,7 @@ class _Asked:
     """A call of the health service, which counts for nobody."""
 
     most = _MOST_OF_A_QUESTION
+    reply = None
 
     def __init__(self, call: Call, answer: Callable[[Call, bytes], Awaitable[None]]) -> None:
         self._call = call
@@ -183,9 +192,14 @@ class _Asked:
         pass
 
 
-def exports(consumer: Consumer, authenticator: Authenticator | None) -> dict[str, Method]:
-    """Return what is answered for OTLP, by path."""
-    return {f"/{service.grpc_name}/Export": Export(service, consumer, authenticator) for service in SERVICES.values()}
+def exports(
+    consumer: Consumer, authenticator: Authenticator | None, signals: Collection[Signal] = tuple(Signal)
+) -> dict[str, Method]:
+    """Return what is answered for OTLP, by path. ``signals`` are those that there are pipelines for."""
+    return {
+        f"/{service.grpc_name}/Export": Export(service, consumer, authenticator, has_pipeline=signal in signals)
+        for signal, service in SERVICES.items()
+    }
 
 
 def _service_in(message: bytes) -> str:

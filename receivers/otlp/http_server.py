@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,16 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.pipeline import ACCEPTED, Batch, Consumer, MalformedPayloadError, TooLargeError
+from gateway.pipeline import (
+    ACCEPTED,
+    Batch,
+    Consumer,
+    MalformedPayloadError,
+    NoPipelineError,
+    OverloadedError,
+    Signal,
+    TooLargeError,
+)
 from gateway.pipeline.access import (
     NOTHING_HELD,
     Authenticator,
@@ -33,7 +43,7 @@ from gateway.pipeline.access import (
     reason_of,
 )
 from gateway.pipeline.hosts import Hosts
-from gateway.pipeline.http_bodies import Bodies, body_of
+from gateway.pipeline.http_bodies import Bodies, Body, body_of
 from gateway.pipeline.http_serving import AppServer
 from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.services import SERVICES, Service
@@ -63,6 +73,8 @@ class MediaType(enum.StrEnum):
         return message.SerializeToString()
 
 
+_LARGE_JSON = 2**20
+
 _MEDIA_TYPES = {media_type.value: media_type for media_type in MediaType}
 
 
@@ -87,24 +99,31 @@ class HttpServer(AppServer):
         consumer: Consumer,
         authenticator: Authenticator | None = None,
         *,
+        signals: Collection[Signal] = tuple(Signal),
         bodies: Bodies | None = None,
         reuse_port: bool,
     ) -> None:
-        app = _Named(create_app(setting, config, consumer, authenticator), Hosts(setting, config), consumer)
+        app = _Named(create_app(setting, config, consumer, authenticator, signals), Hosts(setting, config), consumer)
         bodies = bodies or Bodies()
         bodies.make_room_for(config.max_request_body_size)
         super().__init__(setting, config, app, consumer.refuse_connection, bodies=bodies, reuse_port=reuse_port)
 
 
 def create_app(
-    setting: str, config: HttpConfig, consumer: Consumer, authenticator: Authenticator | None = None
+    setting: str,
+    config: HttpConfig,
+    consumer: Consumer,
+    authenticator: Authenticator | None = None,
+    signals: Collection[Signal] = tuple(Signal),
 ) -> Litestar:
     """Make the application: one POST route for each signal, and every error as a ``google.rpc.Status``."""
-    limit_setting, limit = f"{setting}.max_request_body_size", config.max_request_body_size
+    turns = _Turns()
+    exports = [
+        _Export(service, setting, config, consumer, authenticator, turns, has_pipeline=service.signal in signals)
+        for service in SERVICES.values()
+    ]
     return Litestar(
-        route_handlers=[
-            _Export(service, limit_setting, limit, consumer, authenticator).route() for service in SERVICES.values()
-        ],
+        route_handlers=[export.route() for export in exports],
         exception_handlers={HTTPException: _answer_http_exception},
         cors_config=_cors(config.cors),
         openapi_config=None,
@@ -175,22 +194,35 @@ class _RequestError(Exception):
         self.headers = headers or {}
 
 
+class _Turns:
+    """What large requests of a listener wait for: several at once would need no less time, and more memory."""
+
+    def __init__(self) -> None:
+        self.to_decompress = compression.Gate()
+        self.to_transcode = asyncio.Lock()
+
+
 class _Export:
     """Answers one signal's export requests."""
 
     def __init__(
         self,
         service: Service,
-        limit_setting: str,
-        limit: int,
+        setting: str,
+        config: HttpConfig,
         consumer: Consumer,
         authenticator: Authenticator | None,
+        turns: _Turns,
+        *,
+        has_pipeline: bool,
     ) -> None:
+        self._turns = turns
         self._service = service
-        self._limit_setting = limit_setting
-        self._limit = limit
+        self._limit_setting, self._limit = f"{setting}.max_request_body_size", config.max_request_body_size
+        self._strict_json = config.strict_json
         self._consumer = consumer
         self._authenticator = authenticator
+        self._has_pipeline = has_pipeline
 
     def route(self) -> HTTPRouteHandler:
         @post(self._service.http_path, status_code=HTTPStatus.OK, name=f"export {self._service.signal}")
@@ -219,6 +251,8 @@ class _Export:
     async def _answer(self, request: _Request, held: Held = NOTHING_HELD) -> Response[bytes]:
         signal = self._service.signal
         try:
+            if not self._has_pipeline:
+                raise NoPipelineError(signal.value)
             media_type, batch = await self._receive(request, held)
         except _RequestError as error:
             self._consumer.refuse(signal, error.reason)
@@ -255,13 +289,13 @@ class _Export:
         own_telemetry = OWN_TELEMETRY_HEADER in request.headers
         body = await self._read(request, held)
         try:
-            payload, left_out = await self._decode(media_type, encoding, body, held)
+            payload, left_out = await self._decode(media_type, encoding, body, held, body_of(request.scope))
         except compression.DecompressedTooLargeError:
             raise self._too_large("decompressed ") from None
         except TooLargeError as error:
             raise _RequestError("too_large", too_large(str(error))) from error
         except MalformedPayloadError as error:
-            raise _RequestError("malformed", malformed(str(error))) from error
+            raise _RequestError("malformed", malformed(str(error), error.violations)) from error
         batch = await Batch.received(self._service.signal, payload, own_telemetry=own_telemetry, left_out=left_out)
         body_of(request.scope).release()  # from here on the pipeline counts the payload
         return media_type, batch
@@ -283,11 +317,16 @@ class _Export:
             raise _RequestError("disconnected", malformed("the connection was closed within the body")) from error
         return b"".join(chunks)
 
-    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held) -> Transcoded:
+    async def _decode(self, media_type: MediaType, encoding: str, body: bytes, held: Held, counted: Body) -> Transcoded:
         """Return the protobuf payload of a body. What is large, compressed or not, is worked off in threads."""
+
+        def count(size: int) -> None:
+            if not counted.take(size):
+                raise OverloadedError("too many requests are arriving at once; please retry")
+
         limit = self._limit if held.most is None else min(self._limit, held.most)
         try:
-            plain = await compression.decompress_aside(body, encoding, limit)
+            plain = await self._turns.to_decompress.decompress(body, encoding, limit, count)
         except compression.DecompressedTooLargeError:
             if limit < self._limit:
                 held.resize(limit + 1)  # raises
@@ -295,9 +334,13 @@ class _Export:
         held.resize(len(plain))
         if media_type is MediaType.PROTOBUF:
             return Transcoded(plain, ACCEPTED)
+        transcode = functools.partial(to_protobuf, self._service.signal, plain, strict=self._strict_json)
         if len(plain) < compression.OFFLOAD_BYTES:
-            return to_protobuf(self._service.signal, plain)
-        return await asyncio.to_thread(to_protobuf, self._service.signal, plain)
+            return transcode()
+        if len(plain) < _LARGE_JSON:
+            return await asyncio.to_thread(transcode)
+        async with self._turns.to_transcode:
+            return await asyncio.to_thread(transcode)
 
     def _too_large(self, which: str = "") -> _RequestError:
         message = (

@@ -1,20 +1,27 @@
 """OTLP/JSON to protobuf.
 
 OTLP/JSON is proto3 JSON with exceptions (OTLP specification, "JSON Protobuf Encoding"): trace and span ids are hex
-strings, keys are lowerCamelCase only, and unknown keys are ignored.
+strings, enum values are integers, keys are lowerCamelCase only, and unknown keys are ignored.
 The rules for everything else come from https://protobuf.dev/programming-guides/json/.
 
-The published descriptors are turned into tables once, at import: for each message, a function for each JSON key that
-checks the value and sets the field. A request is one walk over the decoded JSON along these tables.
+Two mistakes whose meaning is clear are taken as the Collector takes them, unless asked to be strict: an enum value by
+its name, and several alternatives of a oneof, of which the last counts. Keys that some sender meant for a field, such
+as those in snake_case or of former versions of OTLP, are ignored as unknown ones have to be, and told of.
+
+The published descriptors are turned into tables once: for each message, a function for each JSON key that checks the
+value and sets the field. A request is one walk over the decoded JSON along these tables.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import math
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -23,7 +30,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.pipeline import MalformedPayloadError, Outcome, Signal, TooLargeError
-from gateway.pipeline.bounds import RECORDS, holds_records
+from gateway.pipeline.bounds import PART, RECORDS, holds_records, most_weight
 from gateway.pipeline.mending import NOT_UTF8, Report
 from gateway.pipeline.services import SERVICES
 
@@ -47,36 +54,48 @@ class Transcoded(NamedTuple):
     left_out: Outcome
 
 
-def to_protobuf(signal: Signal, body: bytes) -> Transcoded:
+def to_protobuf(signal: Signal, body: bytes, *, strict: bool = False) -> Transcoded:
     """Transcode the JSON of a signal's ``Export*ServiceRequest`` to protobuf.
 
     A record with something wrong inside is left out; a log record, exemplar or link of which that is an id, is kept
     without the id. Text that is not UTF-8, or has half a surrogate pair, gets U+FFFD in place of what is broken.
+    When ``strict``, an enum value by its name and a oneof given twice are wrong, too.
 
     Raises `MalformedPayloadError` when nothing is left, with the JSON path of what is wrong, what was expected and what
     was found: ``resourceSpans[0].scopeSpans[0].spans[3].traceId: expected a hex string, found "xyz"``; and
     `TooLargeError` when it has too many values.
     """
-    if _has_more_values(body, _MOST_VALUES):
+    most = most_weight(len(body)) // PART
+    if _has_more_values(body, most):
         raise TooLargeError(
-            f"the body holds more than {_MOST_VALUES} objects and arrays, which is more than a request may; "
-            "send smaller batches"
+            f"the body of {len(body)} bytes holds more than {most} objects and arrays, which is more than a request of "
+            "that size may; send smaller batches"
         )
     request: Any = SERVICES[signal].request()
-    transcoding = _Transcoding()
+    transcoding = _Transcoding(_tables(strict))
+    ignored = _ignored_keys.set(Counter())
     try:
         transcoding.container(body, request, "", 0)
+        for key, times in _ignored_keys.get().most_common():
+            transcoding.report.pass_over(f"{key} ({times} of them)", _advice(_json_name(key)), 0)
+        left_out = transcoding.report.outcome(signal)
     except _InvalidError as error:
-        raise MalformedPayloadError(f"{error.path() or 'the body'}: {error}") from error
+        path = error.path()
+        raise MalformedPayloadError(f"{path or 'the body'}: {error}", [(path, str(error))]) from error
     except _NoJsonError as error:
         raise MalformedPayloadError(f"the body {error}") from error
-    left_out = transcoding.report.outcome(signal)
+    finally:
+        _ignored_keys.reset(ignored)
     return Transcoded(request.SerializeToString(), left_out)
 
 
-_MOST_VALUES = 1_500_000
+_ignored_keys: ContextVar[Counter[str]] = ContextVar("ignored_keys")
+"""Keys in snake_case inside the records of the request under way, and how many there are. It is no parameter of all
+that reads a record, so that a sound one costs nothing more."""
+
+
 _MOST_VALUES_OF_A_RECORD = 100_000
-"""Objects and arrays in a request, and in one record, which is decoded in one go. Each takes a hundred bytes then."""
+"""Objects and arrays in one record, which is decoded in one go. Each takes a hundred bytes then."""
 
 _MOST_COMMAS_OF_A_RECORD = 500_000
 """As many numbers, say, are decoded in some 20 ms."""
@@ -116,7 +135,10 @@ _ESCAPES = re.compile(
 )
 """An escape in a JSON string. The group is half a surrogate pair."""
 
+_WHITESPACE = b" \t\r\n"
+
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 
 
@@ -127,17 +149,20 @@ class _Transcoding:
     one that cannot be read costs no other, and no single call takes long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tables: _Tables) -> None:
         self.report = Report()
+        self._tables = tables
 
     def container(self, raw: bytes | msgspec.Raw, message: Any, place: str, depth: int) -> None:
         """Fill a message that holds records. Raises `_InvalidError` or `_NoJsonError` when what they share is wrong."""
-        container = _CONTAINERS[message.DESCRIPTOR.full_name]
+        container = self._tables.containers[message.DESCRIPTOR.full_name]
         found = self._decode(container.decoder, "an object", raw, place)
-        for key, (field, set_field) in container.fields.items():
-            value = getattr(found, key)
-            if bytes(value) == b"null":
-                continue
+        given = {key: value for key in container.fields if not _is_null(value := getattr(found, key))}
+        self._pass_over(container, found, raw, place, nothing=not given)
+        if container.oneof and len(given) > 1:
+            self._keep_last(container, given, raw, place)
+        for key, value in given.items():
+            field, set_field = container.fields[key]
             try:
                 if not _is_walked(field):
                     _check_alone(value)
@@ -146,8 +171,6 @@ class _Transcoding:
                     self._items(value, field, message, f"{place}.{key}", depth)
                 else:
                     # `data` of a metric: `"gauge": {}` says that it is a gauge.
-                    if message.WhichOneof(field.containing_oneof.name) is not None:
-                        raise _several(field.containing_oneof.name)
                     child = getattr(message, field.name)
                     child.SetInParent()
                     self.container(value, child, f"{place}.{key}", depth + 1)
@@ -155,13 +178,43 @@ class _Transcoding:
                 error.steps.append(f".{key}")
                 raise
 
+    def _pass_over(
+        self, container: _Container, found: Any, raw: bytes | msgspec.Raw, place: str, *, nothing: bool
+    ) -> None:
+        """Tell of keys that were meant for something, and of a request that has none of its own."""
+        nothing = nothing and not place
+        for key, misnomer in container.misnomers.items():
+            if not _is_null(value := getattr(found, key)):
+                records = 0 if misnomer.field is None else self._tables.count(value, misnomer.field)
+                self.report.pass_over(_clipped(f"{place}.{key}"), misnomer.advice, records)
+                nothing = False
+        if nothing and bytes(raw).strip(_WHITESPACE)[1:].lstrip(_WHITESPACE) != b"}":
+            wanted = ", ".join(f'"{key}"' for key in container.fields)
+            self.report.pass_over("the body", f"it has no {wanted}, so nothing of it is stored", 0)
+
+    def _keep_last(
+        self, container: _Container, given: dict[str, msgspec.Raw], raw: bytes | msgspec.Raw, place: str
+    ) -> None:
+        """Of several alternatives of a oneof, keep the last; tell how many records that costs."""
+        alternatives = [key for key in self._decode(_KEYS, "an object", raw, place) if key in container.oneof]
+        alternatives = [key for key in alternatives if key in given]
+        for key in alternatives[:-1]:
+            field, _ = container.fields[key]
+            oneof = field.containing_oneof.name
+            if self._tables.strict:
+                error = _several(oneof)
+                error.steps.append(f".{alternatives[-1]}")
+                raise error
+            why = f"only one alternative of {oneof!r} counts, and {alternatives[-1]} is the last"
+            self.report.pass_over(_clipped(f"{place}.{key}"), why, self._tables.count(given.pop(key), field))
+
     def _items(self, raw: msgspec.Raw, field: Any, message: Any, place: str, depth: int) -> None:
         report, items = self.report, getattr(message, field.name)
         is_record = field.message_type.full_name in RECORDS
-        write = _known[field.message_type.full_name]
+        write = self._tables.known[field.message_type.full_name]
         for index, value in enumerate(self._decode(_RAW_ARRAY, "an array", raw, place)):
             its_place = f"{place}[{index}]"
-            kept, rejected = report.kept, report.rejected
+            kept, rejected, passed_over = report.kept, report.rejected, report.passed_over
             item = items.add()
             try:
                 if is_record:
@@ -171,9 +224,10 @@ class _Transcoding:
                 else:
                     self.container(value, item, its_place, depth + 1)
             except (_InvalidError, _NoJsonError) as error:
-                report.kept, report.rejected = kept, rejected
+                report.kept, report.rejected, report.passed_over = kept, rejected, passed_over
                 where = its_place + "".join(reversed(getattr(error, "steps", ())))
-                report.reject(_clipped(where), str(error), 1 if is_record else max(_count(value, field), 1))
+                records = 1 if is_record else max(self._tables.count_in(value, field.message_type), 1)
+                report.reject(_clipped(where), str(error), records)
                 del items[-1]
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], what: str, raw: bytes | msgspec.Raw, place: str) -> Any:
@@ -203,19 +257,8 @@ def _is_walked(field: Any) -> bool:
     return kind is not None and (kind.full_name in RECORDS or holds_records(kind))
 
 
-def _count(raw: msgspec.Raw, field: Any) -> int:
-    """Return how many records a message holds, as far as that can be read."""
-    count = 0
-    try:
-        document = _CONTAINERS[field.message_type.full_name].decoder.decode(raw)
-        for each in filter(_is_walked, field.message_type.fields):
-            if bytes(value := getattr(document, each.json_name)) != b"null":
-                values = _RAW_ARRAY.decode(value) if each.is_repeated else [value]
-                is_record = each.message_type.full_name in RECORDS
-                count += len(values) if is_record else sum(_count(value, each) for value in values)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return count
+def _is_null(raw: msgspec.Raw) -> bool:
+    return raw is _NULL or bytes(raw) == b"null"
 
 
 class _InvalidError(Exception):
@@ -357,11 +400,12 @@ def _integral(number: float) -> int | None:
 _read_int32 = _integer_reader(-(2**31), 2**31 - 1)
 
 
-def _enum_reader(enum: Any) -> _Read:
-    names = {value.name: value.number for value in enum.values}
+def _enum_reader(enum: Any, *, strict: bool) -> _Read:
+    names = {} if strict else {value.name: value.number for value in enum.values}
 
     def read_enum(value: Any) -> int:
-        # Senders must write numbers (OTLP specification, "JSON Protobuf Encoding"); proto3 JSON has names.
+        # Senders must write numbers (OTLP specification, "JSON Protobuf Encoding"); proto3 JSON has names, and so has
+        # who writes by hand.
         if type(value) is str:
             number = names.get(value)
             if number is None:
@@ -385,55 +429,196 @@ _READERS: dict[int, _Read] = {
 _HEX_FIELDS = {"trace_id", "span_id", "parent_span_id"}
 
 
-def _reader(field: Any) -> _Read:
+def _reader(field: Any, *, strict: bool) -> _Read:
     if field.type == FieldDescriptor.TYPE_BYTES:
         if field.name in _HEX_FIELDS:
             return _read_hex if field.containing_type.name == "Span" else _read_hex_or_nothing
         return _read_base64
     if field.enum_type is not None:
-        return _enum_reader(field.enum_type)
+        return _enum_reader(field.enum_type, strict=strict)
     return _READERS[field.cpp_type]
 
 
 # Messages
 
 
-def _writer(descriptor: Any, known: dict[str, _Write]) -> _Write:
-    """Make the function that fills a message of this type; ``known`` has those already made, by full name."""
-    if descriptor.full_name in known:
-        return known[descriptor.full_name]
-    setters: dict[str, _Set] = {}
+class _Misnomer(NamedTuple):
+    """A key that OTLP does not have and that a sender means something by: which field, if any, and what to write."""
 
-    def write(value: Any, message: Any, depth: int) -> None:
-        if type(value) is not dict:
-            raise _expected("an object", value)
-        if depth > MAX_DEPTH:
-            raise _InvalidError(f"nested too deeply, expected at most {MAX_DEPTH} messages inside each other")
-        key = ""
+    field: Any
+    advice: str
+
+
+class _Container(NamedTuple):
+    """A message that holds records: its fields by JSON key, keys that are meant for one, the keys that are alternatives
+    of each other, and what decodes all these one level deep.
+
+    Keys that are not known are passed over as they are read, however many there are.
+    """
+
+    fields: dict[str, tuple[Any, _Set]]
+    misnomers: dict[str, _Misnomer]
+    oneof: frozenset[str]
+    decoder: msgspec.json.Decoder[Any]
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _Tables:
+    """What is known of the messages of all requests. ``strict`` decides about names of enum values, and oneofs.
+
+    ``known`` has what fills a message that is decoded in one go, ``containers`` the others, both by full name.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.known: dict[str, _Write] = {}
+        self.containers: dict[str, _Container] = {}
+        for service in SERVICES.values():
+            self._know(service.request.DESCRIPTOR)
+
+    def count(self, raw: msgspec.Raw, field: Any) -> int:
+        """Return how many records the value of a field holds, as far as that can be read."""
         try:
-            for key, item in value.items():
-                if item is not None and (set_field := setters.get(key)) is not None:
-                    set_field(item, message, depth)
-        except _InvalidError as error:
-            error.steps.append(f".{key}")
-            raise
+            values = _RAW_ARRAY.decode(raw) if field.is_repeated else [raw]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return 0
+        if field.message_type.full_name in RECORDS:
+            return len(values)
+        return sum(self.count_in(value, field.message_type) for value in values)
 
-    known[descriptor.full_name] = write  # before the fields: an AnyValue holds AnyValues
+    def count_in(self, raw: msgspec.Raw, descriptor: Any) -> int:
+        """Return how many records a message holds, under whatever keys, as far as that can be read."""
+        container = self.containers[descriptor.full_name]
+        try:
+            found = container.decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return 0
+        meant = {key: field for key, (field, _) in container.fields.items()}
+        meant |= {key: misnomer.field for key, misnomer in container.misnomers.items()}
+        held = {key: field for key, field in meant.items() if field is not None and _is_walked(field)}
+        return sum(
+            self.count(value, field) for key, field in held.items() if not _is_null(value := getattr(found, key))
+        )
+
+    def _know(self, descriptor: Any) -> None:
+        if not holds_records(descriptor) or descriptor.full_name in self.containers:
+            return
+        fields = {field.json_name: (field, self._setter(field)) for field in descriptor.fields}
+        misnomers = dict(_misnomers(descriptor))
+        oneof = frozenset(field.json_name for field in descriptor.fields if field.containing_oneof is not None)
+        levels = msgspec.defstruct(descriptor.name, [(key, msgspec.Raw, _NULL) for key in (*fields, *misnomers)])
+        decoder = msgspec.json.Decoder(levels)
+        self.containers[descriptor.full_name] = _Container(fields, misnomers, oneof, decoder)
+        for field in descriptor.fields:
+            if field.message_type is not None:
+                self._know(field.message_type)
+
+    def _writer(self, descriptor: Any) -> _Write:
+        """Make the function that fills a message of this type, unless there is one."""
+        if descriptor.full_name in self.known:
+            return self.known[descriptor.full_name]
+        setters: dict[str, _Set] = {}
+
+        def write(value: Any, message: Any, depth: int) -> None:
+            if type(value) is not dict:
+                raise _expected("an object", value)
+            if depth > MAX_DEPTH:
+                raise _InvalidError(f"nested too deeply, expected at most {MAX_DEPTH} messages inside each other")
+            key = ""
+            try:
+                for key, item in value.items():
+                    if item is not None and (set_field := setters.get(key)) is not None:
+                        set_field(item, message, depth)
+            except _InvalidError as error:
+                error.steps.append(f".{key}")
+                raise
+
+        self.known[descriptor.full_name] = write  # before the fields: an AnyValue holds AnyValues
+        for field in descriptor.fields:
+            if field.name != field.json_name:
+                setters[field.name] = _ignore(field.name)
+            setters[field.json_name] = self._setter(field)
+        return write
+
+    def _setter(self, field: FieldDescriptor) -> _Set:
+        if field.message_type is not None:
+            write = self._writer(field.message_type)
+            set_field = _set_messages(field.name, write) if field.is_repeated else _set_message(field.name, write)
+        else:
+            read = _reader(field, strict=self.strict)
+            set_field = _set_values(field.name, read) if field.is_repeated else _set_value(field.name, read)
+        oneof = field.containing_oneof
+        # protoc puts each `optional` field into a oneof of its own, named "_" and the field.
+        if not self.strict or oneof is None or oneof.name == f"_{field.name}":
+            return set_field
+        return _set_once(oneof.name, set_field)
+
+
+@functools.cache
+def _tables(strict: bool) -> _Tables:
+    return _Tables(strict=strict)
+
+
+_FORMER = {
+    "ResourceSpans": {"instrumentationLibrarySpans": "scope_spans"},
+    "ResourceMetrics": {"instrumentationLibraryMetrics": "scope_metrics"},
+    "ResourceLogs": {"instrumentationLibraryLogs": "scope_logs"},
+    "ScopeSpans": {"instrumentationLibrary": "scope"},
+    "ScopeMetrics": {"instrumentationLibrary": "scope"},
+    "ScopeLogs": {"instrumentationLibrary": "scope", "logs": "log_records"},
+    "Metric": {
+        "intGauge": "gauge",
+        "doubleGauge": "gauge",
+        "intSum": "sum",
+        "doubleSum": "sum",
+        "intHistogram": "histogram",
+        "doubleHistogram": "histogram",
+        "doubleSummary": "summary",
+    },
+}
+"""Keys of former versions of OTLP, by message, with the field that is there now. Source: the changelog of
+opentelemetry-proto, versions 0.9 to 0.19."""
+
+
+def _misnomers(descriptor: Any) -> Iterator[tuple[str, _Misnomer]]:
+    """Yield the keys that senders may mean a field by, of a message that holds records."""
     for field in descriptor.fields:
-        setters[field.json_name] = _setter(field, known)
-    return write
+        if field.name != field.json_name:
+            yield field.name, _Misnomer(field, _advice(field.json_name))
+    for key, name in _FORMER.get(descriptor.name, {}).items():
+        field = descriptor.fields_by_name[name]
+        former = _Misnomer(field, f"a former version of OTLP had it; now there is {field.json_name}")
+        yield key, former
+        if (snake := _snake_name(key)) != key:
+            yield snake, former
+    requests = {service.http_path: service.request.DESCRIPTOR for service in SERVICES.values()}
+    if descriptor in requests.values():
+        for path, request in requests.items():
+            if request is not descriptor:
+                for field in request.fields:
+                    yield field.json_name, _Misnomer(None, f"send that to {path}")
 
 
-def _setter(field: FieldDescriptor, known: dict[str, _Write]) -> _Set:
-    if field.message_type is not None:
-        write = _writer(field.message_type, known)
-        set_field = _set_messages(field.name, write) if field.is_repeated else _set_message(field.name, write)
-    else:
-        read = _reader(field)
-        set_field = _set_values(field.name, read) if field.is_repeated else _set_value(field.name, read)
-    oneof = field.containing_oneof
-    # protoc puts each `optional` field into a oneof of its own, named "_" and the field.
-    return set_field if oneof is None or oneof.name == f"_{field.name}" else _set_once(oneof.name, set_field)
+def _advice(json_name: str) -> str:
+    return f"keys are lowerCamelCase, so write {json_name}"
+
+
+def _json_name(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def _snake_name(key: str) -> str:
+    return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", key)
+
+
+def _ignore(name: str) -> _Set:
+    def ignore(value: Any, message: Any, depth: int) -> None:
+        _ignored_keys.get()[name] += 1
+
+    return ignore
 
 
 def _set_value(name: str, read: _Read) -> _Set:
@@ -494,37 +679,3 @@ def _set_once(oneof: str, set_field: _Set) -> _Set:
 def _expect_array(value: Any) -> None:
     if type(value) is not list:
         raise _expected("an array", value)
-
-
-_known: dict[str, _Write] = {}
-"""What fills a message that is decoded in one go, by full name."""
-
-
-class _Container(NamedTuple):
-    """A message that holds records: its fields by JSON key, and what decodes these one level deep.
-
-    Keys that are not known are passed over as they are read, however many there are.
-    """
-
-    fields: dict[str, tuple[Any, _Set]]
-    decoder: msgspec.json.Decoder[Any]
-
-
-_CONTAINERS: dict[str, _Container] = {}
-"""By full name."""
-
-_NULL = msgspec.Raw(b"null")
-
-
-def _know(descriptor: Any) -> None:
-    if holds_records(descriptor):
-        fields = {field.json_name: (field, _setter(field, _known)) for field in descriptor.fields}
-        levels = msgspec.defstruct(descriptor.name, [(key, msgspec.Raw, _NULL) for key in fields])
-        _CONTAINERS[descriptor.full_name] = _Container(fields, msgspec.json.Decoder(levels))
-        for field in descriptor.fields:
-            if field.message_type is not None:
-                _know(field.message_type)
-
-
-for _service in SERVICES.values():
-    _know(_service.request.DESCRIPTOR)

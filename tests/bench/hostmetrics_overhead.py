@@ -1,6 +1,6 @@
 """What collecting host metrics costs: CPU time and memory.
 
-    python -m tests.bench.hostmetrics_overhead [--collections 300] [--protocol grpc]
+    python -m tests.bench.hostmetrics_overhead [--collections 300] [--protocol grpc] [--processes] [--containers 10]
 
 Everything is as in production but the interval: collections follow each other at once, and go over a real connection to
 a server in another process, whose own cost is not counted.
@@ -11,10 +11,14 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
+import signal
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,6 +27,7 @@ from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.resource import resource
 from receivers.hostmetrics.scrapers import sensors
 from receivers.hostmetrics.sender import Sender, destination
+from tests.support.engines import FakeEngine, details, listed, running, stats
 
 INTERVAL = HostMetricsConfig().collection_interval.total_seconds()
 
@@ -31,6 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collections", type=int, default=300)
     parser.add_argument("--protocol", choices=("grpc", "http/protobuf"), default="grpc")
+    parser.add_argument("--processes", action="store_true", help="single processes, too")
+    parser.add_argument("--containers", type=int, default=0, help="so many containers, of an engine that is made up")
     arguments = parser.parse_args()
 
     # Started anew rather than forked: gRPC does not live through a fork.
@@ -38,10 +45,23 @@ def main() -> None:
     ours, theirs = context.Pipe()
     server = context.Process(target=serve, args=(arguments.protocol, theirs), daemon=True)
     server.start()
-    config = HostMetricsConfig.model_validate(
-        {"endpoint": f"http://127.0.0.1:{ours.recv()}", "protocol": arguments.protocol}
-    )
-    measure(config, arguments.collections)
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder, "docker.sock")
+        scrapers: dict[str, Any] = {"process": {"enabled": arguments.processes}, "container": {"enabled": False}}
+        port = ours.recv()
+        if arguments.containers:
+            engine = context.Process(target=contain, args=(socket, arguments.containers, theirs), daemon=True)
+            engine.start()
+            scrapers["container"] = {"socket": str(socket)}
+            ours.recv()
+        config = HostMetricsConfig.model_validate(
+            {
+                "endpoint": f"http://127.0.0.1:{port}",
+                "protocol": arguments.protocol,
+                "scrapers": scrapers,
+            }
+        )
+        measure(config, arguments.collections)
     server.terminate()
     server.join()
 
@@ -62,7 +82,7 @@ def measure(config: HostMetricsConfig, collections: int) -> None:
         before = time.process_time()
         data = collector.collect()
         collecting += time.process_time() - before
-        metrics = data.resource_metrics[0].scope_metrics[0].metrics
+        metrics = [each for resource in data.resource_metrics for each in resource.scope_metrics[0].metrics]
         points += sum(len(metric.data.data_points) for metric in metrics)
         assert sender.send(data)
     total = time.process_time() - began
@@ -86,6 +106,16 @@ def measure(config: HostMetricsConfig, collections: int) -> None:
         for _ in range(collections):
             list(sensor.read())
         print(f"  {sensor.name:20}{(time.process_time() - before) / collections * 1e3:7.3f} ms")
+
+
+def contain(path: Path, containers: int, ready: Connection) -> None:
+    """Be an engine that has so many containers. Says so through the pipe."""
+    engine = FakeEngine(path)
+    for number in range(containers):
+        engine.has(listed(f"app-{number}", Id=f"{number:064x}"), details(), stats())
+    with running(engine):
+        ready.send(0)
+        signal.pause()
 
 
 def serve(protocol: str, port: Connection) -> None:

@@ -78,7 +78,8 @@ def test_a_batch_for_an_exporter_that_is_no_more_is_not_drained_into_nothing(gat
     assert "no exporter loki/old is configured" in on(gateway, "spool", "drain", config=True, code=1)
 
 
-def test_dead_letters_are_listed_shown_replayed_and_dropped(gateway: Gateway, native_database: Database) -> None:
+def test_dead_letters_are_listed_shown_replayed_and_dropped(hubs_to_start: Hubs, native_database: Database) -> None:
+    gateway = Gateway(hubs_to_start, native_database.dsn, timeout=f"{PATIENCE:g}s").start()
     assert "There are no dead letters." in on(gateway, "dead-letter", "list")
     native_database.run("ALTER TABLE sample ADD CONSTRAINT no_nine CHECK (int_value NOT IN (9, 19))")
     with grpc.insecure_channel(gateway.endpoint) as channel:

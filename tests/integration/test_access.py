@@ -30,7 +30,8 @@ from structlog.testing import capture_logs
 from gateway.auth.authenticator import TokenAuthenticator
 from gateway.auth.limits import Failures
 from gateway.auth.token import create as create_token
-from gateway.auth.token_file import TokenFile, WatchedTokens
+from gateway.auth.token_file import TokenFile
+from gateway.auth.watched_tokens import WatchedTokens
 from gateway.pipeline import ACCEPTED, Batch, Outcome, Receiver, Signal, UnavailableError
 from gateway.pipeline.access import Scope
 from gateway.pipeline.client import connect

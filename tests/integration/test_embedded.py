@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _binaries, _logs, _postmaster
+from tests.integration.cli.processes import free_port
 from tests.support.waiting import PATIENCE
 
 START = """
@@ -108,6 +110,61 @@ def test_the_socket_is_the_only_way_in(server: EmbeddedPostgres) -> None:
     assert folder.stat().st_uid == process.uids().real == server.data.stat().st_uid
     rules = [line.split() for line in (server.data / "pg_hba.conf").read_text().splitlines()]
     assert {rule[-1] for rule in rules if rule[:1] == ["host"]} == {"reject"}
+
+
+def listens_on(server: EmbeddedPostgres) -> set[tuple[str, int]]:
+    """What the server listens on, of TCP."""
+    assert server.pid is not None
+    found = psutil.Process(server.pid).net_connections("inet")
+    return {tuple(one.laddr) for one in found if one.status == psutil.CONN_LISTEN}
+
+
+def refusal(**how: object) -> str:
+    """Try to log in over TCP, and return why that was refused."""
+    with pytest.raises(psycopg.OperationalError) as caught:
+        psycopg.connect(host="127.0.0.1", dbname="obs_hub", **how)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_a_port_lets_readers_in_by_their_password_and_nobody_else(tmp_path: Path) -> None:
+    port = free_port()
+    server = EmbeddedPostgres(tmp_path / "postgres", port=port, start_timeout=PATIENCE)
+    with server, psycopg.connect(server.dsn, autocommit=True) as writer:
+        assert listens_on(server) == {("127.0.0.1", port)}
+        writer.execute("CREATE ROLE obs_hub_reader NOLOGIN")
+        writer.execute("CREATE ROLE grafana LOGIN PASSWORD 'right' IN ROLE obs_hub_reader")
+        writer.execute("CREATE ROLE other LOGIN PASSWORD 'right'")
+        writer.execute("ALTER ROLE obs_hub PASSWORD 'right'")
+
+        reader = f"postgresql://grafana:right@127.0.0.1:{port}/obs_hub"
+        with psycopg.connect(reader) as connection:
+            assert connection.pgconn.used_password
+            assert connection.execute("SELECT current_user").fetchone() == ("grafana",)
+        assert one(server.dsn, "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'grafana'")
+        assert "password authentication failed" in refusal(port=port, user="grafana", password="wrong")
+        assert "no password supplied" in refusal(port=port, user="grafana")
+        for user in ("obs_hub", "other"):
+            assert "pg_hba.conf rejects" in refusal(port=port, user=user, password="right")
+        rules = one(server.dsn, "SELECT array_agg(DISTINCT auth_method) FROM pg_hba_file_rules WHERE type = 'host'")
+        assert rules == ["reject", "scram-sha-256"]
+
+
+def test_a_port_that_is_taken_is_said_before_the_database_is_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = EmbeddedPostgres(tmp_path / "postgres", port=taken.getsockname()[1])
+        with pytest.raises(EmbeddedPostgresError, match=r"Address already in use.*choose another by --postgres-port"):
+            server.start()
+    assert not server.data.exists()
+
+
+def test_a_server_that_a_killed_hub_left_gets_the_port_that_it_is_to_have_now(tmp_path: Path) -> None:
+    orphan(tmp_path / "postgres")
+    for port in (free_port(), None):
+        server = EmbeddedPostgres(tmp_path / "postgres", port=port, start_timeout=PATIENCE)
+        server.start()
+        assert one(server.dsn, "SELECT 1") == 1
+        assert listens_on(server) == (set() if port is None else {("127.0.0.1", port)})
+    server.stop()
 
 
 def test_the_terminals_signals_do_not_reach_it(server: EmbeddedPostgres) -> None:
@@ -356,6 +413,18 @@ def test_root_without_a_system_user_is_told_what_to_do(
     monkeypatch.setattr(_account, "_look_up", lambda name: None)
     monkeypatch.setattr(_account, "_make_system_user", lambda: "there is no useradd")
     with pytest.raises(EmbeddedPostgresError, match=r"could not be made \(there is no useradd\).*as another user"):
+        server.start()
+
+
+@pytest.mark.parametrize(
+    ("machine", "advice"), [("armv7l", "no embedded PostgreSQL for this machine"), ("x86_64", "reinstall")]
+)
+def test_without_the_package_it_says_whether_there_is_one_for_this_machine(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, machine: str, advice: str
+) -> None:
+    monkeypatch.setattr(_binaries, "find_spec", lambda _: None)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    with pytest.raises(EmbeddedPostgresError, match=rf"{advice}.*dsn for the timescale exporter"):
         server.start()
 
 

@@ -146,6 +146,18 @@ async def test_what_a_message_decompresses_to_is_bounded(receiver: Receiver, con
     assert (consumer.payloads, consumer.refused) == ([], ["too_large"])
 
 
+async def test_binary_trailers_are_not_padded(receiver: Receiver, consumer: Consumer) -> None:
+    async with connected(receiver.endpoints["grpc"]) as client:
+        found = []
+        for stream, text in ((1, "a"), (3, "ab"), (5, "abc")):
+            consumer.answer = OverloadedError(text)
+            client.call(stream, message(SMALL, compressed=False))
+            await client.answer(stream)
+            found.append(client.headers[stream]["grpc-status-details-bin"])
+    assert not any("=" in each for each in found)
+    assert {len(each) % 4 for each in found} == {0, 2, 3}, "of which two would have had padding"
+
+
 async def test_a_message_announced_as_too_large_is_refused_before_it_arrives(
     receiver: Receiver, consumer: Consumer
 ) -> None:

@@ -20,9 +20,9 @@ import grpc.aio
 import httpx
 import pytest
 import zstandard
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
@@ -112,9 +112,9 @@ def settings(grpc: dict[str, Any] | None = None, http: dict[str, Any] | None = N
 
 @asynccontextmanager
 async def running(
-    pipeline: FakePipeline, config: OtlpReceiverConfig | None = None, *, reuse_port: bool = False
+    pipeline: FakePipeline, config: OtlpReceiverConfig | None = None, **how: Any
 ) -> AsyncIterator[Receiver]:
-    receiver = create("otlp", config or settings(), pipeline, reuse_port=reuse_port)
+    receiver = create("otlp", config or settings(), pipeline, **how)
     await receiver.start()
     try:
         yield receiver
@@ -336,14 +336,17 @@ async def test_a_batch_refused_for_good_must_not_be_sent_again(
     assert answer.status_code == 400
     assert "retry-after" not in answer.headers
     assert answer.headers["content-type"] == "application/x-protobuf"
-    assert Status.FromString(answer.content) == Status(code=3, message=str(error))
+    expected = Status(code=3, message=str(error))
+    expected.details.add().Pack(BadRequest(field_violations=[{"description": str(error)}]))
+    assert Status.FromString(answer.content) == expected
 
     answer = await http.post("/v1/logs", content=LOGS_JSON, headers=JSON)
-    assert (answer.status_code, answer.json()) == (400, {"code": 3, "message": str(error)})
+    detail = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"description": str(error)}]}
+    assert (answer.status_code, answer.json()) == (400, {"code": 3, "message": str(error), "details": [detail]})
 
     status = await failure(export(channel)(PAYLOAD))
     assert (status.code(), status.details()) == (grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    assert not grpc_status(status).details
+    assert grpc_status(status) == expected
     assert pipeline.refused == []  # the pipeline counts what it refuses itself
 
 
@@ -413,7 +416,7 @@ async def test_a_small_body_of_json_that_is_a_large_one_is_bounded(
     body = b'{"resourceLogs":[' + b"{}," * 3_000_000 + b"{}]}"
     answer = await http.post("/v1/logs", content=gzip.compress(body), headers=JSON | {"content-encoding": "gzip"})
     assert answer.status_code == 413
-    assert "more than 1500000 objects and arrays" in answer.json()["message"]
+    assert "more than 1572864 objects and arrays" in answer.json()["message"]
     assert pipeline.refused == [(Signal.LOGS, "too_large")]
 
 
@@ -436,12 +439,75 @@ async def test_a_very_long_message_still_arrives(channel: grpc.aio.Channel, pipe
     status = await failure(export(channel)(PAYLOAD))
     assert status.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert str(status.details()).startswith("üüü")
+    found = BadRequest()
+    assert grpc_status(status).details[0].Unpack(found)
+    assert found.field_violations[0].description.startswith("üüü")
+
+
+async def test_every_place_that_is_wrong_is_a_violation_of_its_own(
+    http: httpx.AsyncClient, channel: grpc.aio.Channel, pipeline: FakePipeline
+) -> None:
+    records = [{"timeUnixNano": "noon"}, {"severityNumber": "loud"}]
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]})
+    answer = await http.post("/v1/logs", content=body, headers=JSON)
+    assert answer.status_code == 400
+    (detail,) = answer.json()["details"]
+    assert [each["field"] for each in detail["fieldViolations"]] == [
+        "resourceLogs[0].scopeLogs[0].logRecords[0].timeUnixNano",
+        "resourceLogs[0].scopeLogs[0].logRecords[1].severityNumber",
+    ]
+    assert 'found "noon"' in detail["fieldViolations"][0]["description"]
+
+    pipeline.answer = MalformedPayloadError("two are wrong", [("spans[0]", "no id"), ("spans[1]", "x" * 100_000)])
+    found = BadRequest()
+    assert grpc_status(await failure(export(channel)(PAYLOAD))).details[0].Unpack(found)
+    assert [each.field for each in found.field_violations] == ["spans[0]", "spans[1]"]
+
+
+async def test_json_that_is_taken_and_not_stored_is_a_partial_success(
+    http: httpx.AsyncClient, pipeline: FakePipeline
+) -> None:
+    body = {"resource_logs": [{"scope_logs": [{"log_records": [{}, {}]}]}]}
+    answer = await http.post("/v1/logs", json=body)
+    assert answer.status_code == 200
+    (batch,) = pipeline.batches
+    assert (batch.payload, batch.left_out.rejected) == (b"", 2)
+    assert "write resourceLogs" in batch.left_out.message
+
+
+async def test_json_may_be_held_to_the_letter(pipeline: FakePipeline) -> None:
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{"kind": "SPAN_KIND_SERVER"}]}]}]})
+    for strict, status in ((False, 200), (True, 400)):
+        async with running(pipeline, settings(http={"strict_json": strict})) as receiver, client_of(receiver) as http:
+            assert (await http.post("/v1/traces", content=body, headers=JSON)).status_code == status
+
+
+async def test_a_signal_without_a_pipeline_is_not_served(pipeline: FakePipeline) -> None:
+    async with (
+        running(pipeline, signals=[Signal.METRICS, Signal.TRACES]) as receiver,
+        client_of(receiver) as http,
+        channel_to(receiver) as channel,
+    ):
+        answer = await http.post("/v1/logs", content=b"no request at all", headers=PROTOBUF)
+        assert answer.status_code == 404
+        message = "no pipeline takes logs (setting service.pipelines.logs)"
+        assert Status.FromString(answer.content) == Status(code=12, message=message)
+        status = await failure(export(channel)(PAYLOAD))
+        assert (status.code(), status.details()) == (grpc.StatusCode.UNIMPLEMENTED, message)
+        assert (await http.post("/v1/metrics", content=b"", headers=PROTOBUF)).status_code == 200
+        service = "opentelemetry.proto.collector.logs.v1.LogsService"
+        status = await failure(HealthStub(channel).Check(HealthCheckRequest(service=service)))
+        assert status.code() == grpc.StatusCode.NOT_FOUND
+        assert service not in (await HealthStub(channel).List(HealthListRequest())).statuses
+    assert pipeline.refused == [(Signal.LOGS, "no_pipeline")] * 2
 
 
 async def test_malformed_json_is_told_where(http: httpx.AsyncClient, pipeline: FakePipeline) -> None:
     answer = await http.post("/v1/logs", content=b'{"resourceLogs":[5]}', headers=JSON)
     assert answer.status_code == 400
-    assert answer.json() == {"code": 3, "message": "resourceLogs[0]: expected an object, found 5"}
+    assert answer.json()["message"] == "resourceLogs[0]: expected an object, found 5"
+    (detail,) = answer.json()["details"]
+    assert detail["fieldViolations"] == [{"field": "resourceLogs[0]", "description": "expected an object, found 5"}]
     assert pipeline.refused == [(Signal.LOGS, "malformed")]
     assert pipeline.batches == []
 
@@ -624,6 +690,20 @@ async def test_without_cors_settings_no_web_page_may_send(http: httpx.AsyncClien
 async def test_grpc_health_is_serving(channel: grpc.aio.Channel, service: str) -> None:
     answer = await HealthStub(channel).Check(HealthCheckRequest(service=service))
     assert answer.status == HealthCheckResponse.SERVING
+
+
+async def test_grpc_health_lists_all_services(channel: grpc.aio.Channel) -> None:
+    answer = await HealthStub(channel).List(HealthListRequest())
+    assert {name: each.status for name, each in answer.statuses.items()} == dict.fromkeys(
+        (
+            "",
+            "grpc.health.v1.Health",
+            "opentelemetry.proto.collector.logs.v1.LogsService",
+            "opentelemetry.proto.collector.metrics.v1.MetricsService",
+            "opentelemetry.proto.collector.trace.v1.TraceService",
+        ),
+        HealthCheckResponse.SERVING,
+    )
 
 
 async def test_grpc_health_of_an_unknown_service(channel: grpc.aio.Channel) -> None:

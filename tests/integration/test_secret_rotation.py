@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from gateway.pipeline import Signal
 from tests.faults.harness import Load, until
-from tests.integration.cli.processes import config_text, free_port, hubs
+from tests.integration.cli.processes import config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database
 from tests.support.openbao import stand_in
 
@@ -50,3 +50,38 @@ def test_a_secret_in_a_file_is_read_again_as_well(native_database: Database, tmp
         secret.write_text(make_conninfo(native_database.dsn, application_name="after"))
         until(lambda: "has been rotated and is in use" in hub.stderr, "the rotation")
         assert "application_name" not in hub.stderr, "the secret is in the log"
+
+
+def test_the_nightly_backup_and_other_commands_follow_a_rotation(native_database: Database, tmp_path: Path) -> None:
+    """The hub goes on; who the secret named at its start may not log in any more."""
+    before, after = (f"{native_database.name}_{word}" for word in ("before", "after"))
+    for user in (before, after):
+        native_database.run(f"CREATE ROLE {user} LOGIN SUPERUSER")
+    secret = tmp_path / "dsn"
+    secret.write_text(make_conninfo(native_database.dsn, user=before))
+    try:
+        with hubs() as running:
+            config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": f"${{file:{secret}}}"})
+            hub = running.start(config, OBSHUB_BAO_CACHE_TTL="1s").until_ready()
+            secret.write_text(make_conninfo(native_database.dsn, user=after))
+            native_database.run(f"ALTER ROLE {before} NOLOGIN")
+            until(lambda: "has been rotated and is in use" in hub.stderr, "the rotation")
+            places = ("--config", hub.config_file, "--data-dir", hub.data_dir)
+            for command in (
+                ("db", "backup", "--output", tmp_path / "backups", "--keep", "7"),
+                ("db", "status"),
+                ("query", "SELECT 1"),
+            ):
+                done = obs_hub(*command, *places)
+                assert done.returncode == 0, (command, done.stdout, done.stderr)
+            assert "schema: up to date" in obs_hub("doctor", *places).stdout
+            assert len(list((tmp_path / "backups").glob("*.dump"))) == 1
+            # As the nightly unit runs: it cannot read the secret itself, and goes by what the hub has written down.
+            until(lambda: hub.running.dsn is not None and after in hub.running.dsn, "what is written down")
+            secret.unlink()
+            done = obs_hub("db", "backup", "--output", tmp_path / "backups", "--keep", "7", *places)
+            assert done.returncode == 0, done.stderr
+    finally:
+        for user in (before, after):
+            native_database.run(f"DROP OWNED BY {user} CASCADE")
+            native_database.run(f"DROP ROLE {user}")

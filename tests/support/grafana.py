@@ -20,25 +20,41 @@ GRAFANA = Path(__file__).parents[2] / "otel-config" / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 
 _MACRO = re.compile(r"\$(__\w+)\(([^)]*)\)")
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """What a viewer chose, and the interval that Grafana makes of it for about a thousand points."""
+    """What a viewer chose, and in which time zone the dashboard is shown."""
 
     start: datetime
     end: datetime
+    zone: str = "Europe/Berlin"
 
     @classmethod
     def last(cls, length: timedelta) -> TimeRange:
         end = datetime.now(UTC)
         return cls(end - length, end)
 
-    @property
-    def interval(self) -> timedelta:
-        return max(timedelta(seconds=15), timedelta(seconds=round((self.end - self.start).total_seconds() / 1_000)))
+    def interval(self, panel: Json | None = None) -> timedelta:
+        """The interval that Grafana makes of it: for as many points as a panel shows, and no less than it asks for."""
+        points = (panel or {}).get("maxDataPoints", 1_000)
+        least = _seconds((panel or {}).get("interval", "15s"))
+        exact = (self.end - self.start).total_seconds() / points
+        return timedelta(seconds=max(least, _rounded(exact)))
+
+
+_ROUNDED = (
+    (1.5, 1), (3.5, 2), (7.5, 5), (12.5, 10), (17.5, 15), (25, 20), (45, 30), (90, 60), (210, 120), (450, 300),
+    (750, 600), (1_050, 900), (1_500, 1_200), (2_700, 1_800), (5_400, 3_600), (9_000, 7_200), (16_200, 10_800),
+    (32_400, 21_600), (86_400, 43_200), (604_800, 86_400),
+)  # fmt: skip
+"""Below how many seconds an interval becomes how many."""
+
+
+def _rounded(seconds: float) -> float:
+    return next((rounded for limit, rounded in _ROUNDED if seconds < limit), 604_800)
 
 
 @dataclass(frozen=True)
@@ -96,17 +112,23 @@ def interpolate(text: str, variables: Mapping[str, Values], *, sql: bool = True)
     """Fill in variables. A dollar sign that begins none stays."""
 
     def value(match: re.Match[str]) -> str:
-        found = variables.get(match[1] or match[2])
+        found = variables.get(match[1] or match[3])
         if found is None:
             return match[0]
-        return found.in_sql() if sql else found.in_logql()
+        match match[2]:
+            case None:
+                return found.in_sql() if sql else found.in_logql()
+            case "raw":
+                return "".join(found.values[:1])
+        raise AssertionError(f"this expander does not know the format {match[2]}")
 
     return _VARIABLE.sub(value, text)
 
 
-def expand_sql(text: str, chosen: TimeRange, *, timescaledb: bool = False) -> str:
+def expand_sql(text: str, chosen: TimeRange, *, panel: Json | None = None, timescaledb: bool = False) -> str:
     """Expand the macros of the PostgreSQL data source. Raises `AssertionError` for one that it does not have."""
-    interval = chosen.interval
+    interval = chosen.interval(panel)
+    text = text.replace("$__timezone", chosen.zone)
     text = text.replace("$__interval_ms", str(round(interval / timedelta(milliseconds=1))))
     text = text.replace("$__interval", f"{round(interval.total_seconds())}s")
 
@@ -133,9 +155,9 @@ def expand_sql(text: str, chosen: TimeRange, *, timescaledb: bool = False) -> st
     return expanded
 
 
-def expand_logql(text: str, chosen: TimeRange) -> str:
+def expand_logql(text: str, chosen: TimeRange, panel: Json) -> str:
     """Expand what the Loki data source has in the place of a range."""
-    return text.replace("$__auto", f"{round(chosen.interval.total_seconds())}s")
+    return text.replace("$__auto", f"{round(chosen.interval(panel).total_seconds())}s")
 
 
 def _seconds(interval: str) -> float:

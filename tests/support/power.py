@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.cli.processes import until
+
 # _IOR('X', 125, __u32) and EXT4_GOING_FLAGS_NOLOGFLUSH. Source: Linux, fs/ext4/ext4.h.
 _SHUTDOWN = 0x8004587D
 _WITHOUT_FLUSHING_THE_JOURNAL = 2
@@ -55,7 +57,8 @@ class Disk:
 
     def restore(self) -> None:
         """Give it power again. Whoever had it open must have ended."""
-        subprocess.run(["umount", str(self.place)], check=True)
+        # What was killed may still be about to close its files.
+        until(lambda: subprocess.run(["umount", str(self.place)], check=False).returncode == 0)
         assert (problem := self._mount()) is None, problem
 
     def remove(self) -> None:

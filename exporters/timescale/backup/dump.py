@@ -14,6 +14,7 @@ from pathlib import Path
 from exporters.timescale import layout, unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
+from exporters.timescale.reader import views_schema
 from gateway.pipeline.durability import sync
 
 _PARTIAL = ".partial"
@@ -49,7 +50,7 @@ def backup(
             time.sleep(0.1)  # it was made within this second
         partial = path.with_name(path.name + _PARTIAL)
         try:
-            _dump(programs, dsn, partial, schema if timescale is None else None, progress)
+            _dump(programs, dsn, partial, schema, progress, whole=timescale is not None)
             _check(programs, partial, progress)
             sync(partial)
             partial.rename(path)
@@ -102,9 +103,14 @@ def _store(connection: layout.Connection) -> tuple[str, str | None]:
     return str(schema[0]), str(version[0])
 
 
-def _dump(programs: tools.Tools, dsn: str, partial: Path, schema: str | None, progress: Callable[[int], None]) -> None:
-    """Write the dump: of one schema, or (hypertables are spread over several) of the whole database."""
-    only = [] if schema is None else [f'--schema="{schema.replace(chr(34), chr(34) * 2)}"']
+def _dump(
+    programs: tools.Tools, dsn: str, partial: Path, schema: str, progress: Callable[[int], None], *, whole: bool
+) -> None:
+    """Write the dump: of one schema, or (hypertables are spread over several) of the whole database.
+
+    The readers' schema is left out: it is made of the store's views again at the end of a restore.
+    """
+    only = [f"--exclude-schema={_pattern(views_schema(schema))}" if whole else f"--schema={_pattern(schema)}"]
     # Made here for its mode: nobody else may read what telemetry holds.
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     programs.run(
@@ -117,6 +123,11 @@ def _dump(programs: tools.Tools, dsn: str, partial: Path, schema: str | None, pr
         dsn=dsn,
         progress=lambda: progress(partial.stat().st_size),
     )
+
+
+def _pattern(schema: str) -> str:
+    """Return a schema's name as a pattern of pg_dump's that only it matches."""
+    return '"' + schema.replace('"', '""') + '"'
 
 
 def _check(programs: tools.Tools, partial: Path, progress: Callable[[int], None]) -> None:

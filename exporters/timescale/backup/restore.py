@@ -115,7 +115,11 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
     with _beside(dsn, name) as server:
         _remove_left(server, dsn, name)
         say(f"making the database {fresh}")
-        server.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(sql.Identifier(fresh), owner))
+        server.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 {}").format(
+                sql.Identifier(fresh), owner, _in_utf8(server)
+            )
+        )
         try:
             present = restore(make_conninfo(dsn, dbname=fresh), path, bin_dirs=bin_dirs, say=say)
         except BaseException:
@@ -123,6 +127,14 @@ def replace(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
             raise
         _swap(server, dsn, name, former, fresh)
     return present, former
+
+
+def _in_utf8(server: layout.Connection) -> sql.SQL:
+    """Return what makes a database hold every text, as a store has to, whatever encoding the server was made with."""
+    encoding = server.execute(
+        "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template0'"
+    ).fetchone()
+    return sql.SQL("" if encoding == ("UTF8",) else "ENCODING 'UTF8' LOCALE 'C'")
 
 
 def _clear(connections: Connections, found: archive.Archive) -> None:

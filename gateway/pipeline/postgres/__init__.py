@@ -10,7 +10,7 @@
 
 from gateway.pipeline.postgres import server
 from gateway.pipeline.postgres.connection import AsyncConnection, Connection, break_off, connect, connect_async
-from gateway.pipeline.postgres.session import UnusableServerError, program_options, with_pooler
+from gateway.pipeline.postgres.session import UnusableServerError, plan, program_options, with_pooler
 
 __all__ = [
     "AsyncConnection",
@@ -19,6 +19,7 @@ __all__ = [
     "break_off",
     "connect",
     "connect_async",
+    "plan",
     "program_options",
     "server",
     "with_pooler",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.pipeline.batch import Batch
 from gateway.pipeline.counting import count_records
+from gateway.pipeline.durability import replace_file
 from gateway.pipeline.errors import MalformedPayloadError
 
 _FILE = "dropped"
@@ -49,9 +50,7 @@ def note_dropped(directory: Path, before: Dropped, batches: Sequence[Batch]) -> 
     path = directory / _FILE
     with contextlib.suppress(OSError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(after)) + "\n", "ascii")
-        fresh.replace(path)
+        replace_file(path, f"{json.dumps(asdict(after))}\n".encode(), lasting=False)
     return after
 
 

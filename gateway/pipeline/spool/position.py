@@ -22,6 +22,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.pipeline.durability import create
 from gateway.pipeline.ownership import give_to_owner
 
 SUFFIX = ".segment"
@@ -76,7 +77,7 @@ def write_position(directory: Path, position: Position, *, durable: bool) -> Non
     body = ("\n".join(lines) + "\n").encode()
     fresh = directory / f"{_FILE}.new"
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        descriptor = create(fresh)
         with os.fdopen(descriptor, "wb") as file:
             give_to_owner(descriptor, directory)
             file.write(body + f"crc {zlib.crc32(body):08x}\n".encode())

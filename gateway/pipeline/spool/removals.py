@@ -8,12 +8,12 @@ empty.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.pipeline.batch import Batch
-from gateway.pipeline.durability import sync
+from gateway.pipeline.durability import replace_file
+from gateway.pipeline.ownership import give_to_owner
 
 _FILE = "removals"
 
@@ -34,13 +34,9 @@ def wanted(directory: Path) -> frozenset[str]:
 def ask(directory: Path, batches: Iterable[Batch]) -> None:
     """Have batches of a spool dropped; it lasts through a crash of the machine. Raises `OSError`."""
     names = sorted(wanted(directory) | {name(batch) for batch in batches})
-    new = directory / f"{_FILE}.new"
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.writelines(f"{each}\n" for each in names)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(directory / _FILE)
-    sync(directory)
+    content = "".join(f"{each}\n" for each in names).encode()
+    # Root may ask for it, and the hub, as another user, is to read it.
+    replace_file(directory / _FILE, content, before=lambda descriptor: give_to_owner(descriptor, directory))
 
 
 def forget(directory: Path) -> None:

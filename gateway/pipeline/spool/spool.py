@@ -29,7 +29,7 @@ from typing import TypeVar
 
 from gateway.pipeline.batch import Batch
 from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.durability import sync
+from gateway.pipeline.durability import create, sync
 from gateway.pipeline.errors import OverloadedError, UnavailableError
 from gateway.pipeline.ownership import HeldError, Lock
 from gateway.pipeline.seldom import Seldom
@@ -505,7 +505,8 @@ class Spool:
         with contextlib.suppress(OSError):
             folder = self.directory / DAMAGED
             folder.mkdir(exist_ok=True)
-            (folder / f"{segment.path.stem}-{start}").write_bytes(data[damage.start : damage.end])
+            with os.fdopen(create(folder / f"{segment.path.stem}-{start}"), "wb") as file:
+                file.write(data[damage.start : damage.end])
 
     def _trim(self) -> None:
         while self._segments and self._offset >= self._segments[0].end:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import cluster
 import homelab
+import hub
+import logs_view
 import reading
 import trace_view
+import traces_view
 
 import systemd
 
@@ -19,6 +22,9 @@ DASHBOARDS = {
     "systemd": systemd.DASHBOARD,
     "cluster": cluster.DASHBOARD,
     "reading": reading.DASHBOARD,
+    "hub": hub.DASHBOARD,
+    "logs": logs_view.DASHBOARD,
+    "traces": traces_view.DASHBOARD,
     "trace": trace_view.DASHBOARD,
 }
 

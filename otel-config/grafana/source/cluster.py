@@ -11,7 +11,7 @@ CLUSTERS = from_sql(
     "namespace",
     "Namespace",
     """
-SELECT DISTINCT attributes ->> 'k8s.namespace.name' FROM resource
+SELECT DISTINCT attributes ->> 'k8s.namespace.name' FROM resources
 WHERE attributes ? 'k8s.namespace.name' ORDER BY 1""",
     "Kubernetes namespaces, for the panels about pods.",
 )
@@ -37,11 +37,12 @@ KUBERNETES = Row(
             "Nodes not ready",
             sql(
                 now(("k8s.node.condition.status", "k8s.node.condition_ready"), "attributes, resource", READY)
-                + "SELECT count(*) FILTER (WHERE value <> 1) AS nodes FROM latest",
+                + "SELECT count(*) FILTER (WHERE value <> 1) AS nodes FROM latest HAVING count(*) > 0",
                 "table",
             ),
             description="Nodes whose condition Ready is not true.",
             thresholds=BAD_ABOVE_ZERO,
+            width=6,
         ),
         stat(
             "Pods by phase",
@@ -52,13 +53,14 @@ KUBERNETES = Row(
             ),
             description="Pods of the namespaces chosen. Pending ones wait for a node, an image or a volume.",
             rows=True,
-            width=8,
+            width=12,
         ),
         stat(
             "Restarts",
             sql(increase(RESTARTS, {}, OF_NAMESPACE), "table"),
             description="How often containers were started again in the time range.",
             thresholds=steps((None, GREEN), (1, YELLOW), (10, RED)),
+            width=6,
         ),
         table(
             "Deployments",
@@ -78,8 +80,8 @@ FROM latest GROUP BY 1, 2 ORDER BY 5 DESC NULLS LAST, 1, 2""",
             ),
             description="Deployments and how many of their pods are available, those with missing pods first.",
             overrides=(override("Missing", thresholds=BAD_ABOVE_ZERO, custom_cellOptions={"type": "color-text"}),),
-            width=8,
-            height=6,
+            widths={"Namespace": 120, "Desired": 80, "Available": 90, "Missing": 80},
+            width=12,
         ),
         timeseries(
             "Node CPU",
@@ -87,7 +89,6 @@ FROM latest GROUP BY 1, 2 ORDER BY 5 DESC NULLS LAST, 1, 2""",
             description="Processors in use on each node.",
             unit="short",
             name="${__field.labels.node}",
-            width=8,
         ),
         timeseries(
             "Node memory",
@@ -95,14 +96,13 @@ FROM latest GROUP BY 1, 2 ORDER BY 5 DESC NULLS LAST, 1, 2""",
             description="Memory in use on each node that cannot be given up.",
             unit="bytes",
             name="${__field.labels.node}",
-            width=8,
         ),
         timeseries(
             "Restarts by pod",
             sql(rate(RESTARTS, {"pod": POD}, OF_NAMESPACE, "3600 * sum(rate)")),
             description="Restarts an hour. A pod that restarts at regular intervals is in a crash loop.",
             name="${__field.labels.pod}",
-            width=8,
+            width=12,
         ),
         timeseries(
             "Pod CPU",
@@ -254,16 +254,14 @@ ALLOY = Row(
         stat(
             "Components not healthy",
             sql(
-                now(
-                    "alloy_component_controller_running_components",
-                    "attributes",
-                    f"{attribute('health_type')} <> 'healthy'",
-                )
-                + "SELECT coalesce(sum(value), 0) AS components FROM latest",
+                now("alloy_component_controller_running_components", "attributes")
+                + f"SELECT coalesce(sum(value) FILTER (WHERE {attribute('health_type')} <> 'healthy'), 0) AS components\n"
+                "FROM latest HAVING count(*) > 0",
                 "table",
             ),
             description="Components of Alloy that are not healthy: see its page on port 12345.",
             thresholds=BAD_ABOVE_ZERO,
+            width=6,
             height=8,
         ),
         timeseries(
@@ -283,7 +281,7 @@ ALLOY = Row(
             unit="cps",
             name="${__field.labels.host} ${__field.labels.what}",
             overrides=(override_matching("failed", color={"mode": "fixed", "fixedColor": RED}),),
-            width=8,
+            width=6,
         ),
         timeseries(
             "Queues",

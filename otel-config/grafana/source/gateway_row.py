@@ -10,9 +10,20 @@ EXPORTER, SIGNAL = attribute("exporter"), attribute("signal")
 BAD_ABOVE_ZERO = steps((None, GREEN), (1, RED))
 
 
+SIGN_OF_LIFE = "obs_hub.in_flight.size"
+"""What every gateway says all the time. Other metrics it only has once there was something to say."""
+
+
 def latest_sum(name: str, column: str) -> Json:
-    """Return a query of the sum of a gauge's latest values."""
-    return sql(now(name, "attributes") + f"SELECT coalesce(sum(value), 0) AS {column} FROM latest", "table")
+    """Return a query of the sum of a gauge's latest values: 0 where a gateway lives and has none, else no row."""
+    both = (name, SIGN_OF_LIFE)
+    if name == SIGN_OF_LIFE:
+        return sql(now(name, "attributes") + f"SELECT sum(value) AS {column} FROM latest HAVING count(*) > 0", "table")
+    return sql(
+        now(both, "attributes")
+        + f"SELECT coalesce(sum(value) FILTER (WHERE name = '{name}'), 0) AS {column} FROM latest HAVING count(*) > 0",
+        "table",
+    )
 
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -56,21 +67,23 @@ GATEWAY = Row(
     (
         stat(
             "Refused",
-            sql(increase("obs_hub.records.refused", {}), "table"),
+            sql(increase("obs_hub.records.refused", {}, sign_of_life=SIGN_OF_LIFE), "table"),
             description="Records refused in the time range. Their senders keep them and try again, unless they were "
             "malformed.",
             thresholds=BAD_ABOVE_ZERO,
             decimals=0,
-            width=3,
+            width=6,
+            height=3,
         ),
         stat(
             "Dead letters",
-            sql(increase("obs_hub.records.dead_lettered", {}), "table"),
+            sql(increase("obs_hub.records.dead_lettered", {}, sign_of_life=SIGN_OF_LIFE), "table"),
             description="Records that a destination refused for good, in the time range: see `obs-hub "
             "dead-letter list`.",
             thresholds=BAD_ABOVE_ZERO,
             decimals=0,
-            width=3,
+            width=6,
+            height=3,
         ),
         stat(
             "In the spool",
@@ -78,30 +91,52 @@ GATEWAY = Row(
             description="What waits on disk for a destination that is down or slow.",
             unit="bytes",
             thresholds=steps((None, GREEN), (1, YELLOW), (1 << 30, RED)),
-            width=3,
+            width=6,
+            height=3,
         ),
         stat(
             "Open circuits",
             latest_sum("obs_hub.circuit.open", "circuits"),
             description="Destinations that are left alone for a while, because they failed.",
             thresholds=BAD_ABOVE_ZERO,
-            width=3,
+            width=6,
+            height=3,
         ),
         stat(
             "Damage in the spool",
             latest_sum("obs_hub.spool.damaged", "places"),
             description="Places in the spool that could not be read. The records there are lost; look at the disk.",
             thresholds=BAD_ABOVE_ZERO,
+            width=6,
+            height=3,
+        ),
+        stat(
+            "Dropped by full spools",
+            latest_sum("obs_hub.spool.dropped.records", "records"),
+            description="Records that destinations with `spool.when_full: drop_oldest` will never get, since ever: see "
+            "`obs-hub spool status`. The store has them.",
+            thresholds=BAD_ABOVE_ZERO,
+            decimals=0,
+            width=3,
+        ),
+        stat(
+            "Segments not removed",
+            latest_sum("obs_hub.spool.unremoved", "segments"),
+            description="Segments of spools that were delivered and cannot be removed. They are not delivered again; "
+            "look at the disk and its rights.",
+            thresholds=steps((None, GREEN), (1, ORANGE)),
             width=3,
         ),
         stat(
             "Series",
             sql(
-                now("obs_hub.series.count", "attributes") + "SELECT coalesce(max(value), 0) AS series FROM latest",
+                now("obs_hub.series.count", "attributes")
+                + "SELECT max(value) AS series FROM latest HAVING count(*) > 0",
                 "table",
             ),
             description="Time series in the store, as the gateway counts them.",
-            width=3,
+            width=6,
+            height=3,
         ),
         stat(
             "Series turned away",
@@ -110,14 +145,16 @@ GATEWAY = Row(
             "The gateway's "
             "log names the metrics.",
             thresholds=steps((None, GREEN), (1, ORANGE)),
-            width=3,
+            width=6,
+            height=3,
         ),
         stat(
             "In flight",
             latest_sum("obs_hub.in_flight.size", "size"),
             description="Payload admitted and not yet answered for.",
             unit="bytes",
-            width=3,
+            width=6,
+            height=3,
         ),
         timeseries(
             "Accepted",

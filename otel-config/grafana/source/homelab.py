@@ -25,9 +25,8 @@ HOSTS = from_sql(
     "host",
     "Host",
     """
-SELECT DISTINCT r.host_name
-FROM resource r JOIN series s ON s.resource_id = r.id JOIN metric m ON m.id = s.metric_id
-WHERE m.name IN ('system.memory.utilization', 'system.cpu.load_average.1m') AND r.host_name IS NOT NULL
+SELECT DISTINCT host_name FROM metric_series
+WHERE name IN ('system.memory.utilization', 'system.cpu.load_average.1m') AND host_name IS NOT NULL
 ORDER BY 1""",
     "Hosts that have sent host metrics.",
 )
@@ -128,8 +127,8 @@ DASHBOARD = Dashboard(
                             links=[
                                 link(
                                     "Logs of ${__value.text}",
-                                    ""
-                                    "/d/obs-hub-systemd/systemd-monitoring?var-host=${__value.text}&${__url_time_range}",
+                                    "/d/obs-hub-systemd/systemd-monitoring?var-host=${__value.text:percentencode}"
+                                    "&${__url_time_range}",
                                 )
                             ],
                         ),
@@ -140,6 +139,25 @@ DASHBOARD = Dashboard(
                         override("Up", unit="dtdurations", decimals=0),
                         override("Last seen", unit="dateTimeFromNow"),
                     ),
+                    widths={
+                        "CPU": 150,
+                        "Memory": 150,
+                        "Fullest filesystem": 160,
+                        "Hottest sensor": 160,
+                        "Up": 110,
+                        "Last seen": 130,
+                    },
+                    width=20,
+                    height=7,
+                ),
+                stat(
+                    "Hosts seen",
+                    sql(
+                        now("system.uptime", "host_name", OF_HOSTS)
+                        + "SELECT count(DISTINCT host_name) AS hosts FROM latest HAVING count(*) > 0",
+                        "table",
+                    ),
+                    description="Hosts that have sent metrics in the last ten minutes.",
                     height=7,
                 ),
             ),
@@ -243,6 +261,7 @@ DASHBOARD = Dashboard(
                     description="How full each filesystem is now, as df has it.",
                     unit="percentunit",
                     thresholds=FULL,
+                    width=10,
                 ),
                 table(
                     "Full when",
@@ -262,7 +281,8 @@ DASHBOARD = Dashboard(
                             custom_cellOptions={"type": "color-text"},
                         ),
                     ),
-                    width=12,
+                    widths={"Host": 110, "Used": 85, "Free": 85, "Growth a day": 110, "Full in": 100},
+                    width=14,
                 ),
                 timeseries(
                     "Disk throughput",
@@ -384,18 +404,7 @@ DASHBOARD = Dashboard(
                     "their end.",
                     name=OF_HOST_AND + "state}",
                     stack=True,
-                    width=6,
-                ),
-                stat(
-                    "Hosts",
-                    sql(
-                        now("system.uptime", "host_name", OF_HOSTS)
-                        + "SELECT count(DISTINCT host_name) AS hosts FROM latest",
-                        "table",
-                    ),
-                    description="Hosts that have sent metrics in the last ten minutes.",
-                    width=2,
-                    height=8,
+                    width=8,
                 ),
             ),
         ),

@@ -159,6 +159,23 @@ def from_sql(name: str, label: str, query: str, description: str = "", *, hidden
     }
 
 
+def custom(name: str, label: str, values: Sequence[str], description: str) -> Json:
+    """Return a variable with fixed values, of which people choose some or all."""
+    return {
+        "name": name,
+        "label": label,
+        "description": description,
+        "type": "custom",
+        "query": ",".join(values),
+        "hide": 0,
+        "multi": True,
+        "includeAll": True,
+        "options": [],
+        "current": {"text": "All", "value": "$__all"},
+        "skipUrlSync": False,
+    }
+
+
 def textbox(name: str, label: str, description: str) -> Json:
     """Return a variable that people type into."""
     empty = {"selected": True, "text": "", "value": ""}

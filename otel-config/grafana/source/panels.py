@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model import Json, Panel
@@ -36,12 +36,31 @@ def link(title: str, url: str) -> Json:
 
 HOST_LOGS = link(
     "Logs of ${__field.labels.host} around this time",
-    "/d/obs-hub-systemd/systemd-monitoring?var-host=${__field.labels.host}&time=${__value.time}&time.window=600000",
+    "/d/obs-hub-systemd/systemd-monitoring?var-host=${__field.labels.host:percentencode}&time=${__value.time}&time.window=600000",
 )
 """From a point of a curve to the logs of the same host, five minutes before and after."""
 
 OPEN_TRACE = link("Trace ${__value.raw}", "/d/obs-hub-trace/trace?var-trace=${__value.raw}&${__url_time_range}")
 """From a trace id to the spans of that trace."""
+
+NOT_KNOWN = {
+    "type": "special",
+    "options": {"match": "null+nan", "result": {"text": "no data", "color": "text", "index": 0}},
+}
+"""What is not known is neither good nor bad: without this, Grafana shows it in the colour of the lowest threshold."""
+
+WRAPPED = {
+    "custom_cellOptions": {"type": "auto", "wrapText": True},
+    "custom_wrapText": True,  # where Grafana 12.2 and newer have it
+    "custom_inspect": True,
+}
+"""Of a column with long text: over several lines, and all of it in a drawer."""
+
+BARS = 50
+"""How many bars a panel of a third of a page has room for, so that each can be told from the next."""
+
+READABLE_RATES = "30s"
+"""Two collections of what comes every 15 seconds, so that each interval has a reading of every series."""
 
 
 def _body(kind: str, title: str, targets: Sequence[Json], description: str) -> Json:
@@ -107,6 +126,10 @@ def timeseries(
             "tooltip": {"mode": "multi", "sort": "desc", "hideZeros": False},
         },
     }
+    if bars:
+        body["maxDataPoints"] = BARS
+    else:
+        body["interval"] = READABLE_RATES
     return Panel(body, width, height)
 
 
@@ -125,9 +148,10 @@ def stat(
     defaults: Json = {
         "color": {"mode": "thresholds"},
         "unit": unit,
-        "noValue": "-",
+        "noValue": "no data",
         "thresholds": thresholds or steps((None, BLUE)),
     }
+    defaults["mappings"] = [NOT_KNOWN]
     if decimals is not None:
         defaults["decimals"] = decimals
     body = _body("stat", title, targets, description) | {
@@ -191,21 +215,31 @@ def table(
     title: str,
     *targets: Json,
     description: str,
+    widths: Mapping[str, int],
     overrides: Sequence[Json] = (),
     sort: str = "",
     width: int = 24,
     height: int = 8,
 ) -> Panel:
-    """Return a table; what its columns look like is in the overrides. ``sort`` is a column, the largest first."""
+    """Return a table; what its columns look like is in the overrides. ``sort`` is a column, the largest first.
+
+    ``widths`` are those of its columns in pixels; the column that is not among them gets the room that is left.
+    """
     body = _body("table", title, targets, description) | {
         "fieldConfig": {
             "defaults": {
                 "color": {"mode": "thresholds"},
                 "thresholds": steps((None, GREEN)),
                 "noValue": "-",
-                "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": False},
+                "custom": {
+                    "align": "auto",
+                    "cellOptions": {"type": "auto"},
+                    "inspect": False,
+                    "filterable": False,
+                    "minWidth": 60,
+                },
             },
-            "overrides": list(overrides),
+            "overrides": [*(override(column, custom_width=pixels) for column, pixels in widths.items()), *overrides],
         },
         "options": {
             "showHeader": True,
@@ -216,12 +250,80 @@ def table(
     return Panel(body, width, height)
 
 
-def logs(
-    title: str, *targets: Json, description: str, overrides: Sequence[Json] = (), width: int = 24, height: int = 14
-) -> Panel:
-    """Return log lines, the newest first."""
+LEVEL = """CASE WHEN severity_number >= 21 THEN 'fatal' WHEN severity_number >= 17 THEN 'error'
+    WHEN severity_number >= 13 THEN 'warning' WHEN severity_number >= 9 THEN 'info'
+    WHEN severity_number >= 5 THEN 'debug' WHEN severity_number >= 1 THEN 'trace' ELSE 'unknown' END"""
+"""The SQL of a log record's level."""
+
+LEVELS = {"fatal": "dark-red", "critical": "dark-red", "error": RED, "warning": ORANGE, "warn": ORANGE, "info": BLUE,
+          "debug": "gray", "trace": "gray", "unknown": "light-gray"}  # fmt: skip
+"""The colours of levels, as the store's queries and Loki name them."""
+
+LEVEL_CURVES = tuple(override(level, color={"mode": "fixed", "fixedColor": color}) for level, color in LEVELS.items())
+
+
+def log_table(
+    title: str, target: Json, *, description: str, of: str, of_width: int = 200, links: Sequence[Json] = (),
+    width: int = 24, height: int = 14,
+) -> Panel:  # fmt: skip
+    """Return log lines as a table with the columns Time, Level, Host, ``of``, Message and Trace.
+
+    A panel of the type logs would look better, but draws no data links on what comes from SQL: no line would lead to
+    its trace.
+    """
+    return table(
+        title,
+        target,
+        description=description,
+        widths={"Time": 180, "Level": 75, "Host": 120, of: of_width, "Trace": 130},
+        overrides=(
+            override("Time", unit="time:YYYY-MM-DD HH:mm:ss.SSS"),
+            override(
+                "Level",
+                custom_cellOptions={"type": "color-text"},
+                mappings=[
+                    {
+                        "type": "value",
+                        "options": {
+                            level: {"color": color, "index": n} for n, (level, color) in enumerate(LEVELS.items())
+                        },
+                    }
+                ],
+            ),
+            override(of, links=list(links)),
+            override("Message", **WRAPPED),
+            override("Trace", links=[OPEN_TRACE], noValue=" "),
+        ),
+        width=width,
+        height=height,
+    )
+
+
+def traces(title: str, target: Json, *, description: str, width: int = 24, height: int = 20) -> Panel:
+    """Return the spans of one trace as a waterfall. Grafana's names of their columns are in `trace_view`."""
+    body = _body("traces", title, [target], description) | {
+        "fieldConfig": {"defaults": {}, "overrides": []},
+        "options": {},
+        "transformations": [
+            {
+                "id": "convertFieldType",
+                "options": {
+                    "fields": {},
+                    "conversions": [
+                        {"targetField": column, "destinationType": "other"}
+                        for column in ("tags", "serviceTags", "logs", "references")
+                    ],
+                },
+            }
+        ],
+    }
+    return Panel(body, width, height)
+
+
+def logs(title: str, *targets: Json, description: str, width: int = 24, height: int = 14) -> Panel:
+    """Return log lines of Loki, the newest first."""
     body = _body("logs", title, targets, description) | {
-        "fieldConfig": {"defaults": {}, "overrides": list(overrides)},
+        "fieldConfig": {"defaults": {}, "overrides": []},
         "options": {
             "showTime": True,
             "showLabels": False,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from model import Dashboard, Row, from_sql, sql
-from panels import OPEN_TRACE, bargauge, logs, override, stat, table, timeseries
+from model import Dashboard, Panel, Row, from_sql, sql
+from panels import OPEN_TRACE, WRAPPED, bargauge, override, stat, table, timeseries
 
 SERVICES = from_sql(
     "service",
@@ -19,7 +19,8 @@ NAMES = from_sql(
 )
 
 EVENTS = "$__timeFilter(time) AND service_name = ANY (ARRAY[$service]::text[])"
-FINISHED = f"{EVENTS} AND name = 'reading.session_finished'"
+SESSION = "reading.session_finished"
+FINISHED = f"{EVENTS} AND name = '{SESSION}'"
 TITLE, AUTHOR = "coalesce(body ->> 'title', 'untitled')", "coalesce(body ->> 'author', 'unknown')"
 
 
@@ -31,15 +32,23 @@ def number(key: str) -> str:
 MINUTES, PAGES = number("duration_minutes"), number("pages_read")
 
 
-def _sum(
-    title: str, expression: str, column: str, description: str, where: str = FINISHED, unit: str = "short"
-) -> object:
+ZONE = "$__timezone"
+"""The time zone that the dashboard is shown in, which Grafana fills in: days and hours are the viewer's."""
+
+
+def _number(title: str, expression: str, column: str, description: str, unit: str = "short") -> Panel:
+    """Return a number of all events: none where no application is heard of at all."""
     return stat(
         title,
-        sql(f"SELECT {expression} AS {column} FROM events WHERE {where}", "table"),
+        sql(f"SELECT {expression} AS {column} FROM events WHERE {EVENTS}\nHAVING count(*) > 0", "table"),
         description=description,
         unit=unit,
     )
+
+
+def of(event: str) -> str:
+    """Return the SQL that has an aggregate take only events of one name."""
+    return f"FILTER (WHERE name = '{event}')"
 
 
 DASHBOARD = Dashboard(
@@ -51,43 +60,43 @@ DASHBOARD = Dashboard(
         Row(
             "Reading",
             (
-                _sum(
+                _number(
                     "Time read",
-                    f"coalesce(60 * sum({MINUTES}), 0)",
+                    f"coalesce(60 * sum({MINUTES}) {of(SESSION)}, 0)",
                     "time_read",
                     "Time of all finished sessions.",
                     unit="dtdurations",
                 ),
-                _sum("Sessions", "count(*)", "sessions", "Sessions that were finished."),
-                _sum("Pages", f"coalesce(sum({PAGES}), 0)", "pages", "Pages of all finished sessions."),
-                _sum(
+                _number("Sessions", f"count(*) {of(SESSION)}", "sessions", "Sessions that were finished."),
+                _number(
+                    "Pages", f"coalesce(sum({PAGES}) {of(SESSION)}, 0)", "pages", "Pages of all finished sessions."
+                ),
+                _number(
                     "Pages an hour",
-                    f"60 * sum({PAGES}) / nullif(sum({MINUTES}) FILTER (WHERE {PAGES} IS NOT NULL), 0)",
+                    f"60 * sum({PAGES}) {of(SESSION)} / nullif(sum(CASE WHEN {PAGES} IS NOT NULL THEN {MINUTES} END) {of(SESSION)}, 0)",
                     "pace",
                     "Pages by time, over the sessions that counted pages.",
                 ),
-                _sum(
+                _number(
                     "Books opened",
-                    f"count(DISTINCT {TITLE})",
+                    f"count(DISTINCT {TITLE}) {of('book.opened')}",
                     "books",
                     "Different titles that were opened.",
-                    f"{EVENTS} AND name = 'book.opened'",
                 ),
-                _sum(
+                _number(
                     "Books finished",
-                    f"count(DISTINCT {TITLE})",
+                    f"count(DISTINCT {TITLE}) {of('book.finished')}",
                     "books",
                     "Different titles that were read to their end.",
-                    f"{EVENTS} AND name = 'book.finished'",
                 ),
                 timeseries(
                     "Minutes a day",
                     sql(
-                        f"SELECT date_trunc('day', time, 'UTC') AS time, {TITLE} AS book, sum({MINUTES}) AS "
+                        f"SELECT date_trunc('day', time, '{ZONE}') AS time, {TITLE} AS book, sum({MINUTES}) AS "
                         "minutes\nFROM events "
                         f"WHERE {FINISHED}\nGROUP BY 1, 2 ORDER BY 1"
                     ),
-                    description="Minutes of the sessions finished on each day (UTC), by book.",
+                    description="Minutes of the sessions finished on each day of your time zone, by book.",
                     unit="m",
                     name="${__field.labels.book}",
                     stack=True,
@@ -97,11 +106,11 @@ DASHBOARD = Dashboard(
                 bargauge(
                     "By hour of the day",
                     sql(
-                        f"SELECT to_char(extract(hour FROM time AT TIME ZONE 'UTC'), 'FM00') || ' h' AS hour, sum({MINUTES}) AS "
+                        f"SELECT to_char(extract(hour FROM time AT TIME ZONE '{ZONE}'), 'FM00') || ' h' AS hour, sum({MINUTES}) AS "
                         f"minutes\nFROM events WHERE {FINISHED}\nGROUP BY 1 ORDER BY 1",
                         "table",
                     ),
-                    description="Minutes by the hour (UTC) in which a session ended.",
+                    description="Minutes by the hour, of your time zone, in which a session ended.",
                     unit="m",
                     high=None,
                     width=8,
@@ -126,6 +135,7 @@ GROUP BY 1, 2 ORDER BY 4 DESC NULLS LAST LIMIT 50""",
                         override("Last read", unit="dateTimeFromNow"),
                         override("Finished", unit="dateTimeAsIso"),
                     ),
+                    widths={"Author": 150, "Sessions": 80, "Time": 95, "Pages": 70, "Finished": 145, "Last read": 110},
                     width=16,
                 ),
                 bargauge(
@@ -171,20 +181,26 @@ GROUP BY 1, 2 ORDER BY 3 DESC""",
                     "% of them were seen "
                     "by the pipeline.",
                     overrides=(override("Delay", unit="s"), override("Last", unit="dateTimeFromNow")),
+                    widths={"Application": 130, "Events": 80, "Delay": 80, "Last": 120},
                     width=12,
                 ),
-                logs(
+                table(
                     "Latest events",
                     sql(
                         f"""
-SELECT time, concat_ws(' ', name, body::text) AS body, service_name AS application,
-  attributes::text AS attributes, trace_id
+SELECT time AS "Time", service_name AS "Application", name AS "Event", body::text AS "Body",
+  attributes::text AS "Attributes", trace_id AS "Trace"
 FROM events WHERE {EVENTS} AND name = ANY (ARRAY[$event]::text[])
 ORDER BY time DESC LIMIT 200""",
                         "table",
                     ),
-                    description="The newest 200 events, with their bodies.",
-                    overrides=(override("trace_id", links=[OPEN_TRACE]),),
+                    description="The newest 200 events, with their bodies. Click a trace to see it.",
+                    widths={"Time": 170, "Application": 130, "Event": 190, "Attributes": 230, "Trace": 130},
+                    overrides=(
+                        override("Body", **WRAPPED),
+                        override("Attributes", custom_inspect=True),
+                        override("Trace", links=[OPEN_TRACE], noValue=" "),
+                    ),
                     height=12,
                 ),
             ),

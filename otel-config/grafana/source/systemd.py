@@ -2,72 +2,96 @@
 
 from __future__ import annotations
 
-from model import Dashboard, Row, from_sql, logql, sql, textbox
-from panels import BLUE, GREEN, OPEN_TRACE, ORANGE, RED, YELLOW, link, logs, override, stat, steps, table, timeseries
+from model import Dashboard, Panel, Row, from_sql, logql, sql, textbox
+from panels import (
+    BLUE,
+    GREEN,
+    LEVEL,
+    LEVEL_CURVES,
+    ORANGE,
+    RED,
+    YELLOW,
+    link,
+    log_table,
+    logs,
+    override,
+    stat,
+    steps,
+    table,
+    timeseries,
+)
+from queries import like, pattern_for_loki
 
 HOSTS = from_sql(
     "host",
     "Host",
-    "SELECT DISTINCT host_name FROM resource WHERE host_name IS NOT NULL ORDER BY 1",
+    "SELECT DISTINCT host_name FROM resources WHERE host_name IS NOT NULL ORDER BY 1",
     "Hosts, of any signal.",
 )
 VARIABLES = (
     HOSTS,
-    textbox("unit", "Unit", "Part of a unit's name, or a regular expression. Empty for all."),
-    textbox("search", "Search", "Part of a message, or a regular expression. Empty for all."),
+    textbox("unit", "Unit", "Part of a unit's name; * stands for anything. Empty for all."),
+    textbox("search", "Search", "Part of a message; * stands for anything. Empty for all."),
+    pattern_for_loki("unit"),
+    pattern_for_loki("search"),
 )
 
-UNIT = "coalesce(attributes ->> 'systemd.unit', attributes ->> 'systemd.user_unit')"
-LEVEL = """CASE WHEN severity_number >= 21 THEN 'fatal' WHEN severity_number >= 17 THEN 'error'
-    WHEN severity_number >= 13 THEN 'warning' WHEN severity_number >= 9 THEN 'info'
-    WHEN severity_number >= 1 THEN 'debug' ELSE 'unknown' END"""
-JOURNAL = f"""$__timeFilter(time) AND host_name = ANY (ARRAY[$host]::text[]) AND event_name IS NULL
-  AND coalesce({UNIT}, '') ~* '$unit' AND coalesce(body, '') ~* '$search'"""
+# What has no unit, such as the kernel, has an identifier: it is found by that, too.
+UNIT = """coalesce(attributes ->> 'systemd.unit', attributes ->> 'systemd.user_unit', attributes ->> 'syslog.identifier',
+    service_name, 'no unit')"""
+ON_HOSTS = "$__timeFilter(time) AND host_name = ANY (ARRAY[$host]::text[])"
+OF_JOURNAL = """event_name IS NULL
+  AND attributes ?| ARRAY['systemd.unit', 'systemd.user_unit', 'syslog.identifier', 'journald.transport']"""
+JOURNAL = f"""{ON_HOSTS} AND {OF_JOURNAL}
+  AND {UNIT} ILIKE {like("unit")} AND coalesce(body, '') ILIKE {like("search")}"""
 
 # What systemd itself says of a unit: its messages begin with the unit's name.
 ABOUT = "substring(body FROM '^([^ :]+[.](?:service|socket|timer|mount|scope|target)):')"
-SYSTEMD = """$__timeFilter(time) AND host_name = ANY (ARRAY[$host]::text[]) AND attributes ->> 'syslog.identifier' = 'systemd'
-  AND body ~* '$unit'"""
+OF_SYSTEMD = f"attributes ->> 'syslog.identifier' = 'systemd' AND coalesce(body, '') ILIKE {like('unit')}"
+SYSTEMD = f"{ON_HOSTS} AND {OF_SYSTEMD}"
 FAILED, RESTARTED = "body LIKE '%: Failed with result %'", "body LIKE '%: Scheduled restart job%'"
 
-SEVERITY_COLORS = tuple(
-    override(level, color={"mode": "fixed", "fixedColor": color})
-    for level, color in (
-        ("fatal", "dark-red"),
-        ("critical", "dark-red"),
-        ("error", RED),
-        ("warning", ORANGE),
-        ("warn", ORANGE),
-        ("info", BLUE),
-        ("debug", "gray"),
-        ("trace", "gray"),
-        ("unknown", "light-gray"),
-    )
-)
 # The host is no part of the selector, because it is a label only where Loki was told so (see otel-config/loki).
-LOKI_JOURNAL = '{service_name=~".+"} | host_name=~"$host" | systemd_unit=~"(?i).*$unit.*" |~ "(?i)$search"'
+LOKI_JOURNAL = (
+    '{service_name=~".+"} | host_name=~"$host" | systemd_unit=~"${unit_pattern:raw}" |~ "${search_pattern:raw}"'
+)
 LOKI_ERRORS = LOKI_JOURNAL + ' | detected_level=~"error|critical|fatal"'
-LOKI_SYSTEMD = '{service_name="systemd"} | host_name=~"$host" |~ "(?i)$unit"'
+LOKI_SYSTEMD = '{service_name="systemd"} | host_name=~"$host" |~ "${unit_pattern:raw}"'
 
 
-def _counts(what: str, description: str, condition: str, color: str) -> object:
+def _counts(what: str, description: str, condition: str, color: str) -> Panel:
+    """Return a number of messages: none where the journal is not heard of at all."""
     return stat(
         what,
-        sql(f"SELECT count(*) AS messages FROM logs WHERE {JOURNAL} AND {condition}", "table"),
+        sql(
+            f"SELECT count(*) FILTER (WHERE {condition}) AS messages FROM logs WHERE {JOURNAL}\nHAVING count(*) > 0",
+            "table",
+        ),
         description=description,
         thresholds=steps((None, GREEN), (1, color)) if color != BLUE else None,
         width=4,
     )
 
 
-def _of_systemd(what: str, description: str, condition: str, color: str) -> object:
+def _of_systemd(what: str, description: str, condition: str, color: str) -> Panel:
     return stat(
         what,
-        sql(f"SELECT count(*) AS messages FROM logs WHERE {SYSTEMD} AND {condition}", "table"),
+        sql(
+            f"SELECT count(*) FILTER (WHERE {OF_SYSTEMD} AND {condition}) AS messages FROM logs\n"
+            f"WHERE {ON_HOSTS} AND {OF_JOURNAL} HAVING count(*) > 0",
+            "table",
+        ),
         description=description,
         thresholds=steps((None, GREEN), (1, color)),
         width=4,
     )
+
+
+ONLY_UNIT = link(
+    "Only ${__value.text}",
+    "/d/obs-hub-systemd/systemd-monitoring?var-host=${__data.fields.Host:percentencode}"
+    "&var-unit=${__value.text:percentencode}&${__url_time_range}",
+)
 
 
 def _about_units(said: str) -> str:
@@ -85,7 +109,10 @@ STORE_ROW = Row(
         _of_systemd("Restarts", "How often systemd started a unit again by itself.", RESTARTED, ORANGE),
         stat(
             "Units that log",
-            sql(f"SELECT count(DISTINCT {UNIT}) AS units FROM logs WHERE {JOURNAL}", "table"),
+            sql(
+                f"SELECT count(DISTINCT {UNIT}) AS units FROM logs WHERE {JOURNAL}\nHAVING count(*) > 0",
+                "table",
+            ),
             description="Units with at least one message in the time range.",
             width=4,
         ),
@@ -99,7 +126,7 @@ STORE_ROW = Row(
             name="${__field.labels.level}",
             stack=True,
             bars=True,
-            overrides=SEVERITY_COLORS,
+            overrides=LEVEL_CURVES,
         ),
         timeseries(
             "Messages by unit",
@@ -107,8 +134,8 @@ STORE_ROW = Row(
 WITH busiest AS (
   SELECT {UNIT} AS unit FROM logs WHERE {JOURNAL} GROUP BY 1 ORDER BY count(*) DESC LIMIT 10
 )
-SELECT $__timeGroup(time, $__interval) AS time, coalesce({UNIT}, 'no unit') AS unit, count(*) AS messages
-FROM logs WHERE {JOURNAL} AND coalesce({UNIT}, '') IN (SELECT coalesce(unit, '') FROM busiest)
+SELECT $__timeGroup(time, $__interval) AS time, {UNIT} AS unit, count(*) AS messages
+FROM logs WHERE {JOURNAL} AND {UNIT} IN (SELECT unit FROM busiest)
 GROUP BY 1, 2 ORDER BY 1"""),
             description="Log records in each interval, of the ten units that log most.",
             name="${__field.labels.unit}",
@@ -126,13 +153,14 @@ GROUP BY 1, 2, 3 ORDER BY 1"""),
             name="${__field.labels.unit} ${__field.labels.what}",
             bars=True,
             stack=True,
+            width=8,
         ),
         table(
             "Units",
             sql(
                 f"""
 WITH own AS (
-  SELECT host_name, coalesce({UNIT}, 'no unit') AS unit, count(*) AS messages,
+  SELECT host_name, {UNIT} AS unit, count(*) AS messages,
     count(*) FILTER (WHERE severity_number BETWEEN 13 AND 16) AS warnings,
     count(*) FILTER (WHERE severity_number >= 17) AS errors, max(time) AS last_message
   FROM logs WHERE {JOURNAL} GROUP BY 1, 2
@@ -150,17 +178,7 @@ LIMIT 100""",
             ),
             description="Units with messages in the time range, the failing ones first. Click one to see only its log.",
             overrides=(
-                override(
-                    "Unit",
-                    links=[
-                        link(
-                            "Only ${__value.text}",
-                            ""
-                            ""
-                            "/d/obs-hub-systemd/systemd-monitoring?var-host=${__data.fields.Host}&var-unit=${__value.text}&${__url_time_range}",
-                        )
-                    ],
-                ),
+                override("Unit", links=[ONLY_UNIT]),
                 override(
                     "Errors", thresholds=steps((None, GREEN), (1, RED)), custom_cellOptions={"type": "color-text"}
                 ),
@@ -169,20 +187,30 @@ LIMIT 100""",
                 ),
                 override("Last message", unit="dateTimeFromNow"),
             ),
-            width=12,
+            widths={
+                "Host": 110,
+                "Messages": 90,
+                "Warnings": 85,
+                "Errors": 70,
+                "Failures": 80,
+                "Restarts": 80,
+                "Last message": 120,
+            },
+            width=16,
         ),
-        logs(
+        log_table(
             "Log",
             sql(
                 f"""
-SELECT time, body, {LEVEL} AS level, host_name AS host, {UNIT} AS unit, service_name AS service,
-  attributes ->> 'process.pid' AS pid, trace_id
+SELECT time AS "Time", {LEVEL} AS "Level", host_name AS "Host", {UNIT} AS "Unit", body AS "Message", trace_id AS "Trace"
 FROM logs WHERE {JOURNAL}
 ORDER BY time DESC LIMIT 500""",
                 "table",
             ),
-            description="The newest 500 messages of the units chosen. A message with a trace links to it.",
-            overrides=(override("trace_id", links=[OPEN_TRACE]),),
+            description="The newest 500 messages of the units chosen. Click a unit to see only its log, and a trace to "
+            "see it.",
+            of="Unit",
+            links=(ONLY_UNIT,),
         ),
     ),
 )
@@ -196,7 +224,7 @@ LOKI_ROW = Row(
             description="Log records in each interval.",
             stack=True,
             bars=True,
-            overrides=SEVERITY_COLORS,
+            overrides=LEVEL_CURVES,
         ),
         timeseries(
             "Messages by unit (Loki)",
@@ -236,7 +264,7 @@ LOKI_ROW = Row(
         ),
         logs(
             "Log (Loki)",
-            logql(LOKI_JOURNAL),
+            logql(LOKI_JOURNAL + " | line_format `{{.host_name}} {{.systemd_unit}}: {{__line__}}`"),
             description="The newest messages of the units chosen. A message with a trace links to it.",
         ),
     ),

@@ -1,110 +1,73 @@
-"""Trace: the spans and logs of one trace in the store, for those who have no Tempo."""
+"""Trace: the spans and logs of one trace in the store, as Grafana draws those of Tempo."""
 
 from __future__ import annotations
 
 from model import Dashboard, Row, from_sql, logql, sql, textbox
-from panels import GREEN, OPEN_TRACE, RED, logs, override, steps, table
+from panels import LEVEL, log_table, logs, traces
 
-SERVICES = from_sql(
-    "service",
-    "Service",
-    "SELECT DISTINCT service_name FROM resource WHERE service_name IS NOT NULL ORDER BY 1",
-    "Services whose traces are listed.",
-)
-
+# The column names of Grafana's own: TraceSpanRow of its package @grafana/data. Times are in milliseconds.
 SPANS = """
-WITH RECURSIVE spans_of_trace AS (
-  SELECT * FROM spans WHERE trace_id = lower('$trace') LIMIT 5000
-), tree AS (
-  SELECT span_id, 0 AS depth, ARRAY[start_time_unix_nano::text, span_id] AS path
-  FROM spans_of_trace s
-  WHERE NOT EXISTS (SELECT FROM spans_of_trace p WHERE p.span_id = s.parent_span_id)
-  UNION ALL
-  SELECT s.span_id, t.depth + 1, t.path || ARRAY[s.start_time_unix_nano::text, s.span_id]
-  FROM tree t JOIN spans_of_trace s ON s.parent_span_id = t.span_id
-  WHERE t.depth < 100 AND s.span_id <> ALL (t.path)
+SELECT trace_id AS "traceID", span_id AS "spanID", parent_span_id AS "parentSpanID", name AS "operationName",
+  coalesce(service_name, 'unknown') AS "serviceName", resource ->> 'service.namespace' AS "serviceNamespace", kind,
+  start_time_unix_nano::float8 / 1e6 AS "startTime", coalesce(duration_ms, 0) AS duration,
+  CASE status WHEN 'ok' THEN 1 WHEN 'error' THEN 2 ELSE 0 END AS "statusCode",
+  coalesce(status_message, '') AS "statusMessage", coalesce(trace_state, '') AS "traceState",
+  coalesce(scope_name, '') AS "instrumentationLibraryName", scope_version AS "instrumentationLibraryVersion",
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('key', key, 'value', value) ORDER BY key), '[]')
+    FROM jsonb_each(attributes || CASE status WHEN 'error' THEN '{"error": true}'::jsonb ELSE '{}' END))::text AS tags,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('key', key, 'value', value) ORDER BY key), '[]')
+    FROM jsonb_each(coalesce(resource, '{}')))::text AS "serviceTags",
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('timestamp', (event ->> 'time_unix_nano')::float8 / 1e6,
+      'name', event ->> 'name', 'fields',
+      (SELECT coalesce(jsonb_agg(jsonb_build_object('key', key, 'value', value) ORDER BY key), '[]')
+        FROM jsonb_each(event -> 'attributes')))), '[]')
+    FROM jsonb_array_elements(coalesce(events, '[]')) AS event)::text AS logs,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('traceID', link ->> 'trace_id', 'spanID', link ->> 'span_id', 'tags',
+      (SELECT coalesce(jsonb_agg(jsonb_build_object('key', key, 'value', value) ORDER BY key), '[]')
+        FROM jsonb_each(link -> 'attributes')))), '[]')
+    FROM jsonb_array_elements(coalesce(links, '[]')) AS link)::text AS "references"
+FROM spans
+WHERE trace_id = lower(trim('$trace'))
+ORDER BY start_time_unix_nano
+LIMIT 5000"""
+
+ID = from_sql(
+    "id",
+    "Trace id",
+    "SELECT coalesce(nullif(lower(regexp_replace('$trace', '[^0-9a-fA-F]', '', 'g')), ''), 'none')",
+    "What is typed above, without what no trace id has: for a string of LogQL.",
+    hidden=True,
 )
-SELECT repeat('   ', depth) || name AS "Span", service_name AS "Service", host_name AS "Host", kind AS "Kind",
-  (start_time_unix_nano - min(start_time_unix_nano) OVER ())::float8 / 1e6 AS "Begins after",
-  duration_ms AS "Took", status AS "Status", status_message AS "Message",
-  attributes::text AS "Attributes", s.span_id AS "Id"
-FROM tree JOIN spans_of_trace s USING (span_id)
-ORDER BY path"""
 
 DASHBOARD = Dashboard(
     uid="obs-hub-trace",
     title="Trace",
-    description="Spans and logs of one trace. Other dashboards link here; choose one of the slowest, or enter its id.",
-    variables=(textbox("trace", "Trace", "The trace's id, 32 hexadecimal digits."), SERVICES),
+    description="Spans and logs of one trace in the store. Other dashboards link here; or enter its id.",
+    variables=(textbox("trace", "Trace", "The trace's id, 32 hexadecimal digits."), ID),
     rows=(
         Row(
             "Trace",
             (
-                table(
+                traces(
                     "Spans",
                     sql(SPANS, "table"),
-                    description="The spans of the trace, each below the one that called it.",
-                    overrides=(
-                        override("Span", custom_width=360),
-                        override("Begins after", unit="ms", custom_width=120),
-                        override(
-                            "Took",
-                            unit="ms",
-                            min=0,
-                            color={"mode": "continuous-BlPu"},
-                            custom_cellOptions={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
-                        ),
-                        override(
-                            "Status",
-                            custom_width=90,
-                            custom_cellOptions={"type": "color-text"},
-                            mappings=[
-                                {
-                                    "type": "value",
-                                    "options": {
-                                        "error": {"color": RED, "index": 0},
-                                        "ok": {"color": GREEN, "index": 1},
-                                    },
-                                }
-                            ],
-                        ),
-                    ),
-                    height=12,
+                    description="The spans of the trace, each below the one that called it, and when they took place. "
+                    "Click one for its attributes, events and links. At most 5000.",
                 ),
-                logs(
+                log_table(
                     "Logs of the trace",
                     sql(
-                        """
-SELECT time, body, lower(severity) AS level, service_name AS service, host_name AS host, event_name AS event, span_id
-FROM logs WHERE trace_id = lower('$trace') AND $__timeFilter(time)
+                        f"""
+SELECT time AS "Time", {LEVEL} AS "Level", host_name AS "Host", service_name AS "Service",
+  concat_ws(' ', event_name, body) AS "Message", trace_id AS "Trace"
+FROM logs
+WHERE trace_id = lower(trim('$trace'))
 ORDER BY time LIMIT 1000""",
                         "table",
                     ),
                     description="Log records and events that were made within the trace, from the store.",
-                    height=10,
-                ),
-            ),
-        ),
-        Row(
-            "Slowest traces",
-            (
-                table(
-                    "Slowest traces",
-                    sql(
-                        """
-SELECT time AS "Began", service_name AS "Service", name AS "Operation", duration_ms AS "Took",
-  status AS "Status", trace_id AS "Trace"
-FROM spans
-WHERE $__timeFilter(time) AND parent_span_id IS NULL AND service_name = ANY (ARRAY[$service]::text[])
-ORDER BY duration_ms DESC NULLS LAST LIMIT 100""",
-                        "table",
-                    ),
-                    description="The first spans of traces in the time range, the longest first. Click a "
-                    "trace to see it.",
-                    overrides=(
-                        override("Took", unit="ms", thresholds=steps((None, GREEN))),
-                        override("Trace", links=[OPEN_TRACE]),
-                    ),
+                    of="Service",
+                    of_width=150,
                     height=10,
                 ),
             ),
@@ -114,7 +77,7 @@ ORDER BY duration_ms DESC NULLS LAST LIMIT 100""",
             (
                 logs(
                     "Logs of the trace (Loki)",
-                    logql('{service_name=~".+"} | trace_id="$trace"'),
+                    logql('{service_name=~".+"} | trace_id="${id:raw}"'),
                     description="Log records that were made within the trace, from Loki.",
                     height=10,
                 ),

@@ -8,7 +8,7 @@ from functools import partial
 import psutil
 
 from receivers.hostmetrics.config import Scrapers
-from receivers.hostmetrics.scrapers import cpu, hardware, memory, network, processes, storage
+from receivers.hostmetrics.scrapers import container, cpu, hardware, memory, network, process, processes, storage
 from receivers.hostmetrics.sensor import Sensor
 
 
@@ -17,10 +17,14 @@ def sensors(scrapers: Scrapers) -> Iterator[Sensor]:
     if scrapers.cpu.enabled:
         yield Sensor("cpu", cpu.Times(per_core=scrapers.cpu.per_core).read)
         yield Sensor("cpu count", cpu.count)
+        if psutil.LINUX:
+            yield Sensor("cpu frequency", cpu.frequency)
     if scrapers.load.enabled:
         yield Sensor("load", cpu.load)
     if scrapers.memory.enabled:
         yield Sensor("memory", memory.memory)
+        if psutil.LINUX:
+            yield Sensor("kernel memory", memory.kernel)
     if scrapers.paging.enabled:
         yield Sensor("swap", memory.swap)
         if psutil.LINUX:
@@ -37,6 +41,10 @@ def sensors(scrapers: Scrapers) -> Iterator[Sensor]:
         yield Sensor("processes", processes.by_state)
         if psutil.LINUX:
             yield Sensor("processes created", processes.created)
+    if scrapers.process.enabled and psutil.LINUX:
+        yield Sensor("single processes", process.Processes(scrapers.process).read)
+    if scrapers.container.enabled:
+        yield Sensor("containers", container.Containers(scrapers.container).read)
     if scrapers.system.enabled:
         yield Sensor("uptime", processes.uptime)
     if scrapers.sensors.enabled:

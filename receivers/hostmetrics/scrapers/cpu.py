@@ -1,13 +1,16 @@
-"""CPU time, utilisation, count and load."""
+"""CPU time, utilisation, count, frequency and load."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from receivers.hostmetrics.conventions import (
+    CPU_FREQUENCY,
     CPU_LOGICAL_COUNT,
     CPU_PHYSICAL_COUNT,
     CPU_TIME,
@@ -30,6 +33,9 @@ _MODES = {
     "interrupt": ("irq", "softirq"),
     "steal": ("steal",),
 }
+
+
+_CPUS = "/sys/devices/system/cpu"
 
 
 class Times:
@@ -65,6 +71,17 @@ def count() -> Iterator[Observation]:
     ):
         if cpus is not None:
             yield Observation(instrument, cpus)
+
+
+def frequency() -> Iterator[Observation]:
+    """Yield the frequency of each logical CPU in Hz, where the kernel tells it by cpufreq. Linux only.
+
+    What virtual machines have instead, a nominal frequency in ``/proc/cpuinfo``, never changes and is slow to read.
+    """
+    for cpu in range(psutil.cpu_count() or 0):
+        path = Path(f"{_CPUS}/cpu{cpu}/cpufreq/scaling_cur_freq")
+        with contextlib.suppress(OSError, ValueError):  # none, offline, or "<unknown>"
+            yield Observation(CPU_FREQUENCY, int(path.read_bytes()) * 1000, {Attribute.CPU_LOGICAL_NUMBER: cpu})
 
 
 def load() -> Iterator[Observation]:

@@ -7,9 +7,16 @@ from collections.abc import Iterator
 import psutil
 
 from receivers.hostmetrics.conventions import (
+    HUGEPAGES_LIMIT,
+    HUGEPAGES_PAGE_SIZE,
+    HUGEPAGES_RESERVED,
+    HUGEPAGES_SURPLUS,
+    HUGEPAGES_USAGE,
+    HUGEPAGES_UTILIZATION,
     MEMORY_AVAILABLE,
     MEMORY_LIMIT,
     MEMORY_SHARED,
+    MEMORY_SLAB,
     MEMORY_USAGE,
     MEMORY_UTILIZATION,
     PAGING_FAULTS,
@@ -19,6 +26,8 @@ from receivers.hostmetrics.conventions import (
     Attribute,
 )
 from receivers.hostmetrics.sensor import Observation, procfs
+
+_KIB = 1024
 
 
 def memory() -> Iterator[Observation]:
@@ -38,6 +47,34 @@ def memory() -> Iterator[Observation]:
     if psutil.LINUX:
         yield Observation(MEMORY_AVAILABLE, values["available"])
         yield Observation(MEMORY_SHARED, values["shared"])
+
+
+def kernel() -> Iterator[Observation]:
+    """Yield the slab, and huge pages where any are set aside, which psutil does not tell. Linux only.
+
+    Of huge pages these are the ones of the default size, in pages; transparent ones are none of them.
+    """
+    found = {}
+    for line in procfs("meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        found[name] = int(value.split()[0])
+    for state, name in (("reclaimable", "SReclaimable"), ("unreclaimable", "SUnreclaim")):
+        if name in found:
+            attributes = {Attribute.SYSTEM_MEMORY_LINUX_SLAB_STATE: state}
+            yield Observation(MEMORY_SLAB, found[name] * _KIB, attributes)
+    if "HugePages_Total" not in found:  # a kernel built without them
+        return
+    limit, free = found["HugePages_Total"], found["HugePages_Free"]
+    yield Observation(HUGEPAGES_LIMIT, limit)
+    if not limit:
+        return
+    yield Observation(HUGEPAGES_PAGE_SIZE, found["Hugepagesize"] * _KIB)
+    yield Observation(HUGEPAGES_RESERVED, found["HugePages_Rsvd"])
+    yield Observation(HUGEPAGES_SURPLUS, found["HugePages_Surp"])
+    for state, pages in (("used", limit - free), ("free", free)):
+        attributes = {Attribute.SYSTEM_MEMORY_LINUX_HUGEPAGES_STATE: state}
+        yield Observation(HUGEPAGES_USAGE, pages, attributes)
+        yield Observation(HUGEPAGES_UTILIZATION, pages / limit, attributes)
 
 
 def swap() -> Iterator[Observation]:

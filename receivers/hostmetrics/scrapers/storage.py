@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,21 @@ from receivers.hostmetrics.config import DiskScraper, FilesystemScraper, selecte
 from receivers.hostmetrics.conventions import (
     DISK_IO,
     DISK_IO_TIME,
+    DISK_LIMIT,
     DISK_MERGED,
     DISK_OPERATION_TIME,
     DISK_OPERATIONS,
+    DISK_PENDING,
+    FILESYSTEM_INODES,
     FILESYSTEM_LIMIT,
     FILESYSTEM_USAGE,
     FILESYSTEM_UTILIZATION,
     Attribute,
 )
-from receivers.hostmetrics.sensor import Failed, Observation, Reading
+from receivers.hostmetrics.sensor import Failed, Observation, Reading, procfs
 
 _SECONDS_PER_MILLISECOND = 0.001
+_SECTOR = 512  # the kernel counts in these whatever the device has
 
 # By instrument, the fields of psutil for reads and writes and what turns them into the instrument's unit. Not every
 # platform has all of them.
@@ -39,6 +44,7 @@ def disks(settings: DiskScraper) -> Iterator[Observation]:
 
     Devices made of others (device mapper, RAID) count the bytes of those once more; add up physical disks only.
     """
+    pending = _pending() if psutil.LINUX else {}
     # Without psutil's own correction of counters that wrap: these are 64 bits wide, and the start time promises what
     # the kernel counted.
     for device, counters in psutil.disk_io_counters(perdisk=True, nowrap=False).items():
@@ -52,6 +58,10 @@ def disks(settings: DiskScraper) -> Iterator[Observation]:
                 if name in fields:
                     attributes = {Attribute.SYSTEM_DEVICE: device, Attribute.DISK_IO_DIRECTION: direction}
                     yield Observation(instrument, fields[name] * factor, attributes)
+        if device in pending:
+            yield Observation(DISK_PENDING, pending[device], {Attribute.SYSTEM_DEVICE: device})
+        if (size := _size(device)) is not None:
+            yield Observation(DISK_LIMIT, size, {Attribute.SYSTEM_DEVICE: device})
         if "busy_time" in fields:
             busy = fields["busy_time"] * _SECONDS_PER_MILLISECOND
             yield Observation(DISK_IO_TIME, busy, {Attribute.SYSTEM_DEVICE: device})
@@ -81,9 +91,20 @@ def filesystems(settings: FilesystemScraper) -> Reading:
         reserved = usage.total - usage.used - usage.free
         for state, value in (("used", usage.used), ("free", usage.free), ("reserved", reserved)):
             yield Observation(FILESYSTEM_USAGE, value, filesystem | {Attribute.SYSTEM_FILESYSTEM_STATE: state})
+        for state, inodes in _inodes(mount.mountpoint).items():
+            yield Observation(FILESYSTEM_INODES, inodes, filesystem | {Attribute.SYSTEM_FILESYSTEM_STATE: state})
         if usable := usage.used + usage.free:
             used = filesystem | {Attribute.SYSTEM_FILESYSTEM_STATE: "used"}
             yield Observation(FILESYSTEM_UTILIZATION, usage.used / usable, used)
+
+
+def _inodes(path: str) -> dict[str, int]:
+    """Return the inodes of a filesystem by state; nothing where it has no fixed number of them, as btrfs has none."""
+    try:
+        found = os.statvfs(path)
+    except OSError:  # it was there a moment ago
+        return {}
+    return {"used": found.f_files - found.f_ffree, "free": found.f_ffree} if found.f_files else {}
 
 
 def _mounts(settings: FilesystemScraper) -> Iterator[Any]:
@@ -116,6 +137,23 @@ def _filesystem(mount: Any) -> str | int:
         return Path(mount.mountpoint).stat().st_dev
     except OSError:  # which asking for its space will find as well, and report
         return str(mount.mountpoint)
+
+
+def _pending() -> dict[str, int]:
+    """Return how many reads and writes are under way by device, which psutil does not tell.
+
+    Source: the kernel's ``Documentation/admin-guide/iostats.rst``, field 9.
+    """
+    fields = [line.split(None, 12) for line in procfs("diskstats").read_text().splitlines()]
+    return {each[2]: int(each[11]) for each in fields if len(each) > 11}
+
+
+def _size(device: str) -> int | None:
+    """Return the size of a device in bytes; None where there is no sysfs."""
+    try:
+        return int(Path("/sys/class/block", device.replace("/", "!"), "size").read_bytes()) * _SECTOR
+    except (OSError, ValueError):
+        return None
 
 
 def _is_partition(device: str) -> bool:

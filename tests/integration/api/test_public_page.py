@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import ssl
 import threading
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import pytest
 from gateway.api.public_page import StatusUnavailableError, build, read_status
 from gateway.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
 from tests.integration.api.conftest import Front
-from tests.integration.cli.processes import obs_hub
+from tests.integration.cli.processes import free_port, obs_hub
 from tests.support.certificates import Authority
 
 AT = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
@@ -49,6 +50,8 @@ def test_the_page_says_how_the_hub_is_and_no_more(tmp_path: Path, state: State, 
     assert "2026-05-04 12:30 UTC" in page
     assert "<title>Home &amp; more</title>" in page
     assert "loki/&lt;b&gt;" in page
+    assert page.startswith("<!doctype html>")
+    assert set(re.findall(r'<(?:p|div) class="(?:state|box) (\w+)"', page)) == {state}, "a part shows another state"
     facts = (tmp_path / "site/status.json").read_text()
     assert json.loads(facts)["exporters"] == {"timescale": state}
     for secret in ("10.1.2.3", "db.internal"):
@@ -74,7 +77,8 @@ def test_a_build_that_fails_leaves_the_page_before_it_whole(tmp_path: Path, monk
     with pytest.raises(OSError, match="No space"):
         build(tmp_path, status(State.DOWN), "Home", AT)
     assert (tmp_path / "index.html").read_text() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["icon.svg", "index.html", "status.json", "style.css"]
+    files = ["favicon.ico", "icon.svg", "index.html", "status.json", "style.css"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
 class Front503(BaseHTTPRequestHandler):
@@ -116,6 +120,20 @@ def test_the_command_builds_it_from_the_running_hub(front: Front, tmp_path: Path
     refused = obs_hub("page", "build", "--output", tmp_path, "--url", f"{front.url}/nowhere", OBSHUB_DATA_DIR=data_dir)
     assert refused.returncode == 1
     assert "another --url" in refused.stderr
+
+
+def test_the_command_publishes_that_nobody_answers_only_when_told_to(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    command = ["page", "build", "--output", tmp_path / "site", "--url", nobody]
+    failed = obs_hub(*command, OBSHUB_DATA_DIR=str(tmp_path))
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert f"nobody answers at {nobody}" in failed.stderr
+    assert "--publish-outage" in failed.stderr
+    assert not (tmp_path / "site").exists()
+    told = obs_hub(*command, "--publish-outage", OBSHUB_DATA_DIR=str(tmp_path))
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.endswith("index.html: the hub does not answer\n")
+    assert "The hub does not answer" in (tmp_path / "site/index.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["index.html", "status.json", "style.css", ".index.html.new", ".status.json.new"])

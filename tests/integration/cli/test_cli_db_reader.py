@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale.schema import READER_ROLE
+from exporters.timescale.reader import READER_ROLE, VIEWS
 from tests.integration.cli.processes import obs_hub
 from tests.support.databases import Database
 from tests.support.stores import migrate
@@ -57,9 +58,55 @@ def test_a_reader_reads_every_view_and_writes_nothing(store: Database, name: str
             connection.execute("CREATE TABLE mine ()")
         # Whoever may read may end the read-only transaction; then it is what the role may that counts.
         connection.execute("SET default_transaction_read_only = off")
-        for statement in ("DELETE FROM log", "INSERT INTO dimension_epoch VALUES (1)", "CREATE ROLE more"):
+        for statement in ("DELETE FROM public.log", "TRUNCATE public.dimension_epoch", "CREATE ROLE more"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+_OFFERED = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog')
+  AND quote_ident(table_schema) IN (
+    SELECT CASE WHEN trim(s[i]) = '"$user"' THEN user ELSE trim(s[i]) END
+    FROM generate_series(1, array_upper(string_to_array(current_setting('search_path'), ','), 1)) AS i,
+      string_to_array(current_setting('search_path'), ',') AS s)
+"""
+"""How Grafana's query builder lists tables: those of every schema in the search path that the user may read."""
+
+
+def test_who_builds_a_query_is_offered_the_views_and_nothing_else(store: Database, name: str) -> None:
+    password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+
+    with as_reader(store, name, password) as connection:
+        offered = connection.execute(_OFFERED).fetchall()
+        described = connection.execute(
+            "SELECT col_description('metrics'::regclass, attnum) FROM pg_attribute"
+            " WHERE attrelid = 'metrics'::regclass AND attname = 'value'"
+        ).fetchone()
+        connection.execute("SELECT * FROM public.series")  # what views are made of is there for who names it
+    assert sorted(offered) == [("obs_hub_views", view) for view in sorted(VIEWS)]
+    assert described == ("The value; NULL when none was recorded (see flags).",)
+
+
+def test_a_reader_finds_what_grafanas_macros_make_with_timescaledb(timescale_database: Database, name: str) -> None:
+    password = printed(reader(timescale_database, name))["OBSHUB_PG_PASSWORD"]
+
+    with as_reader(timescale_database, name, password) as connection:
+        bucket = connection.execute("SELECT time_bucket('60.000s', timestamptz '2026-01-02 03:04:05+00')").fetchone()
+    assert bucket == (datetime(2026, 1, 2, 3, 4, tzinfo=UTC),)
+
+
+def test_the_views_follow_those_of_the_store(store: Database, name: str) -> None:
+    """A later version adds columns; and what somebody dropped is there again."""
+    password = printed(reader(store, name))["OBSHUB_PG_PASSWORD"]
+    store.run("CREATE OR REPLACE VIEW runs AS SELECT *, 1 AS added FROM (SELECT id, kind, name, state, requested_at,"
+              " started_at, finished_at, attempt, holder, counts, superseded_by, trace_id FROM run) r")  # fmt: skip
+    store.run("DROP VIEW obs_hub_views.spans")
+    migrate(store)
+
+    with as_reader(store, name, password) as connection:
+        connection.execute("SELECT added FROM runs")
+        connection.execute("SELECT * FROM spans")
 
 
 def test_what_it_prints_is_what_grafana_is_told(store: Database, name: str) -> None:
@@ -163,6 +210,6 @@ def test_a_second_time_takes_back_what_the_user_has_set_and_what_an_earlier_vers
         assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
         assert connection.execute("SHOW temp_file_limit").fetchone() == ("2GB",)
         connection.execute("SELECT * FROM metrics")
-        for statement in ("SELECT * FROM run", "SELECT pg_advisory_lock(1)"):
+        for statement in ("SELECT * FROM public.run", "SELECT pg_advisory_lock(1)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())

@@ -56,6 +56,23 @@ def test_a_running_hub_is_well(on_hub: Command, hub: HubProcess) -> None:
         assert finding in looked.stdout.splitlines()
 
 
+def test_without_a_file_named_it_speaks_of_the_one_that_the_running_hub_uses(on_hub: Command, hub: HubProcess) -> None:
+    looked = on_hub("doctor")
+    assert looked.returncode == 0, looked.stdout
+    assert f"  ok  configuration: {hub.config_file}, of the running hub" in looked.stdout.splitlines()
+    assert "was started with" not in looked.stdout
+
+
+def test_a_file_that_is_not_the_running_hubs_is_said_to_be_another(
+    on_hub: Command, hub: HubProcess, config_file: Path
+) -> None:
+    looked = on_hub("doctor --config", str(config_file))
+    assert f"  --  hub: was started with {hub.config_file}" in looked.stdout.splitlines()
+    assert "leave out --config" in looked.stdout
+    named = obs_hub("doctor", "--data-dir", hub.data_dir, OBSHUB_CONFIG=str(config_file))
+    assert f"configuration: {config_file}, named by OBSHUB_CONFIG" in named.stdout
+
+
 def test_before_the_first_start_it_says_what_to_start(tmp_path: Path, config_file: Path) -> None:
     looked = obs_hub("doctor", "--config", config_file, "--data-dir", tmp_path / "data")
     assert looked.returncode == 0, looked.stdout
@@ -110,7 +127,9 @@ def test_a_configuration_that_is_wrong_is_told_before_anything_else(tmp_path: Pa
 
 def test_a_valid_configuration_is_said_to_be_valid(config_file: Path) -> None:
     checked = obs_hub("config", "check", "--config", config_file)
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, f"{config_file} is valid.\n", "")
+    assert (checked.returncode, checked.stdout) == (0, f"{config_file} is valid.\n")
+    assert checked.stderr.startswith("note: there is no page"), "and nothing else"
+    assert checked.stderr.count("\n") == 1
 
 
 def test_the_configuration_is_found_in_the_environment(config_file: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from gateway import __version__
-from tests.integration.cli.processes import obs_hub, obs_hub_process
+from tests.integration.cli.processes import ROOT, environment, obs_hub, obs_hub_process
 
 COMMANDS = {
     "": "Start with `obs-hub up`",
@@ -23,7 +26,11 @@ COMMANDS = {
     "traces": "The first digits of a trace id are enough",
     "metrics": "obs-hub metrics 'system.*'",
     "doctor": "what to do",
+    "assets": "come with the hub",
+    "assets list": "where it usually goes",
+    "assets copy": "unless told otherwise by --force",
     "config": "configuration",
+    "config init": "with comments",
     "config check": "with its line",
     "config show": "secrets masked",
     "config schema": "for editors",
@@ -94,6 +101,51 @@ def test_every_command_runs_as_a_process_of_its_own(command: str) -> None:
     assert shown.stdout == here.stdout
 
 
+def test_the_list_of_commands_fits_a_terminal_and_says_of_each_what_it_does() -> None:
+    shown = obs_hub_process("--help", COLUMNS="80").stdout.partition("Commands:")[2].splitlines()
+    listed = [line for line in shown if line]
+    assert all(re.fullmatch(r"  [\w-]+ +[A-Z].+\.", line) for line in listed), "one line for each"
+    assert max(map(len, listed)) <= 80
+
+
+_HEAVY = {
+    *("alembic", "asyncio", "google.protobuf", "grpc", "httpx", "importlib.metadata", "jinja2", "litestar", "numpy"),
+    *("opentelemetry", "psycopg", "pydantic", "pymongo", "requests", "rich", "sqlalchemy", "structlog", "yaml"),
+}
+_LOADED = """
+import sys
+from gateway.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print("loaded", *sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("--help", set()),
+        ("token --help", {"pydantic", "importlib.metadata"}),
+        ("token list", {"pydantic", "importlib.metadata"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_command_loads_what_it_uses(tmp_path: Path, command: str, needed: set[str]) -> None:
+    """What is loaded is most of what such a command costs."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _LOADED, *command.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment(OBSHUB_DATA_DIR=str(tmp_path / "none")),
+    )
+    loaded = set(ran.stderr.partition("loaded ")[2].split())
+    assert "click" in loaded
+    assert loaded & _HEAVY <= needed
+
+
 def test_it_says_its_version() -> None:
     assert obs_hub_process("--version").stdout == f"obs-hub, version {__version__}\n"
 
@@ -101,7 +153,16 @@ def test_it_says_its_version() -> None:
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
-        ("quarry", "No such command 'quarry'"),
+        ("quarry", "No such command 'quarry'. Did you mean 'query'?"),
+        ("metric", "Did you mean 'metrics'?"),
+        ("nothing-like-it", "No such command 'nothing-like-it'.\n"),
+        ("db migrat", "Did you mean 'migrate'?"),
+        ("query --cvs x", "Did you mean"),
+        ("send metric room.temperature 1 --unt Cel", "No such option '--unt'"),
+        ("send span checkout --duration -1", "expected a length of time, zero or more"),
+        ("send span checkout --duration nan", "expected a length of time, zero or more"),
+        ("send span checkout --duration soon", "expected seconds such as 0.12, or a duration such as 120ms"),
+        ("send log hello --timeout -1", "expected a length of time, zero or more"),
         ("query", "Missing argument 'SQL'"),
         ("send metric room.temperature", "Missing argument 'VALUE'"),
         ("send metric room.temperature warm", "'warm' is not a valid float"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -95,11 +96,14 @@ def stored(client: Client) -> int:
 
 @pytest.fixture
 def shown(hub: HubProcess, stored: int) -> Callable[..., list[str]]:
-    """Run ``obs-hub logs``, without a process of its own, and return its lines without their times."""
+    """Run ``obs-hub logs``, without a process of its own, and return its lines without their times.
+
+    Where there are none, and only then, standard error says so.
+    """
 
     def run(options: str = "") -> list[str]:
         done = CliRunner().invoke(main, ["logs", "--data-dir", str(hub.data_dir), *shlex.split(options)])
-        assert (done.exit_code, done.stderr) == (0, "")
+        assert (done.exit_code, "Nothing to show" in done.stderr) == (0, not done.stdout)
         return [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ", "", line) for line in done.stdout.splitlines()]
 
     return run
@@ -124,6 +128,7 @@ def test_records_of_the_last_hour_are_shown_oldest_first_and_harmless(shown: Cal
         ("--service backup", [*RED, DISK]),
         ("--service backup --service shop --host nas", [CART, PAYMENT, ORDER]),
         ("--severity warn", [PAYMENT, DISK]),
+        ("--severity WARNING", [PAYMENT, DISK]),
         ("--severity fatal", []),
         ("--grep 'time[ds]? (in|out)'", [PAYMENT]),
         ("--grep DISK", []),
@@ -138,6 +143,7 @@ def test_records_of_the_last_hour_are_shown_oldest_first_and_harmless(shown: Cal
         ("-a host.name=pi -n 1", [DISK]),
         ("--limit 2", [*RED, DISK]),
         ("--limit 0 --service shop", [CART, PAYMENT, ORDER]),
+        ("--limit all --service shop", [CART, PAYMENT, ORDER]),
         ('--service "x\' OR true --"', []),
         ('-a "x\' OR true --=%(start)s"', []),
         (f"--trace {TRACE} --show-attributes", [f"{PAYMENT} order.id=42 trace_id={TRACE}"]),
@@ -180,6 +186,8 @@ def test_colours_are_for_terminals_and_for_those_who_ask(on_hub: Command, stored
         ("--trace abc", 2, "32 hexadecimal digits"),
         ("-a novalue", 2, "'novalue' is not KEY=VALUE"),
         ("--follow --until 1m", 2, "leave --until out"),
+        ("--limit many", 2, "'many' is neither a number nor all"),
+        ("--severity loud", 2, "'loud' is not one of"),
         ("--late soon", 2, "expected a duration"),
         ("--source loki", 2, "give --loki URL"),
         ("--loki http://127.0.0.1:1", 1, "--source store or --source loki reads one alone"),
@@ -297,10 +305,27 @@ def test_following_begins_with_the_newest_of_before(hub: HubProcess, client: Cli
     # Some of them older than a late record may be, some not: the two are read apart.
     records = [{"body": str(n), "time_unix_nano": now - (40 - n) * 4 * SECOND} for n in range(40)]
     client.send("logs", request(*records, service="before"))
-    for options, first in ((("--limit", "30"), 10), ((), 30), (("--since", "1h"), 0), (("--limit", "0"), 0)):
+    for options, first in ((("--limit", "30"), 10), ((), 30), (("--since", "1h"), 0), (("--limit", "all"), 0)):
         with following(hub, "--service", "before", *options) as follower:
             until(lambda: "39" in follower.bodies())
             assert follower.bodies() == [str(n) for n in range(first, 40)]
+
+
+@pytest.mark.parametrize("options", [("--limit", "0"), ("-n0", "--since", "1h")])
+def test_following_with_a_limit_of_none_shows_only_what_comes(
+    hub: HubProcess, client: Client, options: Sequence[str]
+) -> None:
+    """As ``tail -f -n 0`` does."""
+    service = f"tail{len(options)}"
+    client.send("logs", request({"body": "before"}, service=service))
+    with following(hub, "--service", service, *options) as follower:
+        sent = itertools.count()
+
+        def arrived() -> list[str]:  # it does not say when it has begun to look
+            client.send("logs", request({"body": f"after {next(sent)}"}, service=service))
+            return follower.bodies()
+
+        assert until(arrived)[0].startswith("after ")
 
 
 @pytest.fixture

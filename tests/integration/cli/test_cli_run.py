@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
+import yaml
 
 from tests.integration.cli.processes import (
     PATIENCE,
@@ -84,9 +89,10 @@ def test_the_hub_of_the_embedded_default_says_what_is_taken(hubs_to_start: Hubs)
     except OSError:
         taken = socket.socket()  # by somebody else: as well
     with taken:
-        hub = hubs_to_start.start(None, command="up")
+        hub = hubs_to_start.start(None, command="up", first=True)
         assert hub.wait() == 1
-    assert "cannot listen on 127.0.0.1:4317 (Address already in use)" in hub.stderr
+    assert "cannot listen on 127.0.0.1:4317 (Address already in use" in hub.stderr
+    assert not (hub.data_dir / "postgres/data").exists()
     assert "Traceback" not in hub.stderr
 
 
@@ -126,14 +132,71 @@ def test_a_port_in_use_is_named_with_the_setting_that_changes_it_and_nothing_is_
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = {"grpc": free_port(), "http": free_port()} | {protocol: port}
-        hub = hubs_to_start.start(config_text(**ports), "--workers", workers)
+        hub = hubs_to_start.start(config_text(**ports), "--workers", workers, first=True)
         assert hub.wait() == 1
-    assert hub.stderr.splitlines()[-1] == (
-        f"Error: cannot listen on 127.0.0.1:{port} (Address already in use); "
-        f"free that address or set receivers.otlp.protocols.{protocol}.endpoint"
+    said = hub.stderr.splitlines()
+    assert said[0].startswith(f"Error: cannot listen on 127.0.0.1:{port} (Address already in use by ")
+    assert said[0].endswith(
+        f", process {os.getpid()}); free that address or set receivers.otlp.protocols.{protocol}.endpoint"
     )
+    assert shlex.split(said[-1])[-2] == f"--otlp-{protocol}"
     assert "Traceback" not in hub.stderr
+    assert not (hub.data_dir / "postgres").exists(), "nothing is made before that is known"
+
+
+def test_the_command_that_is_advised_when_ports_are_taken_works(hubs_to_start: Hubs, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {"grpc": one.getsockname()[1], "http": other.getsockname()[1]}
+        hub = hubs_to_start.start(config_text(**ports), command="up")
+        assert hub.wait() == 1
+        assert hub.stderr.count("cannot listen on") == 2, "all that is taken is said at once"
+        advised = shlex.split(hub.stderr.splitlines()[-1])
+        assert advised[:3] == [sys.executable, "-m", "gateway"]
+        again = hubs_to_start.start(config_text(**ports), *advised[-4:], command="up").until_ready()
+        for protocol, taken in ports.items():
+            address = again.running.endpoints[f"otlp {protocol}"]
+            assert address == advised[advised.index(f"--otlp-{protocol}") + 1]
+            assert address != f"127.0.0.1:{taken}"
+        assert f"http://{again.grpc}" in again.stdout
+
+
+def test_up_shows_what_the_first_start_is_busy_with(hubs_to_start: Hubs) -> None:
+    hub = hubs_to_start.start(config_text(), command="up", first=True).until_ready()
+    shown = hub.stdout.splitlines()
+    steps = ["Making the database ...", "Starting PostgreSQL ...", "Starting receivers and exporters ..."]
+    assert [line for line in shown if line in steps] == steps
+    for step in steps:
+        assert re.fullmatch(r"  \d+\.\d s", shown[shown.index(step) + 1])
+
+
+def test_ctrl_c_at_the_first_start_says_interrupted_and_leaves_nothing_running(hubs_to_start: Hubs) -> None:
+    hub = hubs_to_start.start(config_text(), command="up", first=True)
+    hub.until(lambda: list((hub.data_dir / "postgres").glob("initdb-*")))
+    os.killpg(hub.pid, signal.SIGINT)  # as a terminal does: to all that it sees
+    assert hub.wait() == 0, hub.stderr
+    assert "Interrupted before the hub was up." in hub.stderr
+    assert "Traceback" not in hub.stderr
+    assert "could not be made" not in hub.stderr
+    assert "The hub is up" not in hub.stdout
     assert hub.postgres is None
+    hubs_to_start.start(config_text(), command="up").until_ready()
+
+
+def test_a_hub_for_other_machines_says_an_address_that_a_browser_can_open_and_how_to_show_what_runs(
+    hubs_to_start: Hubs,
+) -> None:
+    extensions = {"tokens": {}, "api": {"endpoint": "0.0.0.0:0", "auth": {"authenticator": "tokens"}}}
+    text = yaml.safe_load(config_text(service={"extensions": ["tokens", "api"]})) | {"extensions": extensions}
+    hub = hubs_to_start.start(yaml.safe_dump(text), command="up").until_ready()
+    addresses = [word for word in hub.stdout.split() if word.startswith("http://") and word.endswith("/")]
+    assert f"http://127.0.0.1:{hub.running.endpoints['api'].rpartition(':')[2]}/" in addresses
+    assert not any("0.0.0.0" in address for address in addresses)
+    for address in addresses:
+        page = httpx.get(address, headers={"accept": "text/html"}, timeout=PATIENCE, trust_env=False)
+        assert page.status_code == 200
+        assert "cross-origin-opener-policy" not in page.headers
+        assert "anonymous_read: true" in page.text
+    assert "anonymous_read: true" in hub.stdout
 
 
 def test_serve_says_when_it_is_ready_and_logs_json(hubs_to_start: Hubs) -> None:
@@ -176,3 +239,21 @@ def test_the_data_directory_is_for_its_owner_alone_and_forgets_the_hub_when_it_e
     assert hub.wait() == 0
     assert not state.exists()
     until(lambda: hub.postgres is None)
+
+
+def test_grafana_reaches_the_embedded_store_by_a_port_that_an_option_gives_it(hubs_to_start: Hubs) -> None:
+    port = free_port()
+    hub = hubs_to_start.start(config_text(), "--postgres-port", str(port), command="up").until_ready()
+    assert f"127.0.0.1:{port} for those that `obs-hub db reader NAME` makes" in hub.stdout
+    assert obs_hub("send", "log", "backup finished", "--data-dir", hub.data_dir).returncode == 0
+    made = obs_hub("db", "reader", "grafana", "--data-dir", hub.data_dir)
+    told = dict(line.split("=", 1) for line in made.stdout.splitlines() if line.startswith("OBSHUB_PG_"))
+    assert told["OBSHUB_PG_URL"] == f"127.0.0.1:{port}"
+    assert "Unix socket" not in made.stdout
+    with psycopg.connect(
+        f"postgresql://{told['OBSHUB_PG_URL']}/{told['OBSHUB_PG_DATABASE']}",
+        user=told["OBSHUB_PG_USER"],
+        password=told["OBSHUB_PG_PASSWORD"],
+        sslmode=told["OBSHUB_PG_SSLMODE"],
+    ) as grafana:
+        assert grafana.execute("SELECT body FROM logs").fetchall() == [("backup finished",)]

@@ -57,6 +57,15 @@ def test_a_log_record(on_hub: Command) -> None:
     assert (record["attributes"]["job"], record["attributes"]["host"]) == ("nightly", "nas=2")
 
 
+def test_a_severity_by_another_name(on_hub: Command) -> None:
+    record = stored(on_hub, on_hub('send log "disk full" --severity Warning'))
+    assert (record["severity"], record["severity_number"]) == ("WARN", 13)
+
+
+def test_a_duration_with_its_unit(on_hub: Command) -> None:
+    assert stored(on_hub, on_hub("send span checkout --duration 120ms"))["duration_ms"] == 120.0
+
+
 def test_a_span(on_hub: Command) -> None:
     record = stored(on_hub, on_hub('send span "GET /cart" --duration 0.125'))
     assert (record["name"], record["duration_ms"], record["parent_span_id"]) == ("GET /cart", 125.0, None)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -214,3 +219,50 @@ def test_ctrl_c_leaves_a_run_of_this_process_to_the_next(
     assert resumed.returncode == 0, resumed.stderr
     rows = database.run("SELECT state, attempt FROM run ORDER BY requested_at")
     assert [tuple(row) for row in rows] == [("succeeded", 2), ("succeeded", 1)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few MiB."""
+    if os.geteuid() != 0 or which("mount") is None:
+        pytest.skip("mounting needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_that_is_full_is_told_and_nobody_says_in_sync(
+    repositories: Repositories, database: Database, small_disk: Path, tmp_path: Path
+) -> None:
+    clone = small_disk / "home"
+    shutil.copytree(repositories.hub, clone, symlinks=True)
+    gitops = gitops_config(repositories, ROLL_OUT)
+    gitops["repositories"]["home"]["path"] = str(clone)
+    config = write_config(tmp_path, database, gitops)
+
+    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return obs_hub("gitops", *arguments, OBSHUB_CONFIG=str(config), OBSHUB_DATA_DIR=str(tmp_path / "data"))
+
+    repositories.push()
+    assert cli("sync", "--local").returncode == 0
+    assert "in sync" in cli("status", "--fetch").stdout
+    with contextlib.suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    repositories.push({"large": "".join(f"{secrets.token_hex(32)}\n" for _ in range(20_000))})
+    for _ in range(2):  # the second look knows of the first
+        looked = cli("status", "--fetch")
+        assert looked.returncode == 1, looked.stdout
+        assert "in sync" not in looked.stdout
+        assert "home: unusable" in looked.stdout
+        assert "No space left on device" in looked.stdout + looked.stderr
+    assert cli("sync", "--local").returncode == 1
+    (small_disk / "filling").unlink()
+    assert cli("sync", "--local").returncode == 0
+    assert "in sync" in cli("status", "--fetch").stdout

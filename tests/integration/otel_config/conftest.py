@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -14,15 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway.pipeline import Batch, Signal
 from tests.integration.cli.processes import config_text, free_port, hubs
 from tests.integration.otel_config import lab
 from tests.integration.test_self_telemetry import send
-from tests.support.databases import Database
-from tests.support.stores import maintain
+from tests.support.databases import Database, Server, fresh_store
+from tests.support.stores import maintain, running_exporter
+from tests.support.stores import store as commit
 from tests.support.waiting import PATIENCE
 
 LOKI_CONFIGURATION = Path(__file__).parents[3] / "otel-config/loki/config.yaml"
 LOKI_VARIABLE = "OBSHUB_TEST_LOKI_URL"
+SILENT_FOR = 120
+"""How many minutes ago the last came that a silent store has."""
 TELEMETRY = {"telemetry": {"metrics": {"enabled": True, "interval": "1s"}, "traces": {"enabled": False}}}
 
 
@@ -40,15 +45,51 @@ def store(module_database: Database) -> Database:
         send(hub, "metrics", lab.metrics())
         send(hub, "logs", lab.journal())
         send(hub, "logs", lab.events())
+        send(hub, "logs", lab.own_log())
         send(hub, "traces", lab.traces())
         # What only the hub itself sends, three times for the rates and the differences.
         for view, name in (("metrics", "system.cpu.load_average.1m"), ("histograms", "obs_hub.commit.duration")):
             wanted = f"SELECT count(DISTINCT time) >= 3 FROM {view} WHERE name = %s"
             hub.until(partial(module_database.value, wanted, (name,)))
         assert hub.stop() == 0
+    module_database.run(
+        "INSERT INTO run (id, kind, name, state, trigger, counts, started_at, finished_at, attempt, trace_id) VALUES"
+        " (gen_random_uuid(), 'pipeline', 'reading', 'succeeded', '{}', '{\"done\": 3}', now(), now(), 1, %s)",
+        [lab.TRACE],
+    )
     if module_database.native:
         maintain(module_database)
     return module_database
+
+
+def store_all(database: Database, *batches: Batch) -> None:
+    async def go() -> None:
+        async with running_exporter(database) as exporter:
+            await commit(exporter, *batches)
+
+    asyncio.run(go())
+    maintain(database)
+
+
+@pytest.fixture(scope="module")
+def empty(server: Server) -> Iterator[Database]:
+    """A store that never had any telemetry."""
+    with fresh_store(server) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def silent(server: Server) -> Iterator[Database]:
+    """A store that got everything a lab sends, and nothing in the last two hours."""
+    with fresh_store(server) as database:
+        store_all(
+            database,
+            Batch.of(Signal.METRICS, lab.metrics(SILENT_FOR)),
+            Batch.of(Signal.LOGS, lab.journal(SILENT_FOR)),
+            Batch.of(Signal.LOGS, lab.events(SILENT_FOR)),
+            Batch.of(Signal.TRACES, lab.traces(SILENT_FOR)),
+        )
+        yield database
 
 
 @dataclass(frozen=True)

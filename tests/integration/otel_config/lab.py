@@ -61,13 +61,13 @@ class Metrics:
             self._owners[key] = owner.scope_metrics.add()
         return self._owners[key].metrics.add(name=name)
 
-    def gauge(self, name: str, resource: Attributes, value: Callable[[int], float], **attributes: Any) -> None:
+    def gauge(self, name: str, resource: Attributes, value: Callable[[int], float], /, **attributes: Any) -> None:
         """A gauge, whose value at each minute a function tells."""
         metric = self._metric(name, resource)
         for minute, at in enumerate(self._times):
             put(metric.gauge.data_points.add(time_unix_nano=at, as_double=value(minute)).attributes, dotted(attributes))
 
-    def counter(self, name: str, resource: Attributes, a_minute: float, **attributes: Any) -> None:
+    def counter(self, name: str, resource: Attributes, a_minute: float, /, **attributes: Any) -> None:
         """A counter that grows by so much a minute, and is reset to 0 halfway."""
         metric = self._metric(name, resource)
         metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2
@@ -89,9 +89,9 @@ NODE = {"k8s.cluster.name": "lab", "k8s.node.name": "node-1", "host.name": "node
 HUB = {"service.name": "obs-hub", "service.instance.id": "another", "host.name": "nas"}
 
 
-def metrics() -> bytes:
-    now = time.time_ns()
-    lab = Metrics(now)
+def metrics(silent_since: int = 0) -> bytes:
+    """All metrics, up to so many minutes ago."""
+    lab = Metrics(time.time_ns() - silent_since * MINUTE)
     _host(lab)
     _kubernetes(lab)
     _servers(lab)
@@ -104,6 +104,13 @@ def metrics() -> bytes:
     lab.counter("obs_hub.records.refused", HUB, 3, signal="metrics", reason="spool full")
     lab.counter("obs_hub.requests.refused", HUB, 1, signal="metrics", reason="spool full")
     lab.counter("obs_hub.records.duplicate", HUB, 4, exporter="timescale", signal="logs")
+    lab.gauge("obs_hub.in_flight.size", HUB, wave(0, 1e6))
+    lab.counter("obs_hub.connections.refused", HUB, 1, listener="otlp_grpc", reason="too many connections")
+    lab.counter("obs_hub.spool.dropped.records", HUB, 1, exporter="loki")
+    lab.counter("obs_hub.records.rejected_by_destination", HUB, 1, exporter="otlp")
+    lab.counter("obs_hub.run.finished", HUB, 0.1, kind="pipeline", name="reading", state="succeeded")
+    lab.counter("obs_hub.pipeline.documents", HUB, 3, name="reading", state="done")
+    lab.gauge("obs_hub.gitops.drift", HUB, lambda _: 1, repository="home", kind="dirty")
     return lab.request.SerializeToString()
 
 
@@ -195,9 +202,9 @@ def _journal() -> Iterator[tuple[str, int, str, dict[str, Any]]]:
     )
 
 
-def journal() -> bytes:
+def journal(silent_since: int = 0) -> bytes:
     request = ExportLogsServiceRequest()
-    now = time.time_ns()
+    now = time.time_ns() - silent_since * MINUTE
     for identifier, severity, message, attributes in _journal():
         owner = request.resource_logs.add()
         put(owner.resource.attributes, {"service.name": identifier, "host.name": "nas", "host.id": "8a3f"})
@@ -214,12 +221,25 @@ def journal() -> bytes:
     return request.SerializeToString()
 
 
-def events() -> bytes:
+def own_log() -> bytes:
+    """What the hub writes of a job."""
+    request = ExportLogsServiceRequest()
+    owner = request.resource_logs.add()
+    put(owner.resource.attributes, HUB)
+    scope = owner.scope_logs.add()
+    scope.scope.name = "obs_hub.jobs"
+    record = scope.log_records.add(time_unix_nano=time.time_ns() - MINUTE, severity_number=9)
+    record.body.string_value = "read 3 documents"
+    record.trace_id, record.span_id = bytes.fromhex(TRACE), (1).to_bytes(8, "big")
+    return request.SerializeToString()
+
+
+def events(silent_since: int = 0) -> bytes:
     """Documents ``{source, event_type, payload, meta}`` of the pipeline `reading`, as it sends them on."""
     book = {"title": "Middlemarch", "author": "George Eliot"}
     session = {**book, "duration_minutes": 25, "pages_read": 18, "device": "tablet"}
     request = ExportLogsServiceRequest()
-    now = time.time_ns()
+    now = time.time_ns() - silent_since * MINUTE
     for source, documents in {
         "reading": [("book.opened", book), ("reading.session_finished", session), ("book.finished", book)],
         "cover-craft": [("cover.created", {"title": "Middlemarch", "style": "woodcut", "duration_ms": 5_200})],
@@ -242,23 +262,32 @@ def events() -> bytes:
 # -- Traces ------------------------------------------------------------------------------------------------------------
 
 
-def traces() -> bytes:
-    """One trace: a request, the backup it started, and a query of that."""
+def traces(silent_since: int = 0) -> bytes:
+    """A trace every twenty minutes: a request, the backup it started, and a query of that. The latest is `TRACE`."""
     request = ExportTraceServiceRequest()
-    began = time.time_ns() - MINUTE
     steps = (("web", "GET /backup", 1, 0, 900), ("backup", "run", 2, 1, 800), ("backup", "SELECT", 3, 2, 40))
-    for service, name, number, parent, milliseconds in steps:
-        owner = request.resource_spans.add()
-        put(owner.resource.attributes, {"service.name": service, "host.name": "nas"})
-        span = owner.scope_spans.add().spans.add(
-            trace_id=bytes.fromhex(TRACE),
-            span_id=number.to_bytes(8, "big"),
-            parent_span_id=parent.to_bytes(8, "big") if parent else b"",
-            name=name,
-            kind=2,
-            start_time_unix_nano=began + number * 10**6,
-            end_time_unix_nano=began + (number + milliseconds) * 10**6,
-        )
-        put(span.attributes, {"step": number})
-        span.status.code, span.status.message = (2, "failed") if number == 2 else (0, "")
+    for age in range(1, MINUTES, 20):
+        began = time.time_ns() - (silent_since + age) * MINUTE
+        trace = bytes.fromhex(TRACE) if age == 1 else age.to_bytes(16, "big")
+        for service, name, number, parent, milliseconds in steps:
+            owner = request.resource_spans.add()
+            put(owner.resource.attributes, {"service.name": service, "service.namespace": "lab", "host.name": "nas"})
+            scope = owner.scope_spans.add()
+            scope.scope.name, scope.scope.version = "library", "1.2"
+            span = scope.spans.add(
+                trace_id=trace,
+                span_id=number.to_bytes(8, "big"),
+                parent_span_id=parent.to_bytes(8, "big") if parent else b"",
+                name=name,
+                kind=2,
+                start_time_unix_nano=began + number * 10**6,
+                end_time_unix_nano=began + (number + milliseconds) * 10**6,
+            )
+            put(span.attributes, {"step": number})
+            span.status.code, span.status.message = (2, "failed") if number == 2 else (0, "")
+            if number == 2:
+                event = span.events.add(time_unix_nano=began + 5 * 10**6, name="exception")
+                put(event.attributes, {"exception.type": "OSError"})
+                link = span.links.add(trace_id=(99).to_bytes(16, "big"), span_id=(98).to_bytes(8, "big"))
+                put(link.attributes, {"why": "queued"})
     return request.SerializeToString()

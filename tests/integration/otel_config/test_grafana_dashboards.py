@@ -8,16 +8,18 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
-from tests.integration.otel_config import lab
 from tests.integration.otel_config.conftest import Loki
+from tests.integration.otel_config.reading import Reader
 from tests.support import grafana
 from tests.support.databases import Database
 from tests.support.grafana import DASHBOARDS, GRAFANA, Query, TimeRange, Values
@@ -36,7 +38,7 @@ ATTRIBUTES = {
 }
 
 RANGES = {"metrics": timedelta(hours=3), "metrics_1m": timedelta(days=2), "metrics_1h": timedelta(days=30)}
-PANEL_TYPES = {"timeseries", "stat", "table", "logs", "heatmap", "bargauge"}
+PANEL_TYPES = {"timeseries", "stat", "table", "logs", "traces", "heatmap", "bargauge"}
 
 dashboards = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 
@@ -48,7 +50,16 @@ def test_there_are_dashboards_and_they_are_what_the_source_makes() -> None:
 
     assert result.returncode == 0, f"{result.stdout}{result.stderr}\nRun: python otel-config/grafana/source"
     titles = {grafana.load(path)["title"] for path in DASHBOARDS}
-    assert titles >= {"Homelab", "Systemd Monitoring", "Cluster Health", "Reading Analytics"}
+    assert titles >= {
+        "Homelab",
+        "Systemd Monitoring",
+        "Cluster Health",
+        "Reading Analytics",
+        "Hub",
+        "Logs",
+        "Traces",
+        "Trace",
+    }
 
 
 @dashboards
@@ -89,33 +100,6 @@ def test_links_lead_to_dashboards_and_variables_that_are_there(path: Path) -> No
         assert set(re.findall(r"[?&]var-(\w+)=", url)) <= known[uid], url
 
 
-class Reader:
-    """Runs queries of a dashboard as Grafana would, as the role that may only read."""
-
-    def __init__(
-        self, connection: psycopg.Connection[Any], dashboard: grafana.Json, chosen: TimeRange, own: bool
-    ) -> None:
-        self._connection = connection
-        self._chosen = chosen
-        self._timescaledb = own
-        self.variables: dict[str, Values] = {}
-        for variable in dashboard["templating"]["list"]:
-            if variable["type"] == "textbox":
-                typed = lab.TRACE if variable["name"] == "trace" else ""
-                self.variables[variable["name"]] = Values([typed], several=False)
-                continue
-            rows = self.run(variable["query"])[1]
-            assert rows, f"{dashboard['title']}: the variable {variable['name']} has no values"
-            self.variables[variable["name"]] = Values([str(row[0]) for row in rows], several=variable["multi"])
-
-    def run(self, text: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        expanded = grafana.expand_sql(
-            grafana.interpolate(text, self.variables), self._chosen, timescaledb=self._timescaledb
-        )
-        cursor = self._connection.execute(expanded.encode())
-        return [column.name for column in cursor.description or ()], cursor.fetchall()
-
-
 @pytest.mark.parametrize("view", RANGES)
 @dashboards
 def test_every_sql_query_finds_something(store: Database, path: Path, view: str) -> None:
@@ -129,7 +113,7 @@ def test_every_sql_query_finds_something(store: Database, path: Path, view: str)
         found = 0
         for query in grafana.queries(dashboard, "rawSql"):
             try:
-                columns, rows = reader.run(query.text)
+                columns, rows = reader.run(query.text, query.panel)
             except psycopg.Error as error:
                 raise AssertionError(f"{query.where}: {error}\n{query.text}") from error
             assert_says_something(query, columns, rows)
@@ -149,7 +133,7 @@ def test_a_variable_without_values_breaks_no_query(store: Database, path: Path) 
                 reader.run(variable["query"])
         for query in grafana.queries(dashboard, "rawSql"):
             try:
-                reader.run(query.text)
+                reader.run(query.text, query.panel)
             except psycopg.Error as error:
                 raise AssertionError(f"{query.where}: {error}\n{query.text}") from error
 
@@ -160,9 +144,6 @@ def assert_says_something(query: Query, columns: list[str], rows: list[tuple[Any
         assert any(row[number] is not None for row in rows), f"{query.where}: {column} is empty:\n{query.text}"
     if query.shape == "time_series":
         assert_is_a_time_series(query, columns, rows)
-    elif query.panel["type"] == "logs":
-        # Grafana takes the first time as the record's, and the first text as its line.
-        assert [type(value) for value in rows[0][:2]] == [datetime, str], query.where
     for label in named_fields(query.panel):
         assert label in columns, f"{query.where}: {label} is none of {columns}"
 
@@ -183,10 +164,10 @@ def assert_is_a_time_series(query: Query, columns: list[str], rows: list[tuple[A
 def named_fields(panel: grafana.Json) -> set[str]:
     """Return the labels and columns that a panel's names, links and overrides refer to."""
     text = json.dumps(panel["fieldConfig"])
-    named = set(re.findall(r"\$\{__field\.labels\.(\w+)\}", text)) | set(
-        re.findall(r"\$\{__data\.fields\.(\w+)\}", text)
+    named = set(re.findall(r"\$\{__field\.labels\.(\w+)(?::\w+)?\}", text)) | set(
+        re.findall(r"\$\{__data\.fields\.(\w+)(?::\w+)?\}", text)
     )
-    if panel["type"] in ("table", "logs"):
+    if panel["type"] == "table":
         overrides = panel["fieldConfig"]["overrides"]
         named |= {each["matcher"]["options"] for each in overrides if each["matcher"]["id"] == "byName"}
     return named
@@ -218,7 +199,7 @@ def test_a_rate_survives_a_reset_and_is_right(store: Database) -> None:
     for view, length in RANGES.items():
         with store.connect() as connection:
             reader = Reader(connection, dashboard, TimeRange.last(length), own=False)
-            columns, rows = reader.run(query.text)
+            columns, rows = reader.run(query.text, query.panel)
         host, device, value = (columns.index(name) for name in ("host", "device", "value"))
         rates = [float(row[value]) for row in rows if (row[host], row[device]) == ("nas", "sda")]
         # How far it grew before the reset is not known, so the interval of the reset has less; it is never negative.
@@ -227,17 +208,24 @@ def test_a_rate_survives_a_reset_and_is_right(store: Database) -> None:
         assert sum(rate < 0.98e6 for rate in rates) <= 4, view  # in each direction, the reset and the first interval
 
 
-@pytest.mark.parametrize("panel", ["Minutes a day", "By hour of the day"])
-def test_days_and_hours_are_those_of_utc_whatever_the_servers_time_zone(store: Database, panel: str) -> None:
+def test_days_and_hours_are_the_viewers_whatever_the_servers_time_zone(store: Database) -> None:
     dashboard = grafana.load(GRAFANA / "dashboards" / "reading.json")
-    (query,) = (each for each in grafana.queries(dashboard, "rawSql") if each.where.endswith(panel))
+    queries = {query.panel["title"]: query for query in grafana.queries(dashboard, "rawSql")}
     chosen = TimeRange.last(timedelta(days=30))
-    found = []
-    for zone in ("UTC", "Pacific/Auckland"):
-        with store.connect() as connection:
-            connection.execute(f"SET timezone = '{zone}'".encode())
-            found.append(Reader(connection, dashboard, chosen, own=False).run(query.text)[1])
-    assert found[0] == found[1]
+    for server in ("UTC", "Pacific/Auckland"):
+        for zone in ("utc", "America/New_York", "Asia/Kolkata"):
+            with store.connect() as connection:
+                connection.execute(f"SET timezone = '{server}'".encode())
+                reader = Reader(connection, dashboard, replace(chosen, zone=zone), own=False)
+                days = reader.run(queries["Minutes a day"].text)[1]
+                hours = reader.run(queries["By hour of the day"].text)[1]
+                expected = connection.execute(
+                    "SELECT DISTINCT to_char(time AT TIME ZONE %s, 'HH24') || ' h' FROM events"
+                    " WHERE name = 'reading.session_finished'",
+                    (zone,),
+                ).fetchall()
+            assert all(day.astimezone(ZoneInfo(zone.upper() if zone == "utc" else zone)).hour == 0 for day, *_ in days)
+            assert {hour for hour, _ in hours} == {hour for (hour,) in expected}
 
 
 @dashboards
@@ -247,12 +235,12 @@ def test_every_logql_query_finds_something(store: Database, loki: Loki, path: Pa
     with store.connect() as connection:
         variables = Reader(connection, dashboard, chosen, own=False).variables
     for query in grafana.queries(dashboard, "expr"):
-        text = grafana.expand_logql(grafana.interpolate(query.text, variables, sql=False), chosen)
+        text = grafana.expand_logql(grafana.interpolate(query.text, variables, sql=False), chosen, query.panel)
         parameters = {
             "query": text,
             "start": chosen.start.timestamp(),
             "end": chosen.end.timestamp(),
-            "step": f"{chosen.interval.total_seconds():g}s",
+            "step": f"{chosen.interval(query.panel).total_seconds():g}s",
             "limit": "100",
         }
         url = f"{loki.url}/loki/api/v1/query_range?{urllib.parse.urlencode(parameters)}"

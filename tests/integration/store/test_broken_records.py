@@ -116,7 +116,8 @@ def _json_logs(edit: Callable[[list[dict[str, Any]]], None]) -> bytes:
         (lambda records: records[3].update(flags=2**32), 1),
         (lambda records: records[3].update(droppedAttributesCount=1.5), 1),
         (lambda records: records[3].update(attributes=[{"key": 1}]), 1),
-        (lambda records: records[3].update(body={"stringValue": "a", "intValue": 1}), 1),
+        (lambda records: records[3].update(body={"intValue": 1, "stringValue": "line 3"}), 0),  # the last counts
+        (lambda records: records[3].update(body={"stringValue": 1}), 1),
         (lambda records: records.__setitem__(3, "no record"), 1),
     ],
 )

@@ -17,7 +17,7 @@ from gateway.cli import main
 from gateway.pipeline import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store
-from tests.support.telemetry import SECOND, gauge, now, set_attributes
+from tests.support.telemetry import DAY, SECOND, gauge, now, set_attributes
 
 Metrics = Callable[..., Result]
 
@@ -107,7 +107,21 @@ BATCHES = [
         "summary", "gc", "ms",
         [{"time_unix_nano": START, "count": 2, "sum": 3.0, "quantile_values": [{"quantile": 0.5, "value": 7.0}]}],
     ),
+    metric_batch(
+        "sum", "steady", "By",
+        [
+            {
+                "time_unix_nano": START + at * SECOND,
+                "start_time_unix_nano": START - MINUTE,
+                "as_double": 10.0 * (at + 60),
+            }
+            for at in (0, 14, 31, 44, 62, 75, 89, 118, 121, 149, 160, 179, 199, 205, 224, 236, 251, 263, 295)
+        ],
+        aggregation_temporality=CUMULATIVE, is_monotonic=True,
+    ),
     gauge(minutes(1.7e308, -1.7e308, float("inf")), name="extremes"),
+    metric_batch("sum", "alone", "1", [{"time_unix_nano": START, "as_int": 1}], is_monotonic=True),
+    gauge({START - 3 * DAY: 1.0}, name="old"),
     gauge(minutes(1), name="evil\x1b[2J", attributes={"\x1b[2J": "\x1b[2J\n"}),
 ]  # fmt: skip
 
@@ -188,6 +202,13 @@ def test_rollups_say_the_same(values: Values, filled_database: Database) -> None
     assert values("requests --total", step="2m")[""] == pytest.approx([0.5, 1, 5])
 
 
+def test_a_steady_counter_has_one_rate_whenever_in_its_minute_it_was_read(values: Values) -> None:
+    for step in ("1m", "2m"):
+        rates = values("steady --total", step=step)[""]
+        assert rates == pytest.approx([10] * len(rates))
+        assert len(rates) >= 3
+
+
 def test_histograms_are_quantiles_of_what_was_added(values: Values) -> None:
     # Ten between 1 and 2, then ten up to 1, then four between 1 and 2 after it began anew.
     latency = values("latency --total")
@@ -210,8 +231,22 @@ def test_where_finds_attributes_of_points_and_resources(values: Values) -> None:
 
 
 def test_values_that_no_sum_has_room_for_are_left_out(values: Values, metrics: Metrics) -> None:
-    assert values("extremes") == {}
-    assert "no values in this time" in metrics("extremes").stdout
+    shown = metrics("extremes")
+    assert "no values in this time" in shown.stdout
+    assert "that are finite numbers" in shown.stderr
+    assert metrics("extremes -o json").stdout == ""
+
+
+def test_a_metric_without_values_in_the_time_says_when_it_had_some(metrics: Metrics) -> None:
+    shown = metrics("old -o csv")
+    assert (shown.exit_code, len(shown.stdout.splitlines())) == (0, 1)
+    assert "old has no values from" in shown.stderr
+    assert "the newest before is 3d 0h old, --since 4d shows it" in shown.stderr
+    assert metrics("old --since 4d").stderr == ""
+
+
+def test_a_rate_of_one_point_says_what_it_lacks(metrics: Metrics) -> None:
+    assert "no two values" in metrics("alone --since 1h").stderr
 
 
 def test_one_line_is_a_chart_and_several_are_sparklines(metrics: Metrics) -> None:
@@ -237,12 +272,15 @@ def test_csv_has_a_column_for_each_label(metrics: Metrics) -> None:
 def test_the_catalogue_lists_what_there_is(metrics: Metrics) -> None:
     header, *lines = metrics().stdout.splitlines()
     assert header.split() == ["METRIC", "TYPE", "UNIT", "SERIES", "SEEN", "ATTRIBUTES"]
-    assert len(lines) == 11
+    assert len(lines) == 14
     (io,) = [line.split() for line in lines if line.startswith("io ")]
     assert (io[:4], io[-2:]) == (["io", "sum", "By", "3"], ["ago", "direction"])
     assert [json.loads(line)["name"] for line in metrics("'l*' -o json").stdout.splitlines()] == ["latency", "load"]
     assert [json.loads(line)["name"] for line in metrics("'i?' -o json").stdout.splitlines()] == ["io"]
-    assert metrics("'%*' -o json").stdout == ""
+    none = metrics("'%*' -o json")
+    assert (none.exit_code, none.stdout) == (0, "")
+    assert "the store has no metric %*" in none.stderr
+    assert "did you mean memory?" in metrics("'memmory*'").stderr
     assert metrics("-o csv 'g*'").stdout.splitlines()[0] == "name,type,unit,series,last_seen,attributes"
 
 
@@ -259,7 +297,13 @@ def test_names_are_harmless(metrics: Metrics) -> None:
     [
         ("loa", 1, "no metric loa; did you mean load?"),
         ("nothing", 1, "`obs-hub metrics` lists what there is"),
-        ("load --where cpu=9", 1, "no series of load has cpu=9"),
+        ("memmory", 1, "no metric memmory; did you mean memory?"),
+        ("load --where cpu=9", 1, "no series of load has cpu=9; known: 0, 1"),
+        ("load --where cpu=0 --where host_name=naz", 1, "no series of load has host_name=naz; did you mean 'nas'?"),
+        ("load --where cpu=1 --where host_name=pi", 1, "no series of load has cpu=1 host_name=pi"),
+        ("load --where nope=1", 1, "--where: no series of load has an attribute nope; known: cpu, host.name"),
+        ("load --by nope", 1, "--by: no series of load has an attribute nope; known: cpu, host.name"),
+        ("load --by hostname", 1, "no series of load has an attribute hostname; did you mean 'host_name'?"),
         ("load --where cpu", 2, "'cpu' is not KEY=VALUE"),
         ("load --by cpu --total", 2, "give one"),
         ("load --since 1m --until 2m", 2, "--since is not before --until"),

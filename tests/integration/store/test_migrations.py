@@ -49,7 +49,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
     with ThreadPoolExecutor(6) as threads:
         layouts = list(threads.map(lambda _: migrate(database), range(6)))
     assert {layout.name for layout in layouts} == {database.server.layout}
-    assert database.run("SELECT version_num FROM schema_version") == [("0004",)]
+    assert database.run("SELECT version_num FROM schema_version") == [("0006",)]
 
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
@@ -67,7 +67,7 @@ def test_many_processes_may_migrate_one_empty_database_at_once(database: Databas
 def test_status_lists_what_is_pending_and_changes_nothing(database: Database) -> None:
     status = schema.status(Connections(database.dsn))
     assert status.applied == []
-    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003", "0004"]
+    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003", "0004", "0005", "0006"]
     assert status.layout is None
     assert database.value("SELECT to_regclass('schema_version')") is None
 
@@ -94,7 +94,7 @@ def test_a_store_that_is_up_to_date_costs_no_import_of_what_migrates(database: D
 def test_status_lists_what_is_applied(database: Database) -> None:
     present = migrate(database)
     status = schema.status(Connections(database.dsn))
-    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003", "0004"]
+    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003", "0004", "0005", "0006"]
     assert status.pending == []
     assert status.layout == present
 
@@ -201,3 +201,67 @@ async def test_an_exporter_that_cannot_have_the_lock_starts_and_migrates_later(d
         assert await store(exporter, gauge()) == [True]
     finally:
         await exporter.stop()
+
+
+@pytest.fixture
+def earlier(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A store that a version before the times of latest values made, with rollups that reach back beyond its points."""
+    revisions = schema._revisions()
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "_revisions", lambda: {name: path for name, path in revisions.items() if name < "0005"})
+        migrate(database)
+    return database
+
+
+def earlier_points(database: Database, *ages: str) -> None:
+    for age in ages:
+        columns = "(time, series_id, value, time_ns)"
+        database.run(f"INSERT INTO sample {columns} VALUES (now() - %s::interval, 1, 5, 0)", [age])
+
+
+async def test_rollups_of_an_earlier_version_stay(earlier: Database) -> None:
+    described = ("INSERT INTO metric VALUES (1, 'm', 'sum', '', '', 2, true, '{}', 0)",
+                 "INSERT INTO resource (id, attributes, epoch) VALUES (1, '{}', 0)",
+                 "INSERT INTO scope (id, name, epoch) VALUES (1, 's', 0)",
+                 "INSERT INTO series VALUES (1, 1, 1, 1, '{}', 0)")  # fmt: skip
+    for statement in described:
+        earlier.run(statement)
+    if earlier.native:
+        for age in ("40 days", "3 hours", "1 hour"):
+            earlier.run("CREATE TABLE IF NOT EXISTS sample_1m_all PARTITION OF sample_1m DEFAULT")
+            minute = "date_trunc('minute', now() - %s::interval)"
+            earlier.run(f"INSERT INTO sample_1m VALUES ({minute}, 1, 1, 5, 5, 5, 5)", [age])
+    else:
+        earlier_points(earlier, "40 days", "3 hours", "1 hour")
+        for table in ("sample_1m", "sample_1h"):
+            earlier.run(f"CALL refresh_continuous_aggregate('{table}', NULL, NULL)")
+        earlier.run("SELECT drop_chunks('sample', older_than => interval '30 days')")
+    before = earlier.run("SELECT time, value, last FROM metrics_1m ORDER BY 1")
+    assert len(before) == 3
+
+    migrate(earlier)
+
+    assert earlier.run("SELECT time, value, last FROM metrics_1m ORDER BY 1") == before
+    timed = [row[0] for row in earlier.run("SELECT last_time IS NOT NULL FROM metrics_1m ORDER BY time")]
+    # Of the first hour there are points of, some may be gone; from the next one on it is computed anew.
+    assert timed == ([False, False, False] if earlier.native else [False, False, True])
+    async with running_exporter(earlier, retention={"rollup_1m": "60d"}):
+        pass
+    if not earlier.native:
+        jobs = earlier.run("SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
+                           " AND config ->> 'drop_after' = '60 days'")  # fmt: skip
+        assert jobs == [(2,)]  # of the rollup by minute, and of its predecessor
+    assert earlier.run("SELECT time, value, last FROM metrics_1m ORDER BY 1") == before
+
+
+async def test_rollups_that_can_be_computed_anew_leave_nothing_behind(earlier: Database) -> None:
+    if earlier.native:
+        return
+    earlier_points(earlier, "2 days", "3 hours")
+    earlier.run("CALL refresh_continuous_aggregate('sample_1m', NULL, NULL)")
+    earlier.run("CALL refresh_continuous_aggregate('sample_1h', NULL, NULL)")
+
+    migrate(earlier)
+
+    assert earlier.value("SELECT to_regclass('sample_1m_earlier')") is None
+    assert earlier.value("SELECT count(last_time) FROM rollup_1h") == 2

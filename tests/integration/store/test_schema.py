@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from exporters.timescale.schema import READER_ROLE
+from gateway.pipeline import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import SECOND, gauge, logs, now, spans
@@ -115,6 +117,50 @@ async def test_times_are_exact_in_nanoseconds(database: Database) -> None:
         await store(exporter, logs("a", at=at), spans("b", at=at))
     assert database.value("SELECT time_unix_nano FROM logs") == at
     assert database.run("SELECT start_time_unix_nano, end_time_unix_nano FROM spans") == [(at, at + 1_500_000)]
+
+
+async def test_every_point_has_its_exact_times_its_scope_and_its_schemas(database: Database) -> None:
+    at, start = now() // 1000 * 1000 + 789, now() // 1000 * 1000 - 60 * SECOND + 321
+    request = ExportMetricsServiceRequest()
+    owner = request.resource_metrics.add(schema_url="https://example.com/resource")
+    scope = owner.scope_metrics.add(schema_url="https://example.com/scope")
+    scope.scope.name, scope.scope.version = "library", "1.2"
+    scope.scope.attributes.add(key="mode").value.string_value = "fast"
+    times = {"time_unix_nano": at, "start_time_unix_nano": start}
+    metric = scope.metrics.add(name="number")
+    metric.sum.aggregation_temporality = 2
+    point = metric.sum.data_points.add(as_int=7, **times)
+    point.exemplars.add(time_unix_nano=at + 1, as_int=7)
+    scope.metrics.add(name="quantiles").summary.data_points.add(count=1, sum=2, **times)
+    for name in ("histogram", "exponential_histogram"):
+        metric = scope.metrics.add(name=name)
+        getattr(metric, name).aggregation_temporality = 2
+        getattr(metric, name).data_points.add(count=1, sum=2, **times)
+    async with running_exporter(database) as exporter:
+        await store(exporter, Batch.of(Signal.METRICS, request.SerializeToString()))
+    maintain(database)
+
+    exact = "time_unix_nano, start_time_unix_nano"
+    assert database.run(f"SELECT {exact} FROM metrics") == [(at, start)]
+    assert database.run(f"SELECT {exact} FROM histograms") == [(at, start)] * 2
+    assert database.run(f"SELECT {exact} FROM summaries") == [(at, start)]
+    assert database.run("SELECT time_unix_nano, exemplar_time_unix_nano FROM exemplars") == [(at, at + 1)]
+    whose = "scope_name, scope_version, scope_attributes, scope_schema_url, resource_schema_url"
+    told = ("library", "1.2", {"mode": "fast"}, "https://example.com/scope", "https://example.com/resource")
+    for view in ("metrics", "metrics_1m", "metrics_1h", "histograms", "summaries", "exemplars", "metric_series"):
+        found = database.run(f"SELECT {whose} FROM {view}")
+        assert found, view
+        assert all(row == told for row in found), view
+    assert database.run("SELECT schema_url FROM resources") == [("https://example.com/resource",)]
+
+
+async def test_records_have_their_scopes_and_schemas_too(database: Database) -> None:
+    async with running_exporter(database) as exporter:
+        await store(exporter, logs("a", event="b"), spans("c"))
+    for view in ("logs", "events", "spans"):
+        whose = "scope_version, scope_attributes, scope_schema_url, resource_schema_url"
+        (row,) = database.run(f"SELECT {whose} FROM {view}")
+        assert row == ("", {}, "", ""), view
 
 
 async def test_the_reader_can_read_every_table_and_view(database: Database) -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from exporters.timescale import schema
 from exporters.timescale.backup import BackupError
 from exporters.timescale.backup.dump import backup
 from exporters.timescale.backup.restore import restore
@@ -161,6 +162,25 @@ async def test_a_search_path_that_changes_later_moves_nothing(native_database: D
         native_database.run(f"ALTER TABLE {table} SET SCHEMA odd")
     with pytest.raises(BackupError, match=r"ALTER TABLE \S*sample_p\d+_0000 SET SCHEMA odd"):
         backup(native_database.dsn, tmp_path, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
+
+
+async def test_a_search_path_that_leads_past_a_store_makes_no_second_one(native_database: Database) -> None:
+    """Set for a role or a database, perhaps by somebody who does not know of the store."""
+    async with running_exporter(native_database) as exporter:
+        await store(exporter, gauge())
+    native_database.run("CREATE SCHEMA odd")
+    set_for(native_database, "search_path", "odd")
+    connections = Connections(native_database.dsn)
+    for look in (schema.migrate, schema.status):
+        with pytest.raises(schema.SchemaError, match=r"has a store in schema public.*options=-csearch_path=public"):
+            look(connections)
+    assert native_database.count("pg_class WHERE relnamespace = 'odd'::regnamespace") == 0
+    named = Connections(make_conninfo(native_database.dsn, options="-csearch_path=public"))
+    assert schema.migrate(named).native
+    beside = Connections(make_conninfo(native_database.dsn, options="-csearch_path=odd"))
+    assert schema.status(beside).applied == []
+    assert schema.migrate(beside).native, "a schema that the connection string names is meant"
+    assert native_database.count("odd.store_setting") > 0
 
 
 async def test_a_search_path_that_changes_while_a_gateway_runs_does_not_hide_its_store(

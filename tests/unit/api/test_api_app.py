@@ -108,6 +108,42 @@ async def test_names_it_may_be_called_by(settings: dict[str, Any], host: str, st
         assert (await ask(app(), "/nowhere", host=host)).json()["status"] == 400
 
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "said"),
+    [
+        ("/nowhere/<b>", {}, 404, "There is nothing at /nowhere/&lt;b&gt;"),
+        ("/api/v1/nowhere", {}, 404, "There is nothing at /api/v1/nowhere"),
+        ("/static/nothing.css", {}, 404, "There is nothing at"),
+        ("/api/v1/status", {"host": "evil.example"}, 421, "evil.example"),
+        ("/api/v1/ready?strict=perhaps", {}, 400, "Bad Request"),
+    ],
+)
+async def test_errors_are_pages_for_browsers_and_problems_for_programs(
+    path: str, headers: dict[str, str], status: int, said: str
+) -> None:
+    page = await ask(app(), path, accept=BROWSER, **headers)
+    assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert said in page.text
+    assert f"<span>{status}</span>" in page.text
+    assert page.headers["x-request-id"] in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for accept in ("*/*", "application/json", "", "text/csv", ";;q=,"):
+        problem = await ask(app(), path, accept=accept, **headers)
+        assert (problem.status_code, problem.headers["content-type"]) == (status, "application/problem+json"), accept
+        assert problem.json()["status"] == status
+        assert "accept" in problem.headers["vary"]
+
+
+async def test_browsers_find_an_icon_where_they_look_for_one() -> None:
+    icon = await ask(app(authenticator=Nobody(), anonymous_read=False), "/favicon.ico", accept="image/*")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/x-icon")
+    assert icon.content.startswith(b"\0\0\1\0\1\0")
+    assert b"\x89PNG" in icon.content
+
+
 async def test_the_page_links_to_what_else_there_is() -> None:
     hub = app(links={"Grafana": "https://grafana.example.com/?a=1&b=2"})
     page = (await ask(hub, "/api/v1/docs", accept="text/html")).text
@@ -154,6 +190,7 @@ async def test_where_reading_needs_a_token_nobody_is_told_what_runs(settings: di
     assert "Not taking telemetry" in page
     assert "What runs" not in page
     assert "page.js" not in page
+    assert "anonymous_read: true" in page, "how everybody can be let see it"
     dependencies = (await ask(closed, "/api/v1/ready")).json()["dependencies"]
     assert [set(each.values()) for each in dependencies if each["name"] == "receivers"] == [{"receivers", "down", ""}]
     assert "What runs" in (await ask(app(), "/", accept="text/html")).text
@@ -297,3 +334,16 @@ async def test_a_request_that_outlives_the_grace_period_is_told_to_come_back() -
     answering.cancel()
     await asyncio.wait({answering})
     assert sent[0]["status"] == 503
+
+
+async def test_a_header_that_browsers_refuse_on_plain_http_is_sent_by_tls_alone() -> None:
+    tls = {"cert_file": "/nowhere.crt", "key_file": "/nowhere.key"}
+    plain, encrypted = await ask(app(), "/", accept="text/html"), await ask(app(tls=tls), "/", accept="text/html")
+    assert "cross-origin-opener-policy" not in plain.headers
+    assert encrypted.headers["cross-origin-opener-policy"] == "same-origin"
+    assert plain.headers["x-frame-options"] == encrypted.headers["x-frame-options"] == "DENY"
+
+
+def test_who_is_refused_an_address_is_told_how_the_page_can_be_seen() -> None:
+    with pytest.raises(ValidationError, match=r"'insecure: true' and 'anonymous_read: true'"):
+        ApiConfig(endpoint="0.0.0.0:8085")

@@ -16,7 +16,8 @@ from gateway.auth.authenticator import TokenAuthenticator
 from gateway.auth.limits import Failures, InFlight, Rate, network_of
 from gateway.auth.own import OwnAccess
 from gateway.auth.token import NOBODY, Token, create
-from gateway.auth.token_file import TokenFile, WatchedTokens
+from gateway.auth.token_file import TokenFile
+from gateway.auth.watched_tokens import WatchedTokens
 from gateway.pipeline.access import PermissionDeniedError, RateLimitedError, Scope, TooLargeError, UnauthenticatedError
 
 PEER = "192.0.2.7"

@@ -14,7 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.auth.token import NOBODY, Token, create, split
-from gateway.auth.token_file import TokenFile, TokenFileError, UnknownTokenError, WatchedTokens
+from gateway.auth.token_file import TokenFile, TokenFileError, UnknownTokenError
+from gateway.auth.watched_tokens import WatchedTokens
 from gateway.pipeline.access import Scope
 
 

@@ -69,7 +69,7 @@ def test_a_receiver_in_a_pipeline_whose_signal_it_cannot_give(problems_of: Probl
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("exporters: {store: }\nextensions: {zpages: }\n", "unknown extension 'zpages'; there are none yet"),
+        ("exporters: {store: }\nextensions: {zzz: }\n", "unknown extension 'zzz'; there are none yet"),
         ("exporters: {store: }\nexportes: {}\n", "unknown section 'exportes'; did you mean 'exporters'?"),
         ("exporters: [store]\n", "exporters: expected a mapping, found a list"),
         ("exporters: {store: , store/: }\n", "'store/' is not a name of a component; expected 'type' or 'type/name'"),

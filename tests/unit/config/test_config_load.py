@@ -109,7 +109,10 @@ exporters:
 
 def test_the_schema_describes_every_component_under_its_names(registry: Registry) -> None:
     found = schema(registry)
-    assert list(found["properties"]["receivers"]["patternProperties"]) == ["^otlp(/.+)?$", "^hostmetrics(/.+)?$"]
+    assert list(found["properties"]["receivers"]["patternProperties"]) == [
+        *("^otlp(/.+)?$", "^hostmetrics(/.+)?$"),
+        "^x-",
+    ]
     exporter, nothing = found["properties"]["exporters"]["patternProperties"]["^store(/.+)?$"]["anyOf"]
     assert nothing == {"type": "null"}
     settings = found["$defs"][exporter["$ref"].rpartition("/")[2]]

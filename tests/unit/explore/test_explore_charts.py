@@ -30,11 +30,23 @@ def test_a_line_chart_has_a_labelled_axis_and_no_holes() -> None:
     assert line_chart([0, 7], 2, "{:g}".format) == ["7 ┤⢸", "0 ┤⡸"]
 
 
+@pytest.mark.parametrize("values", [[5.0, 5.0], [5.0, 5.0000001, 4.9999999], [0.1 + 0.2, 0.3], [0, 0]])
+def test_values_that_the_labels_do_not_tell_apart_are_a_flat_line(values: Sequence[float]) -> None:
+    label = "{:.3g}".format
+    above, line, below = line_chart(values, 10, label)
+    width = len(label(values[0]))
+    assert line.startswith(f"{label(values[0])} ┤")
+    assert len(set(line[width + 2 :])) <= 2  # one for two values, and one for the last alone
+    assert above.strip(" │⠀") == below.strip(" │⠀") == ""
+    assert len(set(sparkline(values, flat=True))) == 1
+
+
 @given(VALUES)
 def test_every_list_of_values_can_be_drawn(values: list[float | None]) -> None:
     assert len(sparkline(values)) == len(values)
     chart = line_chart(values, 10, "{:g}".format)
-    assert len(chart) == (10 if any(value is not None for value in values) else 0)
+    labels = {f"{value:g}" for value in values if value is not None}
+    assert len(chart) == (10 if len(labels) > 1 else 3 if labels else 0)
     assert len({len(line) for line in chart}) <= 1
     assert len(filled(values)) == len(values)
 

@@ -15,6 +15,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
+from receivers.hostmetrics.scrapers import container
+
 _METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
@@ -69,6 +71,11 @@ def sink() -> Iterator[Sink]:
     sink = Sink()
     yield sink
     sink.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_containers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "find_socket", lambda: None)
 
 
 @pytest.fixture(autouse=True)

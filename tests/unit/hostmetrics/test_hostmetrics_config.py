@@ -21,14 +21,26 @@ def names(scrapers: Scrapers) -> set[str]:
 def test_without_settings_everything_is_collected_every_15_seconds() -> None:
     assert read().collection_interval == timedelta(seconds=15)
     everything = names(Scrapers())
-    for group in Scrapers.model_fields:
+    for group in Scrapers.model_fields.keys() - {"process"}:
         assert names(Scrapers.model_validate({group: {"enabled": False}})) < everything, group
+    assert "single processes" not in everything, "whose resources come and go"
     nothing = Scrapers.model_validate({group: {"enabled": False} for group in Scrapers.model_fields})
     assert names(nothing) == set()
 
 
 def test_a_group_named_without_settings_has_its_defaults() -> None:
     assert read(scrapers={"cpu": None, "disk": None}) == read()
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"top": 3, "by": "memory"}, {"include_names": ["postgres"]}])
+def test_single_processes_are_reported_when_the_group_is_named(settings: Any) -> None:
+    assert "single processes" in names(read(scrapers={"process": settings}).scrapers)
+
+
+@pytest.mark.parametrize("settings", [{"by": "luck"}, {"top": 0}, {"top": 100_000}])
+def test_how_to_choose_processes_is_checked(settings: Any) -> None:
+    with pytest.raises(ValidationError, match="process"):
+        read(scrapers={"process": settings})
 
 
 def test_a_group_that_does_not_exist_is_an_error() -> None:

@@ -19,6 +19,8 @@ from opentelemetry.semconv._incubating.attributes.network_attributes import (
 from opentelemetry.semconv._incubating.attributes.process_attributes import ProcessStateValues
 from opentelemetry.semconv._incubating.attributes.system_attributes import (
     SystemFilesystemStateValues,
+    SystemMemoryLinuxHugepagesStateValues,
+    SystemMemoryLinuxSlabStateValues,
     SystemMemoryStateValues,
     SystemPagingDirectionValues,
     SystemPagingFaultTypeValues,
@@ -41,7 +43,7 @@ def observations(reading: Iterable[Observation | Failed]) -> list[Observation]:
 def values(reading: Iterable[Observation | Failed], name: str, *attributes: str) -> dict[Any, int | float]:
     """The values of one metric, by the values of some of its attributes."""
     found: dict[Any, int | float] = {}
-    for instrument, value, its_attributes in observations(reading):
+    for instrument, value, its_attributes, _, _ in observations(reading):
         if instrument.name == name:
             key = tuple(its_attributes[each] for each in attributes)
             assert key not in found, f"{name} has two points for {key}"
@@ -61,6 +63,7 @@ INTERFACE = {"network.interface.name", "network.io.direction"}
 ATTRIBUTES: dict[str, set[str]] = {
     "system.cpu.time": {"cpu.logical_number", "cpu.mode"},
     "system.cpu.utilization": {"cpu.logical_number", "cpu.mode"},
+    "system.cpu.frequency": {"cpu.logical_number"},
     "system.cpu.logical.count": set(),
     "system.cpu.physical.count": set(),
     "system.cpu.load_average.1m": set(),
@@ -71,6 +74,13 @@ ATTRIBUTES: dict[str, set[str]] = {
     "system.memory.utilization": {"system.memory.state"},
     "system.memory.linux.available": set(),
     "system.memory.linux.shared": set(),
+    "system.memory.linux.slab.usage": {"system.memory.linux.slab.state"},
+    "system.memory.linux.hugepages.limit": set(),
+    "system.memory.linux.hugepages.page_size": set(),
+    "system.memory.linux.hugepages.reserved": set(),
+    "system.memory.linux.hugepages.surplus": set(),
+    "system.memory.linux.hugepages.usage": {"system.memory.linux.hugepages.state"},
+    "system.memory.linux.hugepages.utilization": {"system.memory.linux.hugepages.state"},
     "system.paging.usage": {"system.paging.state"},
     "system.paging.utilization": {"system.paging.state"},
     "system.paging.operations": {"system.paging.direction", "system.paging.fault.type"},
@@ -80,6 +90,9 @@ ATTRIBUTES: dict[str, set[str]] = {
     "system.disk.merged": DEVICE | {"disk.io.direction"},
     "system.disk.operation_time": DEVICE | {"disk.io.direction"},
     "system.disk.io_time": DEVICE,
+    "system.disk.limit": DEVICE,
+    "system.disk.pending_operations": DEVICE,
+    "system.filesystem.inodes.usage": FILESYSTEM | {"system.filesystem.state"},
     "system.filesystem.limit": FILESYSTEM,
     "system.filesystem.usage": FILESYSTEM | {"system.filesystem.state"},
     "system.filesystem.utilization": FILESYSTEM | {"system.filesystem.state"},
@@ -102,6 +115,8 @@ VALUES: dict[str, set[str]] = {
     "process.state": of(ProcessStateValues) | {"blocked", "idle", "unknown"},
     "system.filesystem.mode": {"ro", "rw"},
     "system.filesystem.state": of(SystemFilesystemStateValues),
+    "system.memory.linux.hugepages.state": of(SystemMemoryLinuxHugepagesStateValues),
+    "system.memory.linux.slab.state": of(SystemMemoryLinuxSlabStateValues),
     "system.memory.state": of(SystemMemoryStateValues),
     "system.paging.direction": of(SystemPagingDirectionValues),
     "system.paging.fault.type": of(SystemPagingFaultTypeValues),
@@ -121,6 +136,7 @@ VALUES: dict[str, set[str]] = {
             "system.memory.limit system.memory.usage system.memory.utilization system.memory.linux.available "
             "system.memory.linux.shared",
         ),
+        (memory.kernel, "system.memory.linux.slab.usage"),
         (memory.swap, "system.paging.usage"),
         (memory.paging, "system.paging.faults"),
         (
@@ -132,6 +148,7 @@ VALUES: dict[str, set[str]] = {
         (processes.created, "system.process.created"),
         (processes.uptime, "system.uptime"),
         # A machine, or a container, need not have these.
+        (cpu.frequency, ""),
         (lambda: storage.disks(DiskScraper()), ""),
         (lambda: storage.filesystems(FilesystemScraper()), ""),
     ],
@@ -139,8 +156,9 @@ VALUES: dict[str, set[str]] = {
 def test_this_machine(read: Callable[[], Iterable[Observation | Failed]], names: str) -> None:
     found = observations(read())
     assert {each.instrument.name for each in found} >= set(names.split())
-    for instrument, value, attributes in found:
+    for instrument, value, attributes, entity, _ in found:
         assert value >= 0, instrument.name
+        assert entity is None, instrument.name
         assert attributes.keys() == ATTRIBUTES[instrument.name], instrument.name
         for name, attribute in attributes.items():
             assert attribute in VALUES.get(name, {attribute}), name
@@ -285,6 +303,52 @@ def test_paging(proc: Path) -> None:
     assert values(found, "system.paging.operations", "system.paging.direction") == {"in": 3, "out": 4}
 
 
+def test_the_frequency_is_that_of_each_cpu_that_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_CPUS", str(tmp_path))
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
+    for number, text in ((0, "2100000\n"), (2, "800000\n"), (3, "<unknown>\n")):
+        folder = tmp_path / f"cpu{number}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_cur_freq").write_text(text)
+    found = values(cpu.frequency(), "system.cpu.frequency", "cpu.logical_number")
+    assert found == {0: 2_100_000_000, 2: 800_000_000}
+
+
+MEMINFO = """MemTotal: 1000 kB
+SReclaimable: 3 kB
+SUnreclaim: 2 kB
+HugePages_Total: {total}
+HugePages_Free: 6
+HugePages_Rsvd: 2
+HugePages_Surp: 1
+Hugepagesize: 2048 kB
+"""
+
+
+def test_slab_and_huge_pages(proc: Path) -> None:
+    (proc / "meminfo").write_text(MEMINFO.format(total=8))
+    found = observations(memory.kernel())
+    by = "system.memory.linux.hugepages.state"
+    slab = values(found, "system.memory.linux.slab.usage", "system.memory.linux.slab.state")
+    assert slab == {"reclaimable": 3072, "unreclaimable": 2048}
+    assert values(found, "system.memory.linux.hugepages.usage", by) == {"used": 2, "free": 6}
+    assert values(found, "system.memory.linux.hugepages.utilization", by) == {"used": 0.25, "free": 0.75}
+    assert {each.instrument.name.rpartition(".")[2]: each.value for each in found if not each.attributes} == {
+        "limit": 8,
+        "page_size": 2 * 2**20,
+        "reserved": 2,
+        "surplus": 1,
+    }
+
+
+def test_without_huge_pages_there_is_only_their_number(proc: Path) -> None:
+    (proc / "meminfo").write_text(MEMINFO.format(total=0))
+    found = [each for each in memory.kernel() if "hugepages" in each.instrument.name]
+    assert [(each.instrument.name, each.value) for each in found] == [("system.memory.linux.hugepages.limit", 0)]
+    (proc / "meminfo").write_text("MemTotal: 1000 kB\n")
+    assert list(memory.kernel()) == []
+
+
 def test_a_kernel_without_swap_has_page_faults_all_the_same(proc: Path) -> None:
     (proc / "vmstat").write_text("pgfault 100\npgmajfault 10\n")
     assert {each.instrument.name for each in memory.paging()} == {"system.paging.faults"}
@@ -315,6 +379,15 @@ def test_disks_in_the_units_of_the_conventions() -> None:
     assert values(found, "system.disk.merged", *by) == {("sda", "read"): 7, ("sda", "write"): 8}
     assert values(found, "system.disk.operation_time", *by) == {("sda", "read"): 5.0, ("sda", "write"): 6.0}
     assert values(found, "system.disk.io_time", "system.device") == {"sda": 9.0}
+
+
+@pytest.mark.usefixtures("_two_disks")
+def test_size_and_queue_of_disks(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (proc / "diskstats").write_text("   8  0 sda 1 2 3 4 5 6 7 8 42 10 11 0 0 0 0 12 13\n   7  0 loop0 0 0 0\n")
+    monkeypatch.setattr(storage, "_size", lambda device: {"sda": 512 * 7}.get(device))
+    found = observations(storage.disks(DiskScraper()))
+    assert values(found, "system.disk.pending_operations", "system.device") == {"sda": 42}
+    assert values(found, "system.disk.limit", "system.device") == {"sda": 3584}
 
 
 @pytest.mark.usefixtures("_two_disks")
@@ -363,6 +436,15 @@ def test_filesystem_space_adds_up_and_utilization_is_that_of_df(mounts: Callable
     assert values(found, "system.filesystem.limit", "system.filesystem.mountpoint") == {"/": 100}
     by = ("system.device", "system.filesystem.type", "system.filesystem.mode", "system.filesystem.state")
     assert values(found, "system.filesystem.utilization", *by) == {("/dev/sda1", "ext4", "ro", "used"): 60 / 90}
+
+
+def test_inodes_add_up(mounts: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"/": SimpleNamespace(f_files=10, f_ffree=4), "/btrfs": SimpleNamespace(f_files=0, f_ffree=0)}
+    monkeypatch.setattr(storage.os, "statvfs", counts.__getitem__)
+    mounts(mount("/"), mount("/btrfs", "btrfs"))
+    found = observations(storage.filesystems(FilesystemScraper()))
+    by = ("system.filesystem.mountpoint", "system.filesystem.state")
+    assert values(found, "system.filesystem.inodes.usage", *by) == {("/", "used"): 6, ("/", "free"): 4}
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,24 @@
 """Request bodies are decompressed whole, within a bound, or refused with a reason."""
 
 import asyncio
+import contextlib
 import gzip
 import os
+import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cramjam
 import pytest
 import zstandard
 
-from gateway.pipeline import MalformedPayloadError
+from gateway.pipeline import MalformedPayloadError, OverloadedError
 from receivers.otlp import compression
 from receivers.otlp.compression import DecompressedTooLargeError, decompress, is_supported
+from receivers.otlp.grpc_messages import Bounds, Request, StatusError
 
 MIB = 2**20
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
@@ -146,7 +150,66 @@ async def test_what_is_large_decompressed_is_worked_off_in_a_thread(
 
     monkeypatch.setattr(asyncio, "to_thread", noted)
     body = gzip.compress(bytes(size))
-    assert await compression.decompress_aside(body, "gzip", 2**24) == bytes(size)
+    counted: list[int] = []
+    assert await compression.Gate().decompress(body, "gzip", 2**24, counted.append) == bytes(size)
+    assert counted == [size]
     assert bool(threads) == aside
     with pytest.raises(DecompressedTooLargeError):
-        await compression.decompress_aside(body, "gzip", size - 1)
+        await compression.Gate().decompress(body, "gzip", size - 1, counted.append)
+
+
+async def test_of_many_large_bodies_few_are_decompressed_before_they_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is within its limit; all of them at once may be more than the memory."""
+    made = counted = most = 0
+
+    def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+        nonlocal made, most
+        if limit < 2**24:
+            raise DecompressedTooLargeError
+        made += 1
+        most = max(most, made - counted)
+        return body
+
+    def count(size: int) -> None:
+        nonlocal counted
+        counted += 1
+        if counted == 10:
+            raise OverloadedError("no room")
+
+    monkeypatch.setattr(compression, "decompress", decompressed)
+    gate = compression.Gate()
+    answers = await asyncio.gather(
+        *(gate.decompress(b"x", "gzip", 2**24, count) for _ in range(50)), return_exceptions=True
+    )
+    assert (made, counted) == (50, 50)
+    assert most <= 4
+    assert sum(isinstance(each, OverloadedError) for each in answers) == 1
+
+
+async def test_a_grpc_message_counts_by_what_it_decompresses_to_until_it_is_handed_on() -> None:
+    bounds = Bounds(2**24, 2**20, "setting")
+    body = gzip.compress(bytes(2**19))
+    requests = [Request(bounds) for _ in range(3)]
+    for request in requests:
+        request.add(struct.pack(">BL", 1, len(body)) + body)
+    for request in requests[:2]:
+        with contextlib.suppress(StatusError):
+            await request.message("gzip")
+    assert bounds.held > 2**20
+    with pytest.raises(StatusError, match="too many requests are arriving at once"):
+        await requests[2].message("gzip")
+    for request in requests:
+        request.release()
+        request.release()
+    assert bounds.held == 0
+
+
+@every_encoding
+def test_bodies_that_are_decompressed_at_the_same_time_do_not_mix(encoding: str) -> None:
+    bodies = [bytes([number]) * 400_000 + os.urandom(100_000) for number in range(40)]
+    compressed = [COMPRESSORS[encoding](body) for body in bodies]
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda each: decompress(each, encoding, MIB), compressed))
+    assert results == bodies

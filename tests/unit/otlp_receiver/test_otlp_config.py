@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.pipeline.http_bodies import Bodies
 from gateway.pipeline.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import OtlpReceiverConfig
 
@@ -43,6 +44,15 @@ def test_settings_survive_being_written_and_read() -> None:
         read(protocols={"http": None}),
     ):
         assert OtlpReceiverConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_requests_may_be_as_large_as_the_specification_recommends() -> None:
+    """Within the bound over all bodies at once, which has room for several of them."""
+    protocols = read().protocols
+    assert protocols.grpc is not None
+    assert protocols.http is not None
+    assert protocols.grpc.max_recv_msg_size == protocols.http.max_request_body_size == 64 * 2**20
+    assert Bodies().most >= 2 * protocols.http.max_request_body_size
 
 
 def test_sizes_have_units() -> None:

@@ -11,6 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest
 
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.grpc_services import HEALTH_SERVICE, Health
+from receivers.otlp.seats import Seats
 
 WATCH, CHECK = f"/{HEALTH_SERVICE}/Watch", f"/{HEALTH_SERVICE}/Check"
 
@@ -27,7 +28,7 @@ class Asking:
 
 
 async def test_watchers_of_all_connections_are_bounded_together() -> None:
-    health = Health(most_watchers=3)
+    health = Health(seats=Seats(3))
     watch = health.methods()[WATCH]
 
     async def begin(connection: object) -> asyncio.Task[None]:

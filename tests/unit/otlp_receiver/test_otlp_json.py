@@ -48,6 +48,16 @@ def log_record(**fields: Any) -> LogRecord:
     return request(Signal.LOGS, document).resource_logs[0].scope_logs[0].log_records[0]
 
 
+def holding(signal: Signal, *records: Any) -> Any:
+    """A request that has these records, or metrics, in one scope."""
+    resources, scopes, items = {
+        Signal.TRACES: ("resourceSpans", "scopeSpans", "spans"),
+        Signal.METRICS: ("resourceMetrics", "scopeMetrics", "metrics"),
+        Signal.LOGS: ("resourceLogs", "scopeLogs", "logRecords"),
+    }[signal]
+    return {resources: [{scopes: [{items: list(records)}]}]}
+
+
 def body(value: Any) -> AnyValue:
     return log_record(body=value).body
 
@@ -347,9 +357,131 @@ def test_optional_fields_tell_zero_from_absent() -> None:
     assert not point().HasField("sum")
 
 
-def test_a_oneof_given_twice_is_malformed() -> None:
-    assert "body.intValue: only one alternative of 'value'" in refused(body, {"stringValue": "", "intValue": 1})
-    assert "metrics[0].sum: only one alternative of 'data'" in refused(metric, sum={}, gauge={})
+def test_of_a_oneof_given_twice_the_last_counts_as_in_the_collector() -> None:
+    assert body({"stringValue": "one", "intValue": "2"}) == AnyValue(int_value=2)
+    assert (
+        body({"arrayValue": {"values": [{"intValue": "1"}]}, "kvlistValue": {}}).WhichOneof("value") == "kvlist_value"
+    )
+    assert body({"intValue": "2", "stringValue": None}) == AnyValue(int_value=2)
+    assert metric(sum={}, gauge={}).WhichOneof("data") == "gauge"
+    assert metric(gauge={}, sum={}, histogram=None).WhichOneof("data") == "sum"
+
+
+def test_points_of_an_alternative_that_does_not_count_are_told_of() -> None:
+    sums, gauges = {"dataPoints": [{}, {}]}, {"dataPoints": [{"asInt": "1"}]}
+    document = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": sums, "gauge": gauges}]}]}]}
+    left_out = to_protobuf(Signal.METRICS, json.dumps(document).encode()).left_out
+    assert left_out.rejected == 2
+    assert left_out.message == (
+        "2 data points passed over: resourceMetrics[0].scopeMetrics[0].metrics[0].sum: "
+        "only one alternative of 'data' counts, and gauge is the last"
+    )
+
+
+@pytest.mark.parametrize(
+    ("signal", "record", "complaint"),
+    [
+        (Signal.LOGS, {"body": {"stringValue": "", "intValue": 1}}, "body.intValue: only one alternative of 'value'"),
+        (Signal.LOGS, {"severityNumber": "SEVERITY_NUMBER_INFO"}, "severityNumber: expected a value of SeverityNumber"),
+        (Signal.TRACES, {"kind": "SPAN_KIND_SERVER"}, "kind: expected a value of SpanKind, by its number"),
+        (Signal.METRICS, {"gauge": {}, "sum": {}}, "metrics[0].sum: only one alternative of 'data'"),
+    ],
+)
+def test_strictness_keeps_to_the_letter_of_the_specification(signal: Signal, record: Any, complaint: str) -> None:
+    document = json.dumps(holding(signal, record)).encode()
+    to_protobuf(signal, document)
+    with pytest.raises(MalformedPayloadError) as caught:
+        to_protobuf(signal, document, strict=True)
+    assert complaint in str(caught.value)
+    ((place, description),) = caught.value.violations
+    assert f"{place}: {description}" == str(caught.value)
+
+
+def test_strictness_costs_only_the_record_it_is_about() -> None:
+    records = [{"body": {"stringValue": "kept"}}, {"severityNumber": "SEVERITY_NUMBER_INFO"}]
+    transcoded = to_protobuf(Signal.LOGS, json.dumps(holding(Signal.LOGS, *records)).encode(), strict=True)
+    assert transcoded.left_out.rejected == 1
+    assert b"kept" in transcoded.payload
+
+
+# Keys that were meant for something
+
+
+@pytest.mark.parametrize(
+    ("signal", "document", "said"),
+    [
+        (
+            Signal.TRACES,
+            {"resource_spans": [{"scope_spans": [{"spans": [{}, {}]}]}]},
+            "2 spans passed over: resource_spans: keys are lowerCamelCase, so write resourceSpans",
+        ),
+        (
+            Signal.LOGS,
+            {"resourceLogs": [{"scopeLogs": [{"log_records": [{}]}]}]},
+            "1 log records passed over: resourceLogs[0].scopeLogs[0].log_records: "
+            "keys are lowerCamelCase, so write logRecords",
+        ),
+        (
+            Signal.TRACES,
+            {"resourceSpans": [{"instrumentationLibrarySpans": [{"spans": [{}]}]}]},
+            "1 spans passed over: resourceSpans[0].instrumentationLibrarySpans: "
+            "a former version of OTLP had it; now there is scopeSpans",
+        ),
+        (
+            Signal.LOGS,
+            {"resource_logs": [{"instrumentation_library_logs": [{"logs": [{}, {}, {}]}]}]},
+            "3 log records passed over: resource_logs: keys are lowerCamelCase, so write resourceLogs",
+        ),
+        (
+            Signal.METRICS,
+            {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"intGauge": {"dataPoints": [{}]}}]}]}]},
+            "1 data points passed over: resourceMetrics[0].scopeMetrics[0].metrics[0].intGauge: "
+            "a former version of OTLP had it; now there is gauge",
+        ),
+        (
+            Signal.METRICS,
+            {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": {"data_points": [{}]}}]}]}]},
+            "1 data points passed over: resourceMetrics[0].scopeMetrics[0].metrics[0].sum.data_points: "
+            "keys are lowerCamelCase, so write dataPoints",
+        ),
+    ],
+)
+def test_records_under_keys_that_are_not_otlps_are_told_of(signal: Signal, document: Any, said: str) -> None:
+    left_out = to_protobuf(signal, json.dumps(document).encode()).left_out
+    assert left_out.message == said
+    assert left_out.rejected == int(said.split()[0])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"resourceLogs": [{"scopeLogs": []}]}, "passed over: resourceLogs: send that to /v1/logs"),
+        (
+            {"spans": [{"traceId": "00"}]},
+            'passed over: the body: it has no "resourceSpans", so nothing of it is stored',
+        ),
+        ({}, ""),
+        ({"resourceSpans": []}, ""),
+        ({"resourceSpans": [{"scopeSpans": [{"spans": [{"fromTheFuture": 1}]}], "fromTheFuture": 1}]}, ""),
+    ],
+)
+def test_a_body_of_which_nothing_is_stored_is_told_of(document: Any, said: str, strict: bool) -> None:
+    for spaces in (None, 2):
+        body = json.dumps(document, indent=spaces).encode()
+        left_out = to_protobuf(Signal.TRACES, body, strict=strict).left_out
+        assert (left_out.rejected, left_out.message) == (0, said)
+
+
+def test_snake_case_inside_a_record_is_told_of() -> None:
+    records = [{"time_unix_nano": "1", "body": {"string_value": "a"}}, {"time_unix_nano": "2", "body": {}}]
+    transcoded = to_protobuf(Signal.LOGS, json.dumps(holding(Signal.LOGS, *records)).encode())
+    assert transcoded.left_out.rejected == 0
+    assert transcoded.left_out.message == (
+        "passed over: time_unix_nano (2 of them): keys are lowerCamelCase, so write timeUnixNano; "
+        "string_value (1 of them): keys are lowerCamelCase, so write stringValue"
+    )
+    assert to_protobuf(Signal.LOGS, json.dumps(holding(Signal.LOGS, {})).encode()).left_out.message == ""
 
 
 # Structure
@@ -439,7 +571,7 @@ def test_the_limit_is_protobufs_own() -> None:
 
 
 def test_json_too_deep_to_be_decoded_is_malformed() -> None:
-    assert refused(to_protobuf, Signal.LOGS, b"[" * 1_000_000) == "the body is nested too deeply"
+    assert refused(to_protobuf, Signal.LOGS, b"[" * 30_000) == "the body is nested too deeply"
 
 
 def test_keys_that_are_not_known_cost_next_to_nothing() -> None:

@@ -37,7 +37,7 @@ class FakeExporter:
     """Takes every word of a payload for a record.
 
     Each commit waits until the test opens the gate. A commit raises ``error`` while there is one, and refuses for good
-    whatever holds the word ``bad``; a payload that begins with ``malformed`` cannot be prepared.
+    whatever holds a word that it ``refuses``; a payload that begins with ``malformed`` cannot be prepared.
     """
 
     def __init__(self, name: str = "fake", concurrency: int = 1, batches_per_commit: int | None = None) -> None:
@@ -47,6 +47,7 @@ class FakeExporter:
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.refuses = frozenset({"bad"})
         self.outcomes: dict[str, Outcome] = {}
         self.commits: list[list[str]] = []
         self.stored: list[str] = []
@@ -74,7 +75,7 @@ class FakeExporter:
             await self.gate.wait()
             if self.error is not None:
                 raise self.error
-            if any("bad" in text.split() for text in texts):
+            if any(self.refuses.intersection(text.split()) for text in texts):
                 raise RefusedError(f"{len(texts)} batches with a bad record among them")
             new = []
             for text in texts:

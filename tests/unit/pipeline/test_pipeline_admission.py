@@ -16,6 +16,7 @@ from gateway.pipeline import (
     Batch,
     Delivery,
     MalformedPayloadError,
+    NoPipelineError,
     Outcome,
     OverloadedError,
     Pipeline,
@@ -97,7 +98,7 @@ async def test_of_two_partial_successes_the_sender_hears_both_reasons_and_the_gr
 
 
 async def test_a_signal_without_a_pipeline_is_refused_with_the_setting_that_would_change_it(make: Make) -> None:
-    with pytest.raises(RefusedError, match=r"no pipeline takes traces \(setting service\.pipelines\.traces\)"):
+    with pytest.raises(NoPipelineError, match=r"no pipeline takes traces \(setting service\.pipelines\.traces\)"):
         await (await make(FakeExporter())).accept(batch("a", Signal.TRACES))
 
 

@@ -68,6 +68,17 @@ async def test_records_left_out_are_counted_and_told_once_for_all() -> None:
     assert telemetry.values("obs_hub.records.refused") == {("malformed", "traces"): 3}
 
 
+async def test_where_nothing_can_be_kept_what_the_receiver_left_out_may_be_why() -> None:
+    sent = Batch.of(
+        Signal.TRACES, spans("bad", span_id=b"").payload, left_out=Outcome(0, "passed over: span_id: write spanId")
+    )
+    telemetry = Telemetry()
+    with pytest.raises(MalformedPayloadError, match=r"its span_id is not 8 bytes.*; passed over: span_id") as caught:
+        await accept(sent, telemetry)
+    assert [place for place, _ in caught.value.violations] == ["resource_spans[0].scope_spans[0].spans[0]"]
+    assert telemetry.values("obs_hub.requests.refused") == {("malformed", "traces"): 1}
+
+
 async def test_a_part_of_a_large_request_of_which_nothing_can_be_kept_costs_the_other_parts_nothing() -> None:
     payload = spans("a" * 800).payload + spans("bad" * 300, span_id=b"").payload + spans("c" * 800).payload
     telemetry = Telemetry()

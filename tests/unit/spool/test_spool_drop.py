@@ -69,3 +69,15 @@ def test_a_digest_that_names_none_or_several_drops_nothing(data_dir: Path, diges
 @pytest.mark.parametrize("words", [[], ["--all", "--exporter", "loki"], ["abc", "--all"]])
 def test_what_is_to_be_dropped_is_said_in_one_way(data_dir: Path, words: list[str]) -> None:
     assert run(data_dir, "drop", *words).exit_code == 2
+
+
+def test_a_spool_that_nothing_waits_in_says_so_and_where_it_looked(tmp_path: Path) -> None:
+    listed = run(tmp_path, "list")
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert "Nothing waits in any spool." in listed.stderr
+    assert str(tmp_path) in listed.stderr
+
+
+def test_an_exporter_that_has_no_spool_is_said_to_have_none(data_dir: Path) -> None:
+    said = run(data_dir, "drop", "--exporter", "lokki", "--yes").output
+    assert "No exporter lokki has a spool; did you mean 'loki'?" in said

@@ -11,7 +11,7 @@ import pytest
 from gateway.cli.doctor import examine
 from gateway.config import load
 from gateway.datadir import DataDir
-from gateway.pipeline import OverloadedError
+from gateway.pipeline import OverloadedError, Signal
 from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, status
 from gateway.places import spool_directory
@@ -114,6 +114,9 @@ service:
     config = load(path)
     assert config.when_full("otlp") == expected
     assert config.when_full("timescale") == "refuse"
+    beside_the_store = {Signal.TRACES, Signal.LOGS} if "timescale" in logs_to else {Signal.TRACES}
+    assert config.kept_by_others("otlp") == beside_the_store, "whatever its spool does when it is full"
+    assert not config.kept_by_others("timescale")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from gateway.pipeline import (
     Delivery,
     MalformedPayloadError,
     Prepared,
+    RefusedError,
     Signal,
     TimedOutError,
     TooLargeError,
@@ -309,18 +310,103 @@ async def test_while_nothing_gets_through_nothing_becomes_a_dead_letter(tmp_path
     assert not list(letters)
 
 
-async def test_a_batch_on_which_the_gateway_fails_becomes_a_dead_letter_and_the_others_are_delivered(
-    tmp_path: Path,
-) -> None:
-    class Stumbling(FakeExporter):
-        async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
-            if any(each.batch.payload == b"stone" for each in prepared):
-                raise KeyError("a bug")
-            return await super().commit(prepared)
+class Stumbling(FakeExporter):
+    """Meets a bug in one of its steps whenever a batch is a stone."""
 
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        if self.step == "prepare" and batch.payload == b"stone":
+            raise KeyError("a bug")
+        return await super().prepare(batch)
+
+    async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+        if self.step == "commit" and any(each.batch.payload == b"stone" for each in prepared):
+            raise KeyError("a bug")
+        return await super().commit(prepared)
+
+
+@pytest.mark.parametrize("step", ["prepare", "commit"])
+@pytest.mark.parametrize("texts", [("a", "stone", "b"), ("stone", "a", "b")], ids=["amid others", "in front"])
+async def test_a_batch_on_which_the_gateway_fails_becomes_a_dead_letter_and_the_others_are_delivered(
+    tmp_path: Path, texts: tuple[str, ...], step: str
+) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    exporter = Stumbling()
-    letters = await replayed(tmp_path, exporter, "a", "stone", "b")
+    exporter = Stumbling(step)
+    letters = await replayed(tmp_path, exporter, *texts)
     assert exporter.stored == ["a", "b"]
     (letter,) = letters
     assert letters.batch(letter).payload == b"stone"
+    assert letter.reason == "the gateway failed on it again and again; see its log"
+
+
+@pytest.mark.parametrize("step", ["prepare", "commit"])
+async def test_a_batch_on_which_the_gateway_fails_stays_until_others_got_through(tmp_path: Path, step: str) -> None:
+    """Were it all batches on which it fails, all would become dead letters. What comes later tells."""
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    telemetry, letters, exporter = Telemetry(), DeadLetters(tmp_path / "letters"), Stumbling(step)
+    spool = await spooled(tmp_path / "spool", "stone")
+    delivery = Delivery(
+        exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: len(failures) > 20)
+    assert not list(letters)
+    async with asyncio.timeout(PATIENCE):
+        await delivery.deliver(batch("new"))
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert exporter.stored == ["new"]
+    assert [letters.batch(letter).payload for letter in letters] == [b"stone"]
+
+
+async def test_a_bug_that_a_half_of_a_batch_meets_is_not_met_for_ever(tmp_path: Path) -> None:
+    """What the destination refuses is taken apart, and its parts are prepared anew."""
+
+    class Refusing(FakeExporter):
+        async def prepare(self, batch: Batch) -> Prepared:
+            if not (begin := batch.payload.count(b"bad")) or b"good" not in batch.payload:
+                if begin:
+                    raise KeyError("a bug")
+                return await super().prepare(batch)
+            return Prepared(batch, 2)
+
+        async def commit(self, prepared: Sequence[Prepared]) -> Sequence[bool]:
+            if any(b"bad" in each.batch.payload for each in prepared):
+                raise RefusedError("one of them is bad")
+            return await super().commit(prepared)
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    telemetry, letters = Telemetry(), DeadLetters(tmp_path / "letters")
+    whole = logs("good", "bad")
+    spool = Spool(tmp_path / "spool", SpoolSettings())
+    await spool.open()
+    await spool.append(whole)
+    await spool.append(batch("behind"))
+    delivery = Delivery(
+        Refusing(), telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool, dead_letters=letters
+    )
+    await delivery.start()
+    await until(lambda: spool.empty)
+    await delivery.stop()
+    assert [letters.batch(letter).payload for letter in letters] == [whole.payload]
+
+
+async def test_what_an_operator_dropped_is_stored_when_it_is_sent_again(tmp_path: Path) -> None:
+    """The exporter does not have it any more: an OK to its sender would be a lie."""
+    exporter, telemetry = FakeExporter(), Telemetry()
+    spool = await spooled(tmp_path, "unwanted", "wanted")
+    removals.ask(tmp_path, [held(tmp_path)[0]])
+    delivery = Delivery(exporter, telemetry.instruments, telemetry.tracer, settings=AT_ONCE, spool=spool)
+    await delivery.start()
+    await until(lambda: spool.empty)
+    assert exporter.stored == ["wanted"]
+    for _ in range(2):
+        await delivery.deliver(batch("unwanted"))
+        await delivery.deliver(batch("wanted"))
+    await delivery.stop()
+    assert exporter.stored == ["wanted", "unwanted"]
+    assert exporter.commits.count(["unwanted"]) == 1

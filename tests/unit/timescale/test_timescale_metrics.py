@@ -21,6 +21,7 @@ from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.rejections import Acceptance, Rejections
 from gateway.pipeline import Batch, MalformedPayloadError, Signal
+from gateway.pipeline.bounds import Budget
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests, number_points
 from tests.support.stores import prepare, settings
 from tests.support.telemetry import now
@@ -52,7 +53,7 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
     rows = Rows(86_400_000_000)
     rejections = Rejections(Signal.METRICS)
     for payload in payloads:
-        list(MetricsEncoder(dimensions, window, rows, rejections, rollups=True).encode(payload))
+        list(MetricsEncoder(dimensions, window, rows, rejections, Budget(len(payload)), rollups=True).encode(payload))
     read = {
         table: sorted((row for chunk in chunks for row in fields(chunk, len(COLUMNS[table]))), key=repr)
         for table, chunks in rows.chunks.items()

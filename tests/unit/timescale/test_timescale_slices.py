@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import pkgutil
 import threading
+from collections import Counter
+from collections.abc import Generator
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -29,6 +31,7 @@ def many_series(count: int) -> Batch:
 def exporter(monkeypatch: pytest.MonkeyPatch) -> TimescaleExporter:
     """An exporter that only encodes, and gives way at every pause."""
     monkeypatch.setattr("gateway.pipeline.slices.SLICE", -1)
+    monkeypatch.setattr("gateway.pipeline.slices.SHORT", -1)
     return TimescaleExporter("timescale", settings(), "")
 
 
@@ -88,12 +91,15 @@ def large_event() -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("batch", "what"),
-    [(large_span(), "exporters.timescale.traces._event"), (large_event(), "exporters.timescale.logs.any_value_json")],
+    ("batch", "what", "encoder"),
+    [
+        (large_span(), "exporters.timescale.traces._event", "traces"),
+        (large_event(), "exporters.timescale.values.any_value_json", "logs"),
+    ],
     ids=["span", "log record"],
 )
 async def test_one_large_record_is_encoded_off_the_loop(
-    exporter: TimescaleExporter, monkeypatch: pytest.MonkeyPatch, batch: Batch, what: str
+    exporter: TimescaleExporter, monkeypatch: pytest.MonkeyPatch, batch: Batch, what: str, encoder: str
 ) -> None:
     encode, threads = pkgutil.resolve_name(what), set()
 
@@ -105,10 +111,36 @@ async def test_one_large_record_is_encoded_off_the_loop(
     large = await exporter.prepare(batch)
     assert threads
     assert threading.get_ident() not in threads
-    monkeypatch.setattr(f"{what.rpartition('.')[0]}.LARGE", 2**30)
+    monkeypatch.setattr(f"exporters.timescale.{encoder}.LARGE", 2**30)
     assert large.rows is not None
     assert (again := (await exporter.prepare(batch)).rows) is not None
     assert large.rows.chunks == again.chunks, "it becomes the same rows as on the loop"
+
+
+async def test_of_many_requests_that_take_long_few_have_a_slice_in_each_turn(
+    exporter: TimescaleExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that takes no time needs several turns of the event loop, which must not be long."""
+    encode, slices, turn = exporter._encode, Counter[int](), 0
+
+    def counted(batch: Batch) -> Generator[None, None, object]:
+        encoding = encode(batch)
+        while True:
+            slices[turn] += 1
+            try:
+                next(encoding)
+            except StopIteration as ended:
+                return ended.value
+            yield
+
+    monkeypatch.setattr(exporter, "_encode", counted)
+    preparing = [asyncio.create_task(exporter.prepare(logs(*map(str, range(300))))) for _ in range(20)]
+    while not all(each.done() for each in preparing):
+        await asyncio.sleep(0)
+        turn += 1
+    assert slices[0] == 20, "the first slice, which is short, is everybody's"
+    assert max(count for at, count in slices.items() if at) <= 8
+    assert all(each.result().records == 300 for each in preparing)
 
 
 async def test_a_request_is_encoded_anew_when_its_dimensions_are_forgotten_meanwhile(
