@@ -5,6 +5,8 @@ Both are compared with what they should be at every start, so that a store of an
 
 from __future__ import annotations
 
+import contextlib
+
 import psycopg
 from psycopg import sql
 
@@ -33,16 +35,18 @@ PRIVATE = (
 """What no reader has any right on: what gateways work by, what steps of theirs wrote, and what they lock."""
 
 _ATTEMPTS = 5
+_LONGEST = 63 - len("_views")
+"""Bytes that a name may have of which one for the views is made."""
 
-_SCHEMAS = """
-SELECT pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n WHERE n.nspname = %s
-"""
+_IS_OWNED = "SELECT pg_get_userbyid(nspowner) = coalesce(%s, current_user) FROM pg_namespace WHERE nspname = %s"
 _COLUMNS = """
-SELECT c.relname, array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
+SELECT c.relname, has_table_privilege(%s, c.oid, 'SELECT'),
+    array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relnamespace = quote_ident(%s)::regnamespace AND c.relname = ANY(%s) AND c.relkind = 'v'
-GROUP BY 1
+GROUP BY c.oid, 1
 """
+"""Finds views, whether readers may read them, and what columns they have."""
 _COMMENTS = """
 SELECT a.attname, d.description
 FROM pg_class c
@@ -88,7 +92,7 @@ WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND NOT r.rolsupe
 
 def views_schema(schema: str) -> str:
     """Return the name of the schema that holds the views of a store, and nothing else."""
-    return "obs_hub_views" if schema == "public" else f"{schema}_views"
+    return "obs_hub_views" if schema == "public" else schema.encode()[:_LONGEST].decode(errors="ignore") + "_views"
 
 
 def let_read(connection: layout.Connection, schema: str | None = None, owner: str | None = None) -> None:
@@ -120,7 +124,9 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
         try:
             with connection.transaction():
                 _set_rights(connection, row[0], role)
-                _offer_views(connection, row[0], role, owner)
+                # Somebody makes it at this moment, or has something of their own in it: then the next start mends it.
+                with contextlib.suppress(psycopg.ProgrammingError, psycopg.IntegrityError), connection.transaction():
+                    _offer_views(connection, row[0], role, owner)
             break
         except psycopg.errors.InsufficientPrivilege:
             break  # the schema is not this user's to give rights on
@@ -164,7 +170,7 @@ def _offer_views(connection: layout.Connection, schema: str, role: sql.Identifie
     """
     target = views_schema(schema)
     name, writer = sql.Identifier(target), sql.SQL("CURRENT_USER") if owner is None else sql.Identifier(owner)
-    owned = connection.execute(_SCHEMAS, (target,)).fetchone()
+    owned = connection.execute(_IS_OWNED, (owner, target)).fetchone()
     if owned is None:
         if not _is(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
             return
@@ -177,10 +183,12 @@ def _offer_views(connection: layout.Connection, schema: str, role: sql.Identifie
     if not _is(connection, "SELECT has_schema_privilege(%s, %s, 'USAGE')", READER_ROLE, target):
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
     _offer_time_bucket(connection, target, writer)
-    wanted = dict(connection.execute(_COLUMNS, (schema, list(VIEWS))).fetchall())
-    there = dict(connection.execute(_COLUMNS, (target, list(VIEWS))).fetchall())
-    for view, columns in wanted.items():
-        if there.get(view) == columns:
+    wanted, there = (
+        {view: found for view, *found in connection.execute(_COLUMNS, (READER_ROLE, where, list(VIEWS)))}
+        for where in (schema, target)
+    )
+    for view, found in wanted.items():
+        if there.get(view) == found:
             continue
         theirs = sql.Identifier(target, view)
         connection.execute(

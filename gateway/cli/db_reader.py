@@ -158,7 +158,9 @@ def _schema_of_views(connection: psycopg.Connection[Any]) -> str | None:
         return None
     name = views_schema(row[0])
     usable = connection.execute(
-        "SELECT has_schema_privilege(%s, n.oid, 'USAGE') FROM pg_namespace n WHERE nspname = %s", (READER_ROLE, name)
+        "SELECT has_schema_privilege(%s, oid, 'USAGE') AND pg_get_userbyid(nspowner) = %s"
+        " FROM pg_namespace WHERE nspname = %s",
+        (READER_ROLE, row[1], name),
     ).fetchone()
     return name if usable == (True,) else None
 

@@ -88,6 +88,23 @@ def test_who_builds_a_query_is_offered_the_views_and_nothing_else(store: Databas
     assert described == ("The value; NULL when none was recorded (see flags).",)
 
 
+@pytest.mark.empty_database
+def test_a_schema_of_somebody_elses_is_left_alone(database: Database, name: str) -> None:
+    other = f"{name}_other"
+    database.run(f"CREATE ROLE {other}")
+    try:
+        database.run(f"CREATE SCHEMA obs_hub_views AUTHORIZATION {other}")
+        database.run("CREATE VIEW obs_hub_views.metrics AS SELECT 'of theirs' AS said")
+        migrate(database)
+        database.run(f"GRANT USAGE ON SCHEMA obs_hub_views TO {READER_ROLE}")
+        password = printed(reader(database, name))["OBSHUB_PG_PASSWORD"]
+        with as_reader(database, name, password) as connection:
+            connection.execute("SELECT value FROM metrics")
+    finally:
+        database.run(f"DROP OWNED BY {other} CASCADE")
+        database.run(f"DROP ROLE {other}")
+
+
 def test_a_reader_finds_what_grafanas_macros_make_with_timescaledb(timescale_database: Database, name: str) -> None:
     password = printed(reader(timescale_database, name))["OBSHUB_PG_PASSWORD"]
 
@@ -102,11 +119,13 @@ def test_the_views_follow_those_of_the_store(store: Database, name: str) -> None
     store.run("CREATE OR REPLACE VIEW runs AS SELECT *, 1 AS added FROM (SELECT id, kind, name, state, requested_at,"
               " started_at, finished_at, attempt, holder, counts, superseded_by, trace_id FROM run) r")  # fmt: skip
     store.run("DROP VIEW obs_hub_views.spans")
+    store.run(f"REVOKE SELECT ON obs_hub_views.logs FROM {READER_ROLE}")
     migrate(store)
 
     with as_reader(store, name, password) as connection:
         connection.execute("SELECT added FROM runs")
         connection.execute("SELECT * FROM spans")
+        connection.execute("SELECT * FROM logs")
 
 
 def test_what_it_prints_is_what_grafana_is_told(store: Database, name: str) -> None:

@@ -82,7 +82,8 @@ def traces(filled_database: Database, monkeypatch: pytest.MonkeyPatch) -> Comman
 
 
 def listed(result: Result) -> list[str]:
-    assert (result.exit_code, result.stderr) == (0, "")
+    """The traces of a list; where there are none, and only then, standard error says so."""
+    assert (result.exit_code, "Nothing to show" in result.stderr) == (0, not result.stdout)
     return [json.loads(line)["trace_id"] for line in result.stdout.splitlines()]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli.spool import spool
+from gateway.cli import main
 from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, removals
 from gateway.places import spool_directory
@@ -27,7 +27,7 @@ async def data_dir(tmp_path: Path) -> Path:
 
 
 def run(data_dir: Path, *words: str, answer: str = "") -> Result:
-    return CliRunner().invoke(spool, [*words, "--data-dir", str(data_dir)], input=answer)
+    return CliRunner().invoke(main, ["spool", *words, "--data-dir", str(data_dir)], input=answer)
 
 
 def to_be_dropped(data_dir: Path) -> list[str]:

@@ -140,10 +140,10 @@ def test_timers_make_up_for_what_was_missed_and_not_all_at_once(timer: str) -> N
 
 @pytest.mark.parametrize("service", [each for each in SERVICES if "openbao" not in each])
 def test_units_run_commands_that_there_are(service: str) -> None:
-    command = main
+    command, context = main, None
     words = settings(service)["ExecStart"].split()[1:]
     for number, word in enumerate(words):
-        context = command.make_context("obs-hub", [], resilient_parsing=True)
+        context = command.make_context("obs-hub", [], parent=context, resilient_parsing=True)
         found = command.get_command(context, word)
         assert found is not None, words
         if not hasattr(found, "get_command"):
