@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -184,6 +185,7 @@ async def _serve(
             await hub.start()
         if stop.requested:
             return False
+        gc.freeze()  # what is loaded by now stays: to look through it would hold the loop for 20 ms at a time
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
 
         def record() -> None:
@@ -397,6 +399,7 @@ async def _work(
         except (OSError, SchemaError, LayoutError) as error:
             parent.send(OSError(str(error)) if isinstance(error, OSError) else WorkerError(str(error)))
             return
+        gc.freeze()
         with contextlib.suppress(BrokenPipeError):
             parent.send(hub.endpoints)
         _log.info("worker %s listens", os.getpid())

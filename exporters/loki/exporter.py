@@ -11,7 +11,6 @@ from exporters.loki import apart
 from exporters.loki.client import BusyError, LokiClient
 from exporters.loki.config import LokiConfig
 from gateway.pipeline import Batch, Prepared, TooLargeForDestinationError, mending
-from gateway.pipeline.counting import count_records
 
 _BUSY_BEFORE_HALVES = 3
 """How often in a row Loki may be too busy for a batch before the batch is suspected of being too large for it."""
@@ -56,8 +55,7 @@ class LokiExporter:
 
         Raises `MalformedPayloadError` for a request of which any part is not valid.
         """
-        records = count_records(batch)
-        await mending.check(batch)
+        records = await mending.check(batch)
         if self._config.duplicates == "keep":
             batch = replace(batch, payload=await asyncio.to_thread(apart.set_apart, batch.payload))
         return Prepared(batch, records)

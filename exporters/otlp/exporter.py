@@ -9,7 +9,6 @@ from datetime import timedelta
 from exporters.otlp.config import OtlpExporterConfig
 from gateway.pipeline import Batch, Outcome, Prepared, Signal, mending
 from gateway.pipeline.client import OtlpClient, connect
-from gateway.pipeline.counting import count_records
 from gateway.pipeline.destination import Destination, with_path
 from gateway.pipeline.seldom import Seldom
 
@@ -65,8 +64,7 @@ class OtlpExporter:
 
     async def prepare(self, batch: Batch) -> Prepared:
         """Count the records. Raises `MalformedPayloadError` for a request of which any part is not valid."""
-        records = count_records(batch)
-        await mending.check(batch)
+        records = await mending.check(batch)
         return Prepared(batch, records)
 
     async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:

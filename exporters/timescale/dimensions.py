@@ -112,6 +112,7 @@ class Dimensions:
     _PENDING_LIMIT = 64 * 2**20
     _ROW = 300  # bytes of a row beside its strings
     _LONGEST_KEY = 8 * 2**10
+    _MOST_EXPECTED = 16
 
     def __init__(self, limit: int, limits: SeriesLimits | None = None) -> None:
         self.limits = limits
@@ -127,6 +128,7 @@ class Dimensions:
         self._descriptions: dict[int, tuple[str, bytes]] = {}
         self._pending: Rows = {table: {} for table in TABLES}
         self._pending_size = 0
+        self._expected: dict[bytes, tuple[Any, ...]] = {}
 
     @property
     def series_cached(self) -> int:
@@ -246,39 +248,41 @@ class Dimensions:
                 self._pending_size += self._ROW + _size(row)
         return key
 
+    def expect(self, raw: bytes, decoded: tuple[Any, ...]) -> None:
+        """Hear what a large resource or scope decodes to, by `decode_resource` or `decode_scope`, before it is met."""
+        if len(self._expected) >= self._MOST_EXPECTED:
+            self._expected.clear()
+        self._expected[raw] = decoded
+
     def _new_resource(self, raw: bytes | None, schema_url: str) -> int:
-        check_parts(raw or b"", resource_pb2.Resource.DESCRIPTOR)
-        resource = wire.Resource.FromString(raw or b"")
+        decoded = self._expected.pop(raw or b"", None) or decode_resource(raw or b"", self.fragments)
+        attributes, dropped, entity_refs = decoded
         schema_url = without_nul(schema_url)
-        attributes = None if raw is None else self.fragments.canonical(resource.attributes)
-        entity_refs = wire.counted(resource.entity_refs, "entity references")
-        entity_refs = b"[" + b",".join(map(_entity_ref_json, entity_refs)) + b"]"
         key = dimension_id(
             b'"resource"',
-            attributes or b"null",
-            b"%d" % resource.dropped_attributes_count,
+            b"null" if raw is None else attributes,
+            b"%d" % dropped,
             entity_refs,
             string_json(schema_url),
         )
-        refs = entity_refs if resource.entity_refs else None
-        return self._add("resource", key, (attributes, resource.dropped_attributes_count, refs, schema_url))
+        refs = None if entity_refs == b"[]" else entity_refs
+        return self._add("resource", key, (None if raw is None else attributes, dropped, refs, schema_url))
 
     def _new_scope(self, raw: bytes | None, schema_url: str) -> int:
-        check_parts(raw or b"", common_pb2.InstrumentationScope.DESCRIPTOR)
-        scope = wire.Scope.FromString(raw or b"")
+        decoded = self._expected.pop(raw or b"", None) or decode_scope(raw or b"", self.fragments)
+        name, version, attributes, dropped = decoded
+        if raw is None:
+            name = None
         schema_url = without_nul(schema_url)
-        name = None if raw is None else without_nul(scope.name)
-        version = without_nul(scope.version)
-        attributes = self.fragments.canonical(scope.attributes)
         key = dimension_id(
             b'"scope"',
             b"null" if name is None else string_json(name),
             string_json(version),
             attributes,
-            b"%d" % scope.dropped_attributes_count,
+            b"%d" % dropped,
             string_json(schema_url),
         )
-        return self._add("scope", key, (name, version, attributes, scope.dropped_attributes_count, schema_url))
+        return self._add("scope", key, (name, version, attributes, dropped, schema_url))
 
     def _new_metric(self, metric: MetricKey) -> int:
         texts = [without_nul(text) for text in metric[:4]]
@@ -327,6 +331,28 @@ class Dimensions:
             attributes,
         )
         return key, attributes
+
+
+def decode_resource(raw: bytes, fragments: Fragments) -> tuple[bytes, int, bytes]:
+    """Return the attributes of a ``Resource`` as JSON, the count of those dropped, its entity references as JSON.
+
+    Raises `google.protobuf.message.DecodeError` or `MalformedPayloadError`.
+    """
+    check_parts(raw, resource_pb2.Resource.DESCRIPTOR)
+    resource = wire.Resource.FromString(raw)
+    refs = map(_entity_ref_json, wire.counted(resource.entity_refs, "entity references"))
+    return fragments.canonical(resource.attributes), resource.dropped_attributes_count, b"[" + b",".join(refs) + b"]"
+
+
+def decode_scope(raw: bytes, fragments: Fragments) -> tuple[str | None, str, bytes, int]:
+    """Return name and version of an ``InstrumentationScope``, its attributes as JSON, the count of those dropped.
+
+    Raises `google.protobuf.message.DecodeError` or `MalformedPayloadError`.
+    """
+    check_parts(raw, common_pb2.InstrumentationScope.DESCRIPTOR)
+    scope = wire.Scope.FromString(raw)
+    attributes = fragments.canonical(scope.attributes)
+    return without_nul(scope.name), without_nul(scope.version), attributes, scope.dropped_attributes_count
 
 
 def in_order(rows: Mapping[int, tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

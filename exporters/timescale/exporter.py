@@ -7,8 +7,7 @@ import contextlib
 import functools
 import itertools
 import logging
-import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
@@ -31,8 +30,9 @@ from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
-from gateway.pipeline.bounds import ATTRIBUTE, SLICE, Budget
+from gateway.pipeline.bounds import ATTRIBUTE, Budget
 from gateway.pipeline.postgres import UnusableServerError
+from gateway.pipeline.slices import StaleError, Steps, at_once, in_slices
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -41,10 +41,9 @@ _T = TypeVar("_T")
 _ATTEMPTS = 3
 
 _LARGE_REQUEST = 2**20
-_SHORT = 0.002
 _LONG_AT_ONCE = 4
-"""What takes longer to encode than so many seconds goes on among so many others only: a turn of the event loop would
-be as long as all their slices, and a request that needs ten turns and no time would wait for hundreds."""
+"""What takes long to encode goes on among so many others only: a turn of the event loop would be as long as all their
+slices, and a request that needs ten turns and no time would wait for hundreds."""
 
 _ROWS_A_SLICE = 5_000
 _MANY_DIMENSIONS = 1_000
@@ -201,33 +200,21 @@ class TimescaleExporter:
     async def _encode_in_slices(self, batch: Batch) -> PreparedRows:
         """Encode a batch; give way to others whenever that has taken a while."""
         self._encoding += 1
-        is_long = False
         try:
-            for attempt in range(_ATTEMPTS + 1):
+            for _ in range(_ATTEMPTS):
                 generation = self._dimensions.generation
-                encoding = self._encode(batch)
-                until = time.perf_counter() + (SLICE if is_long else _SHORT)
-                while True:
-                    try:
-                        next(encoding)
-                    except StopIteration as ended:
-                        prepared: PreparedRows = ended.value
-                        return prepared
-                    if attempt < _ATTEMPTS and time.perf_counter() > until:
-                        if not is_long:
-                            await self._long.acquire()
-                            is_long = True
-                        await asyncio.sleep(0)
-                        if self._dimensions.generation != generation:
-                            break  # what was encoded so far refers to dimensions that are forgotten
-                        until = time.perf_counter() + SLICE
-            raise AssertionError("the last attempt gives way to nobody")
+                # What was encoded so far refers to dimensions that are forgotten, when they are.
+                is_current = functools.partial(self._is_generation, generation)
+                with contextlib.suppress(StaleError):
+                    return await in_slices(self._encode(batch), is_current, self._long)
+            return at_once(self._encode(batch))
         finally:
             self._encoding -= 1
-            if is_long:
-                self._long.release()
 
-    def _encode(self, batch: Batch) -> Generator[None, None, PreparedRows]:
+    def _is_generation(self, generation: int) -> bool:
+        return self._dimensions.generation == generation
+
+    def _encode(self, batch: Batch) -> Steps[PreparedRows]:
         """Encode a batch, with pauses in which it may be given up."""
         rows = Rows(self._interval)
         rejections = Rejections(batch.signal)
@@ -235,7 +222,7 @@ class TimescaleExporter:
         generation = self._dimensions.generation
         dimensions, texts = self._dimensions, self._texts
         budget = Budget.of(batch, kept=True)
-        encoding: Generator[None, None, bool | None]
+        encoding: Steps[bool | None]
         match batch.signal:
             case Signal.METRICS:
                 rollups = self._layout is None or self._layout.gateway_rollups
@@ -256,19 +243,25 @@ class TimescaleExporter:
             ) from error
         return PreparedRows(batch, rows.count, rejections.outcome(), rows, generation, timestamped is not False)
 
-    def _weighed(self, encoding: Generator[None, None, _T], budget: Budget) -> Generator[None, None, _T]:
+    def _weighed(self, encoding: Steps[_T], budget: Budget) -> Steps[_T]:
         """Encode, and take the weight of the attributes at each pause."""
         fragments = self._dimensions.fragments
+        advance: Callable[[], Callable[[], object] | None] = encoding.__next__
         while True:
             fragments.counted = 0
             try:
-                next(encoding)
+                work = advance()
             except StopIteration as ended:
                 budget.take(fragments.counted, ATTRIBUTE, "attributes")
                 result: _T = ended.value
                 return result
             budget.take(fragments.counted, ATTRIBUTE, "attributes")
-            yield
+            try:
+                done = yield work
+            except Exception as error:
+                advance = functools.partial(encoding.throw, error)
+            else:
+                advance = functools.partial(encoding.send, done)
 
     async def commit(self, prepared: Sequence[PreparedRows]) -> list[bool]:
         """Store the batches in one transaction, each once, and return which were new.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.proto.common.v1 import common_pb2
@@ -26,9 +27,11 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import Rejections, TimeWindow
-from exporters.timescale.walk import LARGE, PACE, by_scope
+from exporters.timescale.values import Fragments
+from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.pipeline import Batch
 from gateway.pipeline.bounds import RECORD, Budget, check_parts
+from gateway.pipeline.slices import LARGE, Steps
 
 _FIELDS = b"\0\x10"
 _EVENT_NAME_TAG = b"\x62"
@@ -46,7 +49,7 @@ def encode_logs(
     budget: Budget,
     *,
     events_only: bool = False,
-) -> Generator[None, None, bool]:
+) -> Steps[bool]:
     """Encode a request, or only the events in it, with a pause now and then. Returns whether any record is timestamped.
 
     An id of a log record that is none is left out: ``logs.proto`` asks to take the record for one without. Raises
@@ -58,18 +61,25 @@ def encode_logs(
     identified: list[IdentifiedRow] = []
     has_identities = _UID_BYTES in batch.payload
     intervals: set[int] = set()
-    seen = 0
+    seen = since = 0
     interval_ns = rows.interval * 1000
     timestamped = (yield from _leave_events(request, budget)) if events_only else False
-    attributes_json = dimensions.fragments.object
+    fragments = dimensions.fragments
+    if len(batch.payload) > LARGE:
+        yield from decode_large(request.resource_logs, dimensions, "scope_logs")
     for owner, records, _ in by_scope(request.resource_logs, dimensions, budget, "scope_logs", "log_records"):
         if not records:
-            yield
+            yield None
         for index, raw in enumerate(records, seen):
-            if index % PACE == 0 or len(raw) > LARGE:
-                yield
-                check_parts(raw, logs_pb2.LogRecord.DESCRIPTOR)
-            record = wire.LogRecord.FromString(raw)
+            since += len(raw)
+            if index % PACE == 0 or since > LARGE:
+                since = 0
+                yield None
+            if len(raw) > LARGE:
+                record, inside, counted = yield functools.partial(_large, raw)
+                fragments.counted += counted
+            else:
+                record, inside = wire.LogRecord.FromString(raw), None
             own = record.time_unix_nano
             observed = record.observed_time_unix_nano
             unix_nano = own or observed
@@ -94,8 +104,7 @@ def encode_logs(
                     id_or_null(record.span_id, NO_SPAN_ID),
                     int8_or_null(record.flags),
                     int8_or_null(record.dropped_attributes_count),
-                    _body(record.body, dimensions) if record.HasField("body") else NULL + NULL,
-                    jsonb(attributes_json(record.attributes)),
+                    _inside(record, fragments) if inside is None else inside,
                 )
             )
             uid = _identity(record.attributes) if has_identities and record.event_name else None
@@ -112,7 +121,7 @@ def encode_logs(
     return timestamped
 
 
-def _leave_events(request: Any, budget: Budget) -> Generator[None, None, bool]:
+def _leave_events(request: Any, budget: Budget) -> Steps[bool]:
     """Take the records without an event name out of a request. Returns whether any of them carries a timestamp."""
     timestamped = False
     for resource_logs in request.resource_logs:
@@ -122,7 +131,7 @@ def _leave_events(request: Any, budget: Budget) -> Generator[None, None, bool]:
             events = []
             for index, raw in enumerate(records):
                 if index % PACE == 0:
-                    yield
+                    yield None
                 if timestamped and _EVENT_NAME_TAG not in raw:
                     continue
                 name = wire.LogRecordName.FromString(raw)
@@ -136,12 +145,22 @@ def _leave_events(request: Any, budget: Budget) -> Generator[None, None, bool]:
     return timestamped
 
 
-def _body(raw: bytes, dimensions: Dimensions) -> bytes:
-    """Encode the fields ``body`` and ``body_json``, of which one is NULL."""
-    value = common_pb2.AnyValue.FromString(raw)
+def _large(raw: bytes) -> tuple[Any, bytes, int]:
+    """Decode a record that is large; return it with what `_inside` does, and how many values were counted."""
+    check_parts(raw, logs_pb2.LogRecord.DESCRIPTOR)
+    record, fragments = wire.LogRecord.FromString(raw), Fragments()
+    return record, _inside(record, fragments), fragments.counted
+
+
+def _inside(record: Any, fragments: Fragments) -> bytes:
+    """Encode the fields ``body`` and ``body_json``, of which one is NULL or both, and ``attributes``."""
+    attributes = jsonb(fragments.object(record.attributes))
+    if not record.HasField("body"):
+        return NULL + NULL + attributes
+    value = common_pb2.AnyValue.FromString(record.body)
     if value.WhichOneof("value") == "string_value":
-        return text(value.string_value) + NULL
-    return NULL + jsonb(dimensions.fragments.value(value))
+        return text(value.string_value) + NULL + attributes
+    return NULL + jsonb(fragments.value(value)) + attributes
 
 
 def _identity(attributes: Sequence[bytes]) -> bytes | None:

@@ -12,8 +12,9 @@ and a tail is only remembered after it was decoded and found to hold attributes 
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -41,9 +42,10 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
-from exporters.timescale.walk import LARGE, PACE
+from exporters.timescale.walk import PACE, decode_large
 from gateway.pipeline import MalformedPayloadError
 from gateway.pipeline.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
+from gateway.pipeline.slices import LARGE, Steps
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000
@@ -55,6 +57,10 @@ _PACE = 1024
 
 _METRIC = 32
 """What a metric counts for between two pauses, in number points."""
+
+
+_Pauses = Iterable[Callable[[], Any] | None]
+"""`Steps` without a result, or nothing at all."""
 
 
 class _Head(NamedTuple):
@@ -143,15 +149,23 @@ class MetricsEncoder:
         self._since_pause = 0
         self._intervals: dict[str, set[int]] = {}
 
-    def encode(self, payload: bytes) -> Generator[None, None, None]:
+    def encode(self, payload: bytes) -> Steps[None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         request = wire.MetricsRequest.FromString(payload)
         self._budget.take(len(request.resource_metrics), RECORD, "resources")
+        if len(payload) > LARGE:
+            yield from decode_large(request.resource_metrics, self._dimensions, "scope_metrics")
         for resource_metrics in request.resource_metrics:
+            self._since_pause += _METRIC
+            if self._since_pause > _PACE:
+                yield from self._pause()
             self._budget.take(len(resource_metrics.scope_metrics), RECORD, "scopes")
             resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
             resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
             for scope_metrics in resource_metrics.scope_metrics:
+                self._since_pause += _METRIC
+                if self._since_pause > _PACE:
+                    yield from self._pause()
                 scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
                 self._budget.take(len(scope_metrics.metrics), RECORD, "metrics")
@@ -160,18 +174,19 @@ class MetricsEncoder:
                     if self._since_pause > _PACE:
                         yield from self._pause()
         for tag in _HEADS:
-            self._flush(tag)
+            yield from self._flush(tag)
+            yield None
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
-    def _pause(self) -> Iterator[None]:
+    def _pause(self) -> Steps[None]:
         self._since_pause = 0
-        yield
+        yield None
         for tag, gathered in self._gathered.items():
             if len(gathered.heads) >= _MOST_GATHERED:
-                self._flush(tag)
+                yield from self._flush(tag)
 
-    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> Iterable[None]:
+    def _metric(self, resource_id: int, scope_id: int, metric: Any) -> _Pauses:
         """Encode a metric. What is returned is to be gone through: the pauses of a large one."""
         self._since_pause += _METRIC
         kind = metric.WhichOneof("data")
@@ -201,18 +216,22 @@ class MetricsEncoder:
         self._since_pause += len(points)
         return self._gather(context, points)
 
-    def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Iterator[None]:
+    def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Steps[None]:
         for start in range(0, len(points), _PACE):
             yield from self._gather(context, points[start : start + _PACE])
             yield from self._pause()
 
-    def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Iterator[None]:
+    def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Steps[None]:
         encode = _DISTRIBUTIONS[kind]
+        since = 0
         for index, point in enumerate(points):
-            if index % PACE == 0 or len(point) > LARGE:
-                yield
-                check_parts(point, _POINTS[kind].DESCRIPTOR)
-            encode(self, context, point)
+            since += len(point)
+            if index % PACE == 0 or since > LARGE:
+                since = 0
+                yield None
+            if len(point) > LARGE:
+                yield functools.partial(check_parts, point, _POINTS[kind].DESCRIPTOR)
+            yield from encode(self, context, point)
 
     def _check_metadata(self, metadata: Sequence[bytes]) -> None:
         """Weigh what a metric is described by, all of which is decoded in one go."""
@@ -224,18 +243,23 @@ class MetricsEncoder:
 
     # -- number points, the quick way ----------------------------------------------------------------------------
 
-    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> Iterable[None]:
-        """Gather points. What is returned is to be gone through: there are pauses where not all is known."""
+    def _gather(self, context: MetricContext, points: Sequence[bytes]) -> _Pauses:
+        """Gather points. What is returned is to be gone through: the pauses, where they are not all known."""
         tag = points[0][0] if points[0] else 0
         head = _HEADS.get(tag)
         if head is None:
-            return self._each(context, points)
+            return self._numbers(context, points)
         try:
             series = list(map(context.series.__getitem__, map(head.tail, points)))
         except KeyError:
             return self._learn(context, points, tag)
         self._add_gathered(context, points, series, tag)
         return ()
+
+    def _numbers(self, context: MetricContext, points: Sequence[bytes]) -> Steps[None]:
+        for point in points:
+            yield from self._number(context, point)
+            yield None
 
     def _add_gathered(self, context: MetricContext, points: Sequence[bytes], series: list[int], tag: int) -> None:
         head, gathered = _HEADS[tag], self._gathered[tag]
@@ -244,46 +268,36 @@ class MetricsEncoder:
         gathered.heads += map(head.cut, points)
         gathered.series += series
 
-    def _each(self, context: MetricContext, points: Sequence[bytes]) -> Iterator[None]:
-        decoded = 0
-        for point in points:
-            if (decoded := decoded + len(point)) > LARGE:
-                decoded = 0
-                yield
-            self._number(context, point)
-
-    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Iterator[None]:
+    def _learn(self, context: MetricContext, points: Sequence[bytes], tag: int) -> Steps[None]:
         """Gather the points whose series is known, or is now; encode the others on their own."""
         size = _HEADS[tag].size
         kept: list[bytes] = []
         series: list[int] = []
-        decoded = 0
         for point in points:
-            if (decoded := decoded + len(point)) > LARGE:
-                decoded = 0
-                yield
             key = point[size:]
             found = context.series.get(key)
             if found is None and _has_head(point, tag):
-                check_parts(point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+                yield None
+                if len(point) > LARGE:
+                    yield functools.partial(check_parts, point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
                 tail = wire.NumberPoint.FromString(key)
                 attributes = list(tail.attributes)
                 tail.ClearField("attributes")
                 if tail.ByteSize() == 0:
                     found = self._dimensions.series(context, key, attributes)
             if found is None:
-                self._number(context, point)
+                yield from self._number(context, point)
             else:
                 kept.append(point)
                 series.append(found)
         self._add_gathered(context, kept, series, tag)
 
-    def _flush(self, tag: int) -> None:
+    def _flush(self, tag: int) -> Steps[None]:
         gathered, self._gathered[tag] = self._gathered[tag], _Gathered()
         if gathered.heads:
-            self._encode_gathered(_HEADS[tag], gathered)
+            yield from self._encode_gathered(_HEADS[tag], gathered)
 
-    def _encode_gathered(self, head: _Head, gathered: _Gathered) -> None:
+    def _encode_gathered(self, head: _Head, gathered: _Gathered) -> Steps[None]:
         joined = b"".join(gathered.heads)
         count = len(gathered.heads)
         if len(joined) != count * head.size:  # a point shorter than its head
@@ -300,7 +314,8 @@ class MetricsEncoder:
             for index in np.flatnonzero(~valid).tolist():
                 metric = int(np.searchsorted(gathered.starts, index, "right")) - 1
                 context, its_points = gathered.metrics[metric]
-                self._number(context, its_points[index - gathered.starts[metric]])
+                yield from self._number(context, its_points[index - gathered.starts[metric]])
+                yield None
             points, series = points[valid], series[valid]
 
         rows = self._rows
@@ -370,8 +385,9 @@ class MetricsEncoder:
         self._points.setdefault(table, []).append(row)
         self._intervals.setdefault(table, set()).add(unix_nano // 1000 // self._rows.interval)
 
-    def _number(self, context: MetricContext, raw: bytes) -> None:
-        check_parts(raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+    def _number(self, context: MetricContext, raw: bytes) -> Steps[None]:
+        if len(raw) > LARGE:
+            yield functools.partial(check_parts, raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
         point = wire.NumberPoint.FromString(raw)
         unix_nano = point.time_unix_nano
         if not self._admit(unix_nano):
@@ -384,12 +400,14 @@ class MetricsEncoder:
         self._add("sample", unix_nano, b"".join(row))
         if self._rollups:
             self._rows.minutes.add(unix_nano // 1000 // _MINUTE_US)
-        self._exemplars(point, time, series, time_ns)
-
-    def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> None:
         if point.exemplars:
-            self._budget.take(len(point.exemplars), PART, "exemplars")
-        for raw in wire.counted(point.exemplars, "exemplars"):
+            yield from self._exemplars(point, time, series, time_ns)
+
+    def _exemplars(self, point: Any, time: bytes, series: bytes, time_ns: bytes) -> Steps[None]:
+        self._budget.take(len(point.exemplars), PART, "exemplars")
+        for index, raw in enumerate(wire.counted(point.exemplars, "exemplars"), 1):
+            if index % PACE == 0:
+                yield None
             exemplar = wire.Exemplar.FromString(raw)
             at, at_ns = time_and_ns(exemplar.time_unix_nano)
             row = (
@@ -406,26 +424,26 @@ class MetricsEncoder:
             )
             self._add("exemplar", point.time_unix_nano, b"".join(row))
 
-    def _distribution(self, table: str, context: MetricContext, point: Any, fields: Callable[[], bytes]) -> bool:
-        """Encode what all distributions begin with, then ``fields``. Returns whether the point was accepted."""
+    def _distribution(self, table: str, context: MetricContext, point: Any, fields: Callable[[], bytes]) -> _Pauses:
+        """Encode what all distributions begin with, then ``fields``. What is returned is to be gone through."""
         if not self._admit(point.time_unix_nano):
-            return False
+            return ()
         try:
             own = fields()
         except struct.error:
             self._rejections.add(COUNT_TOO_LARGE)
-            return False
+            return ()
         time, time_ns = time_and_ns(point.time_unix_nano)
         start, start_ns = time_and_ns(point.start_time_unix_nano)
         series = int8(self._series(context, point))
         flags = int8_or_null(point.flags)
         row = (_FIELD_COUNTS[table], time, series, time_ns, start, start_ns, flags, own)
         self._add(table, point.time_unix_nano, b"".join(row))
-        if table != "summary_sample":
-            self._exemplars(point, time, series, time_ns)
-        return True
+        if table == "summary_sample" or not point.exemplars:
+            return ()
+        return self._exemplars(point, time, series, time_ns)
 
-    def _histogram(self, context: MetricContext, raw: bytes) -> None:
+    def _histogram(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.HistogramPoint.FromString(raw)
         self._budget.take(len(point.bucket_counts) + len(point.explicit_bounds), BUCKET, "buckets")
 
@@ -439,9 +457,9 @@ class MetricsEncoder:
                 )
             )
 
-        self._distribution("histogram_sample", context, point, fields)
+        return self._distribution("histogram_sample", context, point, fields)
 
-    def _exponential_histogram(self, context: MetricContext, raw: bytes) -> None:
+    def _exponential_histogram(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.ExponentialHistogramPoint.FromString(raw)
         count = len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
         self._budget.take(count, BUCKET, "buckets")
@@ -465,9 +483,9 @@ class MetricsEncoder:
                 )
             )
 
-        self._distribution("exp_histogram_sample", context, point, fields)
+        return self._distribution("exp_histogram_sample", context, point, fields)
 
-    def _summary(self, context: MetricContext, raw: bytes) -> None:
+    def _summary(self, context: MetricContext, raw: bytes) -> _Pauses:
         point = wire.SummaryPoint.FromString(raw)
         self._budget.take(len(point.quantile_values), PART, "quantiles")
         quantiles = [
@@ -484,10 +502,10 @@ class MetricsEncoder:
                 )
             )
 
-        self._distribution("summary_sample", context, point, fields)
+        return self._distribution("summary_sample", context, point, fields)
 
 
-_DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], None]] = {
+_DISTRIBUTIONS: dict[str, Callable[[MetricsEncoder, MetricContext, bytes], _Pauses]] = {
     "histogram": MetricsEncoder._histogram,
     "exponential_histogram": MetricsEncoder._exponential_histogram,
     "summary": MetricsEncoder._summary,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import functools
 from typing import Any
 
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -24,9 +24,10 @@ from exporters.timescale.copy import (
 )
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
-from exporters.timescale.values import string_json
-from exporters.timescale.walk import LARGE, PACE, by_scope
+from exporters.timescale.values import Fragments, string_json
+from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.pipeline.bounds import PART, Budget, check_parts
+from gateway.pipeline.slices import LARGE, Steps
 
 _FIELDS = b"\0\x15"
 _EMPTY_TEXT = b"\0\0\0\0"
@@ -40,22 +41,29 @@ def encode_traces(
     rows: Rows,
     rejections: Rejections,
     budget: Budget,
-) -> Generator[None, None, None]:
+) -> Steps[None]:
     """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
     request = wire.TraceRequest.FromString(payload)
     encoded: list[bytes] = []
     intervals: set[int] = set()
-    seen = 0
+    seen = since = 0
     interval_ns = rows.interval * 1000
-    attributes_json = dimensions.fragments.object
+    fragments = dimensions.fragments
+    if len(payload) > LARGE:
+        yield from decode_large(request.resource_spans, dimensions, "scope_spans")
     for owner, records, place in by_scope(request.resource_spans, dimensions, budget, "scope_spans", "spans"):
         if not records:
-            yield
+            yield None
         for index, raw in enumerate(records):
-            if (seen + index) % PACE == 0 or len(raw) > LARGE:
-                yield
-                check_parts(raw, trace_pb2.Span.DESCRIPTOR)
-            span = wire.Span.FromString(raw)
+            since += len(raw)
+            if (seen + index) % PACE == 0 or since > LARGE:
+                since = 0
+                yield None
+            if len(raw) > LARGE:
+                span, inside, counted = yield functools.partial(_large, raw)
+                fragments.counted += counted
+            else:
+                span, inside = wire.Span.FromString(raw), None
             events, links = span.events, span.links
             if events or links:
                 budget.take(len(events) + len(links), PART, "events and links")
@@ -85,12 +93,7 @@ def encode_traces(
                         texts[span.name] if span.name else _EMPTY_TEXT,
                         int8_or_null(span.flags),
                         int4(span.status.code) + texts[span.status.message] if span.HasField("status") else NULL + NULL,
-                        jsonb(attributes_json(span.attributes)),
-                        int8_or_null(span.dropped_attributes_count),
-                        jsonb(_list(_event, wire.counted(events, "events"), dimensions)) if events else NULL,
-                        int8_or_null(span.dropped_events_count),
-                        jsonb(_list(_link, wire.counted(links, "links"), dimensions)) if links else NULL,
-                        int8_or_null(span.dropped_links_count),
+                        _inside(span, fragments) if inside is None else inside,
                     )
                 )
             )
@@ -110,21 +113,43 @@ def _reason(window: TimeWindow, start: int, trace_id: bytes, span_id: bytes, par
     return window.reason(start)
 
 
-def _list(encode: Any, items: Any, dimensions: Dimensions) -> bytes:
-    return b"[" + b",".join([encode(item, dimensions) for item in items]) + b"]"
+def _large(raw: bytes) -> tuple[Any, bytes, int]:
+    """Decode a span that is large; return it with what `_inside` does, and how many values were counted."""
+    check_parts(raw, trace_pb2.Span.DESCRIPTOR)
+    span, fragments = wire.Span.FromString(raw), Fragments()
+    return span, _inside(span, fragments), fragments.counted
 
 
-def _event(raw: bytes, dimensions: Dimensions) -> bytes:
+def _inside(span: Any, fragments: Fragments) -> bytes:
+    """Encode what repeats inside a span, its attributes, events and links, with the counts of those dropped."""
+    events, links = span.events, span.links
+    return b"".join(
+        (
+            jsonb(fragments.object(span.attributes)),
+            int8_or_null(span.dropped_attributes_count),
+            jsonb(_list(_event, wire.counted(events, "events"), fragments)) if events else NULL,
+            int8_or_null(span.dropped_events_count),
+            jsonb(_list(_link, wire.counted(links, "links"), fragments)) if links else NULL,
+            int8_or_null(span.dropped_links_count),
+        )
+    )
+
+
+def _list(encode: Any, items: Any, fragments: Fragments) -> bytes:
+    return b"[" + b",".join([encode(item, fragments) for item in items]) + b"]"
+
+
+def _event(raw: bytes, fragments: Fragments) -> bytes:
     event = wire.Event.FromString(raw)
     return b'{"time_unix_nano":%d,"name":%b,"attributes":%b,"dropped_attributes_count":%d}' % (
         event.time_unix_nano,
         string_json(event.name),
-        dimensions.fragments.object(event.attributes),
+        fragments.object(event.attributes),
         event.dropped_attributes_count,
     )
 
 
-def _link(raw: bytes, dimensions: Dimensions) -> bytes:
+def _link(raw: bytes, fragments: Fragments) -> bytes:
     link = wire.Link.FromString(raw)
     return (
         b'{"trace_id":"%b","span_id":"%b","trace_state":%b,"attributes":%b,"dropped_attributes_count":%d,"flags":%d}'
@@ -132,7 +157,7 @@ def _link(raw: bytes, dimensions: Dimensions) -> bytes:
             id_text(link.trace_id, NO_TRACE_ID),
             id_text(link.span_id, NO_SPAN_ID),
             string_json(link.trace_state),
-            dimensions.fragments.object(link.attributes),
+            fragments.object(link.attributes),
             link.dropped_attributes_count,
             link.flags,
         )

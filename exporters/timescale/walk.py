@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from exporters.timescale.copy import int8
-from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.dimensions import Dimensions, decode_resource, decode_scope
+from exporters.timescale.values import Fragments
 from gateway.pipeline.bounds import RECORD, Budget
+from gateway.pipeline.slices import LARGE, Steps
 
 PACE = 32
 """Records between two pauses of an encoder."""
 
-LARGE = 16 * 2**10
-"""Bytes of a record before which there is a pause of its own."""
+
+def decode_large(resources: Any, dimensions: Dimensions, scopes: str) -> Steps[None]:
+    """Have the resources and scopes of a request that are large decoded in threads, before any is met.
+
+    ``scopes`` is the name of the field that holds scopes, such as ``scope_logs``.
+    """
+    for of_resource in resources:
+        if len(of_resource.resource) > LARGE:
+            yield from _decode(decode_resource, of_resource.resource, dimensions)
+        for number, of_scope in enumerate(getattr(of_resource, scopes)):
+            if number % PACE == 0:
+                yield None
+            if len(of_scope.scope) > LARGE:
+                yield from _decode(decode_scope, of_scope.scope, dimensions)
+
+
+def _decode(decode: Callable[[bytes, Fragments], tuple[Any, ...]], raw: bytes, dimensions: Dimensions) -> Steps[None]:
+    fragments = Fragments()
+    dimensions.expect(raw, (yield functools.partial(decode, raw, fragments)))
+    dimensions.fragments.counted += fragments.counted
 
 
 def by_scope(
@@ -27,20 +48,22 @@ def by_scope(
     what = records.replace("_", " ")
     budget.take(len(resources), RECORD, "resources")
     for index, of_resource in enumerate(resources):
-        budget.take(len(getattr(of_resource, scopes)), RECORD, "scopes")
-        of_scopes = [
-            (number, each) for number, each in enumerate(getattr(of_resource, scopes)) if getattr(each, records)
-        ]
-        if not of_scopes:  # nothing would refer to it
-            if index % PACE == 0:
+        if index % PACE == 0:
+            yield b"", (), ""
+        its_scopes = getattr(of_resource, scopes)
+        budget.take(len(its_scopes), RECORD, "scopes")
+        resource_field = None
+        for number, of_scope in enumerate(its_scopes, 1):
+            if number % PACE == 0:
                 yield b"", (), ""
-            continue
-        resource = of_resource.resource if of_resource.HasField("resource") else None
-        resource_field = int8(dimensions.resource(resource, of_resource.schema_url))
-        for number, of_scope in of_scopes:
+            if not getattr(of_scope, records):
+                continue
+            if resource_field is None:  # before, nothing would refer to it
+                resource = of_resource.resource if of_resource.HasField("resource") else None
+                resource_field = int8(dimensions.resource(resource, of_resource.schema_url))
             scope = of_scope.scope if of_scope.HasField("scope") else None
             scope_field = int8(dimensions.scope(scope, of_scope.schema_url))
-            place = f"resource_{scopes.removeprefix('scope_')}[{index}].{scopes}[{number}].{records}"
+            place = f"resource_{scopes.removeprefix('scope_')}[{index}].{scopes}[{number - 1}].{records}"
             its_records = getattr(of_scope, records)
             budget.take(len(its_records), RECORD, what)
             yield resource_field + scope_field, its_records, place

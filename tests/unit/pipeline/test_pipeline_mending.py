@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.pipeline import Batch, MalformedPayloadError, Signal, mending
+from gateway.pipeline.counting import count_records
 from gateway.pipeline.services import SERVICES
 from gateway.pipeline.wire_format import length_delimited
 from tests.support.telemetry import logs, spans
@@ -84,6 +86,54 @@ async def test_what_is_sound_stays_as_it_is(signal: Signal) -> None:
     payload = full_request(signal).SerializeToString()
     await mending.check(Batch.of(signal, payload))
     assert await mending.mend(signal, payload) == mending.Mended(payload, 0, "")
+
+
+@pytest.fixture(params=["in one go", "record by record", "in threads"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "in one go":
+        monkeypatch.setattr(mending, "_WHOLE", -1)
+    if request.param == "in threads":
+        monkeypatch.setattr(mending, "LARGE", -1)
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("signal", list(Signal))
+async def test_what_is_handed_on_is_counted_and_checked(signal: Signal) -> None:
+    request = ten_records(signal)
+    batch = Batch.of(signal, request.SerializeToString())
+    assert await mending.check(batch) == 10 == count_records(batch)
+    if signal is Signal.METRICS:
+        _records(signal, request)[3].exemplars.add(span_id=b"short")
+    else:
+        _records(signal, request)[3].span_id = b"short"
+    with pytest.raises(MalformedPayloadError, match="ids that are none"):
+        await mending.check(Batch.of(signal, request.SerializeToString()))
+
+
+@pytest.mark.usefixtures("_way")
+async def test_a_record_is_nested_as_deep_wherever_it_is_checked() -> None:
+    request = ExportLogsServiceRequest()
+    value = request.resource_logs.add().scope_logs.add().log_records.add().body
+    for _ in range(49):  # of two messages each, in a record: 99
+        value = value.array_value.values.add()
+    assert await mending.check(Batch.of(Signal.LOGS, request.SerializeToString())) == 1
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+async def test_a_large_record_is_mended_off_the_loop(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = full_request(signal).SerializeToString().replace(MARK.encode(), b"m\xffrk")
+    on_the_loop = await mending.mend(signal, payload)
+    threads, mended = set(), mending._mended
+
+    def noting(raw: bytes, descriptor: Any) -> bytes:
+        threads.add(threading.get_ident())
+        return mended(raw, descriptor)
+
+    monkeypatch.setattr(mending, "_mended", noting)
+    monkeypatch.setattr(mending, "LARGE", -1)
+    assert await mending.mend(signal, payload) == on_the_loop
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def _records(signal: Signal, request: Any) -> Any:

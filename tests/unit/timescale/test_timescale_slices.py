@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
+import threading
 from collections import Counter
 from collections.abc import Generator
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.pipeline import Batch, Signal
@@ -26,8 +30,8 @@ def many_series(count: int) -> Batch:
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> TimescaleExporter:
     """An exporter that only encodes, and gives way at every pause."""
-    monkeypatch.setattr("exporters.timescale.exporter.SLICE", -1)
-    monkeypatch.setattr("exporters.timescale.exporter._SHORT", -1)
+    monkeypatch.setattr("gateway.pipeline.slices.SLICE", -1)
+    monkeypatch.setattr("gateway.pipeline.slices.SHORT", -1)
     return TimescaleExporter("timescale", settings(), "")
 
 
@@ -48,6 +52,69 @@ async def test_others_have_their_turn_while_a_request_is_encoded(exporter: Times
     preparing = asyncio.create_task(exporter.prepare(batch))
     assert await turns_of_others(preparing) > 7
     assert (await preparing).records in (300, 9_000)
+
+
+def resources(count: int) -> Batch:
+    request = ExportMetricsServiceRequest()
+    for n in range(count):
+        owner = request.resource_metrics.add()
+        owner.resource.attributes.add(key="n").value.int_value = n
+        owner.scope_metrics.add().scope.name = f"scope {n}"
+    return Batch.of(Signal.METRICS, request.SerializeToString())
+
+
+async def test_others_have_their_turn_at_each_series_that_is_new(exporter: TimescaleExporter) -> None:
+    assert await turns_of_others(asyncio.create_task(exporter.prepare(many_series(500)))) > 500
+    assert await turns_of_others(asyncio.create_task(exporter.prepare(many_series(500)))) < 50, "they are known now"
+
+
+async def test_others_have_their_turn_where_resources_hold_nothing(exporter: TimescaleExporter) -> None:
+    assert await turns_of_others(asyncio.create_task(exporter.prepare(resources(1_000)))) > 30
+
+
+def large_span() -> Batch:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=bytes(15) + b"1", span_id=bytes(7) + b"1")
+    span.start_time_unix_nano = now()
+    for n in range(5_000):
+        span.events.add(name=f"event {n}")
+    return Batch.of(Signal.TRACES, request.SerializeToString())
+
+
+def large_event() -> Batch:
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=now())
+    record.body.kvlist_value.SetInParent()
+    for n in range(5_000):
+        record.body.kvlist_value.values.add(key=f"key {n}").value.int_value = n
+    return Batch.of(Signal.LOGS, request.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("batch", "what", "encoder"),
+    [
+        (large_span(), "exporters.timescale.traces._event", "traces"),
+        (large_event(), "exporters.timescale.values.any_value_json", "logs"),
+    ],
+    ids=["span", "log record"],
+)
+async def test_one_large_record_is_encoded_off_the_loop(
+    exporter: TimescaleExporter, monkeypatch: pytest.MonkeyPatch, batch: Batch, what: str, encoder: str
+) -> None:
+    encode, threads = pkgutil.resolve_name(what), set()
+
+    def noting(*arguments: object) -> object:
+        threads.add(threading.get_ident())
+        return encode(*arguments)
+
+    monkeypatch.setattr(what, noting)
+    large = await exporter.prepare(batch)
+    assert threads
+    assert threading.get_ident() not in threads
+    monkeypatch.setattr(f"exporters.timescale.{encoder}.LARGE", 2**30)
+    assert large.rows is not None
+    assert (again := (await exporter.prepare(batch)).rows) is not None
+    assert large.rows.chunks == again.chunks, "it becomes the same rows as on the loop"
 
 
 async def test_of_many_requests_that_take_long_few_have_a_slice_in_each_turn(
