@@ -67,7 +67,7 @@ def test_grpc_takes_no_more_than_its_limit(gateway: Gateway) -> None:
         "/opentelemetry.proto.collector.logs.v2.LogsService/Export",
         "/",
         "/../../etc/passwd",
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1.ServerReflection/Info",
         "/" + "a" * 4_000,
     ],
 )

@@ -68,7 +68,7 @@ async def attack(hub: HubProcess, bodies: list[bytes]) -> tuple[collections.Coun
             payload = logs(f"good {served}").payload
             answer = await client.post(url, content=payload, headers={"content-type": "application/x-protobuf"})
             served += answer.status_code == 200
-        return collections.Counter((await each).status_code for each in sent), served
+        return collections.Counter([(await each).status_code for each in sent]), served
 
 
 async def test_a_request_of_millions_of_empty_records_is_refused_in_memory_that_hardly_grows(hub: HubProcess) -> None:
