@@ -189,7 +189,15 @@ def test_nothing_is_lost_doubled_or_changed(site: Site, fault: str) -> None:
     prove(fault, clients, *site.gateways, rounds=ROUNDS, spool=site.spool, dsn=site.database.dsn)
 
 
-@pytest.mark.parametrize("what", ["all", "answers", "answers to receipts", "after copying began"])
+SWALLOWED: dict[Swallowing, str] = {
+    "all": "in both directions",
+    "answers": "the answers alone",
+    "answers to receipts": "answers from the receipts on",
+    "after copying began": "while rows were copied",
+}
+
+
+@pytest.mark.parametrize("what", SWALLOWED)
 def test_packets_are_swallowed_between_gateway_and_database(site: Site, what: Swallowing) -> None:
     """Neither side is told: the server waits for what does not come, and holds what it has begun."""
     site.start()
@@ -203,6 +211,5 @@ def test_packets_are_swallowed_between_gateway_and_database(site: Site, what: Sw
             site.wire.mend()
             site.until_delivered()
         clients.finish()
-    prove(
-        f"packets swallowed ({what})", clients, *site.gateways, rounds=ROUNDS, spool=site.spool, dsn=site.database.dsn
-    )
+    fault = f"packets swallowed, {SWALLOWED[what]}"
+    prove(fault, clients, *site.gateways, rounds=ROUNDS, spool=site.spool, dsn=site.database.dsn)
