@@ -5,16 +5,14 @@ from __future__ import annotations
 from model import Dashboard, Panel, Row, custom, from_sql, sql, textbox
 from panels import (
     BLUE,
-    GREEN,
     LEVEL,
     LEVEL_CURVES,
     ORANGE,
     RED,
+    count_of_logs,
     link,
     log_table,
     override,
-    stat,
-    steps,
     table,
     timeseries,
 )
@@ -33,16 +31,7 @@ RECORDS = f"""$__timeFilter(time) AND {HOST} = ANY (ARRAY[$host]::text[]) AND {S
 
 
 def _count(title: str, condition: str, description: str, color: str) -> Panel:
-    return stat(
-        title,
-        sql(
-            f"SELECT count(*) FILTER (WHERE {condition}) AS records FROM logs WHERE {RECORDS}\nHAVING count(*) > 0",
-            "table",
-        ),
-        description=description,
-        thresholds=steps((None, GREEN), (1, color)) if color != BLUE else None,
-        width=6,
-    )
+    return count_of_logs(title, condition, description, color, of=RECORDS, name="records", width=6)
 
 
 ONLY_SERVICE = link(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model import Json, Panel
+from model import Json, Panel, sql
 
 GREEN, YELLOW, ORANGE, RED, BLUE = "green", "yellow", "orange", "red", "blue"
 
@@ -168,6 +168,17 @@ def stat(
         },
     }
     return Panel(body, width, height)
+
+
+def count_of_logs(title: str, condition: str, description: str, color: str, *, of: str, name: str, width: int) -> Panel:
+    """Return a number of log records of some: coloured from one on, blue always; none where there are none of those."""
+    return stat(
+        title,
+        sql(f"SELECT count(*) FILTER (WHERE {condition}) AS {name} FROM logs WHERE {of}\nHAVING count(*) > 0", "table"),
+        description=description,
+        thresholds=steps((None, GREEN), (1, color)) if color != BLUE else None,
+        width=width,
+    )
 
 
 def bargauge(

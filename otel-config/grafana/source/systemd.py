@@ -11,6 +11,7 @@ from panels import (
     ORANGE,
     RED,
     YELLOW,
+    count_of_logs,
     link,
     log_table,
     logs,
@@ -61,30 +62,12 @@ LOKI_SYSTEMD = '{service_name="systemd"} | host_name=~"$host" |~ "${unit_pattern
 
 def _counts(what: str, description: str, condition: str, color: str) -> Panel:
     """Return a number of messages: none where the journal is not heard of at all."""
-    return stat(
-        what,
-        sql(
-            f"SELECT count(*) FILTER (WHERE {condition}) AS messages FROM logs WHERE {JOURNAL}\nHAVING count(*) > 0",
-            "table",
-        ),
-        description=description,
-        thresholds=steps((None, GREEN), (1, color)) if color != BLUE else None,
-        width=4,
-    )
+    return count_of_logs(what, condition, description, color, of=JOURNAL, name="messages", width=4)
 
 
 def _of_systemd(what: str, description: str, condition: str, color: str) -> Panel:
-    return stat(
-        what,
-        sql(
-            f"SELECT count(*) FILTER (WHERE {OF_SYSTEMD} AND {condition}) AS messages FROM logs\n"
-            f"WHERE {ON_HOSTS} AND {OF_JOURNAL} HAVING count(*) > 0",
-            "table",
-        ),
-        description=description,
-        thresholds=steps((None, GREEN), (1, color)),
-        width=4,
-    )
+    of = f"{ON_HOSTS} AND {OF_JOURNAL}"
+    return count_of_logs(what, f"{OF_SYSTEMD} AND {condition}", description, color, of=of, name="messages", width=4)
 
 
 ONLY_UNIT = link(
