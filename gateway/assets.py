@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway
+from gateway.pipeline.durability import mode_of, replace_file
 
 _INSTALLED = Path(gateway.__file__).parent / "_assets"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(gateway.__file__).parents[1] / "otel-config"
@@ -83,7 +84,7 @@ def copy(name: str, target: Path, *, into: bool, overwrite: bool = False) -> dic
     for path, content in targets.items():
         if present.get(path) != content:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            replace_file(path, content, mode=mode_of(path))
     return {path: present.get(path) != content for path, content in targets.items()}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import stat
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from gateway.cli.options import config_option, load_config
 from gateway.config import NO_FRONT, STARTER_YAML
 from gateway.config import schema as json_schema
 from gateway.config import show as as_yaml
-from gateway.pipeline.durability import replace_file
+from gateway.pipeline.durability import mode_of, replace_file
 
 
 @click.group()
@@ -31,8 +30,7 @@ def init(file: Path, force: bool) -> None:
     """
     try:
         if force:
-            mode = stat.S_IMODE(file.stat().st_mode) if file.exists() else 0o644
-            replace_file(file, STARTER_YAML.encode(), mode=mode)
+            replace_file(file, STARTER_YAML.encode(), mode=mode_of(file))
         else:
             with file.open("x", encoding="utf-8") as made:
                 made.write(STARTER_YAML)

@@ -71,6 +71,11 @@ def replace_file(
         sync(path.parent)
 
 
+def mode_of(path: Path) -> int:
+    """Return the permissions of a file that people have, so that replacing it keeps them; 0644 where there is none."""
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+
+
 def _beside(path: Path, mode: int) -> tuple[Path, int]:
     """Make a new file beside another, which was not there before under any name or by any link."""
     for attempt in range(_ATTEMPTS):

@@ -41,6 +41,20 @@ def test_a_folder_is_copied_with_what_is_in_it(tmp_path: Path) -> None:
     assert (again.returncode, again.stdout.count("unchanged ")) == (0, len(content(target)))
 
 
+def test_nothing_is_written_through_a_link_and_a_file_keeps_its_permissions(tmp_path: Path) -> None:
+    source = (CONFIG / "alloy/config.alloy").read_bytes()
+    mine, elsewhere = tmp_path / "mine.alloy", tmp_path / "elsewhere"
+    mine.symlink_to(elsewhere)
+    assert obs_hub("assets", "copy", "alloy/config.alloy", mine).returncode == 0
+    assert not elsewhere.exists()
+    assert mine.read_bytes() == source
+    mine.write_text("changed")
+    mine.chmod(0o640)
+    assert obs_hub("assets", "copy", "alloy/config.alloy", mine, "--force").returncode == 0
+    assert mine.read_bytes() == source
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize(("target", "written"), [("alloy/", "alloy/config.alloy"), ("mine.alloy", "mine.alloy")])
 def test_a_file_goes_into_a_folder_or_gets_the_name(tmp_path: Path, target: str, written: str) -> None:
     assert obs_hub("assets", "copy", "alloy/config.alloy", f"{tmp_path}/{target}").returncode == 0
