@@ -17,7 +17,7 @@ from exporters.timescale import layout, locks, unfinished
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import READER_ROLE as READER_ROLE
 from exporters.timescale.reader import let_read
-from gateway.pipeline.postgres import plan
+from gateway.postgres import plan
 
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 

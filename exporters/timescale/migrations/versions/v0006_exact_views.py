@@ -10,7 +10,7 @@ from psycopg import sql
 
 from exporters.timescale import layout
 from exporters.timescale.taken import taken_before
-from gateway.pipeline.settings import parse_duration
+from gateway.base.settings import parse_duration
 
 revision = "0006"
 down_revision = "0005"
