@@ -21,8 +21,8 @@ from datetime import timedelta
 import httpx
 
 from exporters.loki.config import LokiConfig
-from gateway.pipeline import OverloadedError, RefusedError, Signal, TooLargeForDestinationError, UnavailableError
-from gateway.pipeline.client import (
+from gateway.component import OverloadedError, RefusedError, Signal, TooLargeForDestinationError, UnavailableError
+from gateway.net.client import (
     MISCONFIGURED_SECONDS,
     acknowledged,
     compressed,
@@ -33,7 +33,7 @@ from gateway.pipeline.client import (
     retry_after,
     unreachable,
 )
-from gateway.pipeline.destination import Destination
+from gateway.net.destination import Destination
 
 _STORED = {200, 202, 204}
 _MAY_SPEAK_OF_SIZE = {400, 429, 500, 503}

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from exporters.otlp.config import OtlpExporterConfig
-from gateway.pipeline import Batch, Outcome, Prepared, Signal, mending
-from gateway.pipeline.client import OtlpClient, connect
-from gateway.pipeline.destination import Destination, with_path
-from gateway.pipeline.seldom import Seldom
+from gateway.base.seldom import Seldom
+from gateway.component import Batch, Outcome, Prepared, Signal
+from gateway.net.client import OtlpClient, connect
+from gateway.net.destination import Destination, with_path
+from gateway.otlp import mending
 
 _log = logging.getLogger(__name__)
 

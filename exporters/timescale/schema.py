@@ -14,7 +14,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.migrations import Migration, all_migrations
 from exporters.timescale.reader import READER_ROLE as READER_ROLE
 from exporters.timescale.reader import let_read
-from gateway.pipeline.postgres import plan
+from gateway.postgres import plan
 
 
 class SchemaError(Exception):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.pipeline.batch import Batch
+from gateway.base.seldom import Seldom
+from gateway.component.batch import Batch
+from gateway.component.errors import PartlyRefusedError, RefusedError, UnavailableError
+from gateway.files.ownership import HeldError
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.errors import PartlyRefusedError, RefusedError, UnavailableError
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.ownership import HeldError
-from gateway.pipeline.seldom import Seldom
 from gateway.pipeline.spool import Spool
 
 _log = logging.getLogger(__name__)

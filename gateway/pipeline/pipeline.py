@@ -16,11 +16,9 @@ from dataclasses import replace
 
 import structlog
 
-from gateway.pipeline import bounds, splitting
-from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.bounds import Budget, InFlight, Load
-from gateway.pipeline.delivery import Delivery, Ticket
-from gateway.pipeline.errors import (
+from gateway.base.seldom import Seldom
+from gateway.component.batch import Batch, Signal
+from gateway.component.errors import (
     DeliveryError,
     MalformedPayloadError,
     NoPipelineError,
@@ -28,10 +26,12 @@ from gateway.pipeline.errors import (
     RefusedError,
     TooLargeError,
 )
+from gateway.component.interfaces import ACCEPTED, Outcome, Prepared
+from gateway.otlp import bounds, splitting
+from gateway.otlp.bounds import Budget, InFlight, Load
+from gateway.otlp.mending import NothingLeftError, mend_batch
+from gateway.pipeline.delivery import Delivery, Ticket
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.interfaces import ACCEPTED, Outcome, Prepared
-from gateway.pipeline.mending import NothingLeftError, mend_batch
-from gateway.pipeline.seldom import Seldom
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -7,10 +7,10 @@ import contextlib
 import logging
 from pathlib import Path
 
-from gateway.pipeline import Signal
-from gateway.pipeline.client import connect
-from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.destination import destination
+from gateway.base.crashpoints import crashpoint
+from gateway.component import Signal
+from gateway.net.client import connect
+from gateway.net.destination import destination
 from receivers.journald.config import JournaldConfig
 from receivers.journald.errors import JournalError
 from receivers.journald.occasional import Occasional

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.pipeline.children import SYSTEMD, USER, environment
+from gateway.base.child_environment import SYSTEMD, USER, environment
 from receivers.journald.config import JournaldConfig
 from receivers.journald.conventions import ATTRIBUTES, OTHERS, RESOURCE
 from receivers.journald.errors import JournalError

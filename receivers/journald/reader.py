@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.pipeline.retry import Backoff
+from gateway.base.retry import Backoff
 from receivers.journald.config import JournaldConfig
 from receivers.journald.errors import JournalError
 from receivers.journald.journalctl import Journalctl, Stream

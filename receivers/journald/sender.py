@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from gateway.pipeline import RefusedError, Signal, UnavailableError, splitting
-from gateway.pipeline.client import OtlpClient
-from gateway.pipeline.retry import Backoff
-from gateway.pipeline.settings import RetrySettings
+from gateway.base.retry import Backoff
+from gateway.base.settings import RetrySettings
+from gateway.component import RefusedError, Signal, UnavailableError
+from gateway.net.client import OtlpClient
+from gateway.otlp import splitting
 from receivers.journald.occasional import Occasional
 
 _log = logging.getLogger(__name__)

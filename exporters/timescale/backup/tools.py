@@ -19,8 +19,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.backup import BackupError
-from gateway.pipeline.children import POSTGRESQL, environment
-from gateway.pipeline.postgres import Connection, program_options
+from gateway.base.child_environment import POSTGRESQL, environment
+from gateway.postgres import Connection, program_options
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _MAX_SAID = 2_000

@@ -9,7 +9,7 @@ from psycopg import sql
 from exporters.timescale import layout
 from exporters.timescale.migrations import run_file
 from exporters.timescale.taken import taken_before
-from gateway.pipeline.settings import parse_duration
+from gateway.base.settings import parse_duration
 
 _COLUMNS = sql.SQL("time, series_id, count, sum, min, max, last")
 

@@ -28,7 +28,7 @@ from h2.events import (
 from h2.exceptions import H2Error
 from hyperframe.frame import GoAwayFrame
 
-from gateway.pipeline.seldom import Seldom
+from gateway.base.seldom import Seldom
 from receivers.otlp.http2.library import Library
 from receivers.otlp.http2.stream import Headers, Open, Stream
 from receivers.otlp.http2.watch import AttackError, FrameWatch

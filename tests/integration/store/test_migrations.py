@@ -19,7 +19,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.layout import LayoutError
 from exporters.timescale.migrations import Migration, all_migrations
-from gateway.pipeline import UnavailableError
+from gateway.component import UnavailableError
 from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge

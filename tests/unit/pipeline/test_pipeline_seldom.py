@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.pipeline.seldom import INTERVAL, Seldom
+from gateway.base.seldom import INTERVAL, Seldom
 
 
 def test_the_first_is_told_at_once_and_the_others_together_after_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("gateway.pipeline.seldom.time.monotonic", lambda: now)
+    monkeypatch.setattr("gateway.base.seldom.time.monotonic", lambda: now)
     seldom = Seldom()
     assert seldom.count() == 1
     now += INTERVAL / 2
@@ -20,5 +20,5 @@ def test_the_first_is_told_at_once_and_the_others_together_after_an_interval(mon
 
 
 def test_a_clock_that_began_just_now_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.pipeline.seldom.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("gateway.base.seldom.time.monotonic", lambda: 0.0)
     assert Seldom().count(3) == 3
