@@ -36,6 +36,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "sample": (
         "time", "series_id", "value", "start_time", "int_value", "flags", "time_ns", "start_time_ns",
     ),
+    "frame": (
+        "time", "set_id", "time_ns", "start_time", "start_time_ns", "vals", "ints", "starts",
+    ),
     "histogram_sample": (
         "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
         "count", "sum", "min", "max", "explicit_bounds", "bucket_counts",

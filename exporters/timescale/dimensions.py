@@ -60,6 +60,9 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """The dimension tables: for each its columns with their types, the key first. The order is the order of insertion."""
 
+SETS = "series_set"
+"""The table of sets (`exporters.timescale.sets`): their keys and their members. It comes after `TABLES`."""
+
 Rows = dict[str, dict[int, tuple[Any, ...]]]
 """Dimension rows by table and key."""
 
@@ -126,7 +129,7 @@ class Dimensions:
         self._metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
         self._known: set[int] = set()
         self._descriptions: dict[int, tuple[str, bytes]] = {}
-        self._pending: Rows = {table: {} for table in TABLES}
+        self._pending: Rows = {table: {} for table in (*TABLES, SETS)}
         self._pending_size = 0
         self._expected: dict[bytes, tuple[Any, ...]] = {}
 
@@ -153,7 +156,7 @@ class Dimensions:
         self._metrics.clear()
         self._known.clear()
         self._descriptions.clear()
-        self._pending = {table: {} for table in TABLES}
+        self._pending = {table: {} for table in (*TABLES, SETS)}
         self._pending_size = 0
 
     def relieve(self) -> None:
@@ -214,6 +217,10 @@ class Dimensions:
                 context.series[key] = found
                 self._count_one()
         return found
+
+    def series_set(self, key: int, members: bytes) -> None:
+        """Declare a set, of which all series are declared."""
+        self._add(SETS, key, (members,))
 
     def _count_one(self) -> None:
         """Count a series, or a metric, which may never get one: its points may all be rejected."""

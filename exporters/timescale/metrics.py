@@ -41,7 +41,9 @@ from exporters.timescale.copy import (
     time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
+from exporters.timescale.frames import NumberPoints, frames_of
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
+from exporters.timescale.sets import Sets
 from exporters.timescale.walk import PACE, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.component import MalformedPayloadError
@@ -127,23 +129,25 @@ class _Gathered:
 
 
 class MetricsEncoder:
-    """Encodes one request. ``rollups`` says whether the minutes touched are to be collected as well."""
+    """Encodes one request. ``sets`` says which points are stored as frames."""
 
     def __init__(
         self,
         dimensions: Dimensions,
+        sets: Sets,
         window: TimeWindow,
         rows: Rows,
         rejections: Rejections,
         budget: Budget,
-        rollups: bool,
     ):
         self._dimensions = dimensions
+        self._sets = sets
         self._window = window
         self._rows = rows
         self._rejections = rejections
-        self._rollups = rollups
         self._gathered = {tag: _Gathered() for tag in _HEADS}
+        self._numbers_read: list[NumberPoints] = []
+        self._numbers_alone: list[tuple[int, int, int, int, bool, int, int]] = []
         self._points: dict[str, list[bytes]] = {}
         self._budget = budget
         self._since_pause = 0
@@ -176,6 +180,7 @@ class MetricsEncoder:
         for tag in _HEADS:
             yield from self._flush(tag)
             yield None
+        yield from self._encode_numbers()
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
@@ -310,13 +315,20 @@ class MetricsEncoder:
             if head.has_start:
                 valid &= (points["start_tag"] == _TAG_START) & (points["start"] != 0)
         series = np.array(gathered.series, np.int64)
+        contexts = [context for context, _ in gathered.metrics]
+        whose = np.repeat(
+            np.array([[each.resource_id for each in contexts], [each.metric_id for each in contexts]], np.int64),
+            np.diff([*gathered.starts, count]),
+            axis=1,
+        )
         if not valid.all():
             for index in np.flatnonzero(~valid).tolist():
                 metric = int(np.searchsorted(gathered.starts, index, "right")) - 1
                 context, its_points = gathered.metrics[metric]
                 yield from self._number(context, its_points[index - gathered.starts[metric]])
                 yield None
-            points, series = points[valid], series[valid]
+        which = np.flatnonzero(valid)
+        points, series = points[which], series[which]
 
         rows = self._rows
         rows.series = series if rows.series is None else np.concatenate((rows.series, series))
@@ -325,15 +337,21 @@ class MetricsEncoder:
         times = points["time"]
         if times.min() < self._window.earliest or times.max() > self._window.latest:
             accepted = self._accepted(times)
-            points, series = points[accepted], series[accepted]
-        is_int = points["value_tag"] == _TAG_INT
-        if not is_int.any():
-            self._encode_rows(points, series, is_int=False, has_start=head.has_start)
-        elif is_int.all():
-            self._encode_rows(points, series, is_int=True, has_start=head.has_start)
-        else:
-            self._encode_rows(points[~is_int], series[~is_int], is_int=False, has_start=head.has_start)
-            self._encode_rows(points[is_int], series[is_int], is_int=True, has_start=head.has_start)
+            points, series, which = points[accepted], series[accepted], which[accepted]
+        if not len(points):
+            return
+        resources, metrics = whose[:, which].astype(np.int64)
+        self._numbers_read.append(
+            NumberPoints(
+                series,
+                np.ascontiguousarray(points["time"]),
+                np.ascontiguousarray(points["start"]) if head.has_start else np.zeros(len(points), np.uint64),
+                np.ascontiguousarray(points["value"]),
+                points["value_tag"] == _TAG_INT,
+                resources,
+                metrics,
+            )
+        )
 
     def _accepted(self, times: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         early = times < self._window.earliest
@@ -345,28 +363,43 @@ class MetricsEncoder:
         accepted: npt.NDArray[np.bool_] = ~(early | late)
         return accepted
 
-    def _encode_rows(
-        self, points: npt.NDArray[Any], series: npt.NDArray[np.int64], *, is_int: bool, has_start: bool
-    ) -> None:
-        if not len(points):
+    def _encode_numbers(self) -> Steps[None]:
+        """Encode all number points: as frames those that come together again and again, as rows the others."""
+        if self._numbers_alone:
+            self._numbers_read.append(_columns(self._numbers_alone))
+        if not self._numbers_read:
             return
-        rows = np.repeat(_ROWS[is_int, has_start], len(points))
-        microseconds = points["time"] // 1000
+        points = NumberPoints(*map(np.concatenate, zip(*self._numbers_read, strict=True)))
+        microseconds = points.times // 1000
+        self._rows.minutes.update(_distinct(microseconds, _MINUTE_US))
+        yield None
+        frames, alone = frames_of(points, self._sets)
+        yield None
+        if frames:
+            interval = self._rows.interval
+            intervals = {frame.unix_nano // 1000 // interval for frame in frames}
+            self._rows.add("frame", b"".join([frame.row for frame in frames]), sum(f.points for f in frames), intervals)
+        for is_int in (False, True):
+            for has_start in (False, True):
+                which = (alone.is_int == is_int) & ((alone.starts != 0) == has_start)
+                if which.any():
+                    self._encode_rows(alone.take(which), is_int=is_int, has_start=has_start)
+
+    def _encode_rows(self, points: NumberPoints, *, is_int: bool, has_start: bool) -> None:
+        rows = np.repeat(_ROWS[is_int, has_start], len(points.times))
+        microseconds = points.times // 1000
         rows["time"] = microseconds.astype(np.int64) - POSTGRES_EPOCH_US
-        rows["time_ns"] = points["time"] - microseconds * 1000
-        rows["series_id"] = series
-        values = np.ascontiguousarray(points["value"])
+        rows["time_ns"] = points.times - microseconds * 1000
+        rows["series_id"] = points.series
         if is_int:
-            rows["value"] = rows["int_value"] = values.view(np.int64)
+            rows["value"] = rows["int_value"] = points.raw.view(np.int64)
         else:
-            rows["value"] = values.view(np.float64)
+            rows["value"] = points.raw.view(np.float64)
         if has_start:
-            start = points["start"] // 1000
+            start = points.starts // 1000
             rows["start_time"] = start.astype(np.int64) - POSTGRES_EPOCH_US
-            rows["start_time_ns"] = points["start"] - start * 1000
+            rows["start_time_ns"] = points.starts - start * 1000
         self._rows.add("sample", rows.tobytes(), len(rows), _distinct(microseconds, self._rows.interval))
-        if self._rollups:
-            self._rows.minutes.update(_distinct(microseconds, _MINUTE_US))
 
     # -- points one by one ---------------------------------------------------------------------------------------
 
@@ -394,12 +427,17 @@ class MetricsEncoder:
             return
         time, time_ns = time_and_ns(unix_nano)
         start, start_ns = time_and_ns(point.start_time_unix_nano)
-        series = int8(self._series(context, point))
-        value, int_value = _value(point)
-        row = (b"\0\x08", time, series, value, start, int_value, int8_or_null(point.flags), time_ns, start_ns)
-        self._add("sample", unix_nano, b"".join(row))
-        if self._rollups:
+        series_id = self._series(context, point)
+        series = int8(series_id)
+        kind = point.WhichOneof("value")
+        if kind is None or point.flags:  # more than a frame has room for
+            value, int_value = _value(point)
+            row = (b"\0\x08", time, series, value, start, int_value, int8_or_null(point.flags), time_ns, start_ns)
+            self._add("sample", unix_nano, b"".join(row))
             self._rows.minutes.add(unix_nano // 1000 // _MINUTE_US)
+        else:
+            whose = (context.resource_id, context.metric_id)
+            self._numbers_alone.append((series_id, unix_nano, point.start_time_unix_nano, *_bits(point), *whose))
         if point.exemplars:
             yield from self._exemplars(point, time, series, time_ns)
 
@@ -544,6 +582,21 @@ def _value(point: Any) -> tuple[bytes, bytes]:
     if kind == "as_int":
         return float8(point.as_int), int8(point.as_int)
     return NULL, NULL
+
+
+def _bits(point: Any) -> tuple[int, bool]:
+    """Return the 8 bytes of a number point's value as an integer, and whether that is its value."""
+    if point.WhichOneof("value") == "as_int":
+        return point.as_int % 2**64, True
+    return int.from_bytes(struct.pack("<d", point.as_double), "little"), False
+
+
+def _columns(points: Sequence[tuple[int, int, int, int, bool, int, int]]) -> NumberPoints:
+    """Return points that were decoded one by one as arrays."""
+    kinds = (np.int64, np.uint64, np.uint64, np.uint64, np.bool_, np.int64, np.int64)
+    return NumberPoints(
+        *(np.array(column, kind) for column, kind in zip(zip(*points, strict=True), kinds, strict=True))
+    )
 
 
 def _optional_float8(point: Any, name: str) -> bytes:

@@ -17,7 +17,7 @@ _HOUR = 3600 * SECOND
 _EXPECTED = """
 SELECT date_bin(%s, time, 'epoch'), series_id, count(*), min(value), max(value),
     (array_agg(value ORDER BY time DESC))[1], max(time), sum(value)
-FROM sample WHERE value <> 'NaN' GROUP BY 1, 2 ORDER BY 1, 2
+FROM number_point WHERE value <> 'NaN' GROUP BY 1, 2 ORDER BY 1, 2
 """
 _ACTUAL = "SELECT time, series_id, count, min, max, last, last_time, sum FROM {} WHERE count > 0 ORDER BY 1, 2"
 
@@ -31,7 +31,7 @@ def roll_up(database: Database) -> None:
 
 
 def assert_rolled_up(database: Database) -> None:
-    for table, length in (("sample_1m", "1 minute"), ("sample_1h", "1 hour")):
+    for table, length in (("rollup_1m", "1 minute"), ("rollup_1h", "1 hour")):
         expected = database.run(_EXPECTED, [length])
         actual = database.run(_ACTUAL.format(table))
         assert [row[:-1] for row in actual] == [row[:-1] for row in expected]

@@ -19,6 +19,7 @@ from exporters.timescale.copy import COLUMNS, Rows
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.metrics import MetricsEncoder
+from exporters.timescale.sets import Sets
 from exporters.timescale.rejections import Acceptance, Rejections
 from gateway.component import Batch, MalformedPayloadError, Signal
 from gateway.otlp.bounds import Budget
@@ -53,7 +54,7 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
     rows = Rows(86_400_000_000)
     rejections = Rejections(Signal.METRICS)
     for payload in payloads:
-        list(MetricsEncoder(dimensions, window, rows, rejections, Budget(len(payload)), rollups=True).encode(payload))
+        list(MetricsEncoder(dimensions, Sets(dimensions, 100), window, rows, rejections, Budget(len(payload))).encode(payload))
     read = {
         table: sorted((row for chunk in chunks for row in fields(chunk, len(COLUMNS[table]))), key=repr)
         for table, chunks in rows.chunks.items()
