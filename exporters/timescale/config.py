@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gateway.base.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
+from gateway.base.settings import Contradiction, Duration, Settings, StoreSettings, format_duration
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
@@ -59,7 +59,7 @@ class Accept(Settings):
     """How far ahead of this machine's clock."""
 
 
-class TimescaleConfig(ExporterSettings):
+class TimescaleConfig(StoreSettings):
     """Writes all three signals to TimescaleDB or PostgreSQL."""
 
     dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
@@ -67,9 +67,6 @@ class TimescaleConfig(ExporterSettings):
     reader_dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """That of a user who may only read, as ``obs-hub db reader`` makes one: ``obs-hub query`` and whatever else only
     reads logs in by it. Left out: as a user that is made for it, where the user of ``dsn`` may make users."""
-    embedded_port: int | None = Field(default=None, ge=1, le=65535)
-    """A port of 127.0.0.1 on which the embedded PostgreSQL lets users in whom ``obs-hub db reader`` made, by their
-    password (SCRAM), such as Grafana. ``null``: none; it is reached by its socket alone."""
     pooler: Literal["auto", "transaction", "none"] = "auto"
     """Whether ``dsn`` leads through a pooler such as PgBouncer. ``auto``: it is found out. ``transaction``: through
     one, in transaction or session mode. ``none``: through none, or one in session mode; a round trip a commit is
@@ -81,9 +78,6 @@ class TimescaleConfig(ExporterSettings):
     set, or ``remote_apply`` where they have that. Anything weaker gives up on what an OK means: with ``off``, what was
     acknowledged in the last moments is lost when PostgreSQL or its machine goes down; with ``local`` or
     ``remote_write``, when a standby takes over."""
-    logs: Literal["auto", "all", "events"] = "auto"
-    """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
-    has a ``loki`` exporter, which keeps the others, and else all."""
     layout: Literal["auto", "timescale", "native"] = "auto"
     """``timescale``: hypertables. ``native``: declarative partitions. ``auto``: what the server offers.
 
