@@ -20,18 +20,19 @@ from pydantic import SecretStr
 
 from exporters.timescale.config import TimescaleConfig
 from gateway import components
-from gateway.api.view import HubView
-from gateway.auth.own import OwnAccess
+from gateway.base.settings import ExporterSettings, Settings
+from gateway.component import Receiver, Signal
+from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
 from gateway.datadir import DataDir, read_running
-from gateway.pipeline import Delivery, Instruments, Pipeline, Receiver, Signal
-from gateway.pipeline.access import Authenticators
+from gateway.extensions.api.view import HubView
+from gateway.extensions.tokens.own import OwnAccess
+from gateway.net.access import Authenticators
+from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
+from gateway.net.http_bodies import Bodies
+from gateway.net.listeners import ListenerSettings, from_here, listeners_in
+from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.destination import Destination, EmitterSettings, destination, names_endpoint
-from gateway.pipeline.http_bodies import Bodies
-from gateway.pipeline.interfaces import Reconfigurable, Service
-from gateway.pipeline.listeners import ListenerSettings, from_here, listeners_in
-from gateway.pipeline.settings import ExporterSettings, Settings
 from gateway.pipeline.spool import Spool, status
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
@@ -82,7 +83,7 @@ def configured_reader_dsn(config: Config) -> str | None:
 def check_destinations(config: Config) -> None:
     """Find what cannot work of where emitters and the hub's own telemetry send to, before anything is started.
 
-    Raises `gateway.pipeline.destination.DestinationError`.
+    Raises `gateway.net.destination.DestinationError`.
     """
     for name in config.used_receivers:
         settings = config.receivers[name]

@@ -12,14 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from gateway.pipeline import Consumer, Exporter, Receiver, Signal
-from gateway.pipeline.access import Authenticator, Authenticators
-from gateway.pipeline.http_bodies import Bodies
-from gateway.pipeline.interfaces import Service
-from gateway.pipeline.settings import Settings
+from gateway.base.settings import Settings
+from gateway.component import Consumer, Exporter, Receiver, Signal
+from gateway.component.interfaces import Service
+from gateway.net.access import Authenticator, Authenticators
+from gateway.net.http_bodies import Bodies
 
 if TYPE_CHECKING:
-    from gateway.api.view import HubView
+    from gateway.extensions.api.view import HubView
 
 Kind = TypeVar("Kind")
 
@@ -80,14 +80,27 @@ COMPONENTS = Registry(
         "otlp": Component("exporters.otlp.config:OtlpExporterConfig", "exporters.otlp.factory:create"),
     },
     extensions={
-        "tokens": Component("gateway.auth.config:TokensConfig", "gateway.auth.factory:create", NO_SIGNAL),
-        "api": Component("gateway.api.config:ApiConfig", "gateway.api.factory:create", NO_SIGNAL, service=True),
-        "gitops": Component(
-            "gateway.gitops.config:GitOpsConfig", "gateway.gitops.factory:create", NO_SIGNAL, service=True
+        "tokens": Component(
+            "gateway.extensions.tokens.config:TokensConfig", "gateway.extensions.tokens.factory:create", NO_SIGNAL
         ),
-        "gate": Component("gateway.gate.config:GateConfig", signals=NO_SIGNAL, command="obs-hub gate run"),
+        "api": Component(
+            "gateway.extensions.api.config:ApiConfig",
+            "gateway.extensions.api.factory:create",
+            NO_SIGNAL,
+            service=True,
+        ),
+        "gitops": Component(
+            "gateway.extensions.gitops.config:GitOpsConfig",
+            "gateway.extensions.gitops.factory:create",
+            NO_SIGNAL,
+            service=True,
+        ),
+        "gate": Component("gateway.extensions.gate.config:GateConfig", signals=NO_SIGNAL, command="obs-hub gate run"),
         "pipelines": Component(
-            "gateway.pipelines.config:PipelinesConfig", "gateway.pipelines.factory:create", NO_SIGNAL, service=True
+            "gateway.extensions.document_pipelines.config:PipelinesConfig",
+            "gateway.extensions.document_pipelines.factory:create",
+            NO_SIGNAL,
+            service=True,
         ),
     },
 )

@@ -35,14 +35,14 @@ from gateway.assembly import (
     needs_own_access,
     tell_of_spools_without_exporter,
 )
-from gateway.auth.own import OwnAccess
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, Step
+from gateway.extensions.tokens.own import OwnAccess
+from gateway.files.ownership import holder
 from gateway.parent import end_at_once, end_with_parent
-from gateway.pipeline.ownership import holder
-from gateway.pipeline.postgres.dsn import secrets_of
 from gateway.places import spools
+from gateway.postgres.dsn import secrets_of
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heard, beat, keep_telling
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from gateway.pipeline.destination import (
+from gateway.base.settings import ExporterSettings, Settings
+from gateway.net.destination import (
     ClientTlsSettings,
     Compression,
     Headers,
@@ -14,7 +15,6 @@ from gateway.pipeline.destination import (
     check_endpoint,
     check_header_value,
 )
-from gateway.pipeline.settings import ExporterSettings, Settings
 
 
 def _base_url(endpoint: str) -> str:

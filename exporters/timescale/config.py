@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gateway.pipeline.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
+from gateway.base.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
-    from gateway.pipeline.postgres.dsn import check_dsn
+    from gateway.postgres.dsn import check_dsn
 
     check_dsn(dsn.get_secret_value())
     return dsn
@@ -141,13 +141,13 @@ class TimescaleConfig(ExporterSettings):
     @property
     def connection_string(self) -> str | None:
         """How to connect, with what these settings say of it; None: the embedded PostgreSQL."""
-        from gateway.pipeline.postgres import with_pooler
+        from gateway.postgres import with_pooler
 
         return None if self.dsn is None else with_pooler(self.dsn.get_secret_value(), self.pooler)
 
     @property
     def reader_connection_string(self) -> str | None:
         """How to connect to read, where these settings say so."""
-        from gateway.pipeline.postgres import with_pooler
+        from gateway.postgres import with_pooler
 
         return None if self.reader_dsn is None else with_pooler(self.reader_dsn.get_secret_value(), self.pooler)

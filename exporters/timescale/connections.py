@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from gateway.pipeline.postgres import Connection, break_off, connect
+from gateway.postgres import Connection, break_off, connect
 
 
 class Connections:
@@ -29,7 +29,7 @@ class Connections:
         """Open a connection. ``settings`` of PostgreSQL win over those of the connection string.
 
         Raises `psycopg.OperationalError` when the server does not answer, or after `interrupt`, and
-        `gateway.pipeline.postgres.UnusableServerError` for what only a person can mend.
+        `gateway.postgres.UnusableServerError` for what only a person can mend.
         """
         if self._interrupted:
             raise psycopg.OperationalError("the gateway is shutting down")

@@ -29,10 +29,10 @@ from exporters.timescale.partitions import Partitions
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
-from gateway.pipeline import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
-from gateway.pipeline.bounds import ATTRIBUTE, Budget
-from gateway.pipeline.postgres import UnusableServerError
-from gateway.pipeline.slices import StaleError, Steps, at_once, in_slices
+from gateway.base.slices import StaleError, Steps, at_once, in_slices
+from gateway.component import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
+from gateway.otlp.bounds import ATTRIBUTE, Budget
+from gateway.postgres import UnusableServerError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

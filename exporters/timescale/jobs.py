@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporters.timescale.layout import Connection
-from gateway.pipeline.postgres.server import Concern
+from gateway.postgres.server import Concern
 
 _SCHEDULED = """
 SELECT EXISTS (

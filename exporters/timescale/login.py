@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.layout import Connection
 from exporters.timescale.reader import READER_ROLE
-from gateway.pipeline.postgres import connect, options
+from gateway.postgres import connect, options
 
 CONNECTION_LIMIT = 15
 """Connections of one reader: of the embedded server's 50, others must leave the gateway enough."""

@@ -21,7 +21,7 @@ from exporters.timescale.locks import Lock, try_hold
 from exporters.timescale.rejections import Acceptance
 from exporters.timescale.schema import SchemaError
 from exporters.timescale.taken import note_taken, taken_before
-from gateway.pipeline import Signal
+from gateway.component import Signal
 
 _log = logging.getLogger(__name__)
 

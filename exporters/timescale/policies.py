@@ -17,7 +17,7 @@ from exporters.timescale import layout
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.locks import Lock, hold
 from exporters.timescale.taken import note_taken, taken_before
-from gateway.pipeline.settings import format_duration, parse_duration
+from gateway.base.settings import format_duration, parse_duration
 
 _MARGIN = timedelta(hours=1)
 """How much less than points are kept is refreshed: a chunk may be dropped while a refresh is under way."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from exporters.timescale.config import TimescaleConfig
-from gateway.pipeline import ACCEPTED, Outcome, Signal
-from gateway.pipeline.settings import format_duration
+from gateway.base.settings import format_duration
+from gateway.component import ACCEPTED, Outcome, Signal
 
 NO_TIMESTAMP = "without a timestamp (set time_unix_nano)"
 COUNT_TOO_LARGE = "with a count above 9223372036854775807, the largest that PostgreSQL's bigint holds"

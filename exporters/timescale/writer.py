@@ -19,8 +19,8 @@ from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.layout import Connection, Layout
 from exporters.timescale.locks import Lock, hold
 from exporters.timescale.partitions import Partitions
-from gateway.pipeline import Prepared, RefusedError, TimedOutError, UnavailableError
-from gateway.pipeline.postgres import break_off
+from gateway.component import Prepared, RefusedError, TimedOutError, UnavailableError
+from gateway.postgres import break_off
 
 
 @dataclass(slots=True)

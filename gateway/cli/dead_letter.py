@@ -18,21 +18,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from gateway import components
 from gateway.assembly import exporter_settings
+from gateway.base.settings import ExporterSettings
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
+from gateway.component import Batch, DeliveryError, Exporter, MalformedPayloadError, PartlyRefusedError, Signal
 from gateway.datadir import DataDir
-from gateway.pipeline import (
-    Batch,
-    DeliveryError,
-    Exporter,
-    MalformedPayloadError,
-    PartlyRefusedError,
-    Signal,
-)
+from gateway.files.ownership import HeldError, Lock
+from gateway.otlp.mending import mend_batch
 from gateway.pipeline.attempts import attempt_alone
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
-from gateway.pipeline.mending import mend_batch
-from gateway.pipeline.ownership import HeldError, Lock
-from gateway.pipeline.settings import ExporterSettings
 from gateway.places import dead_letter_directory
 from gateway.terminal import safe
 

@@ -31,15 +31,15 @@ from gateway.cli.options import (
     token_option,
     trusted_file,
 )
+from gateway.component import OverloadedError, RefusedError, UnavailableError
 from gateway.config import Config, resolve_path
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgresError, server_version
-from gateway.pipeline import OverloadedError, RefusedError, UnavailableError
-from gateway.pipeline.listeners import listeners_in, split_endpoint
-from gateway.pipeline.postgres import UnusableServerError, server
-from gateway.pipeline.proxies import DIRECTLY
+from gateway.net.listeners import listeners_in, split_endpoint
+from gateway.net.proxies import DIRECTLY
 from gateway.pipeline.spool import status
 from gateway.places import spools
+from gateway.postgres import UnusableServerError, server
 from gateway.terminal import safe
 
 _LOW_DISK = 2 * 2**30
@@ -227,8 +227,8 @@ def _http_answer(address: str, token: str | None = None) -> str:
     """An empty export is valid, and stores nothing. What comes back is looked at as an exporter does."""
     import httpx
 
-    from gateway.pipeline import Signal
-    from gateway.pipeline.client import acknowledged
+    from gateway.component import Signal
+    from gateway.net.client import acknowledged
 
     headers = {"content-type": "application/x-protobuf"}
     if token:
@@ -347,7 +347,7 @@ async def _empty_to_loki(settings: LokiConfig) -> None:
 
 async def _empty_to_otlp(settings: OtlpExporterConfig) -> None:
     from exporters.otlp.exporter import OtlpExporter
-    from gateway.pipeline import Batch, Signal
+    from gateway.component import Batch, Signal
 
     exporter = OtlpExporter("doctor", settings)
     await exporter.start()

@@ -44,7 +44,7 @@ def data_dir_option(function: _F) -> _F:
 
 def _readable_dsn(_context: click.Context, _option: click.Parameter, dsn: str | None) -> str | None:
     if dsn:
-        from gateway.pipeline.postgres.dsn import check_dsn
+        from gateway.postgres.dsn import check_dsn
 
         try:
             check_dsn(dsn)
@@ -67,7 +67,7 @@ def _sendable(_: click.Context, __: click.Parameter, token: str | None) -> str |
     libraries that find it out tell the token."""
     if token is None:
         return None
-    from gateway.pipeline.destination import check_header_value
+    from gateway.net.destination import check_header_value
 
     try:
         return check_header_value(token.strip())

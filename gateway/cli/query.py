@@ -24,8 +24,8 @@ from gateway.cli.options import config_option, data_dir_option, dsn_option, find
 from gateway.explore.statements import statements, writes
 from gateway.explore.store import read_only
 from gateway.explore.terminal import Screen, fitted, width_of
-from gateway.pipeline.postgres import connect
-from gateway.pipeline.postgres.dsn import shown
+from gateway.postgres import connect
+from gateway.postgres.dsn import shown
 from gateway.suggestions import near
 from gateway.terminal import safe, safe_text, shown_json, shown_row
 

@@ -23,8 +23,8 @@ from gateway.cli.waiting import load_when_possible
 from gateway.config import NO_FRONT, Config, Overrides
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
-from gateway.pipeline.listeners import is_loopback, join_endpoint, split_endpoint
-from gateway.pipeline.postgres.dsn import shown
+from gateway.net.listeners import is_loopback, join_endpoint, split_endpoint
+from gateway.postgres.dsn import shown
 
 if TYPE_CHECKING:
     from gateway.embedded import Step

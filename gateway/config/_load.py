@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from gateway.base.settings import Settings
+from gateway.component import Signal
 from gateway.components import COMPONENTS, Component, Registry, type_of
 from gateway.config import _collector
 from gateway.config._document import Document, kind, read
@@ -18,10 +20,8 @@ from gateway.config._validation import MASK, is_own_key, validate
 from gateway.config.errors import ConfigError, Place, Problem, shown_name
 from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
-from gateway.pipeline import Signal
-from gateway.pipeline.listeners import listeners_in, split_endpoint
-from gateway.pipeline.proxies import is_local
-from gateway.pipeline.settings import Settings
+from gateway.net.listeners import listeners_in, split_endpoint
+from gateway.net.proxies import is_local
 from gateway.suggestions import near, suggestion
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")

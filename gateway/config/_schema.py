@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from gateway.base.settings import Settings, format_duration
 from gateway.components import COMPONENTS, Component, Registry
 from gateway.config.service import ServiceSettings
-from gateway.pipeline.settings import Settings, format_duration
 
 _SUBSTITUTION = "Substitution"
 _OWN_KEYS: dict[str, Any] = {"^x-": {"description": "Yours: for what anchors repeat, or for notes."}}

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.base.settings import format_duration, parse_size
+from gateway.component import Signal
 from gateway.components import COMPONENTS, Registry
 from gateway.config.service import ServiceSettings
-from gateway.pipeline import Signal
-from gateway.pipeline.settings import format_duration, parse_size
 
 BEGIN = "<!-- reference: made by `python -m gateway.config.reference docs/configuration.md` -->"
 END = "<!-- end of reference -->"

@@ -34,14 +34,14 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from gateway.base.child_environment import environment
 from gateway.embedded import _logs, _postmaster, _settings
 from gateway.embedded._account import Account, server_account
 from gateway.embedded._binaries import MAJOR_VERSION, binaries, binaries_for
 from gateway.embedded._socket import PORT, socket_folder
 from gateway.embedded.errors import EmbeddedPostgresError
-from gateway.pipeline.children import environment
-from gateway.pipeline.durability import replace_file, sync
-from gateway.pipeline.postgres import connect
+from gateway.files.durability import replace_file, sync
+from gateway.postgres import connect
 
 DATABASE = "obs_hub"
 USER = "obs_hub"

@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from gateway.pipeline.postgres import connect_async
+from gateway.postgres import connect_async
 from gateway.runs.model import Enqueued, Request, Run, RunState, Trace
 from gateway.runs.text import MAX_ERROR, bounded, clean, clean_json
 

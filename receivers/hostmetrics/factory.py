@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.pipeline import Receiver
+from gateway.component import Receiver
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.receiver import HostMetricsReceiver
 

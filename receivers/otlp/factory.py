@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from gateway.pipeline import Consumer, Receiver, Signal
-from gateway.pipeline.access import Authenticator
-from gateway.pipeline.http_bodies import Bodies
-from gateway.pipeline.listeners import ListenerSettings
+from gateway.component import Consumer, Receiver, Signal
+from gateway.net.access import Authenticator
+from gateway.net.http_bodies import Bodies
+from gateway.net.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.grpc_server import GrpcServer
 from receivers.otlp.http_server import HttpServer

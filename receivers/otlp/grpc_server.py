@@ -12,13 +12,13 @@ from collections.abc import Collection
 
 import structlog
 
-from gateway.pipeline import Consumer, Signal
-from gateway.pipeline.accepting import Admission
-from gateway.pipeline.access import Authenticator
-from gateway.pipeline.binding import BACKLOG, bind, cannot_listen
-from gateway.pipeline.certificates import Certificates
-from gateway.pipeline.handshakes import Handshakes
-from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from gateway.component import Consumer, Signal
+from gateway.net.accepting import Admission
+from gateway.net.access import Authenticator
+from gateway.net.binding import BACKLOG, bind, cannot_listen
+from gateway.net.certificates import Certificates
+from gateway.net.handshakes import Handshakes
+from gateway.net.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import GrpcConfig
 from receivers.otlp.grpc_call import Services
 from receivers.otlp.grpc_messages import Bounds

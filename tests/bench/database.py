@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from exporters.timescale import layout, schema
 from exporters.timescale.connections import Connections
-from gateway.pipeline import Signal
+from gateway.component import Signal
 
 _SPOOL_TIMEOUT = 30.0
 _POLL = 0.2

@@ -20,7 +20,7 @@ from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.partitions import Partitions
 from exporters.timescale.writer import PreparedRows
-from gateway.pipeline import Batch
+from gateway.component import Batch
 from tests.bench.payloads import Payloads
 
 

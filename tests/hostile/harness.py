@@ -15,8 +15,8 @@ import grpc
 import httpx
 from google.rpc.status_pb2 import Status
 
-from gateway.pipeline import Signal
-from gateway.pipeline.services import SERVICES
+from gateway.component import Signal
+from gateway.otlp.services import SERVICES
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.databases import Database

@@ -27,15 +27,15 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from structlog.testing import capture_logs
 
-from gateway.auth.authenticator import TokenAuthenticator
-from gateway.auth.limits import Failures
-from gateway.auth.token import create as create_token
-from gateway.auth.token_file import TokenFile
-from gateway.auth.watched_tokens import WatchedTokens
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Receiver, Signal, UnavailableError
-from gateway.pipeline.access import Scope
-from gateway.pipeline.client import connect
-from gateway.pipeline.destination import Destination, Protocol
+from gateway.component import ACCEPTED, Batch, Outcome, Receiver, Signal, UnavailableError
+from gateway.extensions.tokens.authenticator import TokenAuthenticator
+from gateway.extensions.tokens.limits import Failures
+from gateway.extensions.tokens.token import create as create_token
+from gateway.extensions.tokens.token_file import TokenFile
+from gateway.extensions.tokens.watched_tokens import WatchedTokens
+from gateway.net.access import Scope
+from gateway.net.client import connect
+from gateway.net.destination import Destination, Protocol
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.certificates import Authority, Certificate
@@ -492,7 +492,7 @@ async def try_http(receiver: Receiver, ca: Authority, client: Certificate | None
     ) as http:
         try:
             return (await http.post("/v1/logs", content=PAYLOAD, headers=PROTOBUF)).status_code == 200
-        except httpx.TransportError:
+        except (httpx.TransportError, ssl.SSLError):
             return False
 
 
@@ -600,7 +600,7 @@ async def test_a_client_ca_that_is_taken_away_is_trusted_no_more(
 async def test_an_exporter_takes_up_a_client_certificate_that_was_replaced(
     pki: Pki, pipeline: FakePipeline, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.pipeline.renewed.LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr("gateway.net.renewed.LOOK_INTERVAL", 0.0)
     clients, strangers = Authority(pki.folder, "clients"), Authority(pki.folder, "strangers")
     own = strangers.issue("expired")
     async with running(pipeline, tls=pki.settings(client_ca_file=str(clients.file))) as receiver:

@@ -19,10 +19,10 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Signal
-from gateway.pipeline import handshakes as module
-from gateway.pipeline.http_serving import AppServer
-from gateway.pipeline.listeners import ListenerSettings
+from gateway.component import ACCEPTED, Batch, Outcome, Signal
+from gateway.net import handshakes as module
+from gateway.net.http_serving import AppServer
+from gateway.net.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.certificates import Authority, Certificate

@@ -17,10 +17,10 @@ from h2.errors import ErrorCodes
 from litestar import Litestar, Request, post
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Receiver, Signal
-from gateway.pipeline.http_bodies import Bodies
-from gateway.pipeline.http_serving import AppServer
-from gateway.pipeline.listeners import ListenerSettings
+from gateway.component import ACCEPTED, Batch, Outcome, Receiver, Signal
+from gateway.net.http_bodies import Bodies
+from gateway.net.http_serving import AppServer
+from gateway.net.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.http2 import GOAWAY, PREFACE, frames_in

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Signal
+from gateway.component import ACCEPTED, Batch, Outcome, Signal
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.browser import CHROMIUM, browse

@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 import yaml
 
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Signal
-from gateway.pipeline.services import SERVICES
+from gateway.component import ACCEPTED, Batch, Outcome, Signal
+from gateway.otlp.services import SERVICES
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.integration.cli.processes import free_port

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from hpack import Encoder
 
-from gateway.pipeline import ACCEPTED, Batch, Outcome, OverloadedError, Receiver, Signal
+from gateway.component import ACCEPTED, Batch, Outcome, OverloadedError, Receiver, Signal
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from receivers.otlp.http2.library import Library

@@ -45,7 +45,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from structlog.testing import capture_logs
 
-from gateway.pipeline import (
+from gateway.component import (
     ACCEPTED,
     Batch,
     MalformedPayloadError,

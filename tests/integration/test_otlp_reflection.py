@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from gateway.pipeline import Receiver, Signal
+from gateway.component import Receiver, Signal
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from receivers.otlp.grpc_reflection import VERSIONS, Reflection

@@ -18,7 +18,8 @@ from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.layout import FACTS, Layout
 from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.writer import PreparedRows
-from gateway.pipeline import Batch, Delivery, Instruments, Outcome, Pipeline, Signal
+from gateway.component import Batch, Outcome, Signal
+from gateway.pipeline import Delivery, Instruments, Pipeline
 from tests.support.databases import Database
 
 

@@ -15,7 +15,7 @@ from exporters.timescale import layout, unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import views_schema
-from gateway.pipeline.durability import sync
+from gateway.files.durability import sync
 
 _PARTIAL = ".partial"
 _LOCK_WAIT = 60_000

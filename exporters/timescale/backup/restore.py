@@ -20,7 +20,7 @@ from exporters.timescale import layout, unfinished
 from exporters.timescale.backup import BackupError, archive, tools
 from exporters.timescale.connections import Connections
 from exporters.timescale.reader import let_read
-from gateway.pipeline.postgres import connect
+from gateway.postgres import connect
 
 _SWAP_PATIENCE = 30.0
 _LEAVING = 3.0

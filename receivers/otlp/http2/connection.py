@@ -28,8 +28,8 @@ from h2.events import (
 from h2.exceptions import H2Error
 from hyperframe.frame import GoAwayFrame
 
-from gateway.pipeline.handshakes import Handshakes, begins_tls, peer_of
-from gateway.pipeline.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
+from gateway.net.handshakes import Handshakes, begins_tls, peer_of
 from receivers.otlp.http2.library import Library
 from receivers.otlp.http2.stream import Headers, Open, Stream
 from receivers.otlp.http2.watch import AttackError, FrameWatch
@@ -64,7 +64,7 @@ class Connections:
     open: set[Http2Connection] = field(default_factory=set)
     draining: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _warnings: Seldom = field(default_factory=Seldom)
+    _warnings: LogRateLimit = field(default_factory=LogRateLimit)
 
     def remove(self, connection: Http2Connection) -> None:
         """Strike out one that is closed."""

@@ -21,10 +21,10 @@ import psutil
 import pytest
 from litestar import Litestar, Router
 
-from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.factory import create
-from gateway.gitops.process import end_leftovers
-from gateway.gitops.service import GitOpsService
+from gateway.extensions.gitops.config import GitOpsConfig
+from gateway.extensions.gitops.factory import create
+from gateway.extensions.gitops.process import end_leftovers
+from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Run, Runs, RunState, holder, worker
 from tests.integration.cli.processes import ROOT, until
@@ -225,8 +225,8 @@ def test_a_gateway_is_the_same_one_after_a_restart(tmp_path: Path) -> None:
 
 _GATEWAY = """
 import asyncio, json, sys
-from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.service import GitOpsService
+from gateway.extensions.gitops.config import GitOpsConfig
+from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Runs, worker
 

@@ -29,11 +29,11 @@ from exporters.timescale.backup.restore import replace, restore
 from exporters.timescale.layout import FACTS
 from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.schema import READER_ROLE, SchemaError
-from gateway.api.status import Probe, State
 from gateway.cli.doctor import examine
 from gateway.config import load as load_config
 from gateway.datadir import DataDir
 from gateway.embedded import binaries
+from gateway.extensions.api.status import Probe, State
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
 from tests.support.stores import maintain, migrate, running_exporter, settings, store

@@ -19,7 +19,7 @@ from exporters.timescale.connections import Connections
 from exporters.timescale.schema import SchemaError
 from gateway.cli import main
 from gateway.embedded import binaries
-from gateway.pipeline.postgres import connect, connect_async, with_pooler
+from gateway.postgres import connect, connect_async, with_pooler
 from gateway.runs import Request, Runs, RunState
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh

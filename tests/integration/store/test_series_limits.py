@@ -6,7 +6,7 @@ import pytest
 
 from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, Outcome
+from gateway.component import Batch, Outcome
 from tests.support.databases import Database
 from tests.support.stores import running_exporter, store
 from tests.support.telemetry import gauge

@@ -22,9 +22,9 @@ from exporters.timescale.backup.restore import restore
 from exporters.timescale.connections import Connections
 from exporters.timescale.schema import SchemaError
 from gateway.cli import main
+from gateway.component import UnavailableError
 from gateway.embedded import binaries
-from gateway.pipeline import UnavailableError
-from gateway.pipeline.postgres import UnusableServerError, connect, connect_async
+from gateway.postgres import UnusableServerError, connect, connect_async
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
 from tests.support.scenarios import assert_works, read, set_for

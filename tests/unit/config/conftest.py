@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.base.settings import ByteSize, Duration, Settings
 from gateway.components import METRICS, Component, Registry
 from gateway.config import Config, ConfigError, Scheme, load
-from gateway.pipeline.settings import ByteSize, Duration, Settings
 
 
 class Listener(Settings):

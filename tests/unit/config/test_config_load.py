@@ -7,12 +7,13 @@ import pytest
 import yaml
 from opentelemetry.metrics import NoOpMeter
 
+from gateway.base.settings import Settings
+from gateway.component import Signal
 from gateway.components import COMPONENTS, Component, Registry, create_receiver, listens
 from gateway.config import DEFAULT_YAML, Config, ConfigError, load, resolve_path, schema, show
 from gateway.config.reference import insert, settings_of
 from gateway.config.service import ServiceSettings
-from gateway.pipeline import Instruments, Pipeline, Signal
-from gateway.pipeline.settings import Settings
+from gateway.pipeline import Instruments, Pipeline
 
 Loader = Callable[..., Config]
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"

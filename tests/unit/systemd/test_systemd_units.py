@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway import supervisor
+from gateway.base.settings import parse_duration
 from gateway.cli import main
 from gateway.config import load
 from gateway.config.service import DeliverySettings
-from gateway.pipeline.settings import parse_duration
 from gateway.systemd.install import Target
 from gateway.systemd.units import FOLDER, MARK, UNITS, UnitError, rendered, sample, sysusers
 from tests.support.waiting import PATIENCE
