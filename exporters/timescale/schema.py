@@ -1,4 +1,4 @@
-"""The schema and its migrations, run by Alembic.
+"""The schema of a store, brought up to date.
 
 Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others
 wait and find it done.
@@ -6,20 +6,15 @@ wait and find it done.
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import psycopg
 
 from exporters.timescale import layout, locks, unfinished
 from exporters.timescale.connections import Connections
+from exporters.timescale.migrations import Migration, all_migrations
 from exporters.timescale.reader import READER_ROLE as READER_ROLE
 from exporters.timescale.reader import let_read
 from gateway.postgres import plan
-
-_VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class SchemaError(Exception):
@@ -43,15 +38,15 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
     not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
-    revisions = _revisions()
+    migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
         if unfinished.is_unfinished(connection):
             raise SchemaError(unfinished.MESSAGE)
         locks.make(connection)
         connection.autocommit = False
-        while not _complete(connection, revisions):
-            _upgrade(connection, revisions, wanted_layout)
+        while not _advance(connection, migrations, wanted_layout):
+            pass
         present = layout.current(connection)
         assert present is not None, "the first migration records the layout"
         if wanted_layout not in ("auto", present.name):
@@ -67,13 +62,13 @@ def status(connections: Connections) -> Status:
 
     Raises `SchemaError` when the schema is newer than this gateway, or the store is where nobody looks for it.
     """
-    revisions = _revisions()
+    migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
         if unfinished.is_unfinished(connection):
             return Status([], [], None, unfinished=True)
-        done = _count_applied(connection, revisions)
-        described = [f"{revision} {_described(module)}" for revision, module in revisions.items()]
+        done = _count_applied(connection, migrations)
+        described = [migration.describe() for migration in migrations]
         return Status(described[:done], described[done:], layout.current(connection))
 
 
@@ -102,24 +97,12 @@ def _require_found(connection: layout.Connection, dsn: str) -> None:
         )
 
 
-def _revisions() -> dict[str, Path]:
-    """Return the module of each revision, oldest first. They are one line, and a module is named after its own.
-
-    That tells the state of a store without Alembic, which takes longer to import than the rest of a start.
-    """
-    return {module.name[1:5]: module for module in sorted(_VERSIONS.glob("v[0-9][0-9][0-9][0-9]_*.py"))}
-
-
-def _described(module: Path) -> str:
-    return (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").split("\n\n")[0]
-
-
-def _count_applied(connection: layout.Connection, revisions: Iterable[str]) -> int:
-    """Return how many of the revisions the store has, which is at one of them or at none."""
+def _count_applied(connection: layout.Connection, migrations: Sequence[Migration]) -> int:
+    """Return how many of the migrations the store has, which is at one of them or at none."""
     if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
         return 0
     at = [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
-    known = list(revisions)
+    known = [migration.revision for migration in migrations]
     if foreign := sorted(set(at) - set(known)):
         raise SchemaError(
             f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
@@ -128,40 +111,31 @@ def _count_applied(connection: layout.Connection, revisions: Iterable[str]) -> i
     return max((known.index(revision) + 1 for revision in at), default=0)
 
 
-def _complete(connection: layout.Connection, revisions: Collection[str]) -> bool:
-    """Return whether the store has all revisions; if so, have seen to what its readers may."""
+def _advance(connection: layout.Connection, migrations: Sequence[Migration], wanted_layout: str) -> bool:
+    """Make the next migration that is missing, in a transaction; after it, it may be another gateway's turn.
+
+    Return whether none was missing; if so, what readers may has been seen to.
+    """
     with connection.transaction():
         _take_turn(connection)
-        if _count_applied(connection, revisions) < len(revisions):
-            return False
-        let_read(connection)
-        return True
+        done = _count_applied(connection, migrations)
+        if done == len(migrations):
+            let_read(connection)
+            return True
+        if done == 0:
+            connection.execute(_SCHEMA_VERSION)
+        migrations[done].upgrade(connection, wanted_layout)
+        connection.execute("DELETE FROM schema_version")
+        connection.execute("INSERT INTO schema_version VALUES (%s)", (migrations[done].revision,))
+        return False
 
 
-def _upgrade(connection: layout.Connection, revisions: Collection[str], wanted_layout: str) -> None:
-    """Make the migrations that are missing, each in a transaction; between them it may be another gateway's turn."""
-    import sqlalchemy.exc
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", "exporters.timescale:migrations")
-    config.attributes["layout"] = wanted_layout
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
-    )
-    while True:
-        with engine.connect() as wrapped, wrapped.begin():
-            _take_turn(connection)
-            if _count_applied(connection, revisions) == len(revisions):
-                return
-            config.attributes["connection"] = wrapped
-            try:
-                command.upgrade(config, "+1")
-            except sqlalchemy.exc.DBAPIError as error:
-                if isinstance(error.orig, psycopg.Error):
-                    raise error.orig from error
-                raise
+_SCHEMA_VERSION = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version_num varchar(32) NOT NULL CONSTRAINT schema_version_pkc PRIMARY KEY
+)
+"""
+"""As Alembic has it, which earlier versions of the gateway read the version by."""
 
 
 _BESIDE_THE_STORE = """

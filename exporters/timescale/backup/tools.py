@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exporters.timescale.backup import BackupError
 from gateway.base.child_environment import POSTGRESQL, environment
+from gateway.base.parent_death import signal_on_parent_death
 from gateway.postgres import Connection, program_options
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
@@ -27,10 +26,6 @@ _MAX_SAID = 2_000
 _TICK = 1.0
 _UNWANTED_VARIABLES = frozenset({"PGTZ", "PGDATESTYLE", "PGGEQO", "PGAPPNAME"})
 """What libpq would set up a session by, which `connection_variables` does."""
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-"""Loaded here: what runs between fork and exec had better load nothing."""
 
 Progress = Callable[[], None]
 """Is called about once a second while a program runs."""
@@ -111,10 +106,8 @@ def _end_with_parent(parent: int) -> None:
 
     ``SIGTERM``, on which PostgreSQL's programs have the server give up what they had asked of it.
     """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
+    if signal_on_parent_death(signal.SIGTERM) and os.getppid() != parent:  # it ended before
+        os._exit(1)
 
 
 def find(server: int, folders: Iterable[Path]) -> Tools:

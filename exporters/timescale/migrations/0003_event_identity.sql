@@ -1,4 +1,5 @@
--- Events that carry an identity are stored once, however they are sent again (docs/decisions/0020).
+-- Identities of events, by which one sent again is recognized.
+-- Who carries one is stored once, however often it is sent (docs/decisions/0020).
 
 CREATE TABLE event_identity (
     uid uuid PRIMARY KEY,

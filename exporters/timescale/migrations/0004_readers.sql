@@ -1,4 +1,5 @@
--- What readers get of the operational tables, and an index by which an event is found (docs/decisions/0131).
+-- A view of the runs for readers, and an index by which an event is found by its identity.
+-- What readers may read is set after every migration (docs/decisions/0027).
 
 CREATE VIEW runs AS
 SELECT id, kind, name, state, requested_at, started_at, finished_at, attempt, holder, counts, superseded_by, trace_id

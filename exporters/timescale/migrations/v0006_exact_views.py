@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from alembic import op
 from psycopg import sql
 
 from exporters.timescale import layout
+from exporters.timescale.migrations import run_file
 from exporters.timescale.taken import taken_before
 from gateway.base.settings import parse_duration
 
-revision = "0006"
-down_revision = "0005"
-branch_labels = None
-depends_on = None
-
-_HERE = Path(__file__).parent
 _COLUMNS = sql.SQL("time, series_id, count, sum, min, max, last")
 
 _MARGIN = timedelta(days=1)
 """How long the first refresh may take to get to points that retention is about to drop."""
 
 
-def upgrade() -> None:
+def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     """Let rollups keep the time of the latest value, and make the views anew.
 
     A continuous aggregate gets no new column, so new ones are made, which TimescaleDB fills from the points that there
     are. What is older than those stays in the earlier ones, which the views read too.
     """
-    connection = op.get_bind().connection.driver_connection
-    assert connection is not None
     present = layout.current(connection)
     assert present is not None, "the first migration records the layout"
 
-    def run(name: str) -> None:
-        connection.execute((_HERE / name).read_bytes())
-
     boundary = None
     if present.gateway_rollups:
-        run("0006_rollups_gateway.sql")
+        run_file(connection, "0006_rollups_gateway.sql")
     else:
         boundary = _boundary(connection)
         for table in layout.ROLLUPS:
             connection.execute(
                 sql.SQL("ALTER MATERIALIZED VIEW {} RENAME TO {}").format(_name(table), _name(table + layout.EARLIER))
             )
-        run("0006_rollups_continuous.sql")
+        run_file(connection, "0006_rollups_continuous.sql")
     for table, view in (("sample_1m", "rollup_1m"), ("sample_1h", "rollup_1h")):
         connection.execute(sql.SQL("CREATE VIEW {} AS ").format(_name(view)) + _reading(table, boundary))
-    run("0006_views.sql")
+    run_file(connection, "0006_views.sql")
     if present.gateway_rollups:
         return
     for table in reversed(layout.ROLLUPS):

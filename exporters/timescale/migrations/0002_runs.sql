@@ -1,4 +1,5 @@
--- Work that gateways do: operational tables, beside the telemetry (docs/decisions/0015).
+-- Operational tables: runs and webhook deliveries.
+-- Work that gateways do, beside the telemetry (docs/decisions/0015).
 
 CREATE TABLE run (
     id uuid PRIMARY KEY,
