@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from gateway.base.settings import ExporterSettings
 from gateway.store import StoreSettings
 
 
@@ -15,7 +14,7 @@ def _switch(value: object) -> object:
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
-class TimescaleConfig(StoreSettings, ExporterSettings):
+class TimescaleConfig(StoreSettings):
     """Writes all three signals to TimescaleDB or PostgreSQL."""
 
     synchronous_commit: Annotated[
@@ -25,9 +24,6 @@ class TimescaleConfig(StoreSettings, ExporterSettings):
     set, or ``remote_apply`` where they have that. Anything weaker gives up on what an OK means: with ``off``, what was
     acknowledged in the last moments is lost when PostgreSQL or its machine goes down; with ``local`` or
     ``remote_write``, when a standby takes over."""
-    logs: Literal["auto", "all", "events"] = "auto"
-    """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
-    has a ``loki`` exporter, which keeps the others, and else all."""
     connections: int = Field(default=1, ge=1, le=32)
     """How many commits may run at once, each on a connection of its own."""
     series_cache: int = Field(default=200_000, ge=1_000)

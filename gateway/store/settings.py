@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from gateway.base.settings import Contradiction, Duration, Settings, format_duration
+from gateway.base.settings import Contradiction, Duration, ExporterSettings, Settings, format_duration
 
 _A_YEAR = timedelta(days=366)
 
@@ -56,8 +56,8 @@ class Accept(Settings):
     """How far ahead of this machine's clock."""
 
 
-class StoreSettings(Settings):
-    """What the exporter that writes a store is configured with, as far as the store itself goes by it."""
+class StoreSettings(ExporterSettings):
+    """What an exporter has that is a store: whatever it is given is kept in PostgreSQL, and read from there."""
 
     dsn: Annotated[SecretStr, AfterValidator(_check_dsn)] | None = None
     """A PostgreSQL connection string. Left out: the embedded PostgreSQL in the data directory."""
@@ -71,6 +71,9 @@ class StoreSettings(Settings):
     """Whether ``dsn`` leads through a pooler such as PgBouncer. ``auto``: it is found out. ``transaction``: through
     one, in transaction or session mode. ``none``: through none, or one in session mode; a round trip a commit is
     saved."""
+    logs: Literal["auto", "all", "events"] = "auto"
+    """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
+    has a ``loki`` exporter, which keeps the others, and else all."""
     layout: Literal["auto", "timescale", "native"] = "auto"
     """``timescale``: hypertables. ``native``: declarative partitions. ``auto``: what the server offers.
 

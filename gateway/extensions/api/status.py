@@ -13,7 +13,7 @@ import psycopg
 
 from gateway import __version__
 from gateway.base.settings import ExporterSettings
-from gateway.extensions.api.view import HubView
+from gateway.extensions.view import HubView
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import status as spool_status
 from gateway.places import dead_letter_directory, spool_directory
