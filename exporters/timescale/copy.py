@@ -15,13 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.timescale.values import without_nul
+from gateway.store import POSTGRES_EPOCH_US
 
-HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
-
-POSTGRES_EPOCH_US = 946_684_800_000_000
-"""2000-01-01 in microseconds since the Unix epoch: PostgreSQL counts from there."""
 
 _int2 = struct.Struct(">ih").pack
 _int4 = struct.Struct(">ii").pack

@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from opentelemetry.proto.common.v1 import common_pb2
 
-from exporters.timescale.copy import HEADER, TRAILER
-from exporters.timescale.layout import Connection
+from gateway.store import COPY_HEADER, COPY_TRAILER, Connection
 
 _log = logging.getLogger(__name__)
 
@@ -108,5 +107,5 @@ def read(connection: Connection) -> StoredSeries:
     query = "COPY (SELECT id, metric_id FROM series ORDER BY id) TO STDOUT (FORMAT binary)"
     with connection.transaction(), connection.cursor().copy(query) as stream:
         data = b"".join(stream)
-    rows = np.frombuffer(data[len(HEADER) : -len(TRAILER)], _ROW)
+    rows = np.frombuffer(data[len(COPY_HEADER) : -len(COPY_TRAILER)], _ROW)
     return StoredSeries(rows["series"].astype(np.int64), rows["metric"].astype(np.int64))

@@ -13,16 +13,22 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.connections import Connections
-from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
+from exporters.timescale.copy import COLUMNS, IdentifiedRow, Rows
 from exporters.timescale.dimensions import SETS, TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
-from exporters.timescale.layout import Connection, Layout
-from exporters.timescale.locks import Lock, hold
-from exporters.timescale.partitions import Partitions
 from exporters.timescale.sets import member_rows
 from gateway.component import Prepared, RefusedError, TimedOutError, UnavailableError
-from gateway.postgres import break_off
+from gateway.store import (
+    COPY_HEADER,
+    COPY_TRAILER,
+    Connection,
+    Connections,
+    Layout,
+    Lock,
+    Partitions,
+    break_off,
+    hold_lock,
+)
 
 
 @dataclass(slots=True)
@@ -206,7 +212,7 @@ class Writer:
                     connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
-                hold(connection, Lock.DIMENSIONS, shared=True)
+                hold_lock(connection, Lock.DIMENSIONS, shared=True)
                 begun = connection.execute(_BEGIN)
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
                 # At its end the pipeline sends Flush after Sync, which stops the server's clock for transactions that
@@ -269,10 +275,10 @@ class Writer:
             if table == "sample" and self._is_worth_direct_copy(rows):
                 connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
             with connection.cursor().copy(copy) as stream:
-                stream.write(HEADER)
+                stream.write(COPY_HEADER)
                 for chunk in chunks:
                     stream.write(chunk)
-                stream.write(TRAILER)
+                stream.write(COPY_TRAILER)
         minutes = sorted(set().union(*(batch.minutes for batch in rows)))
         if minutes:
             connection.execute(
@@ -288,10 +294,10 @@ def _store_sets(connection: Connection, rows: Mapping[int, tuple[Any, ...]], epo
     if not new:
         return
     with connection.cursor().copy(_COPY_MEMBERS) as stream:
-        stream.write(HEADER)
+        stream.write(COPY_HEADER)
         for key in new:
             stream.write(member_rows(key, rows[key][1]))
-        stream.write(TRAILER)
+        stream.write(COPY_TRAILER)
 
 
 def _new_events(connection: Connection, events: Sequence[IdentifiedRow]) -> list[IdentifiedRow]:

@@ -19,8 +19,8 @@ from exporters.timescale.copy import COLUMNS, Rows
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.metrics import MetricsEncoder
-from exporters.timescale.sets import Sets
 from exporters.timescale.rejections import Acceptance, Rejections
+from exporters.timescale.sets import Sets
 from gateway.component import Batch, MalformedPayloadError, Signal
 from gateway.otlp.bounds import Budget
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests, number_points
@@ -54,7 +54,11 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
     rows = Rows(86_400_000_000)
     rejections = Rejections(Signal.METRICS)
     for payload in payloads:
-        list(MetricsEncoder(dimensions, Sets(dimensions, 100), window, rows, rejections, Budget(len(payload))).encode(payload))
+        list(
+            MetricsEncoder(dimensions, Sets(dimensions, 100), window, rows, rejections, Budget(len(payload))).encode(
+                payload
+            )
+        )
     read = {
         table: sorted((row for chunk in chunks for row in fields(chunk, len(COLUMNS[table]))), key=repr)
         for table, chunks in rows.chunks.items()
