@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.copy import NULL, POSTGRES_EPOCH_US, int8_array
+from exporters.timescale.copy import NULL, int8_array
 from exporters.timescale.sets import HAS_START, IS_INT, Composition, Piece, Sets
+from gateway.store import POSTGRES_EPOCH_US
 
 _EXACT = 2**53
 """Integers beyond are not all of them doubles."""

@@ -28,7 +28,6 @@ from exporters.timescale.copy import (
     NO_SPAN_ID,
     NO_TRACE_ID,
     NULL,
-    POSTGRES_EPOCH_US,
     Rows,
     float8,
     float8_array,
@@ -48,6 +47,7 @@ from exporters.timescale.walk import PACE, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.component import MalformedPayloadError
 from gateway.otlp.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
+from gateway.store import POSTGRES_EPOCH_US
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000

@@ -31,6 +31,7 @@ HAS_START = 2
 
 _LEAST = 32
 _FEW = 56
+_TINY = 8
 _REMEMBERED = 2**20
 _SEEN = 2**17
 
@@ -184,9 +185,11 @@ def _cuts(series: _Ids, resources: _Ids, metrics: _Ids) -> list[tuple[int, int]]
 
     def close(at: int) -> None:
         nonlocal first
-        if at > first:
+        if at - first >= _TINY or (at > first and (not cuts or large[first] or at - cuts[-1][0] > MOST)):
             cuts.append((first, at))
-            first = at
+        elif at > first:  # what is left over goes to the set before
+            cuts[-1] = (cuts[-1][0], at)
+        first = at
 
     for start, end in itertools.pairwise(starts):
         if large[start] or (start - first >= _FEW and may_cut[start]) or end - first > MOST >= end - start:

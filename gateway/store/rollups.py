@@ -61,8 +61,8 @@ _HOUR = _Source(timedelta(hours=1), "sample_1h", "frame_1h", "sample_1m", "rollu
 class Values(NamedTuple):
     """What series had in an interval, as arrays of one length: a series may be there more than once.
 
-    ``counts`` are how many values each had, ``summed`` how many of them are in ``sum``. ``last_at`` is when the last was,
-    in nanoseconds since the Unix epoch. ``home`` is the part of a set that it came from, as an index; -1 for a row.
+    ``counts`` are how many values each had, ``summed`` how many of them are in ``sum``. ``last_at`` is when the last
+    was, in nanoseconds since the Unix epoch. ``home`` is the part of a set they came from, as an index; -1 for a row.
     """
 
     series: _Ints
@@ -191,11 +191,13 @@ def merge(values: Sequence[Values]) -> Values:
     # Of what is in rows and in sets, the latest set is the home, whichever was last.
     settled = np.maximum.reduceat(np.where(joined.home >= 0, np.arange(len(order)), -1), starts)
     home = np.where(settled >= 0, joined.home[settled], -1)
+    with np.errstate(invalid="ignore"):  # infinity and its opposite have no sum, which is NaN as in SQL
+        sums = np.add.reduceat(joined.sum, starts)
     return Values(
         joined.series[starts],
         np.add.reduceat(joined.counts, starts),
         np.add.reduceat(joined.summed, starts),
-        np.add.reduceat(joined.sum, starts),
+        sums,
         np.minimum.reduceat(joined.min, starts),
         np.maximum.reduceat(joined.max, starts),
         joined.last[latest],
@@ -223,7 +225,7 @@ def settle(homes: Sequence[_Home], values: Values) -> tuple[list[tuple[int, Valu
         counts, lasts = values.counts[places], microseconds[places]
         first = int(np.argmax(here))
         usual = here & (counts == counts[first]) & (lasts == lasts[first])
-        if usual.sum() < 2 or 2 * usual.sum() < here.sum():
+        if 2 * usual.sum() < here.sum():
             continue  # it is hardly worth a row of arrays
         is_row[places[usual]] = False
         its = values.take(places)
@@ -363,7 +365,7 @@ def _of_matrix(matrix: _Floats, times: Sequence[int]) -> Values:
         count = known.sum(axis=0)
         latest = len(ats) - 1 - np.argmax(known[::-1], axis=0)
         low, high = np.where(known, matrix, np.inf), np.where(known, matrix, -np.inf)
-    with np.errstate(invalid="ignore"):  # infinity and its opposite have no sum, which is NaN as in SQL
+    with np.errstate(invalid="ignore"):  # as above
         its_sum = np.where(summed, matrix, 0.0).sum(axis=0)
     columns = np.arange(matrix.shape[1])
     return Values(

@@ -70,7 +70,7 @@ TEXT = "café \N{SNOWMAN} 日本"
 
 _STORED = """
 SELECT number, count(*), bool_and(as_sent), min(unix_nano), max(unix_nano) FROM (
-    SELECT int_value, true, time, time_ns FROM sample WHERE int_value IS NOT NULL
+    SELECT int_value, true, time, time_ns FROM number_point WHERE int_value IS NOT NULL
     UNION ALL
     SELECT body::bigint, attributes->>'text' = %(text)s, time, time_ns FROM log WHERE body ~ '^[0-9]+$'
     UNION ALL

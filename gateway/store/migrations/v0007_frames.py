@@ -98,6 +98,7 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
         _make_rollup_views(connection, interval, since)
     if not present.gateway_rollups and since is None:
         _drop_continuous(connection)
+    run_file(connection, "0007_comments.sql")
 
 
 def _make_rollup_views(connection: layout.Connection, interval: str, since: datetime | None) -> None:

@@ -23,11 +23,7 @@ _ACTUAL = "SELECT time, series_id, count, min, max, last, last_time, sum FROM {}
 
 
 def roll_up(database: Database) -> None:
-    if database.native:
-        maintain(database)
-        return
-    for view in ("sample_1m", "sample_1h"):
-        database.run(f"CALL refresh_continuous_aggregate('{view}', NULL, NULL)")
+    maintain(database)
 
 
 def assert_rolled_up(database: Database) -> None:
