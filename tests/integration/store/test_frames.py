@@ -4,56 +4,19 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from gateway.component import Batch, Signal
 from gateway.store.collection import collect_dimensions
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store
-from tests.support.telemetry import SECOND, now, set_attributes
+from tests.support.telemetry import SECOND, Value, collection, now
 
 _MINUTE = 60 * SECOND
 _HOUR = 60 * _MINUTE
 _START = 1_700_000_000_123_456_789
-
-Value = int | float
-
-
-def collection(
-    at: int,
-    values: Sequence[Value],
-    *,
-    start: Callable[[int], int] = lambda index: 0,
-    host: str = "nas",
-    metrics: int = 7,
-    names: Iterable[int] | None = None,
-) -> Batch:
-    """One collection of a host: a series for each value, spread over some metrics."""
-    request = ExportMetricsServiceRequest()
-    owner = request.resource_metrics.add()
-    set_attributes(owner.resource.attributes, {"host.name": host})
-    scope = owner.scope_metrics.add()
-    by_name: dict[str, Any] = {}
-    for index, value in zip(range(len(values)) if names is None else names, values, strict=True):
-        name = f"m{index % metrics}" + ("" if start(index) else ".now")
-        metric = by_name.get(name)
-        if metric is None:
-            metric = by_name[name] = scope.metrics.add(name=name)
-            if start(index):
-                metric.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-        data = metric.sum if start(index) else metric.gauge
-        point = data.data_points.add(time_unix_nano=at, start_time_unix_nano=start(index))
-        set_attributes(point.attributes, {"n": str(index)})
-        if isinstance(value, int):
-            point.as_int = value
-        else:
-            point.as_double = value
-    return Batch.of(Signal.METRICS, request.SerializeToString())
 
 
 def points(database: Database, where: str = "true") -> list[tuple[Any, ...]]:
