@@ -17,7 +17,7 @@ _PACKAGES = ("gateway", "receivers", "exporters")
 _INSTALLED = Path(__file__).parent / "_packages"
 
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[3]
-"""Where the hub's packages are: in an installation, or in a checkout. For type checkers, which follow paths alone."""
+"""Where the hub's packages are: in an installation, or in a checkout."""
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import tarfile
 import venv
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,6 +160,17 @@ def test_units_run_the_installed_command(installed: Installation, tmp_path: Path
     installed.obs_hub("systemd", "install", "--root", tmp_path, "gateway")
     (unit,) = tmp_path.rglob("obs-hub.service")
     assert re.search(rf"^ExecStart={re.escape(str(installed.program))} serve\b", unit.read_text(), re.MULTILINE)
+
+
+def test_a_checkout_that_is_installed_as_it_is_has_no_copies_in_the_environment(tmp_path: Path) -> None:
+    built = run(
+        *(sys.executable, "-c", "import hatchling.build, sys; print(hatchling.build.build_editable(sys.argv[1]))"),
+        *(tmp_path,),
+        cwd=ROOT,
+    ).split()[-1]
+    with zipfile.ZipFile(tmp_path / built) as wheel:
+        (paths,) = [name for name in wheel.namelist() if ".dist-info/" not in name]
+        assert wheel.read(paths).decode().split() == [str(ROOT), str(ROOT / "gateway/packaging")]
 
 
 def test_a_checkout_that_was_installed_as_it_is_stands_beside_them_too(installed: Installation) -> None:
