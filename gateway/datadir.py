@@ -13,7 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
-from gateway.pipeline.durability import replace_file
+from gateway.files.durability import replace_file
 
 SYSTEM_PATH = Path("/var/lib/obs-hub")
 """Root's data directory, and that of the system's units."""

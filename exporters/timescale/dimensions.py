@@ -22,7 +22,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from exporters.timescale import wire
 from exporters.timescale.limits import OVERFLOW, SeriesLimits
 from exporters.timescale.values import Fragments, string_json, without_nul
-from gateway.pipeline.bounds import check_parts
+from gateway.otlp.bounds import check_parts
 
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "resource": (

@@ -29,9 +29,9 @@ from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import Rejections, TimeWindow
 from exporters.timescale.values import KVLIST, Fragments, short_text
 from exporters.timescale.walk import PACE, by_scope, decode_large
-from gateway.pipeline import Batch
-from gateway.pipeline.bounds import RECORD, Budget, check_parts
-from gateway.pipeline.slices import LARGE, Steps
+from gateway.base.slices import LARGE, Steps
+from gateway.component import Batch
+from gateway.otlp.bounds import RECORD, Budget, check_parts
 
 _FIELDS = b"\0\x10"
 _EVENT_NAME_TAG = b"\x62"

@@ -43,9 +43,9 @@ from exporters.timescale.copy import (
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.walk import PACE, decode_large
-from gateway.pipeline import MalformedPayloadError
-from gateway.pipeline.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
-from gateway.pipeline.slices import LARGE, Steps
+from gateway.base.slices import LARGE, Steps
+from gateway.component import MalformedPayloadError
+from gateway.otlp.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
 
 _TAG_START, _TAG_TIME, _TAG_DOUBLE, _TAG_INT = 0x11, 0x19, 0x21, 0x31
 _MINUTE_US = 60_000_000

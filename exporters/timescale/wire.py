@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.pipeline import MalformedPayloadError, shadow
+from gateway.component import MalformedPayloadError
+from gateway.otlp import shadow
 
 _SCHEMA = """
 Resource

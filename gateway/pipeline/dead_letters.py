@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.durability import create
-from gateway.pipeline.ownership import NAME, Lock
+from gateway.component.batch import Batch, Signal
+from gateway.files.durability import create
+from gateway.files.ownership import NAME, Lock
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
 _BLOCK = 4096

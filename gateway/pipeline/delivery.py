@@ -33,24 +33,24 @@ from pathlib import Path
 
 from opentelemetry.trace import Tracer
 
-from gateway.pipeline.attempts import Attempts, report
-from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.burying import Burying
-from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.errors import (
+from gateway.base.crashpoints import crashpoint
+from gateway.base.retry import Circuit
+from gateway.base.settings import ExporterSettings
+from gateway.component.batch import Batch, Signal
+from gateway.component.errors import (
     DeliveryError,
     OverloadedError,
     PartlyRefusedError,
     RefusedError,
     UnavailableError,
 )
+from gateway.component.interfaces import Exporter, Outcome, Prepared
+from gateway.pipeline.attempts import Attempts, report
+from gateway.pipeline.burying import Burying
+from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.inheritance import Inheritance
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.interfaces import Exporter, Outcome, Prepared
 from gateway.pipeline.replay import Replay
-from gateway.pipeline.retry import Circuit
-from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Spool
 from gateway.pipeline.taken import Taken
 

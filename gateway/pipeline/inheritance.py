@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from gateway.pipeline.settings import SpoolSettings
+from gateway.base.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, status
 
 _log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_told, report
-from gateway.pipeline.batch import Batch
-from gateway.pipeline.burying import Burying
-from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.errors import (
+from gateway.base.crashpoints import crashpoint
+from gateway.base.retry import Circuit
+from gateway.base.settings import ExporterSettings
+from gateway.component.batch import Batch
+from gateway.component.errors import (
     DeliveryError,
     MalformedPayloadError,
     RefusedError,
@@ -27,10 +27,10 @@ from gateway.pipeline.errors import (
     TooLargeError,
     UnavailableError,
 )
-from gateway.pipeline.interfaces import Exporter, Prepared
-from gateway.pipeline.mending import mend_batch
-from gateway.pipeline.retry import Circuit
-from gateway.pipeline.settings import ExporterSettings
+from gateway.component.interfaces import Exporter, Prepared
+from gateway.otlp.mending import mend_batch
+from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_told, report
+from gateway.pipeline.burying import Burying
 from gateway.pipeline.spool import Spool, removals
 from gateway.pipeline.spool.segment import record_size
 

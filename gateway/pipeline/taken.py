@@ -19,8 +19,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import timedelta
 
-from gateway.pipeline.batch import Batch
-from gateway.pipeline.counting import has_timestamp
+from gateway.component.batch import Batch
+from gateway.otlp.counting import has_timestamp
 
 MOST = 50_000
 """Batches that are remembered: some 10 MB in memory. At 100 batches a second that is eight minutes."""

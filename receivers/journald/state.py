@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.durability import replace_file
-from gateway.pipeline.ownership import HeldError, Lock
+from gateway.base.crashpoints import crashpoint
+from gateway.files.durability import replace_file
+from gateway.files.ownership import HeldError, Lock
 from receivers.journald.errors import JournalError
 
 _log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from gateway.pipeline.wire_format import varint
+from gateway.otlp.wire_format import varint
 from receivers.mongodb.errors import DocumentError
 
 MAX_DEPTH = 30

@@ -28,7 +28,7 @@ from exporters.otlp.config import OtlpExporterConfig
 from exporters.otlp.exporter import OtlpExporter
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, DeliveryError, Signal
+from gateway.component import Batch, DeliveryError, Signal
 from gateway.pipeline.delivery import Delivery
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.pipeline import Pipeline

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from tests.faults.harness import Load, until
 from tests.integration.cli.processes import config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database

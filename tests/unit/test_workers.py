@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway import supervisor
-from gateway.pipeline.ownership import Lock
+from gateway.files.ownership import Lock
 from gateway.places import spool_directory
 from tests.integration.cli.processes import ROOT, config_text, environment
 from tests.support.waiting import PATIENCE

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.integration.cli.processes import config_text, free_port, hubs
 from tests.integration.otel_config import lab
 from tests.integration.test_self_telemetry import send

@@ -10,17 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway.pipeline import (
-    Delivery,
-    DeliveryError,
-    MalformedPayloadError,
-    Outcome,
-    Prepared,
-    RefusedError,
-    UnavailableError,
-)
+from gateway.base.settings import ExporterSettings, RetrySettings, SpoolSettings
+from gateway.component import DeliveryError, MalformedPayloadError, Outcome, Prepared, RefusedError, UnavailableError
+from gateway.pipeline import Delivery
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.pipeline.spool import Spool
 from tests.support.waiting import PATIENCE
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline.ownership import HeldError, Lock, holder
+from gateway.files.ownership import HeldError, Lock, holder
 
 HOLD = """
 import sys
 from pathlib import Path
-from gateway.pipeline.ownership import Lock
+from gateway.files.ownership import Lock
 Lock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.read()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import Delivery, UnavailableError
-from gateway.pipeline.ownership import Lock
-from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
+from gateway.base.settings import ExporterSettings, RetrySettings, SpoolSettings
+from gateway.component import UnavailableError
+from gateway.files.ownership import Lock
+from gateway.pipeline import Delivery
 from gateway.pipeline.spool import Spool, segments, status
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, until
 
@@ -20,7 +21,7 @@ AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timed
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.pipeline.ownership.PATIENCE", 0)
+    monkeypatch.setattr("gateway.files.ownership.PATIENCE", 0)
     monkeypatch.setattr("gateway.pipeline.delivery._LOOK_SECONDS", 0)
 
 

@@ -20,8 +20,8 @@ from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.rejections import Acceptance, Rejections
-from gateway.pipeline import Batch, MalformedPayloadError, Signal
-from gateway.pipeline.bounds import Budget
+from gateway.component import Batch, MalformedPayloadError, Signal
+from gateway.otlp.bounds import Budget
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests, number_points
 from tests.support.stores import prepare, settings
 from tests.support.telemetry import now

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.support.stores import settings
 from tests.support.telemetry import gauge, logs, now, spans
 
@@ -31,8 +31,8 @@ def many_series(count: int) -> Batch:
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> TimescaleExporter:
     """An exporter that only encodes, and gives way at every pause."""
-    monkeypatch.setattr("gateway.pipeline.slices.SLICE", -1)
-    monkeypatch.setattr("gateway.pipeline.slices.SHORT", -1)
+    monkeypatch.setattr("gateway.base.slices.SLICE", -1)
+    monkeypatch.setattr("gateway.base.slices.SHORT", -1)
     return TimescaleExporter("timescale", settings(), "")
 
 
