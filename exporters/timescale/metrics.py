@@ -317,7 +317,7 @@ class MetricsEncoder:
             if head.has_start:
                 valid &= (points["start_tag"] == _TAG_START) & (points["start"] != 0)
         series = np.array(gathered.series, np.int64)
-        contexts = [context for context, _ in gathered.metrics]
+        contexts = gathered.metrics
         whose = np.repeat(
             np.array([[each.resource_id for each in contexts], [each.metric_id for each in contexts]], np.int64),
             np.diff([*gathered.starts, count]),

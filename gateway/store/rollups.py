@@ -36,6 +36,9 @@ _AT_ONCE = 10
 _LONGEST = 30.0
 """Seconds after which a round of maintenance goes on to what else there is to do."""
 
+_MARGIN = timedelta(hours=1)
+"""For how long a chunk may have been about to be dropped."""
+
 _HUGE = 1e290
 """Values beyond are left out of sums: PostgreSQL raises an error for one that has no double."""
 
@@ -121,7 +124,7 @@ def roll_up(
                     return False
                 _take_up(connection, source, starts)
                 for start in starts:
-                    _roll_up_one(connection, source, start)
+                    _roll_up_one(connection, source, start, _taken(connection, source, present, settings))
             if time.monotonic() - began > _LONGEST:
                 return True
     return True
@@ -148,15 +151,27 @@ def _take_up(connection: layout.Connection, source: _Source, starts: Sequence[da
         )
 
 
-def _roll_up_one(connection: layout.Connection, source: _Source, start: datetime) -> None:
-    """Compute one interval anew."""
+def _taken(
+    connection: layout.Connection, source: _Source, present: layout.Layout, settings: StoreSettings
+) -> datetime | None:
+    """Return before when retention may have taken what a rollup is made of."""
+    noted = taken_before(connection, source.source)
+    kept = settings.retention.metrics if source is _MINUTE else settings.retention.rollup_1m
+    if not present.community or kept is None:
+        return noted
+    # TimescaleDB drops chunks by itself, and notes it nowhere.
+    since = datetime.now(UTC) - kept + _MARGIN
+    return since if noted is None else max(noted, since)
+
+
+def _roll_up_one(connection: layout.Connection, source: _Source, start: datetime, taken: datetime | None) -> None:
+    """Compute one interval anew; before the instant ``taken`` only what series have that had nothing there."""
     since = layout.read_setting(connection, "rolled_up_since")
     if since is not None and start < datetime.fromisoformat(since):
         return  # which is TimescaleDB's, by an earlier version
     bounds = {"lower": start, "upper": start + source.interval}
     homes, values = _read(connection, source, bounds)
     merged = merge(values)
-    taken = taken_before(connection, source.source)
     if taken is not None and start < taken:
         _insert_missing(connection, source, start, merged)
         return

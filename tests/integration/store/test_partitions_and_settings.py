@@ -264,11 +264,3 @@ async def test_settings_are_remembered_with_the_store(timescale_database: Databa
         timescale_database.value("SELECT value #>> '{retention,logs}' FROM store_setting WHERE key = 'policies'")
         == "7d"
     )
-
-
-async def test_a_long_refresh_hides_nothing_until_it_is_done(timescale_database: Database) -> None:
-    """A view computes what is newer than all that is materialized, so the oldest is to be materialized first."""
-    async with running_exporter(timescale_database):
-        pass
-    refreshes = jobs(timescale_database, "policy_refresh_continuous_aggregate")
-    assert [settings["refresh_newest_first"] for settings in refreshes.values()] == [False] * 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.store import rollups
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store
 from tests.support.telemetry import SECOND, gauge, now
@@ -93,6 +94,28 @@ async def test_only_the_minutes_that_got_points_are_computed_anew(native_databas
         await store(exporter, gauge({first + SECOND: 2.0}))
         maintain(native_database)
     assert native_database.run("SELECT last FROM sample_1m ORDER BY time") == [(2.0,), (99.0,)]
+
+
+async def test_of_a_long_backlog_what_is_done_stays_done(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, done = hour_ago(), 0
+    async with running_exporter(database) as exporter:
+        await store(exporter, gauge({first + n * 60 * SECOND: float(n) for n in range(35)}))
+    original = rollups._roll_up_one
+
+    def interrupted(*arguments: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == 25:
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(rollups, "_roll_up_one", interrupted)
+        maintain(database)
+    assert [row[0].minute for row in database.run("SELECT time FROM rollup_1m ORDER BY 1")] == list(range(20))
+    assert database.count("rollup_1h") == 0
+    maintain(database)
+    assert_rolled_up(database)
 
 
 async def test_rollups_can_be_switched_off(native_database: Database) -> None:
