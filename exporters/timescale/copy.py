@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from binascii import hexlify
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from exporters.timescale.values import without_nul
@@ -188,7 +189,7 @@ class Texts(dict[str, bytes]):
         return encoded
 
 
-class IdentifiedRow(NamedTuple):
+class IdentifiedRow(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The encoded row of an event with an identity of its own, of 16 bytes. ``unix_nano`` is the event's time."""
 
     uid: bytes

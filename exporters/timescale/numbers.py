@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import operator
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -29,33 +28,29 @@ Pauses = Iterable[Callable[[], Any] | None]
 """`Steps` without a result, or nothing at all."""
 
 
-class _Run(NamedTuple):
-    """Points of one metric that follow each other: the place of the first in the request, and their bytes."""
-
-    first: int
-    context: MetricContext
-    points: Sequence[bytes]
-
-
 class _Gathered:
-    """Points of one layout: what was cut off each, and its series."""
+    """Points of one layout: what was cut off each, its series, and where in the request those of a metric are.
+
+    Lists of numbers and bytes alone, as all that grows with a request: Python's garbage collection need not look at it.
+    """
 
     def __init__(self) -> None:
-        self.runs: list[_Run] = []
         self.cut: list[bytes] = []
         self.series: list[int] = []
+        self._firsts: list[int] = []
+        self._counts: list[int] = []
 
-    def add(self, run: _Run, cut: Iterable[bytes], series: Iterable[int]) -> None:
-        """Add the points of a metric."""
-        self.runs.append(run)
+    def add(self, first: int, cut: Iterable[bytes], series: Sequence[int]) -> None:
+        """Add the points of a metric, the first of which has this place in the request."""
+        self._firsts.append(first)
+        self._counts.append(len(series))
         self.cut += cut
         self.series += series
 
     def places(self) -> npt.NDArray[np.intp]:
         """Return the place of each point in the request."""
-        counts = [len(run.points) for run in self.runs]
-        shifts = np.array([run.first for run in self.runs]) - np.cumsum([0, *counts[:-1]])
-        return np.repeat(shifts, counts) + np.arange(len(self.series))
+        counts = np.array(self._counts)
+        return np.repeat(np.array(self._firsts) - np.cumsum(counts) + counts, counts) + np.arange(len(self.series))
 
 
 class _Apart(NamedTuple):
@@ -85,62 +80,75 @@ class Numbers:
         self._begin()
 
     def _begin(self) -> None:
-        self.count = 0
-        self._runs: list[_Run] = []
+        self._points: list[bytes] = []
+        # Of each metric its first place, and itself.
+        self._firsts: list[int] = []
+        self._contexts: list[MetricContext] = []
         self._gathered: dict[Layout, _Gathered] = {}
         # By place; None for those that are left out.
         self._apart: dict[int, _Apart | None] = {}
 
+    @property
+    def count(self) -> int:
+        """How many points are gathered."""
+        return len(self._points)
+
     def gather(self, context: MetricContext, points: Sequence[bytes]) -> Pauses:
-        """Gather points, of which there are some. What is returned is to be gone through: the pauses, where not all are
-        known. Raises `google.protobuf.message.DecodeError`, then or now, when one is malformed."""
-        run = _Run(self.count, context, points)
-        self.count += len(points)
-        self._runs.append(run)
+        """Gather points of a metric, of which there are some.
+
+        What is returned is to be gone through: the pauses, where not all are known. Raises
+        `google.protobuf.message.DecodeError`, now, then or in `take`, when one is malformed.
+        """
+        first = len(self._points)
+        self._firsts.append(first)
+        self._contexts.append(context)
+        self._points += points
         layout = layout_of(points[0])
         if layout is None:
-            return self._each(run)
+            return self._each(context, first, points)
         gathered = self._gathered.get(layout)
         if gathered is None:
             gathered = self._gathered[layout] = _Gathered()
         known = context.series
         if b"" in known and min(map(len, points)) < layout.size:
-            return self._learn(run, layout, gathered)  # of one that is too short the key would be empty, too
+            # Of one that is too short the key would be empty, too.
+            return self._learn(context, first, points, layout, gathered)
         try:
             series = list(map(known.__getitem__, map(layout.key, points)))
         except KeyError:
-            return self._learn(run, layout, gathered)
-        gathered.add(run, layout.cut(points), series)
+            return self._learn(context, first, points, layout, gathered)
+        gathered.add(first, layout.cut(points), series)
         return ()
 
-    def _each(self, run: _Run) -> Steps[None]:
-        for place, point in enumerate(run.points, run.first):
-            yield from self._decode(run.context, place, point)
+    def _each(self, context: MetricContext, first: int, points: Sequence[bytes]) -> Steps[None]:
+        for place, point in enumerate(points, first):
+            yield from self._decode(context, place, point)
             yield None
 
-    def _learn(self, run: _Run, layout: Layout, gathered: _Gathered) -> Steps[None]:
+    def _learn(
+        self, context: MetricContext, first: int, points: Sequence[bytes], layout: Layout, gathered: _Gathered
+    ) -> Steps[None]:
         """Gather the points whose series is known, or is now; decode the others on their own."""
         cut: list[bytes] = []
         series: list[int] = []
-        known = run.context.series
-        for place, point in enumerate(run.points, run.first):
+        for place, point in enumerate(points, first):
             key = layout.key(point)
-            found = known.get(key) if len(point) >= layout.size else None
+            found = context.series.get(key) if len(point) >= layout.size else None
             if found is None and layout.fits(point):
                 yield None
                 if len(point) > LARGE:
                     yield functools.partial(check_parts, point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
                 attributes = _attributes_alone(key)
                 if attributes is not None:
-                    found = self._dimensions.series(run.context, key, attributes)
+                    found = self._dimensions.series(context, key, attributes)
             if found is None:
-                yield from self._decode(run.context, place, point)
+                yield from self._decode(context, place, point)
                 cut.append(bytes(layout.size))
                 series.append(0)
             else:
                 cut += layout.cut((point,))
                 series.append(found)
-        gathered.add(run, cut, series)
+        gathered.add(first, cut, series)
 
     def _decode(self, context: MetricContext, place: int, raw: bytes) -> Steps[None]:
         if len(raw) > LARGE:
@@ -176,8 +184,8 @@ class Numbers:
             if not read.valid.all():
                 for place in np.arange(count)[places][~read.valid].tolist():
                     if place not in self._apart:
-                        run = self._run_of(place)
-                        yield from self._decode(run.context, place, run.points[place - run.first])
+                        context = self._contexts[bisect.bisect_right(self._firsts, place) - 1]
+                        yield from self._decode(context, place, self._points[place])
                         yield None
         flags = None
         left_out = []
@@ -189,22 +197,14 @@ class Numbers:
             if its_flags:
                 flags = np.zeros(count, np.uint32) if flags is None else flags
                 flags[place] = its_flags
-        counts = [len(run.points) for run in self._runs]
-        metric = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        metrics = [run.context for run in self._runs]
-        points = NumberPoints(series, time, start, value, kind, flags, metric, metrics)
+        metric = np.repeat(np.arange(len(self._firsts), dtype=np.int32), np.diff([*self._firsts, count]))
+        points = NumberPoints(series, time, start, value, kind, flags, metric, self._contexts)
         self._begin()
         if left_out:
             kept = np.ones(count, bool)
             kept[left_out] = False
             points = points.select(kept)
         return points
-
-    def _run_of(self, place: int) -> _Run:
-        return self._runs[bisect.bisect_right(self._runs, place, key=_first) - 1]
-
-
-_first = operator.attrgetter("first")
 
 
 def _attributes_alone(key: bytes) -> Sequence[bytes] | None:
