@@ -88,20 +88,26 @@ class Layout:
 
 def layout_of(point: bytes) -> Layout | None:
     """Return how a point seems to be laid out; None when its time or value are not where they can be cut off."""
-    return _layout(point[: 3 * _SIZE : _SIZE], point[-_SIZE : -3 * _SIZE - 1 : -_SIZE])
+    before = _run_of_fields(point[: 3 * _SIZE : _SIZE], ())
+    if _TIME in before and _VALUE in before:
+        return _layout(before, ())
+    after = _run_of_fields(point[-_SIZE : -3 * _SIZE - 1 : -_SIZE], before)
+    return _layout(before, after)
 
 
-@functools.lru_cache(maxsize=1024)
-def _layout(first: bytes, last: bytes) -> Layout | None:
-    """Return the layout of a point with these tags where its first fields would be, and its last, from its end."""
-    before: list[str] = []
-    after: list[str] = []
-    for tags, fields in ((first, before), (last, after)):
-        for tag in tags:
-            name = _TAGS.get(tag)
-            if name is None or name in before or name in after:
-                break
-            fields.append(name)
-        if {_TIME, _VALUE}.issubset(before + after):
-            return Layout(before, after[::-1])
-    return None
+@functools.lru_cache(maxsize=256)
+def _run_of_fields(tags: bytes, others: Sequence[str]) -> tuple[str, ...]:
+    """Return the fields that these tags begin, none of them twice nor among others, until there is another tag."""
+    fields: list[str] = []
+    for tag in tags:
+        name = _TAGS.get(tag)
+        if name is None or name in fields or name in others:
+            break
+        fields.append(name)
+    return tuple(fields)
+
+
+@functools.cache  # there are few: the ways in which three fields may follow each other
+def _layout(before: tuple[str, ...], after: tuple[str, ...]) -> Layout | None:
+    """Return the layout of these fields, the last ones told from the end; None when time or value are missing."""
+    return Layout(before, after[::-1]) if {_TIME, _VALUE}.issubset(before + after) else None
