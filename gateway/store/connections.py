@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from gateway.postgres import Connection, break_off, connect
+from gateway.store.postgres import Connection, break_off, connect
 
 
 class Connections:
@@ -29,7 +29,7 @@ class Connections:
         """Open a connection. ``settings`` of PostgreSQL win over those of the connection string.
 
         Raises `psycopg.OperationalError` when the server does not answer, or after `interrupt`, and
-        `gateway.postgres.UnusableServerError` for what only a person can mend.
+        `UnusableServerError` for what only a person can mend.
         """
         if self._interrupted:
             raise psycopg.OperationalError("the gateway is shutting down")

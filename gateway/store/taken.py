@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from exporters.timescale import layout
+from gateway.store import layout
 
 
 def taken_before(connection: layout.Connection, table: str) -> datetime | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporters.timescale import layout, locks, unfinished
-from exporters.timescale.connections import Connections
-from exporters.timescale.migrations import Migration, all_migrations
-from exporters.timescale.reader import READER_ROLE as READER_ROLE
-from exporters.timescale.reader import let_read
-from gateway.postgres import plan
+from gateway.store import layout, locks, unfinished
+from gateway.store.connections import Connections
+from gateway.store.migrations import Migration, all_migrations
+from gateway.store.postgres import plan
+from gateway.store.reader import READER_ROLE as READER_ROLE
+from gateway.store.reader import let_read
 
 
 class SchemaError(Exception):

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from exporters.timescale import layout
-from exporters.timescale.locks import Lock, hold
+from gateway.store import layout
+from gateway.store.locks import Lock, hold
 
 _AT_ONCE = 1_000
 

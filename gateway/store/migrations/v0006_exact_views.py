@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
-from exporters.timescale import layout
-from exporters.timescale.migrations import run_file
-from exporters.timescale.taken import taken_before
 from gateway.base.settings import parse_duration
+from gateway.store import layout
+from gateway.store.migrations import run_file
+from gateway.store.taken import taken_before
 
 _COLUMNS = sql.SQL("time, series_id, count, sum, min, max, last")
 

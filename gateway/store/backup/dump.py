@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporters.timescale import layout, unfinished
-from exporters.timescale.backup import BackupError, archive, tools
-from exporters.timescale.connections import Connections
-from exporters.timescale.reader import views_schema
 from gateway.files.durability import sync
+from gateway.store import layout, unfinished
+from gateway.store.backup import BackupError, archive, tools
+from gateway.store.connections import Connections
+from gateway.store.reader import views_schema
 
 _PARTIAL = ".partial"
 _LOCK_WAIT = 60_000

@@ -10,7 +10,7 @@ import contextlib
 import psycopg
 from psycopg import sql
 
-from exporters.timescale import layout
+from gateway.store import layout
 
 READER_ROLE = "obs_hub_reader"
 

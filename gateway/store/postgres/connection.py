@@ -20,7 +20,7 @@ import psycopg
 from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 
-from gateway.postgres.session import BEGIN_SESSION, BEGIN_TRANSACTION, Session, check, explain, plan
+from gateway.store.postgres.session import BEGIN_SESSION, BEGIN_TRANSACTION, Session, check, explain, plan
 
 
 class Connection(psycopg.Connection[Any]):

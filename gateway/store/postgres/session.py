@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from gateway.postgres import options
+from gateway.store.postgres import options
 
 Pooler = Literal["auto", "transaction", "none"]
 

@@ -1,20 +1,16 @@
-"""What the API knows of the hub it is part of."""
+"""What services know of the hub that they run in."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from opentelemetry.metrics import Meter, NoOpMeter
-from opentelemetry.trace import Tracer
-
+from gateway.component.declaration import Context
 from gateway.component.interfaces import Service
 from gateway.config import Config
 from gateway.net.destination import Destination
-from gateway.net.http_bodies import Bodies
 from gateway.operations import Operations
 from gateway.pipeline import Delivery
 
@@ -30,8 +26,8 @@ class HasRouters(Protocol):
         """Make them. Each handler's ``opt["scope"]`` says who may call it; None stands for everybody."""
 
 
-@dataclass(frozen=True, slots=True)
-class HubView:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubView(Context):
     """The hub as parts of the gateway may look at it that run beside its pipelines.
 
     ``deliveries`` are those of this process: with several workers there are none here, and what they do is seen on disk
@@ -40,17 +36,12 @@ class HubView:
     """
 
     config: Config
-    data_dir: Path | None
-    tracer: Tracer
-    deliveries: Mapping[str, Delivery]
-    endpoints: Callable[[], Mapping[str, str]]
-    front_door: Callable[[], Destination | None] = field(repr=False)
+    deliveries: Mapping[str, Delivery] = field(default_factory=dict)
+    endpoints: Callable[[], Mapping[str, str]] = field(default=dict)
+    front_door: Callable[[], Destination | None] = field(default=lambda: None, repr=False)
     find_dsn: Callable[[], str | None] = field(default=lambda: None, repr=False)
-    meter: Meter = field(default_factory=lambda: NoOpMeter(""))
     make_operations: Callable[[], Operations] = Operations
     services: Mapping[str, Service] = field(default_factory=dict)
-    bodies: Bodies = field(default_factory=Bodies)
-    """Bounds what arrives over HTTP, with the receivers of this process."""
     shared: bool = False
     """Whether other processes of this hub receive and deliver."""
     started_at: float = field(default_factory=time.monotonic)

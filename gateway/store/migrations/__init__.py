@@ -11,7 +11,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.timescale.layout import Connection
+from gateway.store.layout import Connection
 
 _HERE = Path(__file__).parent
 

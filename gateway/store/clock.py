@@ -11,7 +11,7 @@ import logging
 import time
 from datetime import datetime, timedelta
 
-from exporters.timescale.layout import Connection
+from gateway.store.layout import Connection
 
 _log = logging.getLogger(__name__)
 

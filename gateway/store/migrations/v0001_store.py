@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporters.timescale import layout
-from exporters.timescale.migrations import run_file
+from gateway.store import layout
+from gateway.store.migrations import run_file
 
 
 def upgrade(connection: layout.Connection, wanted_layout: str) -> None:

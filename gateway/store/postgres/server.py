@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.postgres.connection import Connection
-from gateway.postgres.session import PINNED
+from gateway.store.postgres.connection import Connection
+from gateway.store.postgres.session import PINNED
 
 OLDEST = 15
 """The major version that the store needs."""

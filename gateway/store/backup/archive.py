@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporters.timescale.backup import BackupError
-from exporters.timescale.backup.tools import Tools
+from gateway.store.backup import BackupError
+from gateway.store.backup.tools import Tools
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _TIMESCALE = re.compile(r"-timescaledb-(\d+(?:\.\d+)*(?:-\w+)?)\.dump$")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.layout import Connection
+from gateway.store.layout import Connection
 
 TABLE = "store_restoring"
 MESSAGE = (

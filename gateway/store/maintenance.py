@@ -13,15 +13,13 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from exporters.timescale import layout, partitions, policies, unfinished
-from exporters.timescale.clock import Clock
-from exporters.timescale.collection import collect_dimensions
-from exporters.timescale.config import TimescaleConfig
-from exporters.timescale.locks import Lock, try_hold
-from exporters.timescale.rejections import Acceptance
-from exporters.timescale.schema import SchemaError
-from exporters.timescale.taken import note_taken, taken_before
-from gateway.component import Signal
+from gateway.store import layout, partitions, policies, unfinished
+from gateway.store.clock import Clock
+from gateway.store.collection import collect_dimensions
+from gateway.store.locks import Lock, try_hold
+from gateway.store.schema import SchemaError
+from gateway.store.settings import StoreSettings
+from gateway.store.taken import note_taken, taken_before
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +61,11 @@ _INSERT_MISSING = sql.SQL(
 class Maintenance:
     """One round of maintenance at a time, on a connection that is given."""
 
-    def __init__(self, config: TimescaleConfig, present: layout.Layout) -> None:
-        self._config = config
+    def __init__(self, settings: StoreSettings, present: layout.Layout) -> None:
+        self._settings = settings
         self._layout = present
-        self._partitions = partitions.Partitions(config.chunk_interval)
-        self._clock = Clock(config.receipt_window)
+        self._partitions = partitions.Partitions(settings.chunk_interval)
+        self._clock = Clock(settings.receipt_window)
         self._collected_at = time.monotonic()
 
     def run(self, connection: layout.Connection) -> bool:
@@ -88,7 +86,7 @@ class Maintenance:
                 self.apply_retention(connection, now)
             self.remove_receipts(connection, now)
             self.remove_identities(connection, now)
-        if time.monotonic() - self._collected_at >= self._config.collect_interval.total_seconds():
+        if time.monotonic() - self._collected_at >= self._settings.collect_interval.total_seconds():
             self._collected_at = time.monotonic()
             removed = collect_dimensions(connection)
             if any(removed.values()):
@@ -97,13 +95,13 @@ class Maintenance:
 
     def make_partitions(self, connection: layout.Connection) -> None:
         """Make the present partitions and the next ones."""
-        now = partitions.interval_of(datetime.now(UTC), self._config.chunk_interval)
+        now = partitions.interval_of(datetime.now(UTC), self._settings.chunk_interval)
         for table in (*layout.FACTS, *layout.ROLLUPS):
             self._partitions.ensure(connection, table, range(now, now + _AHEAD + 1))
 
     def apply_retention(self, connection: layout.Connection, now: datetime) -> None:
         """Drop what is older than it may be, where TimescaleDB does not do so itself."""
-        for table, kept in policies.retention_of(self._config).items():
+        for table, kept in policies.retention_of(self._settings).items():
             if kept is None:
                 continue
             if table in _SOURCES.values():
@@ -129,7 +127,7 @@ class Maintenance:
         interval get what came.
         """
         minute, hour = timedelta(minutes=1), timedelta(hours=1)
-        if self._layout.native and self._config.rollups:
+        if self._layout.native and self._settings.rollups:
             _summarize(connection)
         with connection.transaction():
             if not try_hold(connection, Lock.MAINTENANCE):
@@ -137,13 +135,13 @@ class Maintenance:
             if not self._layout.gateway_rollups:
                 return True
             pending = [row[0] for row in connection.execute("DELETE FROM rollup_pending RETURNING minute")]
-            if not self._config.rollups:
+            if not self._settings.rollups:
                 return True
             minutes = sorted(set(pending))
             hours = sorted({at.astimezone(UTC).replace(minute=0) for at in minutes})
             for table, starts, bucket in (("sample_1m", minutes, minute), ("sample_1h", hours, hour)):
                 if self._layout.native:
-                    its_intervals = {partitions.interval_of(at, self._config.chunk_interval) for at in starts}
+                    its_intervals = {partitions.interval_of(at, self._settings.chunk_interval) for at in starts}
                     self._partitions.ensure(connection, table, its_intervals)
                 taken = taken_before(connection, _SOURCES[table]) or datetime.min.replace(tzinfo=UTC)
                 name = sql.Identifier(table)
@@ -158,7 +156,7 @@ class Maintenance:
 
     def remove_identities(self, connection: layout.Connection, now: datetime) -> None:
         """Remove the identities of events so old that they would no longer be accepted."""
-        past = Acceptance(self._config).past(Signal.LOGS) + self._config.receipt_window
+        past = self._settings.accepted_past(self._settings.retention.logs) + self._settings.receipt_window
         removed = _RECEIPTS_AT_ONCE
         while removed == _RECEIPTS_AT_ONCE:
             removed = connection.execute(
@@ -172,7 +170,7 @@ class Maintenance:
         while removed == _RECEIPTS_AT_ONCE:
             removed = connection.execute(
                 "DELETE FROM receipt WHERE digest IN (SELECT digest FROM receipt WHERE received_at < %s LIMIT %s)",
-                (now - self._config.receipt_window, _RECEIPTS_AT_ONCE),
+                (now - self._settings.receipt_window, _RECEIPTS_AT_ONCE),
             ).rowcount
 
 

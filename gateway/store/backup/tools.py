@@ -16,10 +16,10 @@ from typing import IO
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from exporters.timescale.backup import BackupError
 from gateway.base.child_environment import POSTGRESQL, environment
 from gateway.base.parent_death import signal_on_parent_death
-from gateway.postgres import Connection, program_options
+from gateway.store.backup import BackupError
+from gateway.store.postgres import Connection, program_options
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _MAX_SAID = 2_000

@@ -16,11 +16,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import layout, unfinished
-from exporters.timescale.backup import BackupError, archive, tools
-from exporters.timescale.connections import Connections
-from exporters.timescale.reader import let_read
-from gateway.postgres import connect
+from gateway.store import layout, unfinished
+from gateway.store.backup import BackupError, archive, tools
+from gateway.store.connections import Connections
+from gateway.store.postgres import connect
+from gateway.store.reader import let_read
 
 _SWAP_PATIENCE = 30.0
 _LEAVING = 3.0

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from exporters.timescale.layout import Connection
-from exporters.timescale.locks import Lock, hold
+from gateway.store.layout import Connection
+from gateway.store.locks import Lock, hold
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -16,9 +16,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from exporters.timescale.layout import Connection
-from exporters.timescale.reader import READER_ROLE
-from gateway.postgres import connect, options
+from gateway.store.layout import Connection
+from gateway.store.postgres import connect, options
+from gateway.store.reader import READER_ROLE
 
 CONNECTION_LIMIT = 15
 """Connections of one reader: of the embedded server's 50, others must leave the gateway enough."""

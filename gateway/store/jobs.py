@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporters.timescale.layout import Connection
-from gateway.postgres.server import Concern
+from gateway.store.layout import Connection
+from gateway.store.postgres.server import Concern
 
 _SCHEDULED = """
 SELECT EXISTS (

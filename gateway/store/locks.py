@@ -12,7 +12,7 @@ import enum
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.layout import Connection
+from gateway.store.layout import Connection
 
 
 class Lock(enum.StrEnum):

@@ -8,9 +8,9 @@
 ============= ========================================================================================
 """
 
-from gateway.postgres import server
-from gateway.postgres.connection import AsyncConnection, Connection, break_off, connect, connect_async
-from gateway.postgres.session import UnusableServerError, plan, program_options, with_pooler
+from gateway.store.postgres import server
+from gateway.store.postgres.connection import AsyncConnection, Connection, break_off, connect, connect_async
+from gateway.store.postgres.session import UnusableServerError, plan, program_options, with_pooler
 
 __all__ = [
     "AsyncConnection",
