@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -29,7 +30,8 @@ from typing import IO, Any
 _ROOT = Path(__file__).parents[2]
 _BEFORE_PYTHON = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "GRPC_", "MALLOC_", "OPENBLAS_", "OMP_", "COVERAGE")
 """Beginnings of variables that are read when an interpreter or a library begins."""
-_BESIDE_COMPONENTS = ("gateway.cli.run", "gateway.supervisor", "gateway.telemetry", "uvicorn.lifespan.off")
+_NOT_OF_HUBS = ("gateway.__main__", "gateway.cli.", "gateway.explore.", "receivers.mongodb.")
+_OF_HUBS = ("gateway.cli.run", "uvicorn.lifespan.off")
 _MOST = 2**20
 
 
@@ -137,15 +139,13 @@ def start(
 
 
 def _import_all() -> None:
-    from gateway.components import COMPONENTS
-
-    for module in _BESIDE_COMPONENTS:
-        importlib.import_module(module)
-    for kind in (COMPONENTS.receivers, COMPONENTS.exporters, COMPONENTS.extensions):
-        for component in kind.values():
-            for path in (component.settings_path, component.factory_path):
-                if path:
-                    importlib.import_module(path.partition(":")[0])
+    """Import what hubs import; of the command line, only what runs one."""
+    for package in map(importlib.import_module, ("gateway", "receivers", "exporters")):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.startswith(_NOT_OF_HUBS):
+                importlib.import_module(module.name)
+    for name in _OF_HUBS:
+        importlib.import_module(name)
 
 
 def _serve(connection: socket.socket) -> tuple[list[str], dict[str, str]]:
