@@ -27,7 +27,7 @@ def test_a_command_is_run_to_its_end(tmp_path: Path) -> None:
 
 
 def test_one_that_fails_says_so_and_ends_as_it_should(tmp_path: Path) -> None:
-    assert start(tmp_path, "serve", "--config", str(tmp_path / "nothing.yaml")).wait(PATIENCE) == 2
+    assert start(tmp_path, "serve", "--config", str(tmp_path / "nothing.yaml")).wait(PATIENCE) == 1
     assert "nothing.yaml" in (tmp_path / "err").read_text()
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -170,6 +170,8 @@ class HubProcess:
         *options: str,
         command: str = "serve",
         forked: bool = False,
+        program: Sequence[str] = (sys.executable, "-m", "gateway"),
+        cwd: Path = ROOT,
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,11 +188,11 @@ class HubProcess:
                 self.process = fork_server.start(arguments, environment(**variables), stdout, stderr)
                 return
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", *arguments],
+                [*program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=ROOT,
+                cwd=cwd,
                 env=environment(**variables),
                 start_new_session=True,
             )
