@@ -19,7 +19,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from gateway.component import Receiver, Signal
 from gateway.component.declaration import Context
+from gateway.net.remote import elsewhere
 from receivers.journald import emitter as emitter_module
 from receivers.journald import reader as reader_module
 from receivers.journald import sender as sender_module
@@ -36,18 +38,24 @@ from tests.support.waiting import PATIENCE, until
 Config = Callable[..., JournaldConfig]
 
 
-CONSUMER: Any = None  # what is named as endpoint takes it all
+def emitter_of(config: JournaldConfig, state: Path | None, **how: Any) -> Emitter:
+    return Emitter(config, elsewhere(config, [Signal.LOGS]), state, **how)
+
+
+def make(name: str, config: JournaldConfig, state: Path) -> Receiver:
+    """The receiver, given what the hub would give it whose settings name an endpoint."""
+    return create(name, config, elsewhere(config, [Signal.LOGS]), Context(state_dir=state))
 
 
 async def once(config: JournaldConfig, state: Path | None = None, patience: float = 30.0) -> Emitter:
-    emitter = Emitter(config, state, follow=False, patience=patience)
+    emitter = emitter_of(config, state, follow=False, patience=patience)
     await emitter.run()
     return emitter
 
 
 @asynccontextmanager
 async def following(config: JournaldConfig, state: Path | None = None) -> AsyncIterator[Emitter]:
-    emitter = Emitter(config, state)
+    emitter = emitter_of(config, state)
     task = asyncio.create_task(emitter.run())
     try:
         yield emitter
@@ -187,7 +195,7 @@ async def test_the_position_is_where_the_destination_acknowledged(
 ) -> None:
     journal.write(entry("one"))
     destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
-    emitter = Emitter(config(journal), tmp_path, follow=False, patience=0.3)
+    emitter = emitter_of(config(journal), tmp_path, follow=False, patience=0.3)
     assert await emitter.run() is False
     state = State(tmp_path)
     assert state.cursor is None
@@ -586,7 +594,7 @@ async def test_a_full_disk_keeps_no_log_from_being_sent(
 
 def test_without_journalctl_it_says_what_to_install(config: Config, stand_in: StandInJournal, tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="Install systemd's journalctl"):
-        Emitter(config(stand_in, journalctl_path="no-such-journalctl"), tmp_path)
+        emitter_of(config(stand_in, journalctl_path="no-such-journalctl"), tmp_path)
 
 
 async def test_the_receiver_sends_what_it_read_before_it_ends(
@@ -599,7 +607,7 @@ async def test_the_receiver_sends_what_it_read_before_it_ends(
         read.append(fields["MESSAGE"])
 
     monkeypatch.setattr(Request, "add", noted)
-    receiver = create("journald/web", config(stand_in, batch={"timeout": "1h"}), CONSUMER, Context(state_dir=tmp_path))
+    receiver = make("journald/web", config(stand_in, batch={"timeout": "1h"}), tmp_path)
     assert (receiver.name, receiver.endpoints) == ("journald/web", {})
     await receiver.stop(0)  # harmless when not started
     stand_in.write(entry("one"))
@@ -618,7 +626,7 @@ async def test_the_receiver_ends_in_time_when_nobody_answers(
 ) -> None:
     destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
     stand_in.write(entry("one"))
-    receiver = create("journald", config(stand_in), CONSUMER, Context(state_dir=tmp_path))
+    receiver = make("journald", config(stand_in), tmp_path)
     await receiver.start()
     await until(lambda: destination.attempts)
     await receiver.stop(30)

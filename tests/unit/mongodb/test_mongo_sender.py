@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.base.settings import RetrySettings
-from gateway.component import Outcome, OverloadedError, RefusedError, Signal, UnavailableError
+from gateway.component import Batch, Outcome, OverloadedError, RefusedError, Signal, UnavailableError
 from receivers.mongodb.batches import Entry
 from receivers.mongodb.errors import DestinationError
 from receivers.mongodb.event import Event
@@ -26,15 +26,12 @@ class Client:
         self._answer = answer
         self.requests: list[list[str]] = []
 
-    async def send(self, signal: Signal, payload: bytes) -> Outcome:
-        assert signal is Signal.LOGS
-        message = ExportLogsServiceRequest.FromString(payload)
+    async def accept(self, batch: Batch) -> Outcome:
+        assert batch.signal is Signal.LOGS
+        message = ExportLogsServiceRequest.FromString(batch.payload)
         names = [r.event_name for owner in message.resource_logs for r in owner.scope_logs[0].log_records]
         self.requests.append(names)
         return self._answer(names)
-
-    async def close(self) -> None:
-        """Nothing to release."""
 
 
 def entries(*names: str) -> list[Entry]:
