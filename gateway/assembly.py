@@ -20,7 +20,7 @@ from typing import cast
 from opentelemetry.trace import Tracer
 
 from gateway import components
-from gateway.base.settings import ExporterSettings, Settings, StoreSettings
+from gateway.base.settings import ExporterSettings, Settings
 from gateway.component import Consumer, Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
@@ -37,6 +37,7 @@ from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import Spool, status
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
+from gateway.store import StoreSettings
 from gateway.telemetry import SelfTelemetry, elsewhere
 
 _log = logging.getLogger(__name__)

@@ -150,24 +150,3 @@ class ExporterSettings(Settings):
     keeps_logs: ClassVar[bool] = False
     """Whether what it sends to keeps all log records, for people to read there. A store beside it then need keep events
     only."""
-
-
-class StoreSettings(ExporterSettings):
-    """What an exporter has that is a store: whatever it is given is kept in PostgreSQL, and read from there."""
-
-    embedded_port: int | None = Field(default=None, ge=1, le=65535)
-    """A port of 127.0.0.1 on which the embedded PostgreSQL lets users in whom ``obs-hub db reader`` made, by their
-    password (SCRAM), such as Grafana. ``null``: none; it is reached by its socket alone."""
-    logs: Literal["auto", "all", "events"] = "auto"
-    """``all``: every log record. ``events``: those with an event name. ``auto``: events where the logs pipeline also
-    has a ``loki`` exporter, which keeps the others, and else all."""
-
-    @property
-    def connection_string(self) -> str | None:
-        """How to connect, with what these settings say of it; None: to the embedded PostgreSQL."""
-        return None
-
-    @property
-    def reader_connection_string(self) -> str | None:
-        """How to connect to read, where these settings say so."""
-        return None

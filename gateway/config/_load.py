@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from gateway.base.settings import ExporterSettings, Settings, StoreSettings
+from gateway.base.settings import ExporterSettings, Settings
 from gateway.component import Signal
 from gateway.component.declaration import Component, ExtensionComponent
 from gateway.components import COMPONENTS, ComponentError, Registry, type_of
@@ -23,6 +23,7 @@ from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.net.listeners import listeners_in, split_endpoint
 from gateway.net.proxies import is_local
+from gateway.store import StoreSettings
 from gateway.suggestions import near, suggestion
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")

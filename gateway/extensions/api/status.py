@@ -17,7 +17,7 @@ from gateway.extensions.view import HubView
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import status as spool_status
 from gateway.places import dead_letter_directory, spool_directory
-from gateway.postgres import UnusableServerError, connect_async
+from gateway.store import UnusableServerError, connect_async
 
 _STORE_SECONDS = 2.0
 _FRESH_SECONDS = 1.0

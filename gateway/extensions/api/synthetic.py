@@ -19,7 +19,7 @@ from psycopg import sql
 
 from gateway import __version__
 from gateway.component import Batch, Consumer, Signal, UnavailableError
-from gateway.postgres import connect_async
+from gateway.store import connect_async
 from gateway.synthetic import MARK, look_up
 
 _PATIENCE = 10.0

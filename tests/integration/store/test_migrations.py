@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import locks, migrations, schema
-from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
-from exporters.timescale.layout import LayoutError
-from exporters.timescale.migrations import Migration, all_migrations
 from gateway.component import UnavailableError
+from gateway.store import locks, migrations, schema
+from gateway.store.connections import Connections
+from gateway.store.layout import LayoutError
+from gateway.store.migrations import Migration, all_migrations
 from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge
@@ -55,7 +55,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
     program = (
-        "import sys; from exporters.timescale import schema; from exporters.timescale.connections import Connections;"
+        "import sys; from gateway.store import schema; from gateway.store.connections import Connections;"
         "print(schema.migrate(Connections(sys.argv[1])).name)"
     )
     command = [sys.executable, "-c", program, database.dsn]
