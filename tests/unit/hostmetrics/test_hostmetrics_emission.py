@@ -14,9 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from gateway.component import Receiver, Signal
+from gateway.component import ACCEPTED, Batch, Outcome, OverloadedError, Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.net.remote import elsewhere
 from receivers.hostmetrics.config import HostMetricsConfig
@@ -24,7 +25,8 @@ from receivers.hostmetrics.emitter import Emitter
 from receivers.hostmetrics.factory import create
 from receivers.hostmetrics.run import run_forever, run_once
 from receivers.hostmetrics.sender import destination
-from tests.support.waiting import PATIENCE
+from tests.support.consumers import Collecting
+from tests.support.waiting import PATIENCE, until
 
 
 def make(name: str, settings: HostMetricsConfig) -> Receiver:
@@ -201,3 +203,51 @@ def test_running_until_a_signal(sink: Any) -> None:
     finally:
         signal.signal(signal.SIGUSR1, previous)
     assert len(sink.requests) == 2
+
+
+async def test_without_an_endpoint_they_are_handed_to_the_hub_that_runs_it() -> None:
+    consumer = Collecting()
+    settings = HostMetricsConfig.model_validate({"collection_interval": "1h"})
+    receiver = create("hostmetrics", settings, consumer, Context())
+    await receiver.start()
+    await until(lambda: consumer.batches)
+    await receiver.stop(PATIENCE)
+    assert [batch.signal for batch in consumer.batches] == [Signal.METRICS] * 2, "one at the start, one at the end"
+    for batch in consumer.batches:
+        request = ExportMetricsServiceRequest.FromString(batch.payload)
+        assert {metric.name for of in request.resource_metrics for metric in of.scope_metrics[0].metrics} >= {
+            "system.uptime",
+            "system.cpu.time",
+        }
+
+
+async def test_a_hub_that_takes_nothing_is_an_outage_as_another_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "receivers.hostmetrics.sender")
+
+    def full(_: Batch) -> Outcome:
+        raise OverloadedError("too much at once", PATIENCE)
+
+    consumer = Collecting(full)
+    settings = HostMetricsConfig.model_validate({"collection_interval": "1s"})
+    receiver = create("hostmetrics", settings, consumer, Context())
+    await receiver.start()
+    await until(lambda: consumer.asked > 1)
+    consumer.answer = lambda _: ACCEPTED
+    await until(lambda: any("again; " in message for message in caplog.messages))
+    await receiver.stop(PATIENCE)
+    assert sum("cannot be sent to this hub: metrics are not taken: too much" in each for each in caplog.messages) == 1
+
+
+async def test_stopping_does_not_wait_for_a_hub_that_does_not_answer() -> None:
+    class Silent(Collecting):
+        async def accept(self, batch: Batch) -> Outcome:
+            self.asked += 1
+            return await asyncio.Future()
+
+    consumer = Silent()
+    settings = HostMetricsConfig.model_validate({"collection_interval": "1h", "timeout": "1h"})
+    receiver = create("hostmetrics", settings, consumer, Context())
+    await receiver.start()
+    await until(lambda: consumer.asked)
+    await receiver.stop(0.1)
+    await until(lambda: "hostmetrics" not in {thread.name for thread in threading.enumerate()})

@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from gateway.component import Receiver, Signal
+from gateway.component import ACCEPTED, Batch, MalformedPayloadError, Outcome, OverloadedError, Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.net.remote import elsewhere
 from receivers.journald import emitter as emitter_module
@@ -32,6 +32,7 @@ from receivers.journald.factory import create
 from receivers.journald.journalctl import Stream
 from receivers.journald.records import Request
 from receivers.journald.state import State
+from tests.support.consumers import Collecting
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry
 from tests.support.waiting import PATIENCE, until
 
@@ -633,3 +634,36 @@ async def test_the_receiver_ends_in_time_when_nobody_answers(
     destination.answer = lambda *_: b""
     await once(config(stand_in), tmp_path)
     assert destination.bodies == ["one"]
+
+
+async def test_without_an_endpoint_it_is_handed_to_the_hub_that_runs_it(
+    stand_in: StandInJournal, config: Config, tmp_path: Path
+) -> None:
+    def picky(batch: Batch) -> Outcome:
+        if b"bad" in batch.payload:
+            raise MalformedPayloadError("no request")
+        return ACCEPTED
+
+    consumer = Collecting(picky)
+    settings = config(stand_in, endpoint=None)
+    stand_in.write(entry("one"), entry("bad"), entry("two"))
+    emitter = Emitter(settings, consumer, tmp_path / "state", follow=False)
+    assert await emitter.run()
+    assert (emitter.sender.accepted, emitter.sender.refused) == (2, 1)
+    consumer.batches.clear()
+    assert await Emitter(settings, consumer, tmp_path / "state", follow=False).run()
+    assert not consumer.batches, "what is done with is not read again"
+
+
+async def test_a_hub_that_is_full_is_given_it_again(stand_in: StandInJournal, config: Config, tmp_path: Path) -> None:
+    full = [OverloadedError("full", 0)] * 2
+
+    def answer(_: Batch) -> Outcome:
+        if full:
+            raise full.pop()
+        return ACCEPTED
+
+    consumer = Collecting(answer)
+    stand_in.write(entry("one"))
+    assert await Emitter(config(stand_in, endpoint=None), consumer, tmp_path / "state", follow=False).run()
+    assert (consumer.asked, len(consumer.batches)) == (3, 1)
