@@ -8,46 +8,32 @@ own.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from exporters.timescale.copy import NULL, int8_array
-from exporters.timescale.sets import HAS_START, IS_INT, Composition, Piece, Sets
+from exporters.timescale.points import INT, NO_VALUE, NumberPoints
+from exporters.timescale.sets import HAS_START, IS_INT, Piece, Sets
 from gateway.store import POSTGRES_EPOCH_US
 
 _EXACT = 2**53
 """Integers beyond are not all of them doubles."""
 
+_LATEST = 2**63 - 1
+"""Start times beyond, in nanoseconds, have no room in an array of ``bigint``."""
+
+_Indexes = npt.NDArray[np.int64]
 _ITEM = np.dtype([("length", ">i4"), ("value", ">f8")])
 _BEGIN = struct.Struct(">hiqiq").pack
 _TIME = struct.Struct(">iq").pack
 _NS = struct.Struct(">ih").pack
 _ARRAY = struct.Struct(">iiiiii").pack
 _OID_FLOAT8 = 701
-
-
-class NumberPoints(NamedTuple):
-    """Number points with nothing but a value, as arrays of one length.
-
-    ``times`` and ``starts`` are nanoseconds since the Unix epoch, a start of 0 being none; ``raw`` are the 8 bytes of
-    each value, which is an integer where ``is_int``. ``resources`` and ``metrics`` say whose each point is.
-    """
-
-    series: npt.NDArray[np.int64]
-    times: npt.NDArray[np.uint64]
-    starts: npt.NDArray[np.uint64]
-    raw: npt.NDArray[np.uint64]
-    is_int: npt.NDArray[np.bool_]
-    resources: npt.NDArray[np.int64]
-    metrics: npt.NDArray[np.int64]
-
-    def take(self, which: Any) -> NumberPoints:
-        """Return some of the points, by their indexes or a mask."""
-        return NumberPoints(*(column[which] for column in self))
 
 
 class Frame(NamedTuple):
@@ -61,50 +47,51 @@ class Frame(NamedTuple):
 def frames_of(points: NumberPoints, sets: Sets) -> tuple[list[Frame], NumberPoints]:
     """Return the frames that points make, and the points that are to be rows of their own."""
     frames: list[Frame] = []
-    alone: list[npt.NDArray[np.int64]] = []
-    for unix_nano, which in _collections(points.times):
+    is_row = points.kind == NO_VALUE
+    is_row |= points.start > _LATEST
+    if points.flags is not None:
+        is_row |= points.flags != 0
+    bits = (points.kind == INT).view(np.uint8) * IS_INT | (points.start != 0).view(np.uint8) * HAS_START
+    resources = np.array([metric.resource_id for metric in points.metrics], np.int64)
+    metrics = np.array([metric.metric_id for metric in points.metrics], np.int64)
+    candidates = np.flatnonzero(~is_row)
+    for unix_nano, which in _collections(points.time, candidates):
         if len(which) == 1:
-            alone.append(which)
+            is_row[which] = True
             continue
-        its = points if len(which) == len(points.times) else points.take(which)
-        bits = its.is_int.astype(np.uint8) * IS_INT | (its.starts != 0).astype(np.uint8) * HAS_START
-        composition = sets.composition(its.series, bits, its.resources, its.metrics)
-        alone.append(which[composition.alone])
-        known = [piece for piece in composition.pieces if sets.is_declared(piece)]
-        if len(known) < len(composition.pieces):
-            declared = {piece.set_id for piece in known}
-            alone += [
-                which[composition.order[piece.first : piece.end]]
-                for piece in composition.pieces
-                if piece.set_id not in declared
-            ]
+        whose = points.metric[which]
+        composition = sets.composition(points.series[which], bits[which], resources[whose], metrics[whose])
+        is_row[which[composition.alone]] = True
+        known = []
+        order = which[composition.order]
+        for piece in composition.pieces:
+            if sets.is_declared(piece):
+                known.append(piece)
+            else:
+                is_row[order[piece.first : piece.end]] = True
         if known:
-            frames += _encode(unix_nano, its, composition, known)
-    if not frames:
-        return frames, points
-    rest = np.concatenate(alone) if alone else np.empty(0, np.int64)
-    rest.sort()
-    return frames, points.take(rest)
+            frames += _encode(unix_nano, points, order, known)
+    return frames, points.select(is_row) if frames else points
 
 
-def _collections(times: npt.NDArray[np.uint64]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Yield the points of each moment, by their indexes."""
-    if len(times) == 0:
+def _collections(times: npt.NDArray[np.uint64], which: _Indexes) -> Iterator[tuple[int, _Indexes]]:
+    """Yield each moment with the indexes of its points, of those given."""
+    if not len(which):
         return
-    if (times == times[0]).all():
-        yield int(times[0]), np.arange(len(times))
+    its = times[which]
+    if (its == its[0]).all():
+        yield int(its[0]), which
         return
-    order = np.argsort(times, kind="stable")
-    ordered = times[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(times)], strict=True):
-        yield int(ordered[start]), order[start:end]
+    order = np.argsort(its, kind="stable")
+    which, its = which[order], its[order]
+    starts = np.flatnonzero(its[1:] != its[:-1]) + 1
+    for first, end in itertools.pairwise((0, *starts.tolist(), len(its))):
+        yield int(its[first]), which[first:end]
 
 
-def _encode(unix_nano: int, points: NumberPoints, composition: Composition, pieces: list[Piece]) -> list[Frame]:
-    """Encode the frames of one moment."""
-    order = composition.order
-    raw, is_int, starts = points.raw[order], points.is_int[order], points.starts[order]
+def _encode(unix_nano: int, points: NumberPoints, order: _Indexes, pieces: list[Piece]) -> list[Frame]:
+    """Encode the frames of one moment, whose points in order are those of these indexes."""
+    raw, is_int, starts = points.value[order], points.kind[order] == INT, points.start[order]
     integers = raw.view(np.int64)
     values = np.empty(len(order), _ITEM)
     values["length"] = 8

@@ -109,9 +109,10 @@ async def test_of_a_long_backlog_what_is_done_stays_done(database: Database, mon
             raise KeyboardInterrupt
         original(*arguments)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(rollups, "_roll_up_one", interrupted)
+    monkeypatch.setattr(rollups, "_roll_up_one", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         maintain(database)
+    monkeypatch.undo()
     assert [row[0].minute for row in database.run("SELECT time FROM rollup_1m ORDER BY 1")] == list(range(20))
     assert database.count("rollup_1h") == 0
     maintain(database)
