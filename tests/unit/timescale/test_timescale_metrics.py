@@ -57,7 +57,7 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
     rejections = Rejections(Signal.METRICS)
     for payload in payloads:
         budget = Budget(len(payload))
-        list(MetricsEncoder(dimensions, Sets(dimensions, 100), window, rows, rejections, budget).encode(payload))
+        list(MetricsEncoder(dimensions, Sets(dimensions, 0), window, rows, rejections, budget).encode(payload))
     all_chunks = dict(rows.chunks)
     if samples := [chunk for points in rows.points for chunk in sample_rows(points)]:
         all_chunks["sample"] = samples
