@@ -358,3 +358,45 @@ def test_the_charts_are_of_the_version_of_the_hub() -> None:
         assert about["appVersion"] == version[1]
     (dependency,) = about["dependencies"]
     assert dependency["version"] == yaml.safe_load((charts.CHARTS / "gateway/Chart.yaml").read_text())["version"]
+
+
+# -- What the documentation says ---------------------------------------------------------------------------------------
+
+
+def _quantity(text: Any) -> float:
+    match = re.fullmatch(r"([\d.]+)(m|Ki|Mi|Gi|Ti)?", str(text))
+    assert match is not None, text
+    return float(match[1]) * {"m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}.get(match[2], 1)
+
+
+def _asked_for(every: tuple[Manifest, ...]) -> tuple[float, float, float]:
+    """Return the cores, bytes of memory and bytes of disk that everything that runs all the time asks for."""
+    autoscalers = _all("HorizontalPodAutoscaler", every)
+    scaled = {name: each["spec"]["minReplicas"] for name, each in autoscalers.items()}
+    cores = memory = disk = 0.0
+    for each in every:
+        spec = each.get("spec", {})
+        requests: list[Manifest] = []
+        claims: list[str] = []
+        count = 1
+        match each["kind"]:
+            case "StatefulSet" | "Deployment" | "DaemonSet":
+                count = spec.get("replicas", scaled.get(each["metadata"]["name"], 1))
+                requests = [container["resources"]["requests"] for container in containers(spec["template"])]
+                claims = [c["spec"]["resources"]["requests"]["storage"] for c in spec.get("volumeClaimTemplates", [])]
+            case "PersistentVolumeClaim":
+                claims = [spec["resources"]["requests"]["storage"]]
+            case "Cluster":
+                count, requests, claims = spec["instances"], [spec["resources"]["requests"]], [spec["storage"]["size"]]
+        cores += count * sum(_quantity(each["cpu"]) for each in requests)
+        memory += count * sum(_quantity(each["memory"]) for each in requests)
+        disk += count * sum(map(_quantity, claims))
+    return cores, memory, disk
+
+
+@pytest.mark.parametrize(("case", "row"), [("hub", "none"), ("hub-medium", "`medium`"), ("hub-large", "`large`")])
+def test_the_documentation_says_what_a_profile_asks_for(case: str, row: str) -> None:
+    cores, memory, disk = _asked_for(manifests(case))
+    said = f"{cores:.1f} cores, {memory / 2**30:.1f} GiB, {disk / 2**30:.0f} GiB of disk"
+    text = (charts.ROOT / "docs/kubernetes.md").read_text("utf-8")
+    assert re.search(rf"^\| {row} \|.*\| {re.escape(said)} \|$", text, re.MULTILINE), said
