@@ -11,6 +11,9 @@ COPY exporters/ exporters/
 COPY page/ page/
 COPY systemd/ systemd/
 COPY otel-config/ otel-config/
+# What the hub says its version is; a checkout's is what `python gateway/packaging/version.py` prints. There is no git here.
+ARG VERSION=0.0.0
+RUN sed -i "s/^UNKNOWN = .*/UNKNOWN = \"$VERSION\"/" gateway/packaging/version.py
 RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheels .
 RUN python -m venv /opt/obs-hub
 RUN /opt/obs-hub/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt /wheels/*.whl

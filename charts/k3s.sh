@@ -117,8 +117,9 @@ down() {
 
 image() {
     need docker
-    name=${IMAGE:-obs-hub:$(sed -n 's/^version = "\(.*\)"/\1/p' "$charts/../pyproject.toml")}
-    docker build --tag "$name" "$charts/.."
+    name=${IMAGE:-obs-hub:$(sed -n 's/^appVersion: "\(.*\)"/\1/p' "$charts/gateway/Chart.yaml")}
+    version=$(cd "$charts/../gateway/packaging" && python3 -c 'import version; print(version.__version__)')
+    docker build --build-arg VERSION="$version" --tag "$name" "$charts/.."
     if command -v k3s >/dev/null; then
         docker save "$name" | k3s ctr images import -
     else

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from gateway.config import Config, Place, option_for
-from gateway.pipeline.listeners import from_here, join_endpoint, listeners_in, split_endpoint
+from gateway.net.listeners import from_here, join_endpoint, listeners_in, split_endpoint
 
 _AWAY = 10_000
 """What is added to a port that is taken for one to propose: 14317 is where most look next."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway
-from gateway.pipeline.durability import mode_of, replace_file
+from gateway.files.durability import mode_of, replace_file
 
 _INSTALLED = Path(gateway.__file__).parent / "_assets"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(gateway.__file__).parents[1] / "otel-config"

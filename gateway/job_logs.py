@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 
-LOGGERS = ("gateway.gitops", "gateway.runs", "gateway.pipelines", "receivers.mongodb")
+LOGGERS = ("gateway.extensions.gitops", "gateway.runs", "gateway.extensions.document_pipelines", "receivers.mongodb")
 """The loggers of jobs, by their modules."""
 
 _NOT_ATTRIBUTES = {

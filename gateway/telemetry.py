@@ -33,13 +33,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from gateway import __version__
+from gateway.component import Signal
 from gateway.config import TelemetrySettings
 from gateway.job_logs import JobLogs
+from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
+from gateway.net.sdk_exporters import make_exporter
 from gateway.operations import SCOPE as OPERATIONS_SCOPE
 from gateway.operations import Operations
-from gateway.pipeline import Signal
-from gateway.pipeline.destination import Destination, EmitterSettings, destination, names_endpoint
-from gateway.pipeline.sdk_exporters import make_exporter
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
 _SCOPE = "obs_hub"
@@ -201,7 +201,7 @@ class SelfTelemetry:
 def elsewhere(settings: TelemetrySettings, signal: Signal) -> Destination | None:
     """Return where the settings or the standard variables say that a signal goes; None where they do not.
 
-    Raises `gateway.pipeline.destination.DestinationError` for what cannot be used.
+    Raises `gateway.net.destination.DestinationError` for what cannot be used.
     """
     to = EmitterSettings(endpoint=settings.endpoint, headers=settings.headers)
     return destination(to, signal) if names_endpoint(to, signal) else None

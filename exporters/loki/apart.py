@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from gateway.pipeline import shadow
+from gateway.otlp import shadow
 
 _MESSAGES = shadow.messages("""
 Request

@@ -18,12 +18,11 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 
-import httpx
-
 from exporters.loki.config import LokiConfig
-from gateway.pipeline import OverloadedError, RefusedError, Signal, TooLargeForDestinationError, UnavailableError
-from gateway.pipeline.client import (
+from gateway.component import OverloadedError, RefusedError, Signal, TooLargeForDestinationError, UnavailableError
+from gateway.net.client import (
     MISCONFIGURED_SECONDS,
+    NO_ANSWER,
     acknowledged,
     compressed,
     explained,
@@ -33,7 +32,7 @@ from gateway.pipeline.client import (
     retry_after,
     unreachable,
 )
-from gateway.pipeline.destination import Destination
+from gateway.net.destination import Destination
 
 _STORED = {200, 202, 204}
 _MAY_SPEAK_OF_SIZE = {400, 429, 500, 503}
@@ -74,7 +73,7 @@ class LokiClient:
             async with self._client.use() as client:
                 timeout = max(self._timeout, seconds)
                 response = await client.post(self._url, content=body, headers=headers, timeout=timeout)
-        except httpx.HTTPError as error:
+        except NO_ANSWER as error:
             raise unreachable(self._url, error) from None
         code = response.status_code
         if code in _STORED:

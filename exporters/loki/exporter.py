@@ -10,7 +10,8 @@ from dataclasses import replace
 from exporters.loki import apart
 from exporters.loki.client import BusyError, LokiClient
 from exporters.loki.config import LokiConfig
-from gateway.pipeline import Batch, Prepared, TooLargeForDestinationError, mending
+from gateway.component import Batch, Prepared, TooLargeForDestinationError
+from gateway.otlp import mending
 
 _BUSY_BEFORE_HALVES = 3
 """How often in a row Loki may be too busy for a batch before the batch is suspected of being too large for it."""

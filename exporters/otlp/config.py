@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gateway.pipeline.destination import ClientTlsSettings, Compression, EndpointUrl, Headers
-from gateway.pipeline.settings import ExporterSettings
+from gateway.base.settings import ExporterSettings
+from gateway.net.destination import ClientTlsSettings, Compression, EndpointUrl, Headers
 
 
 class OtlpExporterConfig(ExporterSettings):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from exporters.otlp.config import OtlpExporterConfig
-from gateway.pipeline import Batch, Outcome, Prepared, Signal, mending
-from gateway.pipeline.client import OtlpClient, connect
-from gateway.pipeline.destination import Destination, with_path
-from gateway.pipeline.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
+from gateway.component import Batch, Outcome, Prepared, Signal
+from gateway.net.client import OtlpClient, connect
+from gateway.net.destination import Destination, with_path
+from gateway.otlp import mending
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class OtlpExporter:
         self._config = config
         self._clients: dict[Signal, OtlpClient] = {}
         self._rejected = 0
-        self._rejections, self._warnings = Seldom(), Seldom()
+        self._rejections, self._warnings = LogRateLimit(), LogRateLimit()
 
     async def start(self) -> None:
         """Get ready to send. Whether somebody answers is seen at the first commit.

@@ -26,8 +26,8 @@ from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.values import Fragments, string_json
 from exporters.timescale.walk import PACE, by_scope, decode_large
-from gateway.pipeline.bounds import PART, Budget, check_parts
-from gateway.pipeline.slices import LARGE, Steps
+from gateway.base.slices import LARGE, Steps
+from gateway.otlp.bounds import PART, Budget, check_parts
 
 _FIELDS = b"\0\x15"
 _EMPTY_TEXT = b"\0\0\0\0"

@@ -9,8 +9,8 @@ from typing import Any
 from exporters.timescale.copy import int8
 from exporters.timescale.dimensions import Dimensions, decode_resource, decode_scope
 from exporters.timescale.values import Fragments
-from gateway.pipeline.bounds import RECORD, Budget
-from gateway.pipeline.slices import LARGE, Steps
+from gateway.base.slices import LARGE, Steps
+from gateway.otlp.bounds import RECORD, Budget
 
 PACE = 32
 """Records between two pauses of an encoder."""

@@ -12,15 +12,12 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.connections import Connections
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
 from exporters.timescale.dimensions import TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
-from exporters.timescale.layout import Connection, Layout
-from exporters.timescale.locks import Lock, hold
-from exporters.timescale.partitions import Partitions
-from gateway.pipeline import Prepared, RefusedError, TimedOutError, UnavailableError
-from gateway.pipeline.postgres import break_off
+from exporters.timescale.points import sample_rows
+from gateway.component import Prepared, RefusedError, TimedOutError, UnavailableError
+from gateway.store import Connection, Connections, Layout, Lock, Partitions, break_off, hold_lock
 
 
 @dataclass(slots=True)
@@ -198,7 +195,7 @@ class Writer:
                     connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
-                hold(connection, Lock.DIMENSIONS, shared=True)
+                hold_lock(connection, Lock.DIMENSIONS, shared=True)
                 begun = connection.execute(_BEGIN)
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
                 # At its end the pipeline sends Flush after Sync, which stops the server's clock for transactions that
@@ -229,7 +226,7 @@ class Writer:
 
     def _is_worth_direct_copy(self, rows: Sequence[Rows]) -> bool:
         """Tell whether the columnstore would get enough points of each series at once to compress them well."""
-        series = [batch.series for batch in rows if batch.series is not None]
+        series = [points.series for batch in rows for points in batch.points]
         if self._direct_copy_points is None or not series:
             return False
         joined = np.concatenate(series)
@@ -251,6 +248,8 @@ class Writer:
                 connection.execute(_INSERT_DIMENSIONS[table], [epoch, *columns])
         for table, copy in _COPY.items():
             chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
+            if table == "sample":
+                chunks = [chunk for batch in rows for points in batch.points for chunk in sample_rows(points)]
             if table == "log" and events:
                 chunks.append(b"".join([event.row for event in events]))  # each write to the stream has its price
             if not chunks:

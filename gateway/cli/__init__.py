@@ -84,7 +84,7 @@ class _LazyGroup(click.Group):
             return super().invoke(ctx)
         except ValueError as error:
             # Any command may send somewhere, and find only then that the environment names what cannot be used.
-            from gateway.pipeline.destination import DestinationError
+            from gateway.net.destination import DestinationError
 
             if isinstance(error, DestinationError):
                 raise click.ClickException(str(error)) from error

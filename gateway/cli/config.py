@@ -12,7 +12,7 @@ from gateway.cli.options import config_option, load_config
 from gateway.config import NO_FRONT, STARTER_YAML
 from gateway.config import schema as json_schema
 from gateway.config import show as as_yaml
-from gateway.pipeline.durability import mode_of, replace_file
+from gateway.files.durability import mode_of, replace_file
 
 
 @click.group()

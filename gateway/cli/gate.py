@@ -20,10 +20,10 @@ from gateway.cli.options import config_option, data_dir_option, load_config
 from gateway.components import type_of
 from gateway.config import Config, ConfigError, Problem
 from gateway.datadir import DataDir, DataDirError
-from gateway.gate.config import GateConfig
-from gateway.gate.record import RecordFile
-from gateway.gate.tailscale import Tailscale, TailscaleError
-from gateway.pipeline.listeners import ListenerSettings, from_here
+from gateway.extensions.gate.config import GateConfig
+from gateway.extensions.gate.record import RecordFile
+from gateway.extensions.gate.tailscale import Tailscale, TailscaleError
+from gateway.net.listeners import ListenerSettings, from_here
 from gateway.terminal import safe
 
 _log = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ def run(config_path: Path | None, data_dir: Path | None) -> None:
     Begins by closing. Exits with 1 when the gate could not be closed for certain: `obs-hub gate close` tries again, and
     belongs into ExecStopPost= of a systemd unit.
     """
-    from gateway.gate.gate import Gate
-    from gateway.gate.readiness import ask
-    from gateway.gate.record import AlreadyRunningError
-    from gateway.gate.reporting import Reporter
+    from gateway.extensions.gate.gate import Gate
+    from gateway.extensions.gate.readiness import ask
+    from gateway.extensions.gate.record import AlreadyRunningError
+    from gateway.extensions.gate.reporting import Reporter
 
     config = load_config(config_path, lenient=True)
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)

@@ -17,10 +17,10 @@ from gateway.cli.options import config_option, data_dir_option, dsn_option, load
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
 from gateway.explore.terminal import safe
-from gateway.gitops.config import GitOpsConfig, Repository
-from gateway.gitops.drift import Check, Look, check, last_look, with_look
-from gateway.gitops.reconcile import BusyError, Reconciler
-from gateway.gitops.service import KIND, order_of
+from gateway.extensions.gitops.config import GitOpsConfig, Repository
+from gateway.extensions.gitops.drift import Check, Look, check, last_look, with_look
+from gateway.extensions.gitops.reconcile import BusyError, Reconciler
+from gateway.extensions.gitops.service import KIND, order_of
 from gateway.operations import Operations
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunsUnavailableError
 

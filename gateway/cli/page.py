@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from gateway.api.config import ApiConfig
-from gateway.api.public_page import StatusUnavailableError, build, read_status
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub, token_option
-from gateway.pipeline.listeners import from_here
+from gateway.extensions.api.config import ApiConfig
+from gateway.extensions.api.public_page import StatusUnavailableError, build, read_status
+from gateway.net.listeners import from_here
 
 
 @click.group()

@@ -14,15 +14,15 @@ from opentelemetry.trace import StatusCode, set_span_in_context
 
 from gateway import logs
 from gateway.assembly import open_grpc_endpoint
+from gateway.base.settings import format_duration
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
 from gateway.config import Config
 from gateway.explore.terminal import safe, safe_text
+from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
+from gateway.extensions.document_pipelines.run import KIND, PipelineRun, where_to
+from gateway.net.destination import Destination
 from gateway.operations import Operations
-from gateway.pipeline.destination import Destination
-from gateway.pipeline.settings import format_duration
-from gateway.pipelines.config import Pipeline, PipelinesConfig
-from gateway.pipelines.run import KIND, PipelineRun, where_to
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError
 from gateway.terminal import shown_json
 from receivers.mongodb.factory import create as create_collection

@@ -14,11 +14,11 @@ import click
 import msgspec
 
 from gateway.assembly import open_grpc_endpoint
+from gateway.component import Signal
 from gateway.config import Config
 from gateway.explore.terminal import safe, safe_text
+from gateway.net.destination import Destination
 from gateway.operations import Operations
-from gateway.pipeline import Signal
-from gateway.pipeline.destination import Destination
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
 from gateway.runs.routes import details, summary
 from gateway.telemetry import SelfTelemetry

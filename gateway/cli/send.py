@@ -22,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from psycopg import sql
 
 from gateway import __version__
+from gateway.base.settings import parse_duration
 from gateway.cli.options import (
     ca_file_option,
     client_certificate_options,
@@ -35,9 +36,8 @@ from gateway.cli.options import (
 from gateway.cli.query import reading
 from gateway.cli.severity import SEVERITY
 from gateway.explore.records import lowest_number
-from gateway.pipeline.postgres import connect
-from gateway.pipeline.proxies import channel_options
-from gateway.pipeline.settings import parse_duration
+from gateway.net.proxies import channel_options
+from gateway.store import connect
 from gateway.synthetic import MARK, look_up
 
 _F = Callable[..., None]

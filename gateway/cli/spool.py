@@ -10,20 +10,19 @@ from pathlib import Path
 
 import click
 
-from exporters.timescale.layout import LayoutError
-from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.assembly import exporter_settings, make_delivery, needs_embedded
+from gateway.base.settings import ExporterSettings
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
+from gateway.component import Batch
 from gateway.config import Config
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from gateway.pipeline import Batch
+from gateway.files.ownership import holder
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.ownership import holder
-from gateway.pipeline.settings import ExporterSettings
 from gateway.pipeline.spool import Damage, Record, find, removals, scan, segments, status
 from gateway.places import spools
+from gateway.store import LayoutError, SchemaError
 from gateway.suggestions import suggestion
 
 _LOSSES_SHOWN = 20

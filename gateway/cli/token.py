@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.auth.config import TokensConfig
-from gateway.auth.token import Token, create
-from gateway.auth.token_file import TokenFile, TokenFileError
+from gateway.base.settings import parse_duration, parse_size
 from gateway.cli.options import config_option, data_dir_option, load_config
 from gateway.datadir import DataDir
-from gateway.pipeline.access import Scope
-from gateway.pipeline.settings import parse_duration, parse_size
+from gateway.extensions.tokens.config import TokensConfig
+from gateway.extensions.tokens.token import Token, create
+from gateway.extensions.tokens.token_file import TokenFile, TokenFileError
+from gateway.net.access import Scope
 from gateway.terminal import safe
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from pydantic import SecretBytes, SecretStr
 
+from gateway.base.settings import Settings
 from gateway.config._load import Config
 from gateway.config._validation import MASK
 from gateway.config.errors import Place
-from gateway.pipeline.settings import Settings
 
 _SECRET_KEY = re.compile(r"(?:.*[-_])?(?:authorization|password|passwd|secret|token|api[-_]?key|cookie)", re.IGNORECASE)
 """Keys whose text is masked even where a component does not call it a secret, for instance in a mapping of headers."""

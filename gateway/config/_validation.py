@@ -12,10 +12,10 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.base.settings import Settings
 from gateway.config import _collector
 from gateway.config._document import Document, kind
 from gateway.config.errors import Place, shown_name
-from gateway.pipeline.settings import Settings
 from gateway.suggestions import suggestion
 
 MASK = "********"

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.base.settings import format_duration, parse_size
+from gateway.component import Signal
 from gateway.components import COMPONENTS, Registry
 from gateway.config.service import ServiceSettings
-from gateway.pipeline import Signal
-from gateway.pipeline.settings import format_duration, parse_size
 
 BEGIN = "<!-- reference: made by `python -m gateway.config.reference docs/configuration.md` -->"
 END = "<!-- end of reference -->"
@@ -30,6 +30,7 @@ def reference(registry: Registry = COMPONENTS) -> str:
     """Return the reference: a section for each component, and one for ``service``."""
     parts = [
         *(_part(f"Receiver `{name}`", one.settings, one.signals) for name, one in registry.receivers.items()),
+        *(_part(f"Processor `{name}`", one.settings, one.signals) for name, one in registry.processors.items()),
         *(_part(f"Exporter `{name}`", one.settings, one.signals) for name, one in registry.exporters.items()),
         *(_part(f"Extension `{name}`", one.settings, one.signals) for name, one in registry.extensions.items()),
         _part("`service`", ServiceSettings, frozenset()),

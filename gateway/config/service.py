@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.pipeline import Signal
-from gateway.pipeline.destination import EndpointUrl, Headers
-from gateway.pipeline.settings import ByteSize, Duration, Settings
+from gateway.base.settings import ByteSize, Duration, Settings
+from gateway.component import Signal
+from gateway.net.destination import EndpointUrl, Headers
 
 
 class PipelineSettings(Settings):

@@ -11,8 +11,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.base.child_environment import environment
 from gateway.embedded.errors import EmbeddedPostgresError
-from gateway.pipeline.children import environment
 
 SYSTEM_USER = "obs-hub"
 _FALLBACK = "postgres"

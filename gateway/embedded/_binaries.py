@@ -17,9 +17,9 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from gateway.base.child_environment import environment
 from gateway.embedded._account import Account
 from gateway.embedded.errors import EmbeddedPostgresError
-from gateway.pipeline.children import environment
 
 MAJOR_VERSION = 18
 

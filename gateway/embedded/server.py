@@ -34,19 +34,17 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from gateway.base.child_environment import environment
 from gateway.embedded import _logs, _postmaster, _settings
 from gateway.embedded._account import Account, server_account
 from gateway.embedded._binaries import MAJOR_VERSION, binaries, binaries_for
 from gateway.embedded._socket import PORT, socket_folder
 from gateway.embedded.errors import EmbeddedPostgresError
-from gateway.pipeline.children import environment
-from gateway.pipeline.durability import replace_file, sync
-from gateway.pipeline.postgres import connect
+from gateway.files.durability import replace_file, sync
+from gateway.store import READER_ROLE, connect
 
 DATABASE = "obs_hub"
 USER = "obs_hub"
-READER_ROLE = "obs_hub_reader"
-"""The role that the store lets read (`exporters.timescale.reader`)."""
 
 Step = Callable[[str], AbstractContextManager[object]]
 """Is told what a start is busy with, for the length of a block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 
-from gateway.pipeline.settings import parse_duration
+from gateway.base.settings import parse_duration
 
 SECOND = 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

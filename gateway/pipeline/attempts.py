@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from opentelemetry import metrics
 from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
 
-from gateway.pipeline import splitting
-from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.counting import count_records
-from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.errors import (
+from gateway.base.crashpoints import crashpoint
+from gateway.base.retry import Circuit
+from gateway.base.settings import ExporterSettings
+from gateway.component.batch import Batch, Signal
+from gateway.component.errors import (
     DeliveryError,
     MalformedPayloadError,
     PartlyRefusedError,
@@ -32,10 +32,10 @@ from gateway.pipeline.errors import (
     TooLargeForDestinationError,
     UnavailableError,
 )
+from gateway.component.interfaces import Exporter, Prepared
+from gateway.otlp import splitting
+from gateway.otlp.counting import count_records
 from gateway.pipeline.instruments import Counter, Instruments
-from gateway.pipeline.interfaces import Exporter, Prepared
-from gateway.pipeline.retry import Circuit
-from gateway.pipeline.settings import ExporterSettings
 
 _log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.durability import create
-from gateway.pipeline.ownership import NAME, Lock
+from gateway.component.batch import Batch, Signal
+from gateway.files.durability import create
+from gateway.files.ownership import NAME, DirectoryLock
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
 _BLOCK = 4096
@@ -103,7 +103,7 @@ class DeadLetters:
     @contextlib.contextmanager
     def _owned(self) -> Iterator[None]:
         """Hold the directory for the length of a block. Raises `OSError` when another does not let go of it."""
-        lock = Lock(self.directory, self.directory.with_name(f"{self.directory.name}.{NAME}"))
+        lock = DirectoryLock(self.directory, self.directory.with_name(f"{self.directory.name}.{NAME}"))
         lock.acquire(_PATIENCE)
         try:
             yield

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from gateway.pipeline.batch import Signal
+from gateway.component.batch import Signal
 
 
 class Counter:

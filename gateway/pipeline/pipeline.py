@@ -16,11 +16,9 @@ from dataclasses import replace
 
 import structlog
 
-from gateway.pipeline import bounds, splitting
-from gateway.pipeline.batch import Batch, Signal
-from gateway.pipeline.bounds import Budget, InFlight, Load
-from gateway.pipeline.delivery import Delivery, Ticket
-from gateway.pipeline.errors import (
+from gateway.base.rate_limited_log import LogRateLimit
+from gateway.component.batch import Batch, Signal
+from gateway.component.errors import (
     DeliveryError,
     MalformedPayloadError,
     NoPipelineError,
@@ -28,10 +26,12 @@ from gateway.pipeline.errors import (
     RefusedError,
     TooLargeError,
 )
+from gateway.component.interfaces import ACCEPTED, Outcome, Prepared
+from gateway.otlp import bounds, splitting
+from gateway.otlp.bounds import Budget, InFlight, Load
+from gateway.otlp.mending import NothingLeftError, mend_batch
+from gateway.pipeline.delivery import Delivery, Ticket
 from gateway.pipeline.instruments import Instruments
-from gateway.pipeline.interfaces import ACCEPTED, Outcome, Prepared
-from gateway.pipeline.mending import NothingLeftError, mend_batch
-from gateway.pipeline.seldom import Seldom
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -70,8 +70,8 @@ class Pipeline:
         self._in_flight = InFlight(max_in_flight)
         self._cutting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Outcome]] = set()
-        self._mended = Seldom()
-        self._refusals: dict[tuple[Signal, str], Seldom] = {}
+        self._mended = LogRateLimit()
+        self._refusals: dict[tuple[Signal, str], LogRateLimit] = {}
         instruments.observe(
             "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight.size
         )
@@ -94,7 +94,7 @@ class Pipeline:
     def refuse(self, signal: Signal, reason: str, why: str = "", peer: str = "") -> None:
         """Count a request that was refused before it became a batch, and log it, once a minute for each reason."""
         self._instruments.refuse(signal, reason)
-        if refused := self._refusals.setdefault((signal, reason), Seldom()).count():
+        if refused := self._refusals.setdefault((signal, reason), LogRateLimit()).count():
             told = {"why": why[:_MAX_WHY], "peer": peer}
             _log.warning(
                 "requests are refused",

@@ -8,8 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
+from gateway.files.durability import create
 from gateway.operations import Operations
-from gateway.pipeline.durability import create
 from gateway.runs.repository import Runs
 
 

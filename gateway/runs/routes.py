@@ -14,8 +14,8 @@ from litestar import get
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
-from gateway.api.problems import ASKED, ProblemError, problems
-from gateway.pipeline.access import Scope
+from gateway.extensions.api.problems import ASKED, ProblemError, problems
+from gateway.net.access import Scope
 from gateway.runs.model import Run, RunState
 from gateway.runs.repository import Runs, RunsUnavailableError
 

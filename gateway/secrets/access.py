@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.pipeline.destination import check_header_value
-from gateway.pipeline.settings import parse_duration
+from gateway.base.settings import parse_duration
+from gateway.net.destination import check_header_value
 
 _SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from gateway.base.settings import Settings
 from gateway.config import Config, ConfigError
-from gateway.pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 

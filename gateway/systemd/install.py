@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.pipeline.children import SYSTEMD, USER, environment
-from gateway.pipeline.durability import replace_file
+from gateway.base.child_environment import SYSTEMD, USER, environment
+from gateway.files.durability import replace_file
 from gateway.systemd.units import UNITS, Unit, UnitError, is_ours, rendered, sample, sysusers
 
 _HIDDEN = {"/home": "ProtectHome", "/root": "ProtectHome", "/run/user": "ProtectHome"} | {

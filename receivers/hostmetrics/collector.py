@@ -26,7 +26,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from gateway.pipeline.version import VERSION
+from gateway.base.version import VERSION
 from receivers.hostmetrics.conventions import SCHEMA_URL, Instrument, Kind
 from receivers.hostmetrics.sensor import Entity, Failed, Observation, Sensor
 

@@ -25,8 +25,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gateway.pipeline.destination import EmitterSettings
-from gateway.pipeline.settings import Duration, Settings
+from gateway.base.settings import Duration, Settings
+from gateway.net.destination import EmitterSettings
 
 
 def selected(name: str, include: Iterable[str], exclude: Iterable[str]) -> bool:

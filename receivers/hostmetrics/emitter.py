@@ -7,7 +7,7 @@ import threading
 import time
 from datetime import timedelta
 
-from gateway.pipeline.settings import format_duration
+from gateway.base.settings import format_duration
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.resource import resource

@@ -11,10 +11,10 @@ from datetime import timedelta
 
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
-from gateway.pipeline import Signal
-from gateway.pipeline.destination import Destination, Protocol
-from gateway.pipeline.destination import destination as resolve
-from gateway.pipeline.sdk_exporters import make_exporter
+from gateway.component import Signal
+from gateway.net.destination import Destination, Protocol
+from gateway.net.destination import destination as resolve
+from gateway.net.sdk_exporters import make_exporter
 from receivers.hostmetrics.config import HostMetricsConfig
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _SDK_LOGGERS: dict[Protocol, str] = {
 def destination(config: HostMetricsConfig, environ: Mapping[str, str] | None = None) -> Destination:
     """Work out where to send, with a timeout such that an outage never holds up the next collection.
 
-    Raises `gateway.pipeline.destination.DestinationError` for what cannot be used.
+    Raises `gateway.net.destination.DestinationError` for what cannot be used.
     """
     to = resolve(config, Signal.METRICS, environ)
     return replace(to, timeout=min(to.timeout, config.collection_interval / timedelta(seconds=1)))

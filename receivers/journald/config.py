@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.pipeline.destination import EmitterSettings
-from gateway.pipeline.settings import ByteSize, Duration, RetrySettings, Settings
+from gateway.base.settings import ByteSize, Duration, RetrySettings, Settings
+from gateway.net.destination import EmitterSettings
 
 Priority = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
 """A syslog severity, by the name that journalctl gives it."""

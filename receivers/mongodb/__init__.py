@@ -1,7 +1,7 @@
 """Documents that applications write into MongoDB, sent as OTLP events.
 
 Each is sent, and marked ``processed`` only after the acknowledgement; one that cannot be sent is marked ``failed`` with
-the reason. What asks for this, and when, is `gateway.pipelines`.
+the reason. What asks for this, and when, is `gateway.extensions.document_pipelines`.
 
 ``config`` is what a user may set, ``factory`` what the gateway calls. ``collection`` speaks to the server, ``changes``
 hears from it; ``mapping`` makes an `Event` of a document, ``transform`` lets a function of the user's change it,

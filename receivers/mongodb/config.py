@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from gateway.pipeline.settings import ByteSize, Duration, RetrySettings, Settings
+from gateway.base.settings import ByteSize, Duration, RetrySettings, Settings
 
 STATUS = "status"
 """The field of a document that says what became of it."""

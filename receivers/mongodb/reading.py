@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
-from gateway.pipeline.client import OtlpClient
-from gateway.pipeline.crashpoints import crashpoint
+from gateway.base.crashpoints import crashpoint
+from gateway.net.client import OtlpClient
 from receivers.mongodb.batches import Batch, Batches
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline

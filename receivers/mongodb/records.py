@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.pipeline.wire_format import varint
+from gateway.otlp.wire_format import varint
 from receivers.mongodb.errors import DocumentError
 from receivers.mongodb.event import Event
 from receivers.mongodb.values import any_value, field, pairs

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.pipeline import RefusedError, Signal, UnavailableError
-from gateway.pipeline.client import OtlpClient
-from gateway.pipeline.retry import Backoff
-from gateway.pipeline.settings import RetrySettings
+from gateway.base.retry import Backoff
+from gateway.base.settings import RetrySettings
+from gateway.component import RefusedError, Signal, UnavailableError
+from gateway.net.client import OtlpClient
 from receivers.mongodb.batches import Entry, payload
 from receivers.mongodb.collection import Mark
 from receivers.mongodb.errors import DestinationError

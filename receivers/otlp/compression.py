@@ -19,7 +19,7 @@ from typing import Protocol
 import cramjam
 import zstandard
 
-from gateway.pipeline import MalformedPayloadError
+from gateway.component import MalformedPayloadError
 
 
 class DecompressedTooLargeError(Exception):

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from gateway.pipeline.hosts import HttpListenerSettings
-from gateway.pipeline.listeners import Endpoint, ListenerSettings
-from gateway.pipeline.settings import ByteSize, Settings
+from gateway.base.settings import ByteSize, Settings
+from gateway.net.hosts import HttpListenerSettings
+from gateway.net.listeners import Endpoint, ListenerSettings
 
 OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
 """HTTP header and gRPC metadata key that marks the gateway's own telemetry, whatever its value."""

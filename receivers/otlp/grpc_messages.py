@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import grpc
 
-from gateway.pipeline import MalformedPayloadError
+from gateway.component import MalformedPayloadError
 from receivers.otlp import compression
 from receivers.otlp.http2.stream import Headers
 from receivers.otlp.refusal import Refusal, malformed, overloaded

@@ -17,8 +17,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from gateway.pipeline import Signal
-from gateway.pipeline.services import SERVICES
+from gateway.component import Signal
+from gateway.otlp.services import SERVICES
 from receivers.otlp.grpc_call import Call, Method
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.refusal import malformed, overloaded

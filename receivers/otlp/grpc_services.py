@@ -10,9 +10,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 
-from gateway.pipeline import Batch, Consumer, NoPipelineError, Signal
-from gateway.pipeline.access import NOTHING_HELD, Authenticator, Held, Scope, UnauthenticatedError, reason_of
-from gateway.pipeline.services import SERVICES, Service
+from gateway.component import Batch, Consumer, NoPipelineError, Signal
+from gateway.net.access import NOTHING_HELD, Authenticator, Held, Scope, UnauthenticatedError, reason_of
+from gateway.otlp.services import SERVICES, Service
 from receivers.otlp.config import OWN_TELEMETRY_HEADER
 from receivers.otlp.grpc_call import Admitted, Call, Method
 from receivers.otlp.grpc_messages import StatusError

@@ -23,7 +23,8 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.pipeline import (
+from gateway.base.rate_limited_log import LogRateLimit
+from gateway.component import (
     ACCEPTED,
     Batch,
     Consumer,
@@ -33,7 +34,7 @@ from gateway.pipeline import (
     Signal,
     TooLargeError,
 )
-from gateway.pipeline.access import (
+from gateway.net.access import (
     NOTHING_HELD,
     Authenticator,
     Held,
@@ -42,11 +43,10 @@ from gateway.pipeline.access import (
     UnauthenticatedError,
     reason_of,
 )
-from gateway.pipeline.hosts import Hosts
-from gateway.pipeline.http_bodies import Bodies, Body, body_of
-from gateway.pipeline.http_serving import AppServer
-from gateway.pipeline.seldom import Seldom
-from gateway.pipeline.services import SERVICES, Service
+from gateway.net.hosts import Hosts
+from gateway.net.http_bodies import Bodies, Body, body_of
+from gateway.net.http_serving import AppServer
+from gateway.otlp.services import SERVICES, Service
 from receivers.otlp import compression
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
 from receivers.otlp.otlp_json import Transcoded, to_protobuf
@@ -142,7 +142,7 @@ class _Named:
         self._app = app
         self._hosts = hosts
         self._consumer = consumer
-        self._warnings = Seldom()
+        self._warnings = LogRateLimit()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         wrong = self._hosts.refusal(scope["headers"]) if scope["type"] == "http" else None

@@ -29,10 +29,10 @@ import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.pipeline import MalformedPayloadError, Outcome, Signal, TooLargeError
-from gateway.pipeline.bounds import PART, RECORD, RECORDS, Budget, holds_records, most_weight
-from gateway.pipeline.mending import NOT_UTF8, Report
-from gateway.pipeline.services import SERVICES
+from gateway.component import MalformedPayloadError, Outcome, Signal, TooLargeError
+from gateway.otlp.bounds import PART, RECORD, RECORDS, Budget, holds_records, most_weight
+from gateway.otlp.mending import NOT_UTF8, Report
+from gateway.otlp.services import SERVICES
 
 MAX_DEPTH = 100
 """Messages nested inside a request. protobuf's parser (upb) takes no more, so a deeper request would be unreadable."""

@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from gateway.pipeline import (
+from gateway.component import (
     MalformedPayloadError,
     NoPipelineError,
     OverloadedError,
@@ -25,7 +25,7 @@ from gateway.pipeline import (
     TooLargeError,
     UnavailableError,
 )
-from gateway.pipeline.access import PermissionDeniedError, UnauthenticatedError
+from gateway.net.access import PermissionDeniedError, UnauthenticatedError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ import sys
 import psycopg
 from rich.console import Console
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from tests.bench import report
 from tests.bench.loader import LoadError
 from tests.bench.loads import NOUNS, RECORDS_PER_REQUEST, Load, Options, Protocol

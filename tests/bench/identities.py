@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.bench.database import fresh_database
 from tests.integration.cli.processes import config_text, hubs
 

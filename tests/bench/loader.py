@@ -22,8 +22,8 @@ from pathlib import Path
 
 import grpc
 
-from gateway.pipeline import Signal
-from gateway.pipeline.services import SERVICES
+from gateway.component import Signal
+from gateway.otlp.services import SERVICES
 from tests.bench.loads import Load, Protocol
 from tests.bench.payloads import Payloads
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 
 Protocol = Literal["grpc", "http"]
 

@@ -35,7 +35,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_C
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 
 SERVICE_PREFIX = "bench-"
 """What the ``service.name`` of everything sent begins with."""

@@ -26,8 +26,8 @@ from bson.raw_bson import RawBSONDocument
 from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer
 
-from gateway.pipeline.client import connect
-from gateway.pipeline.destination import Destination
+from gateway.net.client import connect
+from gateway.net.destination import Destination
 from receivers.mongodb.collection import Collection
 from receivers.mongodb.config import MongoPipeline
 from receivers.mongodb.reading import Reading

@@ -9,7 +9,7 @@ import time
 
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.bench.payloads import Payloads, first_time
 
 _SECONDS = 3.0

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from tests.bench.loads import Options
 from tests.bench.measure import Report, Result
 

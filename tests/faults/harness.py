@@ -27,7 +27,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from gateway.pipeline.spool import status
 from gateway.places import spools
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port

@@ -15,8 +15,8 @@ import psutil
 import psycopg
 import pytest
 
+from gateway.component import Signal
 from gateway.embedded import EmbeddedPostgres
-from gateway.pipeline import Signal
 from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, stored, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database

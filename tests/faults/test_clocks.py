@@ -14,8 +14,8 @@ import grpc
 import psycopg
 import pytest
 
+from gateway.base import child_environment
 from gateway.embedded import EmbeddedPostgres
-from gateway.pipeline import children
 from tests.faults.harness import METHOD, ROUNDS, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs
 from tests.support.waiting import PATIENCE
@@ -60,7 +60,7 @@ def test_the_clock_is_set_forward_and_back_by_days(
     """Further than anything is kept: what was stored must not be taken for old, nor what is repeated for new."""
     variables, set_by = clock
     # A hub hands no such variables to its PostgreSQL, so this one is not the hub's.
-    monkeypatch.setattr(children, "BASE", (*children.BASE, *variables))
+    monkeypatch.setattr(child_environment, "BASE", (*child_environment.BASE, *variables))
     postgres.stop()
     with monkeypatch.context() as environment:
         for name, value in variables.items():

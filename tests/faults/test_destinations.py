@@ -10,7 +10,7 @@ import grpc
 import psycopg
 import pytest
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from tests.faults.harness import (
     METHODS,
     ROUNDS,

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from gateway.pipeline.spool import status
 from gateway.places import spool_directory
 from tests.faults.harness import METHODS, Gateway, load, log_request, prove, request, stored, until

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from tests.faults.harness import ROUNDS, Gateway, load, prove, until
 from tests.integration.cli.processes import Hubs, free_port, has_ended
 from tests.support import clusters

@@ -7,7 +7,7 @@ import json
 import grpc
 import pytest
 
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import segments
 from gateway.places import dead_letter_directory, spool_directory

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from gateway.component import Signal
 from gateway.embedded import EmbeddedPostgres
-from gateway.pipeline import Signal
 from tests.faults.harness import ROUNDS, Gateway, Load, load, prove, until
 from tests.integration.cli.processes import Hubs, free_port
 from tests.support.databases import Database, Server

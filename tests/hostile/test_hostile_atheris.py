@@ -20,7 +20,7 @@ import atheris
 with atheris.instrument_imports(include=["exporters.timescale", "receivers.otlp"]):
     from exporters.timescale.exporter import TimescaleExporter
     from receivers.otlp import compression, otlp_json
-from gateway.pipeline import Batch, MalformedPayloadError, Signal, TooLargeError
+from gateway.component import Batch, MalformedPayloadError, Signal, TooLargeError
 from tests.support.stores import prepare, settings
 
 exporter = TimescaleExporter("timescale", settings(), "")

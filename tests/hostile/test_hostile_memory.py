@@ -19,7 +19,7 @@ _LIMIT_MIB = 400
 _PRELUDE = """
 import asyncio, contextlib, cramjam, gzip, zlib, zstandard
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, MalformedPayloadError, Signal, TooLargeError
+from gateway.component import Batch, MalformedPayloadError, Signal, TooLargeError
 from receivers.otlp.compression import DecompressedTooLargeError, decompress
 from receivers.otlp.otlp_json import to_protobuf
 from tests.hostile.wire_format import fixed64, message, tag, varint

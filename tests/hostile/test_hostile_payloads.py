@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, DeliveryError, MalformedPayloadError, RefusedError, Signal, TooLargeError
+from gateway.component import Batch, DeliveryError, MalformedPayloadError, RefusedError, Signal, TooLargeError
 from tests.hostile.harness import VIEWS, Gateway
 from tests.hostile.payloads import ATTRIBUTES, REQUESTS, attribute_everywhere
 from tests.support.databases import Database

@@ -7,7 +7,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, settings, store
 from tests.support.telemetry import gauge, now

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.pipeline import Signal
+from gateway.component import Signal
 from tests.hostile.harness import LIMIT, Gateway, assert_conform, assert_no_leak
 from tests.support.http2 import LAST_HEADERS, frame, grpc_call, headers_in
 from tests.support.telemetry import logs

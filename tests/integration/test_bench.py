@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.pipeline import Signal
-from gateway.pipeline.services import SERVICES
+from gateway.component import Signal
+from gateway.otlp.services import SERVICES
 from tests.bench import loader, measure, report
 from tests.bench.database import Store
 from tests.bench.loads import Load, Options

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from exporters.timescale.schema import READER_ROLE
 from gateway.cli import main
 from gateway.explore.store import read_only
+from gateway.store.schema import READER_ROLE
 from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database
 from tests.support.documents import PLACEHOLDER, Command, Sql, commands, named_commands, statements
@@ -173,7 +173,7 @@ def runs(command: Command) -> bool:
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
     """A running hub that has what the examples ask for: its own metrics."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         silent = {"telemetry": {"metrics": {"interval": "1s"}, "traces": {"enabled": False}}}
         text = config_text(
             grpc=free_port(),

@@ -17,10 +17,11 @@ from h2.errors import ErrorCodes
 from litestar import Litestar, Request, post
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from gateway.pipeline import ACCEPTED, Batch, Outcome, Receiver, Signal
-from gateway.pipeline.http_bodies import Bodies
-from gateway.pipeline.http_serving import AppServer
-from gateway.pipeline.listeners import ListenerSettings
+from gateway.component import ACCEPTED, Batch, Outcome, Receiver, Signal
+from gateway.component.declaration import Context
+from gateway.net.http_bodies import Bodies
+from gateway.net.http_serving import AppServer
+from gateway.net.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.http2 import GOAWAY, PREFACE, frames_in
@@ -70,7 +71,7 @@ def pipeline() -> Pipeline:
 @asynccontextmanager
 async def listening(pipeline: Pipeline, *, bodies: Bodies | None = None, **http: Any) -> AsyncIterator[Receiver]:
     config = OtlpReceiverConfig.model_validate({"protocols": {"http": {"endpoint": "127.0.0.1:0"} | http}})
-    receiver = create("otlp", config, pipeline, bodies=bodies)
+    receiver = create("otlp", config, pipeline, Context(bodies=bodies or Bodies()))
     await receiver.start()
     try:
         yield receiver

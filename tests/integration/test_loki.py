@@ -11,9 +11,9 @@ import pytest
 from exporters.loki.client import LokiClient
 from exporters.loki.config import LokiConfig
 from exporters.loki.exporter import LokiExporter
-from gateway.pipeline import PartlyRefusedError, RefusedError, UnavailableError
+from gateway.base.settings import ExporterSettings
+from gateway.component import PartlyRefusedError, RefusedError, UnavailableError
 from gateway.pipeline.attempts import attempt_alone
-from gateway.pipeline.settings import ExporterSettings
 from tests.integration.cli.processes import until
 from tests.support.loki import RealLoki
 from tests.support.telemetry import DAY, logs

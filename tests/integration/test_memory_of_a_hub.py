@@ -12,7 +12,7 @@ import psutil
 import pytest
 import zstandard
 
-from gateway.pipeline.wire_format import length_delimited
+from gateway.otlp.wire_format import length_delimited
 from tests.integration.cli.processes import HubProcess, config_text, hubs
 from tests.support.telemetry import logs, now
 from tests.support.waiting import PATIENCE

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from exporters.timescale.config import TimescaleConfig
 from gateway.assembly import Hub
+from gateway.component import Signal
 from gateway.config import Config, PipelineSettings, ServiceSettings, TelemetrySettings
-from gateway.pipeline import Signal
 from receivers.otlp.config import OtlpReceiverConfig
 from tests.support.threads import in_thread
 from tests.support.waiting import PATIENCE

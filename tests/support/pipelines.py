@@ -12,8 +12,8 @@ from uuid import UUID
 
 from exporters.timescale.config import TimescaleConfig
 from gateway.assembly import Hub
-from gateway.pipelines.config import PipelinesConfig
-from gateway.pipelines.service import PipelinesService
+from gateway.extensions.document_pipelines.config import PipelinesConfig
+from gateway.extensions.document_pipelines.service import PipelinesService
 from gateway.runs import Run
 from receivers.otlp.config import OtlpReceiverConfig
 from tests.support.databases import Database

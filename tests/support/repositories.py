@@ -9,9 +9,9 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from gateway.gitops.config import Repository
-from gateway.gitops.git import FAILED, GOOD, Git
-from gateway.gitops.reconcile import Order, Reconciler
+from gateway.extensions.gitops.config import Repository
+from gateway.extensions.gitops.git import FAILED, GOOD, Git
+from gateway.extensions.gitops.reconcile import Order, Reconciler
 from gateway.runs import Outcome, Progress, RunState
 from tests.support.operations import Told
 

@@ -12,7 +12,7 @@ import pytest
 from exporters.loki.config import LokiConfig
 from exporters.otlp.config import OtlpExporterConfig
 from gateway.cli.doctor import _api_health, _examine_destination, _http_answer
-from gateway.pipeline import UnavailableError
+from gateway.component import UnavailableError
 from tests.integration.cli.processes import free_port
 from tests.support.loki import StandInLoki
 

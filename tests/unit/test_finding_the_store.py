@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import pytest
 
+from gateway.base.redaction import without_credentials
 from gateway.cli.options import find_store
 from gateway.config import load
 from gateway.datadir import DataDir
-from gateway.pipeline.postgres.dsn import secrets_of, shown
-from gateway.pipeline.redaction import without_credentials
+from gateway.store.postgres.dsn import secrets_of, shown
 from gateway.supervisor import description
 
 CONFIG = """\

@@ -62,7 +62,7 @@ def test_an_exception_is_told_as_the_conventions_say(sent: Sent) -> None:
     try:
         raise ValueError("wrong")
     except ValueError:
-        structlog.get_logger("gateway.gitops.service").exception("looking failed")
+        structlog.get_logger("gateway.extensions.gitops.service").exception("looking failed")
         logging.getLogger("receivers.mongodb.reading").exception("reading %s failed", "it")
     for record, body in zip(sent.records, ("looking failed", "reading it failed"), strict=True):
         assert (record.body, record.severity_number) == (body, SeverityNumber.ERROR)

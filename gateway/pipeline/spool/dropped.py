@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.pipeline.batch import Batch
-from gateway.pipeline.counting import count_records
-from gateway.pipeline.durability import replace_file
-from gateway.pipeline.errors import MalformedPayloadError
+from gateway.component.batch import Batch
+from gateway.component.errors import MalformedPayloadError
+from gateway.files.durability import replace_file
+from gateway.otlp.counting import count_records
 
 _FILE = "dropped"
 

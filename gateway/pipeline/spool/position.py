@@ -22,8 +22,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.pipeline.durability import create
-from gateway.pipeline.ownership import give_to_owner
+from gateway.files.durability import create
+from gateway.files.locks import give_to_owner
 
 SUFFIX = ".segment"
 _FILE = "cursor"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway.pipeline.batch import Batch
-from gateway.pipeline.durability import replace_file
-from gateway.pipeline.ownership import give_to_owner
+from gateway.component.batch import Batch
+from gateway.files.durability import replace_file
+from gateway.files.locks import give_to_owner
 
 _FILE = "removals"
 

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from gateway.pipeline.batch import Batch, Signal
+from gateway.component.batch import Batch, Signal
 
 MARK = b"\xf1OHS"
 _HEADER = struct.Struct(">4sII")

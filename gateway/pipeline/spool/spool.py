@@ -27,13 +27,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.pipeline.batch import Batch
-from gateway.pipeline.crashpoints import crashpoint
-from gateway.pipeline.durability import create, sync
-from gateway.pipeline.errors import OverloadedError, UnavailableError
-from gateway.pipeline.ownership import HeldError, Lock
-from gateway.pipeline.seldom import Seldom
-from gateway.pipeline.settings import SpoolSettings
+from gateway.base.crashpoints import crashpoint
+from gateway.base.rate_limited_log import LogRateLimit
+from gateway.base.settings import SpoolSettings
+from gateway.component.batch import Batch
+from gateway.component.errors import OverloadedError, UnavailableError
+from gateway.files.durability import create, sync
+from gateway.files.ownership import DirectoryLock, HeldError
 from gateway.pipeline.spool.dropped import Dropped, note_dropped, read_dropped
 from gateway.pipeline.spool.finding import DAMAGED, Segment, cut_short, find, read_file, segments
 from gateway.pipeline.spool.losses import Loss, read_losses, write_loss
@@ -93,7 +93,7 @@ class Spool:
         self.directory = directory
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._lock = Lock(directory)
+        self._lock = DirectoryLock(directory)
         self._is_open = False
         self._segments: list[Segment] = []
         self._file: int | None = None  # of the last segment, when it is open for appending
@@ -112,7 +112,7 @@ class Spool:
         # A segment is what is dropped at once.
         self._segment_size = settings.max_size // _LEAST_SEGMENTS if self._drops else settings.segment_size
         self._segment_size = min(self._segment_size, settings.segment_size)
-        self._dropping = Seldom()
+        self._dropping = LogRateLimit()
         self.damaged = 0
         self.dropped = Dropped()
         self.unremoved = 0

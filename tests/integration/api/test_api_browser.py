@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
-from gateway.api.templates import FOLDER, rendered
+from gateway.extensions.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
+from gateway.extensions.api.templates import FOLDER, rendered
 from tests.integration.api.conftest import Front
 from tests.support.browser import CHROMIUM, browse
 

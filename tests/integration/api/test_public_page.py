@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gateway.api.public_page import StatusUnavailableError, build, read_status
-from gateway.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
+from gateway.extensions.api.public_page import StatusUnavailableError, build, read_status
+from gateway.extensions.api.status import Dependency, ExporterStatus, HubStatus, PipelineStatus, State
 from tests.integration.api.conftest import Front
 from tests.integration.cli.processes import free_port, obs_hub
 from tests.support.certificates import Authority

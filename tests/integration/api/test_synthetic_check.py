@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.api import synthetic
+from gateway.extensions.api import synthetic
 from gateway.synthetic import look_up
 from tests.support.databases import Database
 from tests.support.stores import migrate

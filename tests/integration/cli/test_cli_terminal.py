@@ -20,9 +20,9 @@ import structlog
 import yaml
 
 from gateway import cli, logs
-from gateway.auth.token import create
-from gateway.auth.token_file import TokenFile
-from gateway.pipeline.access import Scope
+from gateway.extensions.tokens.token import create
+from gateway.extensions.tokens.token_file import TokenFile
+from gateway.net.access import Scope
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.places import dead_letter_directory
 from gateway.runs import Request, Runs

@@ -30,6 +30,7 @@ class Image:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.arguments = {"VERSION": "1.2.3"}
 
     def here(self, text: str) -> str:
         """Put the folder's places for the image's into a text."""
@@ -48,6 +49,8 @@ class Image:
                         shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
                     else:
                         shutil.copy(ROOT / name, source / target)
+            elif instruction == "ARG":
+                self.arguments.setdefault(*text.split("=", 1))
             elif instruction == "RUN":
                 self._run(self.here(text), source)
             else:
@@ -59,7 +62,7 @@ class Image:
         done = subprocess.run(
             ["sh", "-ec", command],
             cwd=source,
-            env=environment(PATH=path, **variables),
+            env=environment(PATH=path, **variables, **self.arguments),
             capture_output=True,
             text=True,
             check=False,
@@ -108,11 +111,11 @@ def image() -> Iterator[Image]:
 
 
 def test_the_environment_holds_the_hub_and_no_installer(image: Image) -> None:
-    (package,) = (image.folder / "opt/obs-hub/lib").glob("python*/site-packages/gateway")
+    (package,) = (image.folder / "opt/obs-hub/lib").glob("python*/site-packages/obs_hub/_packages/gateway")
     assert {"_assets", "_page", "_systemd"} <= {path.name for path in package.iterdir()}
-    assert not (package.parent / "pip").exists()
+    assert not (package.parents[2] / "pip").exists()
     version = image.run("--version")
-    assert "0.1.0" in version.stdout
+    assert version.stdout == "obs-hub, version 1.2.3\n"
 
 
 def test_the_gateway_starts_is_healthy_beside_jobs_and_emitters_and_stops(image: Image) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.drift import Check, note_look
-from gateway.gitops.service import GitOpsService
+from gateway.extensions.gitops.config import GitOpsConfig
+from gateway.extensions.gitops.drift import Check, note_look
+from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Runs, worker
 from tests.integration.cli.processes import PATIENCE, ROOT, environment, obs_hub, until

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway.gitops.drift import check
-from gateway.gitops.git import Git, GitError
-from gateway.gitops.reconcile import BusyError, exclusive
+from gateway.extensions.gitops.drift import check
+from gateway.extensions.gitops.git import Git, GitError
+from gateway.extensions.gitops.reconcile import BusyError, exclusive
 from tests.support.operations import Told
 from tests.support.repositories import Repositories, git
 

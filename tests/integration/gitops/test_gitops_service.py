@@ -21,10 +21,10 @@ import psutil
 import pytest
 from litestar import Litestar, Router
 
-from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.factory import create
-from gateway.gitops.process import end_leftovers
-from gateway.gitops.service import GitOpsService
+from gateway.extensions.gitops.config import GitOpsConfig
+from gateway.extensions.gitops.factory import create
+from gateway.extensions.gitops.process import end_leftovers
+from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Run, Runs, RunState, holder, worker
 from tests.integration.cli.processes import ROOT, until
@@ -61,7 +61,7 @@ class View:
 @asynccontextmanager
 async def running(database: Database, config: dict[str, Any], told: Told | None = None) -> AsyncIterator[GitOpsService]:
     view = View(database.dsn, (told or Told()).operations)
-    service = create("gitops", GitOpsConfig.model_validate(config), view, {})
+    service = create("gitops", GitOpsConfig.model_validate(config), view)
     await service.start()
     try:
         yield service
@@ -213,7 +213,7 @@ async def test_no_secret_is_in_what_is_written_down_or_told(
 async def test_a_gateway_without_a_store_cannot_keep_runs(repositories: Repositories) -> None:
     config = GitOpsConfig.model_validate(settings(repositories))
     with pytest.raises(ValueError, match="keeps its runs in PostgreSQL"):
-        create("gitops", config, View(None, Operations()), {})
+        create("gitops", config, View(None, Operations()))
 
 
 def test_a_gateway_is_the_same_one_after_a_restart(tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_gateway_is_the_same_one_after_a_restart(tmp_path: Path) -> None:
 
 _GATEWAY = """
 import asyncio, json, sys
-from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.service import GitOpsService
+from gateway.extensions.gitops.config import GitOpsConfig
+from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Runs, worker
 

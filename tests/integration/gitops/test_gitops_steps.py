@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from gateway.gitops import process
-from gateway.gitops.git import GOOD, RETURNING, Git
-from gateway.gitops.process import RUN_VARIABLE, Redactor, end_leftovers
-from gateway.gitops.units import _UNIT
+from gateway.extensions.gitops import process
+from gateway.extensions.gitops.git import GOOD, RETURNING, Git
+from gateway.extensions.gitops.process import RUN_VARIABLE, Redactor, end_leftovers
+from gateway.extensions.gitops.units import _UNIT
 from gateway.runs import RunState
 from tests.integration.cli.processes import until
 from tests.support.operations import Told, hexadecimal

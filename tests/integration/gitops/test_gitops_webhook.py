@@ -17,11 +17,11 @@ from litestar.exceptions import HTTPException
 from litestar.testing import AsyncTestClient
 from structlog.testing import capture_logs
 
-from gateway.api.problems import on_http_exception
-from gateway.gitops import routes
-from gateway.gitops.config import GitOpsConfig
-from gateway.gitops.routes import make_router
-from gateway.gitops.service import GitOpsService
+from gateway.extensions.api.problems import on_http_exception
+from gateway.extensions.gitops import routes
+from gateway.extensions.gitops.config import GitOpsConfig
+from gateway.extensions.gitops.routes import make_router
+from gateway.extensions.gitops.service import GitOpsService
 from gateway.runs import Runs
 from tests.support.databases import Database
 from tests.support.operations import Told, hexadecimal

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.integration.cli.processes import config_text, free_port, hubs
 from tests.integration.otel_config import lab
 from tests.integration.test_self_telemetry import send
@@ -40,7 +40,7 @@ def store(module_database: Database) -> Database:
         service=TELEMETRY,
         receivers={"hostmetrics": {"collection_interval": "1s"}},
     )
-    with hubs() as started:
+    with hubs(forked=True) as started:
         hub = started.start(configuration).until_ready()
         send(hub, "metrics", lab.metrics())
         send(hub, "logs", lab.journal())

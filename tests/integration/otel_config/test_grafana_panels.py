@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.integration.otel_config import lab
 from tests.integration.otel_config.conftest import SILENT_FOR, store_all
 from tests.integration.otel_config.reading import Reader

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
-from gateway.pipelines.config import Pipeline
+from gateway.extensions.document_pipelines.config import Pipeline
 from receivers.mongodb.changes import Changes
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.errors import SourceError
@@ -66,7 +66,7 @@ async def test_documents_are_read_when_they_are_written(mongo: Mongo, database: 
 async def test_a_stream_that_ends_is_begun_again(
     mongo: Mongo, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.pipelines.service._AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.extensions.document_pipelines.service._AWAY_SECONDS", 0.1)
     async with pipelines(database, {"reading": pipeline(mongo, schedule=WATCHING)}):
         mongo.write(document())
         await processed(mongo, 1)

@@ -19,12 +19,12 @@ import pytest
 from litestar import Litestar, Router
 
 from exporters.timescale.config import TimescaleConfig
-from gateway.api.problems import ProblemError, on_http_exception
 from gateway.assembly import Hub
-from gateway.pipeline.destination import Destination
-from gateway.pipelines.config import PipelinesConfig
-from gateway.pipelines.factory import create
-from gateway.pipelines.service import PipelinesService
+from gateway.extensions.api.problems import ProblemError, on_http_exception
+from gateway.extensions.document_pipelines.config import PipelinesConfig
+from gateway.extensions.document_pipelines.factory import create
+from gateway.extensions.document_pipelines.service import PipelinesService
+from gateway.net.destination import Destination
 from gateway.runs import Request, Runs, RunState
 from receivers.mongodb.collection import Collection
 from tests.support import mongo as mongos
@@ -58,7 +58,7 @@ async def told_pipelines(database: Database, told: Told, **settings: Any) -> Asy
     """Pipelines beside a hub that takes what they send, and not what they tell about themselves."""
     async with running(Hub(store_config(TimescaleConfig.model_validate({"dsn": database.dsn})))) as hub:
         view = View(database.dsn, told, hub.endpoints["otlp grpc"])
-        service = create("pipelines", PipelinesConfig.model_validate({"pipelines": settings}), view, {})
+        service = create("pipelines", PipelinesConfig.model_validate({"pipelines": settings}), view)
         await service.start()
         try:
             yield service
@@ -177,7 +177,7 @@ class FailingClient:
 async def test_a_service_without_a_store_is_not_made(mongo: Mongo) -> None:
     config = PipelinesConfig.model_validate({"pipelines": {"reading": pipeline(mongo)}})
     with pytest.raises(ValueError, match="use an exporter of type timescale"):
-        create("pipelines", config, View(None, Told(), ""), {})
+        create("pipelines", config, View(None, Told(), ""))
 
 
 async def test_the_routes(mongo: Mongo, database: Database) -> None:
@@ -248,7 +248,7 @@ async def test_a_stop_does_not_wait_for_a_server_that_hangs(
 
     monkeypatch.setattr(Collection, "mark", hang)
     monkeypatch.setattr(Collection, "close", hang)
-    monkeypatch.setattr("gateway.pipelines.service._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.extensions.document_pipelines.service._CLOSE_SECONDS", 0.1)
     mongo.write(document(1))
     async with asyncio.timeout(PATIENCE), told_pipelines(database, Told(), reading=pipeline(mongo)) as service:
         await service.ask("reading", {})

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from gateway.component import UnavailableError
 from gateway.embedded import EmbeddedPostgres
-from gateway.pipeline import Pipeline, UnavailableError
+from gateway.pipeline import Pipeline
 from tests.support.databases import Database, Server
 from tests.support.stores import running_exporter, running_pipeline, store
 from tests.support.telemetry import gauge

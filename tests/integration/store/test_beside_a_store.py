@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from exporters.otlp.config import OtlpExporterConfig
+from gateway.component import Signal
 from gateway.config import PipelineSettings
-from gateway.pipeline import Signal
 from tests.support.databases import Database
 from tests.support.hubs import running_hub, store_config
 from tests.support.stores import settings

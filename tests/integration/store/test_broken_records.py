@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.pipeline import Batch, Outcome, Signal
+from gateway.component import Batch, Outcome, Signal
 from receivers.otlp.otlp_json import to_protobuf
 from tests.support.databases import Database
 from tests.support.stores import running_pipeline

@@ -6,8 +6,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.assembly import exporter_settings
+from gateway.component import Batch, Signal
 from gateway.config import Config, PipelineSettings, ServiceSettings
-from gateway.pipeline import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import running_exporter, settings, store
 from tests.support.telemetry import logs, now

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, running_pipeline, store
 from tests.support.telemetry import gauge, logs, now, spans

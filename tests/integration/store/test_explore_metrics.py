@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from gateway.cli import main
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, now, set_attributes

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.cli import main
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import running_exporter, store
 from tests.support.telemetry import SECOND, now, spans

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
 from tests.support.databases import Database
 from tests.support.stores import running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import ACCEPTED, Batch, MalformedPayloadError, Outcome, RefusedError, Signal
+from gateway.component import ACCEPTED, Batch, MalformedPayloadError, Outcome, RefusedError, Signal
 from tests.support.databases import Database
 from tests.support.stores import migrate, outcome, running_exporter, running_pipeline, settings, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.auth import authenticator as module
-from gateway.auth.authenticator import TokenAuthenticator
-from gateway.auth.limits import Failures, InFlight, Rate, network_of
-from gateway.auth.own import OwnAccess
-from gateway.auth.token import NOBODY, Token, create
-from gateway.auth.token_file import TokenFile
-from gateway.auth.watched_tokens import WatchedTokens
-from gateway.pipeline.access import PermissionDeniedError, RateLimitedError, Scope, TooLargeError, UnauthenticatedError
+from gateway.extensions.tokens import authenticator as module
+from gateway.extensions.tokens.authenticator import TokenAuthenticator
+from gateway.extensions.tokens.limits import Failures, InFlight, Rate, network_of
+from gateway.extensions.tokens.own import OwnAccess
+from gateway.extensions.tokens.token import NOBODY, Token, create
+from gateway.extensions.tokens.token_file import TokenFile
+from gateway.extensions.tokens.watched_tokens import WatchedTokens
+from gateway.net.access import PermissionDeniedError, RateLimitedError, Scope, TooLargeError, UnauthenticatedError
 
 PEER = "192.0.2.7"
 

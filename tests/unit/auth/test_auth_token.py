@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.auth.token import NOBODY, Token, create, split
-from gateway.auth.token_file import TokenFile, TokenFileError, UnknownTokenError
-from gateway.auth.watched_tokens import WatchedTokens
-from gateway.pipeline.access import Scope
+from gateway.extensions.tokens.token import NOBODY, Token, create, split
+from gateway.extensions.tokens.token_file import TokenFile, TokenFileError, UnknownTokenError
+from gateway.extensions.tokens.watched_tokens import WatchedTokens
+from gateway.net.access import Scope
 
 
 class Clock:

@@ -350,14 +350,13 @@ def test_a_nodeport_profile_has_grafana_on_30000() -> None:
     assert [port["nodePort"] for port in ports] == [30000]
 
 
-def test_the_charts_are_of_the_version_of_the_hub() -> None:
-    version = re.search(r'^version = "(.+)"$', (charts.ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version is not None
-    for chart in ("gateway", "hub"):
-        about = yaml.safe_load((charts.CHARTS / chart / "Chart.yaml").read_text())
-        assert about["appVersion"] == version[1]
-    (dependency,) = about["dependencies"]
-    assert dependency["version"] == yaml.safe_load((charts.CHARTS / "gateway/Chart.yaml").read_text())["version"]
+def test_the_charts_are_of_the_latest_release() -> None:
+    """Before the first there is none to compare with: both charts then only have to agree."""
+    about = [yaml.safe_load((charts.CHARTS / chart / "Chart.yaml").read_text()) for chart in ("gateway", "hub")]
+    releases = re.findall(r"^## \[(\d[^]]*)\]", (charts.ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert {each["appVersion"] for each in about} == set(releases[:1] or [about[0]["appVersion"]])
+    (dependency,) = about[1]["dependencies"]
+    assert dependency["version"] == about[0]["version"]
 
 
 # -- What the documentation says ---------------------------------------------------------------------------------------

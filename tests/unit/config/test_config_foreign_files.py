@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.token_file import TokenFile, TokenFileError
 from gateway.config import ConfigError, load
+from gateway.extensions.tokens.token_file import TokenFile, TokenFileError
 
 SECRET = "hunter2hunter2"
 FILES = {

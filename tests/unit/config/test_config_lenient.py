@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.api.config import ApiConfig
 from gateway.cli import page
 from gateway.cli.options import store_dsn
 from gateway.config import ConfigError, load
+from gateway.extensions.api.config import ApiConfig
 
 TEXT = """
 receivers: {otlp: {protocols: {grpc: }}}

@@ -45,7 +45,8 @@ def test_nothing_but_what_is_copied_reaches_the_builder() -> None:
 def test_all_that_the_wheel_is_made_of_is_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    named = [*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "pyproject.toml", "LICENSE"]
+    included = wheel["hooks"]["custom"]["force-include"]
+    named = [*wheel["only-include"], *included, project["project"]["readme"], "pyproject.toml", "LICENSE"]
     roots = {source.rstrip("/") for source in copied()}
     for path in named:
         assert path.split("/")[0] in roots, path

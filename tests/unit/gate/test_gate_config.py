@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from gateway.config import ConfigError, load
-from gateway.gate.config import GateConfig
+from gateway.extensions.gate.config import GateConfig
 from tests.integration.cli.processes import config_text
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.gate.exposure import Exposure, read
+from gateway.extensions.gate.exposure import Exposure, read
 from tests.support.tailscale import NAME, PATH, entry
 
 PROXY = f"http://127.0.0.1:8085{PATH}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.gate.readiness import READY, Hysteresis, ask
+from gateway.extensions.gate.readiness import READY, Hysteresis, ask
 from tests.support.certificates import Authority
 from tests.support.waiting import PATIENCE
 

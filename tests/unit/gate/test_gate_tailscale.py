@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.gate.tailscale import BlockedError, Tailscale, TailscaleError
+from gateway.extensions.gate.tailscale import BlockedError, Tailscale, TailscaleError
 from tests.support.tailscale import NAME, PATH, StandInTailscale, entry
 
 PROXY = f"http://127.0.0.1:8085{PATH}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gateway.gitops.config import HelmUpgrade, KubectlApply
-from gateway.gitops.steps import helm, kubectl
+from gateway.extensions.gitops.config import HelmUpgrade, KubectlApply
+from gateway.extensions.gitops.steps import helm, kubectl
 
 
 def test_helm_is_told_what_is_set() -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from gateway.gitops.config import GitOpsConfig, Repository, Step
+from gateway.extensions.gitops.config import GitOpsConfig, Repository, Step
 
 ROOT = Path(__file__).parents[3]
 

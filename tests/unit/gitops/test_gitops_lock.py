@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.gitops.config import Repository
-from gateway.gitops.reconcile import BusyError, exclusive
+from gateway.extensions.gitops.config import Repository
+from gateway.extensions.gitops.reconcile import BusyError, exclusive
 
 
 async def test_a_clone_that_cannot_be_locked_is_not_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from gateway.pipeline.destination import Destination, DestinationError
+from gateway.net.destination import Destination, DestinationError
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.conventions import UPTIME

@@ -19,7 +19,9 @@ from pydantic import ValidationError
 from exporters.loki.apart import set_apart
 from exporters.loki.config import LokiConfig
 from exporters.loki.exporter import LokiExporter
-from gateway.pipeline import (
+from gateway.base.retry import Circuit
+from gateway.base.settings import ExporterSettings, RetrySettings
+from gateway.component import (
     Batch,
     DeliveryError,
     MalformedPayloadError,
@@ -30,8 +32,6 @@ from gateway.pipeline import (
     UnavailableError,
 )
 from gateway.pipeline.attempts import Attempts
-from gateway.pipeline.retry import Circuit
-from gateway.pipeline.settings import ExporterSettings, RetrySettings
 from tests.support.loki import StandInLoki, stand_in_loki
 from tests.unit.pipeline.fakes import Telemetry
 from tests.unit.pipeline.test_pipeline_client import http_server, reply

@@ -16,7 +16,7 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
 
-from gateway.pipelines.config import Pipeline
+from gateway.extensions.document_pipelines.config import Pipeline
 from receivers.mongodb import collection as collections
 from receivers.mongodb.batches import Batches, decode
 from receivers.mongodb.collection import Collection, Mark

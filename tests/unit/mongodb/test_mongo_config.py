@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.pipelines.config import Pipeline, PipelinesConfig
+from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
 
 MONGODB = {"uri": "mongodb://apps:secret-word@db.example.com/", "database": "apps", "collection": "events"}
 

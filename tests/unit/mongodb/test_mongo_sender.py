@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from gateway.pipeline import Outcome, OverloadedError, RefusedError, Signal, UnavailableError
-from gateway.pipeline.settings import RetrySettings
+from gateway.base.settings import RetrySettings
+from gateway.component import Outcome, OverloadedError, RefusedError, Signal, UnavailableError
 from receivers.mongodb.batches import Entry
 from receivers.mongodb.errors import DestinationError
 from receivers.mongodb.event import Event

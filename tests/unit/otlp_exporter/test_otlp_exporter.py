@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from exporters.otlp.config import OtlpExporterConfig
 from exporters.otlp.exporter import OtlpExporter
-from gateway.pipeline import RefusedError, UnavailableError
+from gateway.component import RefusedError, UnavailableError
 from tests.support.telemetry import gauge, logs, spans
 from tests.unit.pipeline.test_pipeline_client import grpc_server, http_server, reply
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.pipeline.certificates import CertificateError, Certificates
-from gateway.pipeline.listeners import TlsSettings
+from gateway.net.certificates import CertificateError, Certificates
+from gateway.net.listeners import TlsSettings
 from tests.support.certificates import Authority, Certificate
 
 

@@ -15,7 +15,7 @@ import cramjam
 import pytest
 import zstandard
 
-from gateway.pipeline import MalformedPayloadError, OverloadedError
+from gateway.component import MalformedPayloadError, OverloadedError
 from receivers.otlp import compression
 from receivers.otlp.compression import DecompressedTooLargeError, decompress, is_supported
 from receivers.otlp.grpc_messages import Bounds, Request, StatusError

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.pipeline.http_bodies import Bodies
-from gateway.pipeline.listeners import join_endpoint, split_endpoint
+from gateway.net.http_bodies import Bodies
+from gateway.net.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import OtlpReceiverConfig
 
 

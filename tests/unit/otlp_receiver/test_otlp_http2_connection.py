@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pipeline import MalformedPayloadError, Signal
+from gateway.component import MalformedPayloadError, Signal
 from receivers.otlp.grpc_call import Services
 from receivers.otlp.grpc_messages import Bounds, Request, StatusError
 from receivers.otlp.grpc_services import exports

@@ -19,7 +19,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from gateway.pipeline import MalformedPayloadError, Signal
+from gateway.component import MalformedPayloadError, Signal
 from receivers.otlp.otlp_json import MAX_DEPTH, to_protobuf
 
 REQUESTS: dict[Signal, type[Message]] = {

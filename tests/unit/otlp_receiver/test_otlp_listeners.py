@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config import Config, ConfigError, load, show
-from gateway.pipeline.listeners import is_loopback
+from gateway.net.listeners import is_loopback
 from receivers.otlp.config import OtlpReceiverConfig
 
 CONFIG = """

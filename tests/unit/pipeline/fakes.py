@@ -13,18 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-from gateway.pipeline import (
-    ACCEPTED,
-    Batch,
-    Delivery,
-    Instruments,
-    MalformedPayloadError,
-    Outcome,
-    Prepared,
-    RefusedError,
-    Signal,
-)
-from gateway.pipeline.settings import ExporterSettings, RetrySettings
+from gateway.base.settings import ExporterSettings, RetrySettings
+from gateway.component import ACCEPTED, Batch, MalformedPayloadError, Outcome, Prepared, RefusedError, Signal
+from gateway.pipeline import Delivery, Instruments
 from tests.support.waiting import PATIENCE
 
 

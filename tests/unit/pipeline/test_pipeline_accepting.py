@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.pipeline.accepting import Admission
-from gateway.pipeline.binding import BACKLOG, bind
+from gateway.net.accepting import Admission
+from gateway.net.binding import BACKLOG, bind
 
 SETTING = "receivers.otlp.protocols.grpc"
 

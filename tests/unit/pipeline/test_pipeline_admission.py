@@ -12,21 +12,20 @@ import pytest
 import structlog
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from gateway.pipeline import (
+from gateway.base.settings import ExporterSettings, SpoolSettings
+from gateway.component import (
     Batch,
-    Delivery,
     MalformedPayloadError,
     NoPipelineError,
     Outcome,
     OverloadedError,
-    Pipeline,
     Prepared,
     RefusedError,
     Signal,
     UnavailableError,
 )
-from gateway.pipeline.counting import count_records
-from gateway.pipeline.settings import ExporterSettings, SpoolSettings
+from gateway.otlp.counting import count_records
+from gateway.pipeline import Delivery, Pipeline
 from gateway.pipeline.spool import Spool, status
 from tests.support.telemetry import logs
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until

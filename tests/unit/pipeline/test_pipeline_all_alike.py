@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.pipeline import Batch, MalformedPayloadError, Outcome, Pipeline, Prepared, Signal, TooLargeError, mending
-from gateway.pipeline.counting import count_records
-from gateway.pipeline.wire_format import length_delimited
+from gateway.component import Batch, MalformedPayloadError, Outcome, Prepared, Signal, TooLargeError
+from gateway.otlp import mending
+from gateway.otlp.counting import count_records
+from gateway.otlp.wire_format import length_delimited
+from gateway.pipeline import Pipeline
 from tests.support.telemetry import logs, spans
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
-from gateway.pipeline import batch as module
+from gateway.component import Batch, Signal
+from gateway.component import batch as module
 
 SMALL, LARGE = b"x", b"x" * (5 * 2**20)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import ACCEPTED, Delivery, Pipeline, Signal
+from gateway.component import ACCEPTED, Signal
+from gateway.pipeline import Delivery, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch
 

@@ -8,18 +8,10 @@ from dataclasses import replace
 import pytest
 
 from exporters.timescale.exporter import TimescaleExporter
-from gateway.pipeline import (
-    Batch,
-    MalformedPayloadError,
-    OverloadedError,
-    Signal,
-    TooLargeError,
-    bounds,
-    mending,
-    splitting,
-)
-from gateway.pipeline.bounds import Budget, InFlight
-from gateway.pipeline.wire_format import length_delimited
+from gateway.component import Batch, MalformedPayloadError, OverloadedError, Signal, TooLargeError
+from gateway.otlp import bounds, mending, splitting
+from gateway.otlp.bounds import Budget, InFlight
+from gateway.otlp.wire_format import length_delimited
 from receivers.otlp.otlp_json import to_protobuf
 from tests.support.stores import settings
 from tests.support.telemetry import gauge, logs, now, spans

@@ -25,7 +25,7 @@ from h2.connection import H2Connection
 from h2.events import StreamEnded
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from gateway.pipeline import (
+from gateway.component import (
     ACCEPTED,
     DeliveryError,
     Outcome,
@@ -36,8 +36,8 @@ from gateway.pipeline import (
     TooLargeForDestinationError,
     UnavailableError,
 )
-from gateway.pipeline.client import connect
-from gateway.pipeline.destination import Destination, EmitterSettings, destination
+from gateway.net.client import connect
+from gateway.net.destination import Destination, EmitterSettings, destination
 from tests.support.certificates import Authority
 from tests.support.waiting import PATIENCE
 

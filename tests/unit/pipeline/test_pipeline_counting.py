@@ -9,8 +9,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.pipeline import Batch, MalformedPayloadError, Signal
-from gateway.pipeline.counting import count_records
+from gateway.component import Batch, MalformedPayloadError, Signal
+from gateway.otlp.counting import count_records
 
 _counts = st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=4)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline.durability import replace_file
+from gateway.files.durability import replace_file
 
 
 def mode(path: Path) -> int:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from gateway.pipeline.http_bodies import Whole
-from gateway.pipeline.http_protocol import BoundedHttpProtocol
+from gateway.net.http_bodies import Whole
+from gateway.net.http_protocol import BoundedHttpProtocol
 
 HEAD = b"POST /v1/logs HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\n"
 MINUTE = 60

@@ -8,16 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from opentelemetry.trace import StatusCode
 
-from gateway.pipeline import (
-    Delivery,
-    DeliveryError,
-    MalformedPayloadError,
-    Outcome,
-    Pipeline,
-    RefusedError,
-    Signal,
-    UnavailableError,
-)
+from gateway.component import DeliveryError, MalformedPayloadError, Outcome, RefusedError, Signal, UnavailableError
+from gateway.pipeline import Delivery, Pipeline
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, until
 
 Start = Callable[[FakeExporter], Awaitable[Delivery]]

@@ -13,10 +13,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.pipeline import Batch, MalformedPayloadError, Signal, mending
-from gateway.pipeline.counting import count_records
-from gateway.pipeline.services import SERVICES
-from gateway.pipeline.wire_format import length_delimited
+from gateway.component import Batch, MalformedPayloadError, Signal
+from gateway.otlp import mending
+from gateway.otlp.counting import count_records
+from gateway.otlp.services import SERVICES
+from gateway.otlp.wire_format import length_delimited
 from tests.support.telemetry import logs, spans
 
 MARK = "mark"

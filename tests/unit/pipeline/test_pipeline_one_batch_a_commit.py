@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import Delivery, PartlyRefusedError, Prepared, UnavailableError
+from gateway.base.settings import ExporterSettings, RetrySettings, SpoolSettings
+from gateway.component import PartlyRefusedError, Prepared, UnavailableError
+from gateway.pipeline import Delivery
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.pipeline.spool import Spool
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, until
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import (
+from gateway.base.settings import ExporterSettings, SpoolSettings
+from gateway.component import (
     Batch,
-    Delivery,
     Prepared,
     RefusedError,
     TooLargeError,
     TooLargeForDestinationError,
     UnavailableError,
 )
-from gateway.pipeline.counting import count_records
+from gateway.otlp.counting import count_records
+from gateway.pipeline import Delivery
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.settings import ExporterSettings, SpoolSettings
 from gateway.pipeline.spool import Spool
 from tests.support.telemetry import logs
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, until

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from gateway.pipeline.proxies import channel_options, is_local
+from gateway.net.proxies import channel_options, is_local
 from tests.support.waiting import PATIENCE
 
 

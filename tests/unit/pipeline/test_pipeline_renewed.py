@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline.renewed import LOOK_INTERVAL, Renewed
+from gateway.net.renewed import LOOK_INTERVAL, Renewed
 
 
 class Clients:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.pipeline.settings import ByteSize, Duration, Settings, format_duration, parse_duration, parse_size
+from gateway.base.settings import ByteSize, Duration, Settings, format_duration, parse_duration, parse_size
 
 
 class Example(Settings):

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from gateway.pipeline import slices
-from gateway.pipeline.slices import StaleError, Steps, at_once, in_slices
+from gateway.base import slices
+from gateway.base.slices import StaleError, Steps, at_once, in_slices
 
 
 def fail() -> None:

@@ -12,8 +12,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.pipeline import Batch, Signal, splitting
-from gateway.pipeline.counting import count_records
+from gateway.component import Batch, Signal
+from gateway.otlp import splitting
+from gateway.otlp.counting import count_records
 from tests.support.telemetry import gauge, spans
 
 NEW_FIELD = b"\xfa\x3e\x03new"

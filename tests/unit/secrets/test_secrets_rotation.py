@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from exporters.timescale.config import TimescaleConfig
+from gateway.base.settings import Settings
 from gateway.config import Config, load
-from gateway.pipeline.settings import Settings
 from gateway.secrets.rotation import Rotation
 from tests.support.waiting import PATIENCE
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
-from gateway.pipeline.settings import SpoolSettings
+from gateway.base.settings import SpoolSettings
+from gateway.component import Batch, Signal
 from gateway.pipeline.spool import Spool
 from tests.support.waiting import PATIENCE
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import UnavailableError
-from gateway.pipeline.errors import OverloadedError
+from gateway.component import UnavailableError
+from gateway.component.errors import OverloadedError
 from gateway.pipeline.spool import segments, status
 from gateway.pipeline.spool.segment import HEADER_SIZE, record_size
 from tests.support.waiting import PATIENCE

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import Batch, Signal
+from gateway.component import Batch, Signal
+from gateway.files.ownership import HeldError
 from gateway.pipeline.dead_letters import DeadLetters, Usage
-from gateway.pipeline.ownership import HeldError
 from tests.unit.spool.conftest import batch
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.base.settings import SpoolSettings
 from gateway.cli import main
-from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, removals
 from gateway.places import spool_directory
 from tests.unit.spool.conftest import batch

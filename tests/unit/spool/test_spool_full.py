@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.base.settings import SpoolSettings
 from gateway.cli.doctor import examine
+from gateway.component import OverloadedError, Signal
 from gateway.config import load
 from gateway.datadir import DataDir
-from gateway.pipeline import OverloadedError, Signal
-from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, status
 from gateway.places import spool_directory
 from tests.support.telemetry import logs

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.pipeline.settings import SpoolSettings
+from gateway.base.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, status
 from tests.unit.spool.conftest import batch, everything
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pipeline import (
+from gateway.base.settings import ExporterSettings, RetrySettings, SpoolSettings
+from gateway.component import (
     Batch,
-    Delivery,
     MalformedPayloadError,
     Prepared,
     RefusedError,
@@ -22,8 +22,8 @@ from gateway.pipeline import (
     TooLargeError,
     UnavailableError,
 )
+from gateway.pipeline import Delivery
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.pipeline.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.pipeline.spool import Record, Spool, removals, scan, segments
 from tests.support.telemetry import logs
 from tests.support.waiting import PATIENCE

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pipeline.retry import Backoff, Circuit
-from gateway.pipeline.settings import RetrySettings
+from gateway.base.retry import Backoff, Circuit
+from gateway.base.settings import RetrySettings
 
 
 def settings(initial: str = "1s", longest: str = "30s", spread: float = 0.0) -> RetrySettings:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.pipeline import Batch, Signal
-from gateway.pipeline.batch import digest
+from gateway.component import Batch, Signal
+from gateway.component.batch import digest
 from gateway.pipeline.spool import Damage, Record, scan
 from gateway.pipeline.spool.segment import HEADER_SIZE, MARK, encode, record_size
 from tests.unit.spool.conftest import batch

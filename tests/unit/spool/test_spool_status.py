@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gateway.base.settings import SpoolSettings
 from gateway.cli.spool import spool as command
 from gateway.config import Config
-from gateway.pipeline.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, segments
 from gateway.places import spool_directory
 from tests.unit.spool.conftest import batch, everything

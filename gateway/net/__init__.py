@@ -1,0 +1,1 @@
+"""Listeners and clients: addresses, certificates, HTTP serving, and OTLP to another endpoint."""
