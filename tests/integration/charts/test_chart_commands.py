@@ -26,10 +26,10 @@ import yaml
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from gateway.auth.token import create
-from gateway.auth.token_file import TokenFile
 from gateway.embedded import binaries
-from gateway.pipeline.access import Scope
+from gateway.extensions.tokens.token import create
+from gateway.extensions.tokens.token_file import TokenFile
+from gateway.net.access import Scope
 from tests.integration.cli.processes import HubProcess, environment, free_port, hubs, obs_hub
 from tests.integration.test_documents import parsed
 from tests.support.charts import Manifest, containers, find, known_cases, manifests, pods

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.auth.token_file import TokenFile
+from gateway.extensions.tokens.token_file import TokenFile
 from tests.support import charts
 from tests.support.charts import Manifest, containers, find, known_cases, manifests, pods
 from tests.support.kubernetes import VERSIONS, is_custom, validator

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.token_file import TokenFile
+from gateway.extensions.tokens.token_file import TokenFile
 
 ROOT = Path(__file__).parents[3]
 PARTS = ("postgres", "loki", "grafana", "alloy", "gateway")
