@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from gateway.store import layout, partitions, policies, rollups, unfinished
+from gateway.store import layout, partitions, policies, restore_mark, rollups
 from gateway.store.clock import Clock
 from gateway.store.collection import collect_dimensions
+from gateway.store.dropped_before import note_dropped
 from gateway.store.schema import SchemaError
 from gateway.store.settings import StoreSettings
-from gateway.store.taken import note_taken
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class Maintenance:
 
         Raises `psycopg.Error`, and `schema.SchemaError` when the store is not whole.
         """
-        if unfinished.is_unfinished(connection):
-            raise SchemaError(unfinished.MESSAGE)
+        if restore_mark.is_unfinished(connection):
+            raise SchemaError(restore_mark.MESSAGE)
         if self._layout.native:
             self._partitions.forget()  # some of them may have been dropped, here or by another gateway
             self.make_partitions(connection)
@@ -71,7 +71,7 @@ class Maintenance:
             if kept is None:
                 continue
             if table in ("sample", "sample_1m"):
-                note_taken(connection, table, now - kept)
+                note_dropped(connection, table, now - kept)
             if not self._layout.native:
                 connection.execute(
                     "SELECT drop_chunks(%s::regclass, older_than => %s::timestamptz)", (table, now - kept)

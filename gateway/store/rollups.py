@@ -23,9 +23,9 @@ from psycopg import sql
 
 from gateway.store import layout, partitions
 from gateway.store.binary import HEADER, POSTGRES_EPOCH_US, TRAILER
+from gateway.store.dropped_before import dropped_before
 from gateway.store.locks import Lock, try_hold
 from gateway.store.settings import StoreSettings
-from gateway.store.taken import taken_before
 
 PART = 56
 """Members of a set whose rollups are one row: its four arrays are below 2 kB together."""
@@ -155,7 +155,7 @@ def _taken(
     connection: layout.Connection, source: _Source, present: layout.Layout, settings: StoreSettings
 ) -> datetime | None:
     """Return before when retention may have taken what a rollup is made of."""
-    noted = taken_before(connection, source.source)
+    noted = dropped_before(connection, source.source)
     kept = settings.retention.metrics if source is _MINUTE else settings.retention.rollup_1m
     if not present.community or kept is None:
         return noted
