@@ -5,8 +5,8 @@ which minutes got points; each is computed anew from all of its points, be they 
 is in from all of its minutes. A series has one rollup an interval: in a frame of the set that had its latest point
 where it agrees with the others there in how many values it has and when the latest was, and as a row otherwise.
 
-What there is to do may be much, after a database was away for long: it is done in transactions of a few minutes each,
-the oldest first, and what is done stays done.
+What there is to do may be much, after a database was away for long: it is done in transactions that take about a
+second each, the oldest first, and what is done stays done.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ from gateway.store.settings import StoreSettings
 PART = 56
 """Members of a set whose rollups are one row: its four arrays are below 2 kB together."""
 
-_AT_ONCE = 10
-"""Intervals that are rolled up in one transaction."""
+_MOST_AT_ONCE = 240
+"""Intervals that are rolled up in one transaction, where few points are in them."""
 
-_LONGEST = 30.0
+_SECONDS = 1.0
+"""About how long a transaction may take."""
+
+_LONGEST = 300.0
 """Seconds after which a round of maintenance goes on to what else there is to do."""
 
 _MARGIN = timedelta(hours=1)
@@ -104,6 +107,7 @@ def roll_up(
     """
     began = time.monotonic()
     for source in (_MINUTE, _HOUR):
+        at_once = 1
         while True:
             with connection.transaction():
                 if not try_hold(connection, Lock.MAINTENANCE):
@@ -111,7 +115,7 @@ def roll_up(
                 if not settings.rollups:
                     connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(source.pending)))
                     break
-                starts = _due(connection, source)
+                starts = _due(connection, source, at_once)
             if not starts:
                 break
             if present.native:
@@ -119,22 +123,23 @@ def roll_up(
                 numbers = {partitions.interval_of(at, settings.chunk_interval) for at in starts}
                 for table in (source.rows, source.frames):
                     its_partitions.ensure(connection, table, numbers)
+            since = time.monotonic()
             with connection.transaction():
                 if not try_hold(connection, Lock.MAINTENANCE):
                     return False
                 _take_up(connection, source, starts)
-                for start in starts:
-                    _roll_up_one(connection, source, start, _taken(connection, source, present, settings))
+                _roll_up(connection, source, starts, _taken(connection, source, present, settings))
             if time.monotonic() - began > _LONGEST:
                 return True
+            at_once = min(2 * at_once, _MOST_AT_ONCE) if time.monotonic() - since < _SECONDS else max(at_once // 2, 1)
     return True
 
 
-def _due(connection: layout.Connection, source: _Source) -> list[datetime]:
+def _due(connection: layout.Connection, source: _Source, most: int) -> list[datetime]:
     """Return the oldest intervals that have ended and are to be rolled up."""
     start = sql.Identifier(source.start)
     query = sql.SQL("SELECT DISTINCT {0} FROM {1} WHERE {0} + %s <= clock_timestamp() ORDER BY 1 LIMIT %s")
-    rows = connection.execute(query.format(start, sql.Identifier(source.pending)), (source.interval, _AT_ONCE))
+    rows = connection.execute(query.format(start, sql.Identifier(source.pending)), (source.interval, most))
     return [row[0] for row in rows]
 
 
@@ -164,41 +169,66 @@ def _taken(
     return since if noted is None else max(noted, since)
 
 
-def _roll_up_one(connection: layout.Connection, source: _Source, start: datetime, taken: datetime | None) -> None:
-    """Compute one interval anew; before the instant ``taken`` only what series have that had nothing there."""
+def _roll_up(
+    connection: layout.Connection, source: _Source, starts: Sequence[datetime], taken: datetime | None
+) -> None:
+    """Compute intervals anew; of those before the instant ``taken`` only what series have that had nothing there."""
     since = layout.read_setting(connection, "rolled_up_since")
-    if since is not None and start < datetime.fromisoformat(since):
-        return  # which is TimescaleDB's, by an earlier version
-    bounds = {"lower": start, "upper": start + source.interval}
-    homes, values = _read(connection, source, bounds)
-    merged = merge(values)
-    if taken is not None and start < taken:
-        _insert_missing(connection, source, start, merged)
-        return
-    for table in (source.rows, source.frames):
-        connection.execute(
-            sql.SQL("DELETE FROM {} WHERE time >= %(lower)s AND time < %(upper)s").format(sql.Identifier(table)), bounds
-        )
-    in_frames, rows = settle(homes, merged)
-    at = _microseconds(start)
-    if in_frames:
-        _copy(connection, sql.SQL("COPY {} (time, set_id, last_time, count, part, maxs, mins, sums, lasts)"
-                                  " FROM STDIN (FORMAT binary)").format(sql.Identifier(source.frames)),
-              (_frame_row(at, homes[home], its) for home, its in in_frames))  # fmt: skip
-    if len(rows.series):
-        _copy(connection, sql.SQL("COPY {} (time, series_id, count, sum, min, max, last, last_time)"
-                                  " FROM STDIN (FORMAT binary)").format(sql.Identifier(source.rows)),
-              iter([_rows(at, rows)]))  # fmt: skip
+    if since is not None:  # before that they are TimescaleDB's, by an earlier version
+        starts = [start for start in starts if start >= datetime.fromisoformat(since)]
+    for first, last in _ranges(starts, source.interval):
+        bounds = {"lower": first, "upper": last + source.interval}
+        begin, length = _unix_nano(first), source.interval // timedelta(microseconds=1) * 1000
+        homes, values = _read(connection, source, bounds)
+        merged = merge(values, begin, length)
+        numbers = (merged.last_at - begin) // length
+        kept = 0 if taken is None else -(-(taken - first) // source.interval)
+        if kept > 0:
+            _insert_missing(connection, source, first, merged.take(numbers < kept), numbers[numbers < kept])
+        if kept * source.interval >= last + source.interval - first:
+            continue
+        bounds["lower"] = max(first, first + kept * source.interval)
+        for table in (source.rows, source.frames):
+            delete = sql.SQL("DELETE FROM {} WHERE time >= %(lower)s AND time < %(upper)s")
+            connection.execute(delete.format(sql.Identifier(table)), bounds)
+        frames, rows = [], []
+        for number in np.unique(numbers[numbers >= kept]).tolist():
+            at = _microseconds(first + number * source.interval)
+            in_frames, alone = settle(homes, merged.take(numbers == number))
+            frames += [_frame_row(at, homes[home], its) for home, its in in_frames]
+            if len(alone.series):
+                rows.append(_rows(at, alone))
+        _copy(connection, source.frames, "time, set_id, last_time, count, part, maxs, mins, sums, lasts", frames)
+        _copy(connection, source.rows, "time, series_id, count, sum, min, max, last, last_time", rows)
 
 
-def merge(values: Sequence[Values]) -> Values:
-    """Return what each series had, once; its home is that of its latest point."""
+def _ranges(starts: Sequence[datetime], length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """Join adjacent intervals, which are sorted, into ranges; yield the start of the first and of the last of each."""
+    first = last = None
+    for start in starts:
+        if first is None or last is None:
+            first = start
+        elif start - last != length:
+            yield first, last
+            first = start
+        last = start
+    if first is not None and last is not None:
+        yield first, last
+
+
+def merge(values: Sequence[Values], begin: int, length: int) -> Values:
+    """Return what each series had, once an interval; its home is that of its latest point.
+
+    Intervals are of a length in nanoseconds, the first begins at ``begin``, in nanoseconds since the Unix epoch.
+    """
     joined = Values(*map(np.concatenate, zip(*values, strict=True))) if values else _nothing()
-    order = np.lexsort((joined.last_at, joined.series))
+    order = np.lexsort((joined.last_at, joined.series, (joined.last_at - begin) // length))
     joined = joined.take(order)
+    interval = (joined.last_at - begin) // length
     if not len(order):
         return joined
-    begins = np.concatenate(([True], joined.series[1:] != joined.series[:-1]))
+    changes = (joined.series[1:] != joined.series[:-1]) | (interval[1:] != interval[:-1])
+    begins = np.concatenate(([True], changes))
     if begins.all():
         return joined
     starts = np.flatnonzero(begins)
@@ -271,22 +301,25 @@ _ROLLED = np.dtype(
 def _read(
     connection: layout.Connection, source: _Source, bounds: dict[str, datetime]
 ) -> tuple[list[_Home], list[Values]]:
-    """Return all that there is of an interval, and the parts of sets that some of it came from."""
+    """Return all that there is of a range of intervals, and the parts of sets that some of it came from."""
     homes: list[_Home] = []
+    numbers: dict[tuple[int, int], int] = {}
     members = _members(connection, source, bounds)
     values = [_read_points(connection, bounds) if source is _MINUTE else _read_rolled(connection, bounds)]
-    frames = _read_frames(connection, bounds) if source is _MINUTE else _read_rolled_frames(connection, bounds)
+    read = _read_frames if source is _MINUTE else _read_rolled_frames
+    frames = read(connection, bounds, source.interval // timedelta(microseconds=1))
     for set_id, part, its in frames:
         if (series := members.get(set_id)) is None:
             continue
-        pieces = range(0, len(series), PART) if part is None else [part * PART]
-        for first in pieces:
-            cut = series[first : first + PART]
-            own = its if part is not None else its.take(slice(first, first + PART))
-            home = np.full(len(cut), len(homes), np.int64)
-            kept = own.counts > 0
-            homes.append(_Home(set_id, first // PART, cut))
-            values.append(own._replace(series=cut, home=home).take(kept))
+        for first in range(0, len(series), PART) if part is None else [part * PART]:
+            number = numbers.get((set_id, first))
+            if number is None:
+                number = numbers[set_id, first] = len(homes)
+                homes.append(_Home(set_id, first // PART, series[first : first + PART]))
+            cut = homes[number].series
+            own = its.take(slice(first, first + PART)) if part is None else its
+            own = own._replace(series=cut, home=np.full(len(cut), number, np.int64))
+            values.append(own.take(own.counts > 0))
     return homes, values
 
 
@@ -340,31 +373,33 @@ def _read_rolled(connection: layout.Connection, bounds: dict[str, datetime]) -> 
 
 
 _FRAME = struct.Struct(">hiqiqihiiiiii")
-_ROLLED_FRAME = struct.Struct(">hiqihiqii")
+_ROLLED_FRAME = struct.Struct(">hiqihiqiqii")
 _ITEM = np.dtype([("length", ">i4"), ("value", ">f8")])
 
 
-def _read_frames(
-    connection: layout.Connection, bounds: dict[str, datetime]
-) -> Iterator[tuple[int, int | None, Values]]:
-    """Yield what the members of each set had, as far as it is in frames."""
+_Read = Iterator[tuple[int, int | None, Values]]
+"""Sets, each with a part, None for all of it, and what its members had in one interval."""
+
+
+def _read_frames(connection: layout.Connection, bounds: dict[str, datetime], length: int) -> _Read:
+    """Yield what is in frames of the members of each set, by intervals of a length in microseconds."""
     query = sql.SQL(
         "COPY (SELECT set_id, time, time_ns, vals FROM frame WHERE time >= {} AND time < {}"
         " ORDER BY set_id, time, time_ns) TO STDOUT (FORMAT binary)"
     ).format(sql.Literal(bounds["lower"]), sql.Literal(bounds["upper"]))
-    current: int | None = None
+    current: tuple[int, int] | None = None
     rows: list[_Floats] = []
     times: list[int] = []
     for data in _each_row(connection, query):
         _, _, set_id, _, at, _, ns, _, _, _, _, count, _ = _FRAME.unpack_from(data)
-        if set_id != current:
+        if (set_id, at // length) != current:
             if current is not None:
-                yield current, None, _of_matrix(np.array(rows), times)
-            current, rows, times = set_id, [], []
+                yield current[0], None, _of_matrix(np.array(rows), times)
+            current, rows, times = (set_id, at // length), [], []
         rows.append(np.frombuffer(data, _ITEM, count, _FRAME.size)["value"].astype(np.float64))
         times.append((at + POSTGRES_EPOCH_US) * 1000 + ns)
     if current is not None:
-        yield current, None, _of_matrix(np.array(rows), times)
+        yield current[0], None, _of_matrix(np.array(rows), times)
 
 
 def _of_matrix(matrix: _Floats, times: Sequence[int]) -> Values:
@@ -389,28 +424,26 @@ def _of_matrix(matrix: _Floats, times: Sequence[int]) -> Values:
     )  # fmt: skip
 
 
-def _read_rolled_frames(
-    connection: layout.Connection, bounds: dict[str, datetime]
-) -> Iterator[tuple[int, int | None, Values]]:
-    """Yield what the members of each part of a set had, as far as its minutes are in frames."""
+def _read_rolled_frames(connection: layout.Connection, bounds: dict[str, datetime], length: int) -> _Read:
+    """Yield what is in frames of the minutes of each part of a set, by intervals of a length in microseconds."""
     query = sql.SQL(
-        "COPY (SELECT set_id, part, last_time, count, maxs, mins, sums, lasts FROM frame_1m"
+        "COPY (SELECT set_id, part, time, last_time, count, maxs, mins, sums, lasts FROM frame_1m"
         " WHERE time >= {} AND time < {} ORDER BY set_id, part, time) TO STDOUT (FORMAT binary)"
     ).format(sql.Literal(bounds["lower"]), sql.Literal(bounds["upper"]))
-    current: tuple[int, int] | None = None
+    current: tuple[int, int, int] | None = None
     minutes: list[tuple[int, int, _Floats, _Floats, _Floats, _Floats]] = []
     for data in _each_row(connection, query):
-        _, _, set_id, _, part, _, last_time, _, count = _ROLLED_FRAME.unpack_from(data)
+        _, _, set_id, _, part, _, at, _, last_time, _, count = _ROLLED_FRAME.unpack_from(data)
         offset = _ROLLED_FRAME.size
         highs, offset = _array(data, offset)
         lows, offset = _array(data, offset)
         sums, offset = _array(data, offset)
         lasts, offset = _array(data, offset)
         assert highs is not None
-        if (set_id, part) != current:
+        if (set_id, part, at // length) != current:
             if current is not None:
-                yield *current, _of_minutes(minutes)
-            current, minutes = (set_id, part), []
+                yield *current[:2], _of_minutes(minutes)
+            current, minutes = (set_id, part, at // length), []
         minutes.append(
             (
                 count,
@@ -422,7 +455,7 @@ def _read_rolled_frames(
             )
         )
     if current is not None:
-        yield *current, _of_minutes(minutes)
+        yield *current[:2], _of_minutes(minutes)
 
 
 def _of_minutes(minutes: Sequence[tuple[int, int, _Floats, _Floats, _Floats, _Floats]]) -> Values:
@@ -476,12 +509,20 @@ def _each_row(connection: layout.Connection, query: sql.Composed) -> Iterator[by
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _copy(connection: layout.Connection, query: sql.Composed, chunks: Iterator[bytes]) -> None:
+def _copy(connection: layout.Connection, table: str, columns: str, rows: Sequence[bytes]) -> None:
+    if not rows:
+        return
+    names = sql.SQL(", ").join(map(sql.Identifier, columns.split(", ")))
+    query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(table), names)
     with connection.cursor().copy(query) as stream:
         stream.write(HEADER)
-        for chunk in chunks:
-            stream.write(chunk)
+        for row in rows:
+            stream.write(row)
         stream.write(TRAILER)
+
+
+def _unix_nano(at: datetime) -> int:
+    return (_microseconds(at) + POSTGRES_EPOCH_US) * 1000
 
 
 def _microseconds(at: datetime) -> int:
@@ -552,17 +593,19 @@ def _rows(at: int, values: Values) -> bytes:
     return b"".join(chunks)
 
 
-def _insert_missing(connection: layout.Connection, source: _Source, start: datetime, values: Values) -> None:
-    """Insert, as rows, the rollups of series that have none in an interval."""
+def _insert_missing(
+    connection: layout.Connection, source: _Source, first: datetime, values: Values, numbers: _Ints
+) -> None:
+    """Insert, as rows, the rollups of series that have none in an interval; numbers count intervals from the first."""
     query = sql.SQL(
         "INSERT INTO {} (time, series_id, count, sum, min, max, last, last_time)"
-        " SELECT %(at)s, new.series_id, new.count, new.sum, new.min, new.max, new.last,"
-        " instant(new.last_at)"
-        " FROM unnest(%(series)s::bigint[], %(counts)s::bigint[], %(sum)s::float8[], %(min)s::float8[],"
-        " %(max)s::float8[], %(last)s::float8[], %(last_at)s::bigint[])"
-        " AS new (series_id, count, sum, min, max, last, last_at)"
-        " WHERE NOT EXISTS (SELECT FROM {} known WHERE known.time = %(at)s AND known.series_id = new.series_id)"
+        " SELECT new.time, new.series_id, new.count, new.sum, new.min, new.max, new.last, instant(new.last_at)"
+        " FROM unnest(%(times)s::timestamptz[], %(series)s::bigint[], %(counts)s::bigint[], %(sum)s::float8[],"
+        " %(min)s::float8[], %(max)s::float8[], %(last)s::float8[], %(last_at)s::bigint[])"
+        " AS new (time, series_id, count, sum, min, max, last, last_at)"
+        " WHERE NOT EXISTS (SELECT FROM {} known WHERE known.time = new.time AND known.series_id = new.series_id)"
     ).format(sql.Identifier(source.rows), sql.Identifier(source.rows.replace("sample", "rollup")))
     sums = [each if summed else None for each, summed in zip(values.sum.tolist(), values.summed.tolist(), strict=True)]
     columns = {name: getattr(values, name).tolist() for name in ("series", "counts", "min", "max", "last", "last_at")}
-    connection.execute(query, {"at": start, "sum": sums, **columns})
+    times = [first + number * source.interval for number in numbers.tolist()]
+    connection.execute(query, {"times": times, "sum": sums, **columns})
