@@ -20,7 +20,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -245,9 +245,13 @@ async def compressed(payload: bytes, how: Compression) -> bytes:
     """Return a payload compressed, without holding up the event loop for long."""
     if how == "none":
         return payload
-    compress: Callable[[bytes], bytes]
-    compress = functools.partial(gzip.compress, compresslevel=6) if how == "gzip" else zstandard.compress
-    return compress(payload) if len(payload) < _OFFLOAD_BYTES else await asyncio.to_thread(compress, payload)
+    if len(payload) < _OFFLOAD_BYTES:
+        return _compress(payload, how)
+    return await asyncio.to_thread(_compress, payload, how)
+
+
+def _compress(payload: bytes, how: Compression) -> bytes:
+    return gzip.compress(payload, compresslevel=6) if how == "gzip" else zstandard.compress(payload)
 
 
 def retry_after(response: httpx.Response, otherwise: float = 1.0) -> float:
