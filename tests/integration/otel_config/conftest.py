@@ -71,11 +71,12 @@ def have_it_an_hour_earlier_too(database: Database) -> None:
     with database.connect() as connection:
         own = (
             "SELECT e.id FROM series e JOIN resource r ON r.id = e.resource_id"
-            f" WHERE r.service_name = 'obs-hub' OR r.host_name = '{socket.gethostname()}'"
+            " WHERE (r.service_name = 'obs-hub' AND r.attributes ->> 'service.instance.id' <> 'another')"
+            f" OR r.host_name = '{socket.gethostname()}'"
         )
         whose = {
             "sample": f"series_id IN ({own})",
-            "frame": f"set_id IN (SELECT set_id FROM member WHERE series_id IN ({own}))",
+            "frame": f"set_id NOT IN (SELECT set_id FROM member WHERE series_id NOT IN ({own}))",
         }
         for table, which in whose.items():
             if present.native:
