@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.support.kubernetes import CUSTOM, is_custom
 
 OWN = os.environ.get("OBSHUB_TEST_KUBECONFIG")
 CRDS = os.environ.get("OBSHUB_TEST_CRDS")
+OBS_HUB = str(Path(sys.executable).parent / "obs-hub")
 INSTANCE = {"app.kubernetes.io/instance": "obs-hub"}
 
 
@@ -157,7 +159,7 @@ def secret(plane: Cluster, namespace: str, name: str, key: str) -> str:
 
 def make(plane: Cluster, *words: str, check: bool = True) -> str:
     """Run what `make k3s-...` runs."""
-    done = plane.run(str(CHARTS / "k3s.sh"), *words, check=check, NAMESPACE="k3s", OBS_HUB="obs-hub")
+    done = plane.run(str(CHARTS / "k3s.sh"), *words, check=check, NAMESPACE="k3s", OBS_HUB=OBS_HUB)
     return done.stdout + done.stderr
 
 
@@ -188,7 +190,7 @@ def test_make_brings_up_one_part_after_the_other_keeps_passwords_and_data_and_ta
         plane.until(lambda: running(plane, "k3s") == ALL)
         assert secret(plane, "k3s", "obs-hub-store", "password") == password
 
-        made = plane.run(str(CHARTS / "k3s.sh"), "token", "nas", NAMESPACE="k3s")
+        made = plane.run(str(CHARTS / "k3s.sh"), "token", "nas", NAMESPACE="k3s", OBS_HUB=OBS_HUB)
         token = made.stdout.strip()
         make(plane, "up")
         kept = tmp_path / "tokens.json"
