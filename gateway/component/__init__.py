@@ -1,4 +1,5 @@
-"""What components are written against: the batch, the interfaces of components, and why a batch is refused.
+"""What components are written against: the batch, their interfaces, how they say what they are, and why a batch is
+refused.
 
 Names are imported when they are asked for: whoever reads a configuration does not load what delivers.
 """
@@ -8,6 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.component.batch import ACCEPTED, Batch, Outcome, Signal
+    from gateway.component.declaration import (
+        Component,
+        Context,
+        ExporterComponent,
+        ExtensionComponent,
+        ProcessorComponent,
+        ReceiverComponent,
+    )
     from gateway.component.errors import (
         DeliveryError,
         MalformedPayloadError,
@@ -20,22 +29,30 @@ if TYPE_CHECKING:
         TooLargeForDestinationError,
         UnavailableError,
     )
-    from gateway.component.interfaces import Consumer, Exporter, Prepared, Receiver
+    from gateway.component.interfaces import Consumer, Exporter, Prepared, Receiver, Reconfigurable, Service
 
 __all__ = [
     "ACCEPTED",
     "Batch",
+    "Component",
     "Consumer",
+    "Context",
     "DeliveryError",
     "Exporter",
+    "ExporterComponent",
+    "ExtensionComponent",
     "MalformedPayloadError",
     "NoPipelineError",
     "Outcome",
     "OverloadedError",
     "PartlyRefusedError",
     "Prepared",
+    "ProcessorComponent",
     "Receiver",
+    "ReceiverComponent",
+    "Reconfigurable",
     "RefusedError",
+    "Service",
     "Signal",
     "TimedOutError",
     "TooLargeError",
@@ -45,7 +62,15 @@ __all__ = [
 
 _MODULES = {
     "batch": ("ACCEPTED", "Batch", "Outcome", "Signal"),
-    "interfaces": ("Consumer", "Exporter", "Prepared", "Receiver"),
+    "declaration": (
+        "Component",
+        "Context",
+        "ExporterComponent",
+        "ExtensionComponent",
+        "ProcessorComponent",
+        "ReceiverComponent",
+    ),
+    "interfaces": ("Consumer", "Exporter", "Prepared", "Receiver", "Reconfigurable", "Service"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

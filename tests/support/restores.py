@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from gateway.embedded import binaries
 
-
-def stuck_pg_restore(folder: Path) -> tuple[Path, Path]:
+def stuck_pg_restore(folder: Path, binaries: Path) -> tuple[Path, Path]:
     """Make a folder with PostgreSQL's programs, of which pg_restore stops half-way and stays: tables without indexes.
 
-    Returns it, and the file that has the process id of that pg_restore once it has stopped.
+    ``binaries`` is where they really are. Returns it, and the file that has the process id of that pg_restore once it has stopped.
     """
     programs, pid = folder / "stuck", folder / "pid"
     programs.mkdir()
-    (programs / "pg_dump").symlink_to(binaries() / "pg_dump")
-    real = shlex.quote(str(binaries() / "pg_restore"))
+    (programs / "pg_dump").symlink_to(binaries / "pg_dump")
+    real = shlex.quote(str(binaries / "pg_restore"))
     (programs / "pg_restore").write_text(
         f"""#!/bin/sh
 case "$1" in --list | --version) exec {real} "$@" ;; esac

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway import supervisor
+from gateway.data_paths import spool_directory
 from gateway.files.ownership import DirectoryLock
-from gateway.places import spool_directory
 from tests.integration.cli.processes import ROOT, config_text, environment
 from tests.support.waiting import PATIENCE
 
@@ -32,7 +32,7 @@ def close_and_be_told(loop):
 
 asyncio.SelectorEventLoop._close_self_pipe = close_and_be_told
 ours, theirs = multiprocessing.Pipe()
-supervisor._worker(load(Path(sys.argv[1])), None, Path(sys.argv[2]), 0, None, theirs, None)
+supervisor._worker(load(Path(sys.argv[1])), None, Path(sys.argv[2]), 0, theirs, None)
 """
 
 

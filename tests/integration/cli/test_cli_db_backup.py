@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gateway.embedded import binaries
 from tests.integration.cli.processes import PATIENCE, ROOT, Hubs, config_text, environment, obs_hub, until
 from tests.support.restores import stuck_pg_restore
 
@@ -39,7 +40,7 @@ def test_a_hub_is_backed_up_while_it_runs_and_goes_on_elsewhere(hubs_to_start: H
 
 def kill_half_way(folder: Path, *command: str) -> None:
     """Begin a restore, and kill it when the tables are there and their indexes are not."""
-    programs, pid = stuck_pg_restore(folder)
+    programs, pid = stuck_pg_restore(folder, binaries())
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway", *command, "--bin-dir", str(programs)],
