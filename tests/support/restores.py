@@ -9,7 +9,8 @@ from pathlib import Path
 def stuck_pg_restore(folder: Path, binaries: Path) -> tuple[Path, Path]:
     """Make a folder with PostgreSQL's programs, of which pg_restore stops half-way and stays: tables without indexes.
 
-    ``binaries`` is where they really are. Returns it, and the file that has the process id of that pg_restore once it has stopped.
+    ``binaries`` is where they really are. Returns it, and the file that has the process id of that pg_restore once it
+    has stopped.
     """
     programs, pid = folder / "stuck", folder / "pid"
     programs.mkdir()

@@ -175,9 +175,15 @@ class Clients:
 
 
 def assert_each_once(hub: HubProcess, ids: list[int]) -> None:
-    with psycopg.connect(hub.dsn) as connection:
-        rows = connection.execute("SELECT body, count(*) FROM log GROUP BY 1").fetchall()
-    found = {int(body): count for body, count in rows if body and body.isdigit()}
+    def stored() -> dict[int, int]:
+        with psycopg.connect(hub.dsn) as connection:
+            rows = connection.execute("SELECT body, count(*) FROM log GROUP BY 1").fetchall()
+        return {int(body): count for body, count in rows if body and body.isdigit()}
+
+    # What takes the store long is acknowledged out of the spool.
+    with suppress(AssertionError):
+        until(lambda: set(ids) <= stored().keys())
+    found = stored()
     assert {each: found.get(each, 0) for each in ids if found.get(each) != 1} == {}
     assert set(found) == set(ids)
 
