@@ -25,6 +25,7 @@ from gateway.component import Consumer, Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
+from gateway.data_paths import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.datadir import DataDir, read_running
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator
@@ -35,7 +36,6 @@ from gateway.net.remote import close, consumer_of
 from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import Spool, status
-from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
 from gateway.store import StoreSettings
 from gateway.telemetry import SelfTelemetry, elsewhere
@@ -380,7 +380,7 @@ def make_delivery(
     )
 
 
-def tell_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
+def warn_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
     """Log what the configuration at hand delivers nowhere: an exporter that is not used any more, or has no spool."""
     for name, directory in spools(data_dir):
         settings = config.exporters.get(name)

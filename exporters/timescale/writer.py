@@ -43,10 +43,16 @@ class DimensionsCollectedError(Exception):
 
 _ROWS_A_STATEMENT = 10_000
 
+
+def _literal(text: str) -> sql.SQL:
+    """SQL that is put together of what stands in this code."""
+    return sql.SQL(text)  # pyright: ignore[reportArgumentType]
+
+
 _COPY = {
-    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
+    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
+    .format(sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns)))
+    .as_bytes()
     for table, columns in COLUMNS.items()
 }
 _UPDATE = "epoch = excluded.epoch WHERE known.epoch < excluded.epoch"
@@ -64,15 +70,17 @@ _INSERT_DIMENSIONS = {
     table: sql.SQL(
         "INSERT INTO {table} AS known ({}, epoch) SELECT {}, %s FROM unnest({}) AS new ({})"
         " ON CONFLICT (id) DO UPDATE SET {update}"
-    ).format(
+    )
+    .format(
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         # jsonb travels as text, which psycopg sends as it is.
-        sql.SQL(", ").join(sql.SQL("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
-        sql.SQL(", ").join(sql.SQL("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
+        sql.SQL(", ").join(_literal("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
+        sql.SQL(", ").join(_literal("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         table=sql.Identifier(table),
         update=sql.SQL(_UPDATE_METRIC if table == "metric" else _UPDATE),
     )
+    .as_bytes()
     for table, columns in TABLES.items()
 }
 _MORE_TIME = (

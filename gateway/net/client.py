@@ -46,7 +46,7 @@ from gateway.component.errors import (
 from gateway.component.interfaces import ACCEPTED, Outcome
 from gateway.net.destination import Compression, Destination
 from gateway.net.proxies import channel_options, is_local
-from gateway.net.renewed import Renewed
+from gateway.net.reloading_client import ReloadingClient
 from gateway.otlp.services import SERVICES
 
 _OFFLOAD_BYTES = 64 * 1024
@@ -99,9 +99,11 @@ class OtlpClient(Protocol):
         and `UnavailableError` for what may be; the latter also where the destination is wrong (credentials, path, what
         answers is no OTLP) rather than the request, for that can be mended.
         """
+        ...
 
     async def close(self) -> None:
         """Release the connection."""
+        ...
 
 
 def connect(to: Destination) -> OtlpClient:
@@ -178,7 +180,7 @@ class _GrpcClient:
     def __init__(self, to: Destination) -> None:
         self._to = to
         self._metadata = tuple(to.headers.items())
-        self._channel = Renewed(functools.partial(_Channel, to), _Channel.close, _certificate_files(to))
+        self._channel = ReloadingClient(functools.partial(_Channel, to), _Channel.close, _certificate_files(to))
 
     async def send(self, signal: Signal, payload: bytes, seconds: float = 0.0) -> Outcome:
         timeout = max(self._to.timeout, seconds)
@@ -216,7 +218,7 @@ class _HttpClient:
         await self._client.close()
 
 
-def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.AsyncClient]:
+def http_client(to: Destination, headers: Mapping[str, str]) -> ReloadingClient[httpx.AsyncClient]:
     """Make an HTTP client of a destination that sends these headers with each request.
 
     Raises `OSError` when a certificate cannot be read or used.
@@ -230,7 +232,7 @@ def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.As
             trust_env=not is_local(to.endpoint),
         )
 
-    return Renewed(make, httpx.AsyncClient.aclose, _certificate_files(to))
+    return ReloadingClient(make, httpx.AsyncClient.aclose, _certificate_files(to))
 
 
 def unreachable(endpoint: str, error: Exception) -> UnavailableError:
@@ -249,8 +251,13 @@ async def compressed(payload: bytes, how: Compression) -> bytes:
     """Return a payload compressed, without holding up the event loop for long."""
     if how == "none":
         return payload
-    compress = functools.partial(gzip.compress, compresslevel=6) if how == "gzip" else zstandard.compress
-    return compress(payload) if len(payload) < _OFFLOAD_BYTES else await asyncio.to_thread(compress, payload)
+    if len(payload) < _OFFLOAD_BYTES:
+        return _compress(payload, how)
+    return await asyncio.to_thread(_compress, payload, how)
+
+
+def _compress(payload: bytes, how: Compression) -> bytes:
+    return gzip.compress(payload, compresslevel=6) if how == "gzip" else zstandard.compress(payload)
 
 
 def retry_after(response: httpx.Response, otherwise: float = 1.0) -> float:
@@ -291,7 +298,7 @@ def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
             try:
                 for detail in Status.FromString(value).details:
                     info = RetryInfo()
-                    if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):
+                    if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):  # pyright: ignore[reportArgumentType]
                         return float(info.retry_delay.ToMicroseconds() / 1e6)
             except DecodeError:
                 return None

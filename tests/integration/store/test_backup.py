@@ -27,7 +27,7 @@ from gateway.config import load as load_config
 from gateway.datadir import DataDir
 from gateway.embedded import binaries
 from gateway.extensions.api.status import Probe, State
-from gateway.store import unfinished
+from gateway.store import restore_mark
 from gateway.store.backup import BackupError, archive, tools
 from gateway.store.backup.dump import backup
 from gateway.store.backup.restore import replace, restore
@@ -36,6 +36,7 @@ from gateway.store.maintenance import Maintenance
 from gateway.store.schema import READER_ROLE, SchemaError
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
+from tests.support.restores import stuck_pg_restore
 from tests.support.stores import maintain, migrate, running_exporter, settings, store
 from tests.support.telemetry import DAY, gauge, logs, now, spans
 from tests.support.waiting import PATIENCE
@@ -204,13 +205,17 @@ def native(native_database: Database) -> Database:
     return native_database
 
 
-def programs(folder: Path, pg_dump: str, version: str = "18.0") -> Path:
+def chosen_for(database: Database) -> Path:
+    """The folder of the programs that are chosen for the server of a database."""
+    return tools.find(int(database.value("SHOW server_version_num")) // 10_000, [binaries()]).folder
+
+
+def programs(folder: Path, pg_dump: str, real_folder: Path, version: str = "") -> Path:
     """A folder with a pg_dump that is a shell script, and the real pg_restore."""
     folder.mkdir()
-    real = shlex.quote(str(binaries()))
-    (folder / "pg_dump").write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) {version}" && exit\nreal={real}\n{pg_dump}\n'
-    )
+    real = shlex.quote(str(real_folder))
+    tell = f'echo "pg_dump (PostgreSQL) {version}"' if version else f"{real}/pg_dump --version"
+    (folder / "pg_dump").write_text(f'#!/bin/sh\n[ "$1" = --version ] && {tell} && exit\nreal={real}\n{pg_dump}\n')
     (folder / "pg_restore").write_text(f'#!/bin/sh\nexec {real}/pg_restore "$@"\n')
     for name in ("pg_dump", "pg_restore"):
         (folder / name).chmod(0o755)
@@ -305,7 +310,7 @@ def test_a_backup_that_fails_leaves_nothing_and_removes_nothing(
 ) -> None:
     good = dump(native, tmp_path / "out")
     with pytest.raises(BackupError, match=message):
-        dump(native, tmp_path / "out", keep=1, bin_dir=programs(tmp_path / "bin", pg_dump))
+        dump(native, tmp_path / "out", keep=1, bin_dir=programs(tmp_path / "bin", pg_dump, chosen_for(native)))
     assert list((tmp_path / "out").glob("*.dump*")) == [good]
 
 
@@ -328,7 +333,9 @@ def test_a_disk_that_is_full(native: Database, tmp_path: Path) -> None:
 def test_a_password_is_on_no_command_line(native: Database, tmp_path: Path) -> None:
     recorded = tmp_path / "recorded"
     folder = programs(
-        tmp_path / "bin", f'echo "$@" > {recorded}; echo "$PGPASSWORD" >> {recorded}; exec $real/pg_dump "$@"'
+        tmp_path / "bin",
+        f'echo "$@" > {recorded}; echo "$PGPASSWORD" >> {recorded}; exec $real/pg_dump "$@"',
+        chosen_for(native),
     )
     secret = Database(Server("native", make_conninfo(native.dsn, password="s3cret !")), native.name)
     dump(secret, tmp_path / "out", bin_dir=folder)
@@ -338,7 +345,7 @@ def test_a_password_is_on_no_command_line(native: Database, tmp_path: Path) -> N
 
 
 def test_programs_that_are_too_old_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = programs(tmp_path / "old", "", version="15.20")
+    old = programs(tmp_path / "old", "", binaries(), version="15.20")
     monkeypatch.setattr(tools, "_on_path", lambda: [old])
     with pytest.raises(BackupError, match=r"PostgreSQL 18 are needed.*only 15 was found.*postgresql-client-18"):
         tools.find(18, [])
@@ -352,7 +359,7 @@ def test_programs_that_are_too_old_or_missing(tmp_path: Path, monkeypatch: pytes
 def test_one_that_is_ended_leaves_no_backup(native: Database, tmp_path: Path, number: signal.Signals) -> None:
     """Not even SIGKILL leaves something that bears a backup's name, and the next one clears away what it did leave."""
     out, pid = tmp_path / "out", tmp_path / "pid"
-    folder = programs(tmp_path / "bin", f"echo $$ > {pid}; exec sleep 600")
+    folder = programs(tmp_path / "bin", f"echo $$ > {pid}; exec sleep 600", chosen_for(native))
     command = [sys.executable, "-m", "gateway", "db", "backup", "--output", out, "--bin-dir", folder]
     process = subprocess.Popen([*command, "--dsn", native.dsn], cwd=ROOT, env=environment())
     try:
@@ -384,36 +391,18 @@ def test_on_the_command_line(native: Database, embedded_server: Server, tmp_path
         assert "is not empty" in again.stderr
 
 
-@pytest.fixture
-def slow_bin_dir(tmp_path: Path) -> Path:
-    """PostgreSQL's programs, of which pg_restore stops half-way and stays: tables without their indexes."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "pg_dump").symlink_to(binaries() / "pg_dump")
-    real = shlex.quote(str(binaries() / "pg_restore"))
-    (folder / "pg_restore").write_text(
-        f"""#!/bin/sh
-case "$1" in --list | --version) exec {real} "$@" ;; esac
-{real} --section=pre-data --section=data "$@" || exit
-cd {shlex.quote(str(tmp_path))} && echo $$ > pid.new && mv pid.new pid
-exec sleep 600
-"""
-    )
-    (folder / "pg_restore").chmod(0o755)
-    return folder
-
-
 def test_a_restore_that_is_broken_off_leaves_a_store_that_nobody_takes_for_whole(
-    filled: Filled, target: Database, slow_bin_dir: Path, tmp_path: Path
+    filled: Filled, target: Database, tmp_path: Path
 ) -> None:
+    programs_that_halt, pid = stuck_pg_restore(tmp_path, chosen_for(target))
     command = [sys.executable, "-m", "gateway", "db", "restore", str(filled.backup), "--dsn", target.dsn]
     with (tmp_path / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [*command, "--bin-dir", str(slow_bin_dir)], cwd=ROOT, env=environment(), stderr=stderr
+            [*command, "--bin-dir", str(programs_that_halt)], cwd=ROOT, env=environment(), stderr=stderr
         )
-    until(lambda: (tmp_path / "pid").exists() or process.poll() is not None)
+    until(lambda: pid.exists() or process.poll() is not None)
     assert process.poll() is None, (tmp_path / "stderr").read_text()
-    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    child = psutil.Process(int(pid.read_text()))
     with pytest.raises(BackupError, match="another restore into this database is under way"):
         load(target, filled.backup)
     process.kill()
@@ -449,13 +438,13 @@ async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, 
     """A gateway does not start on it, the page is not ready, the doctor finds it."""
     migrate(database)
     view: Any = SimpleNamespace(dsn=database.dsn)
-    assert (await Probe(view).look_at_store()).state is State.OK
+    assert (await Probe(view).check_store()).state is State.OK
     with database.connect() as connection:
-        unfinished.mark(connection, "public")
+        restore_mark.mark(connection, "public")
     with pytest.raises(SchemaError, match="run `obs-hub db restore FILE` again"):
         async with running_exporter(database):
             pass
-    store = await Probe(view).look_at_store()
+    store = await Probe(view).check_store()
     assert (store.state, store.detail) == (
         State.DOWN,
         "it is not whole: a restore is under way, or was broken off",
@@ -477,7 +466,7 @@ def test_databases_of_replacements_that_were_broken_off_are_removed(filled: Fill
         target.run(f"CREATE DATABASE {name}")
     try:
         with Database(target.server, left).connect() as connection:
-            unfinished.mark(connection, "public")
+            restore_mark.mark(connection, "public")
         Database(target.server, whole).run("CREATE TABLE store_setting ()")
         replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
         names = target.value("SELECT array_agg(datname::text) FROM pg_database")
