@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         TooLargeForDestinationError,
         UnavailableError,
     )
-    from gateway.component.interfaces import Consumer, Exporter, Prepared, Receiver
+    from gateway.component.interfaces import Consumer, Exporter, Prepared, Processed, Processor, Receiver
 
 __all__ = [
     "ACCEPTED",
@@ -34,6 +34,8 @@ __all__ = [
     "OverloadedError",
     "PartlyRefusedError",
     "Prepared",
+    "Processed",
+    "Processor",
     "Receiver",
     "RefusedError",
     "Signal",
@@ -45,7 +47,7 @@ __all__ = [
 
 _MODULES = {
     "batch": ("ACCEPTED", "Batch", "Outcome", "Signal"),
-    "interfaces": ("Consumer", "Exporter", "Prepared", "Receiver"),
+    "interfaces": ("Consumer", "Exporter", "Prepared", "Processed", "Processor", "Receiver"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
