@@ -11,31 +11,33 @@ import enum
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 from opentelemetry.trace import Tracer
 from pydantic import SecretStr
 
-from exporters.timescale.config import TimescaleConfig
 from gateway import components
 from gateway.base.settings import ExporterSettings, Settings
 from gateway.component import Receiver, Signal
+from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
 from gateway.datadir import DataDir, read_running
-from gateway.extensions.api.view import HubView
 from gateway.extensions.tokens.own import OwnAccess
-from gateway.net.access import Authenticators
+from gateway.extensions.view import HubView
+from gateway.net.access import Authenticator
 from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
-from gateway.net.http_bodies import Bodies
 from gateway.net.listeners import ListenerSettings, from_here, listeners_in
 from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import Spool, status
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
+from gateway.store import StoreSettings
 from gateway.telemetry import SelfTelemetry, elsewhere
 from receivers.otlp.config import OtlpReceiverConfig
 
@@ -52,32 +54,28 @@ class Role(enum.Enum):
 
 def needs_embedded(config: Config) -> bool:
     """Tell whether an exporter in use stores into the embedded PostgreSQL, because it names no server."""
-    used = (config.exporters[name] for name in config.used_exporters)
-    return any(hasattr(settings, "dsn") and settings.dsn is None for settings in used)
+    return any(store.connection_string is None for store in _stores(config))
 
 
 def embedded_port(config: Config) -> int | None:
     """Return the port that the embedded PostgreSQL is to let readers in by, where an exporter in use says so."""
-    ports = (getattr(config.exporters[name], "embedded_port", None) for name in sorted(config.used_exporters))
-    return next((port for port in ports if port is not None), None)
+    return next((store.embedded_port for store in _stores(config) if store.embedded_port is not None), None)
 
 
 def configured_dsn(config: Config) -> str | None:
     """Return the connection string of the first exporter that names a PostgreSQL server."""
-    for name in config.used_exporters:
-        dsn = getattr(config.exporters[name], "connection_string", None)
-        if dsn is not None:
-            return str(dsn)
-    return None
+    return next((found for store in _stores(config) if (found := store.connection_string)), None)
 
 
 def configured_reader_dsn(config: Config) -> str | None:
     """Return the connection string by which the store of `configured_dsn` is read, where one is configured."""
-    for name in config.used_exporters:
-        dsn = getattr(config.exporters[name], "reader_connection_string", None)
-        if dsn is not None:
-            return str(dsn)
-    return None
+    return next((found for store in _stores(config) if (found := store.reader_connection_string)), None)
+
+
+def _stores(config: Config) -> Iterator[StoreSettings]:
+    """Yield the settings of the stores in use."""
+    used = (config.exporters[name] for name in config.used_exporters)
+    return (settings for settings in used if isinstance(settings, StoreSettings))
 
 
 def check_destinations(config: Config) -> None:
@@ -88,7 +86,7 @@ def check_destinations(config: Config) -> None:
     for name in config.used_receivers:
         settings = config.receivers[name]
         if isinstance(settings, EmitterSettings):
-            for signal in components.signals_of(name):
+            for signal in components.receiver(name).signals:
                 if names_endpoint(settings, signal):
                     destination(settings, signal)
     telemetry = config.service.telemetry
@@ -99,7 +97,7 @@ def check_destinations(config: Config) -> None:
 
 def needs_own_access(config: Config) -> bool:
     """Tell whether no listener is a way to the hub for itself: each asks for a token, speaks TLS, or is not gRPC."""
-    names = [name for name in config.used_receivers if components.listens(name)]
+    names = [name for name in config.used_receivers if components.receiver(name).listens]
     return bool(names) and not any(_open_grpc(config.receivers[name]) for name in names)
 
 
@@ -147,30 +145,29 @@ class Hub:
             for signal, pipeline in service.pipelines.items()
         }
         self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments, service.delivery.max_batch_size)
-        authenticators = {
-            name: components.create_authenticator(name, config.extensions[name], data_dir)
-            for name in service.extensions
-            if not components.is_service(name)
-        }
-        self._bodies = Bodies()
+        context = Context(
+            signals=frozenset(routes),
+            data_dir=data_dir,
+            embedded_dsn=embedded_dsn,
+            meter=self._telemetry.meter,
+            tracer=self._telemetry.tracer,
+            reuse_port=reuse_port,
+        )
+        self._context = replace(context, authenticators=_authenticators(config, context))
         self._receivers: dict[str, Receiver] = {
-            name: components.create_receiver(
+            name: components.receiver(name).create(
                 name,
                 self._directed(name, config.receivers[name]),
                 self._pipeline,
-                signals=routes,
-                authenticators=authenticators,
-                bodies=self._bodies,
-                reuse_port=reuse_port,
-                state_dir=None if data_dir is None else receiver_directory(data_dir, name),
+                self._context.keeping(None if data_dir is None else receiver_directory(data_dir, name)),
             )
             for name in config.used_receivers
-            if role is Role.ALL or components.listens(name) == (role is Role.LISTENERS)
+            if role is Role.ALL or components.receiver(name).listens == (role is Role.LISTENERS)
         }
         self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()
         self._services: dict[str, Service] = {}
         if role is not Role.LISTENERS:
-            self._make_services(embedded_dsn, data_dir, authenticators, shared=role is Role.EMITTERS)
+            self._make_services(shared=role is Role.EMITTERS)
         self._rotation: asyncio.Task[None] | None = None
         self.rotated: Callable[[], None] = lambda: None
         """Is called when a secret was rotated."""
@@ -207,41 +204,36 @@ class Hub:
             found = Destination("grpc", endpoint)
         return found
 
-    def _make_services(
-        self, embedded_dsn: str | None, data_dir: Path | None, authenticators: Authenticators, *, shared: bool
-    ) -> None:
-        config = self._config
+    def _make_services(self, *, shared: bool) -> None:
+        config, data_dir, embedded_dsn = self._config, self._context.data_dir, self._context.embedded_dsn
         view = HubView(
-            config,
-            data_dir,
-            self._telemetry.tracer,
-            self._deliveries,
-            lambda: _all_endpoints(self, data_dir),
-            self._front_door,
-            lambda: embedded_dsn or configured_dsn(config),
-            self._telemetry.meter,
-            lambda: self._telemetry.operations,
-            self._services,
-            bodies=self._bodies,
+            **{each.name: getattr(self._context, each.name) for each in fields(Context)},
+            config=config,
+            deliveries=self._deliveries,
+            endpoints=lambda: _all_endpoints(self, data_dir),
+            front_door=self._front_door,
+            find_dsn=lambda: embedded_dsn or configured_dsn(config),
+            make_operations=lambda: self._telemetry.operations,
+            services=self._services,
             shared=shared,
         )
-        names = filter(components.is_service, config.service.extensions)
-        for name in sorted(names, key=components.serves_others):
-            self._services[name] = components.create_service(name, config.extensions[name], view, authenticators)
+        names = [name for name in config.service.extensions if not components.extension(name).authenticates]
+        for name in sorted(names, key=lambda name: components.extension(name).shows_others):
+            service = components.extension(name).create(name, config.extensions[name], view)
+            self._services[name] = cast("Service", service)
 
     def _make_own_receiver(self) -> Receiver | None:
         if self._own_access is None:
             return None
         listener = {"endpoint": self._own_access.endpoint, "auth": {"authenticator": "own"}}
         settings = OtlpReceiverConfig.model_validate({"protocols": {"grpc": listener}})
-        return components.create_receiver(
-            "otlp/own", settings, self._pipeline, authenticators={"own": self._own_access}, reuse_port=True
-        )
+        context = Context(authenticators={"own": self._own_access}, reuse_port=True)
+        return components.receiver("otlp").create("otlp/own", settings, self._pipeline, context)
 
     def _directed(self, name: str, settings: Settings) -> Settings:
         """Return an emitter's settings, sending to this hub where nothing names another endpoint."""
         if not isinstance(settings, EmitterSettings) or any(
-            names_endpoint(settings, signal) for signal in components.signals_of(name)
+            names_endpoint(settings, signal) for signal in components.receiver(name).signals
         ):
             return settings
         if self._own_access is None:
@@ -260,9 +252,9 @@ class Hub:
             if self._own_receiver is not None:
                 await self._own_receiver.start()
             # Listeners first: emitters send to them.
-            for receiver in sorted(self._receivers.values(), key=lambda each: not components.listens(each.name)):
+            for receiver in sorted(self._receivers.values(), key=lambda each: not _listens(each)):
                 await receiver.start()
-                self._listens = self._listens or components.listens(receiver.name)
+                self._listens = self._listens or _listens(receiver)
             for service in self._services.values():
                 await service.start()
             self._follow_secrets()
@@ -312,8 +304,8 @@ class Hub:
         def left(share: float = 1.0) -> float:
             return max((deadline - time.monotonic()) * share, 0.1)
 
-        emitters = [each for each in self._receivers.values() if not components.listens(each.name)]
-        listeners = [each for each in self._receivers.values() if components.listens(each.name)]
+        emitters = [each for each in self._receivers.values() if not _listens(each)]
+        listeners = [each for each in self._receivers.values() if _listens(each)]
         if self._own_receiver is not None:
             listeners.append(self._own_receiver)
         for service in reversed(self._services.values()):
@@ -337,6 +329,17 @@ class Hub:
             await step
         except Exception:
             _log.exception("%s failed", what)
+
+
+def _listens(receiver: Receiver) -> bool:
+    return components.receiver(receiver.name).listens
+
+
+def _authenticators(config: Config, context: Context) -> dict[str, Authenticator]:
+    """Make the extensions that know who clients are."""
+    names = [name for name in config.service.extensions if components.extension(name).authenticates]
+    made = {name: components.extension(name).create(name, config.extensions[name], context) for name in names}
+    return cast("dict[str, Authenticator]", made)
 
 
 def _all_endpoints(hub: Hub, data_dir: Path | None) -> dict[str, str]:
@@ -365,14 +368,14 @@ def open_grpc_endpoint(config: Config) -> str | None:
 def exporter_settings(config: Config, name: str) -> Settings:
     """Return the settings by which an exporter is made, with what it is not told worked out from its place.
 
-    What a Timescale exporter keeps of logs, `Config.kept_logs` says; what an exporter does when its spool is full,
+    What a store keeps of logs, `Config.kept_logs` says; what an exporter does when its spool is full,
     `Config.when_full`.
     """
     settings = config.exporters[name]
     if isinstance(settings, ExporterSettings):
         spool = settings.spool.model_copy(update={"when_full": config.when_full(name)})
         settings = settings.model_copy(update={"spool": spool})
-    if isinstance(settings, TimescaleConfig):
+    if isinstance(settings, StoreSettings):
         settings = settings.model_copy(update={"logs": config.kept_logs(name)})
     return settings
 
@@ -394,7 +397,7 @@ def make_delivery(
     The first of so many ``workers`` delivers what workers left that are no more. ``kept_by_others`` are the signals
     that it is given beside a store.
     """
-    exporter = components.create_exporter(name, settings, embedded_dsn)
+    exporter = components.exporter(name).create(name, settings, Context(embedded_dsn=embedded_dsn, data_dir=data_dir))
     assert isinstance(settings, ExporterSettings)
     spool = dead_letters = None
 

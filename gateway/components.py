@@ -1,109 +1,144 @@
-"""THE registry: every receiver, exporter and extension there is.
+"""THE registry: every type of receiver, processor, exporter and extension that is installed.
 
-A new exporter is one new module plus one line here. Settings classes and factories are named rather than imported, so
-that checking a configuration loads nothing that it does not mention.
+They are found by entry points, ours like anybody's: a distribution that declares ``obs_hub.receivers``,
+``obs_hub.processors``, ``obs_hub.exporters`` or ``obs_hub.extensions`` adds to what a configuration may name. What one
+names is imported when it is asked for, so that a configuration loads nothing that it does not mention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
-from gateway.base.settings import Settings
-from gateway.component import Consumer, Exporter, Receiver, Signal
-from gateway.component.interfaces import Service
-from gateway.net.access import Authenticator, Authenticators
-from gateway.net.http_bodies import Bodies
+from gateway.base.settings import ExporterSettings, Settings
+from gateway.component.declaration import (
+    Component,
+    ExporterComponent,
+    ExtensionComponent,
+    ProcessorComponent,
+    ReceiverComponent,
+)
 
-if TYPE_CHECKING:
-    from gateway.extensions.api.view import HubView
+Kind = TypeVar("Kind", bound=Component)
 
-Kind = TypeVar("Kind")
-
-ALL = frozenset(Signal)
-METRICS = frozenset({Signal.METRICS})
-LOGS = frozenset({Signal.LOGS})
-NO_SIGNAL: frozenset[Signal] = frozenset()
+_OURS = "observability-hub"
+_PREFIX = "obs_hub."
+_CHECKOUT = Path(__file__).parents[1] / "pyproject.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Component(Generic[Kind]):
-    """A type of receiver, exporter or extension.
+class ComponentError(Exception):
+    """A type of component is installed and cannot be used. Its text says of which distribution it is, and why."""
 
-    ``settings_path`` and ``factory_path`` are written ``package.module:name``; ``signals`` are those it can give or
-    take; a receiver that ``listens`` is one that others send to; an extension that is a ``service`` has a life of its
-    own, while the others are authenticators. An extension with a ``command`` is no part of the hub: that command of
-    ``obs-hub`` is all that reads its settings, and it has no factory.
+
+class Found(Mapping[str, Kind]):
+    """The types of one kind that are installed, by name; each is imported when it is looked up.
+
+    A look-up raises `ComponentError` for one that is installed and cannot be used, `KeyError` for others.
     """
 
-    settings_path: str
-    factory_path: str = ""
-    signals: frozenset[Signal] = ALL
-    listens: bool = False
-    service: bool = False
-    command: str = ""
+    def __init__(self, kind: type[Kind], section: str) -> None:
+        self._kind = kind
+        self._section = section
+        self._loaded: dict[str, Kind] = {}
 
-    @property
-    def settings(self) -> type[Settings]:
-        """The class that its part of the configuration is validated by."""
-        return cast("type[Settings]", _imported(self.settings_path))
+    def __getitem__(self, name: str) -> Kind:
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name, _installed()[self._section][name])
+        return self._loaded[name]
 
-    @property
-    def factory(self) -> Callable[..., Kind]:
-        """The function that makes one. Importing it may load much, so look it up only to run it."""
-        return cast("Callable[..., Kind]", _imported(self.factory_path))
+    def __iter__(self) -> Iterator[str]:
+        return iter(_installed()[self._section])
+
+    def __len__(self) -> int:
+        return len(_installed()[self._section])
+
+    def __contains__(self, name: object) -> bool:
+        return name in _installed()[self._section]
+
+    def _load(self, name: str, entries: Mapping[str, metadata.EntryPoint]) -> Kind:
+        singular = self._section.removesuffix("s")
+        if len(entries) > 1:
+            claimed = " and by ".join(sorted(entries))
+            raise ComponentError(f"the {singular} '{name}' is claimed by {claimed}; uninstall all but one of them")
+        ((distribution, entry),) = entries.items()
+        said = f"the {singular} '{name}' of the distribution {distribution} cannot be used"
+        try:
+            found = entry.load()
+        except Exception as error:  # whatever its modules do when they are imported
+            raise ComponentError(
+                f"{said}: {entry.value} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(found, self._kind):
+            raise ComponentError(f"{said}: {entry.value} is {found!r:.80}, no {self._kind.__name__}")
+        wanted = ExporterSettings if self._kind is ExporterComponent else Settings
+        if not (isinstance(found.settings, type) and issubclass(found.settings, wanted)):
+            raise ComponentError(f"{said}: its settings are {found.settings!r:.80}, no class of {wanted.__name__}")
+        return found
+
+
+@functools.cache
+def _installed() -> dict[str, dict[str, dict[str, metadata.EntryPoint]]]:
+    """Return what is installed: by section and type, the entry point of each distribution that has one."""
+    found: dict[str, dict[str, dict[str, metadata.EntryPoint]]] = {section: {} for section in SECTIONS}
+    ours, seen = list(_checkout()), set[str]()
+    for entry in ours:
+        _note(found, _OURS, entry)
+    for distribution in metadata.distributions():
+        # Most have none of ours; to parse what all the others declare would take most of the time.
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{_PREFIX}" not in text or (name := distribution.metadata["Name"]) in seen:
+            continue
+        seen.add(name)  # what is first on the path is what is imported
+        if name != _OURS or not ours:  # what pip wrote down of a source tree may be older
+            for entry in distribution.entry_points:
+                _note(found, name, entry)
+    return found
+
+
+def _note(
+    found: dict[str, dict[str, dict[str, metadata.EntryPoint]]], distribution: str, entry: metadata.EntryPoint
+) -> None:
+    types = found.get(entry.group.removeprefix(_PREFIX)) if entry.group.startswith(_PREFIX) else None
+    if types is not None:
+        types.setdefault(entry.name, {})[distribution] = entry
+
+
+def _checkout() -> Iterator[metadata.EntryPoint]:
+    """Yield what the source tree declares that this is, if it is one."""
+    if not _CHECKOUT.is_file():
+        return
+    import tomllib
+
+    project: dict[str, Any] = tomllib.loads(_CHECKOUT.read_text(encoding="utf-8")).get("project", {})
+    if project.get("name") == _OURS:
+        for group, entries in project.get("entry-points", {}).items():
+            yield from (metadata.EntryPoint(name, value, group) for name, value in entries.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
     """The types of components that a configuration may name."""
 
-    receivers: Mapping[str, Component[Receiver]] = field(default_factory=dict)
-    exporters: Mapping[str, Component[Exporter]] = field(default_factory=dict)
-    extensions: Mapping[str, Component[Any]] = field(default_factory=dict)
+    receivers: Mapping[str, ReceiverComponent] = field(default_factory=dict)
+    processors: Mapping[str, ProcessorComponent] = field(default_factory=dict)
+    exporters: Mapping[str, ExporterComponent] = field(default_factory=dict)
+    extensions: Mapping[str, ExtensionComponent] = field(default_factory=dict)
 
+
+SECTIONS = ("receivers", "processors", "exporters", "extensions")
+"""The sections of a configuration that hold components; also the entry points' groups, behind ``obs_hub.``."""
 
 COMPONENTS = Registry(
-    receivers={
-        "otlp": Component("receivers.otlp.config:OtlpReceiverConfig", "receivers.otlp.factory:create", listens=True),
-        "hostmetrics": Component(
-            "receivers.hostmetrics.config:HostMetricsConfig", "receivers.hostmetrics.factory:create", METRICS
-        ),
-        "journald": Component("receivers.journald.config:JournaldConfig", "receivers.journald.factory:create", LOGS),
-    },
-    exporters={
-        "timescale": Component("exporters.timescale.config:TimescaleConfig", "exporters.timescale.factory:create"),
-        "loki": Component("exporters.loki.config:LokiConfig", "exporters.loki.factory:create", LOGS),
-        "otlp": Component("exporters.otlp.config:OtlpExporterConfig", "exporters.otlp.factory:create"),
-    },
-    extensions={
-        "tokens": Component(
-            "gateway.extensions.tokens.config:TokensConfig", "gateway.extensions.tokens.factory:create", NO_SIGNAL
-        ),
-        "api": Component(
-            "gateway.extensions.api.config:ApiConfig",
-            "gateway.extensions.api.factory:create",
-            NO_SIGNAL,
-            service=True,
-        ),
-        "gitops": Component(
-            "gateway.extensions.gitops.config:GitOpsConfig",
-            "gateway.extensions.gitops.factory:create",
-            NO_SIGNAL,
-            service=True,
-        ),
-        "gate": Component("gateway.extensions.gate.config:GateConfig", signals=NO_SIGNAL, command="obs-hub gate run"),
-        "pipelines": Component(
-            "gateway.extensions.document_pipelines.config:PipelinesConfig",
-            "gateway.extensions.document_pipelines.factory:create",
-            NO_SIGNAL,
-            service=True,
-        ),
-    },
+    Found(ReceiverComponent, "receivers"),
+    Found(ProcessorComponent, "processors"),
+    Found(ExporterComponent, "exporters"),
+    Found(ExtensionComponent, "extensions"),
 )
+"""What is installed."""
 
 
 def type_of(name: str) -> str:
@@ -111,74 +146,21 @@ def type_of(name: str) -> str:
     return name.partition("/")[0]
 
 
-def listens(name: str) -> bool:
-    """Tell whether a receiver takes what others send, rather than emitting something itself."""
-    return COMPONENTS.receivers[type_of(name)].listens
+def receiver(name: str) -> ReceiverComponent:
+    """Return what the receiver of that name is. Raises `ComponentError` and `KeyError`, as those below do."""
+    return COMPONENTS.receivers[type_of(name)]
 
 
-def signals_of(receiver: str) -> frozenset[Signal]:
-    """Return the signals that a receiver of that name can give."""
-    return COMPONENTS.receivers[type_of(receiver)].signals
+def processor(name: str) -> ProcessorComponent:
+    """Return what the processor of that name is."""
+    return COMPONENTS.processors[type_of(name)]
 
 
-def create_receiver(
-    name: str,
-    settings: Settings,
-    consumer: Consumer,
-    *,
-    signals: Collection[Signal] = tuple(Signal),
-    authenticators: Authenticators | None = None,
-    bodies: Bodies | None = None,
-    reuse_port: bool = False,
-    state_dir: Path | None = None,
-) -> Receiver:
-    """Make the receiver of that name.
-
-    ``signals`` are those that there are pipelines for; ``authenticators`` are those that its listeners may ask for;
-    ``bodies`` bounds what arrives over HTTP. With ``reuse_port`` several processes may listen on its addresses.
-    ``state_dir`` is where an emitter keeps how far it has come; it makes the directory when it needs it.
-    """
-    component = COMPONENTS.receivers[type_of(name)]
-    if component.listens:
-        return component.factory(
-            name,
-            settings,
-            consumer,
-            signals=signals,
-            authenticators=authenticators,
-            bodies=bodies,
-            reuse_port=reuse_port,
-        )
-    return component.factory(name, settings, state_dir)
+def exporter(name: str) -> ExporterComponent:
+    """Return what the exporter of that name is."""
+    return COMPONENTS.exporters[type_of(name)]
 
 
-def create_exporter(name: str, settings: Settings, embedded_dsn: str | None = None) -> Exporter:
-    """Make the exporter of that name. ``embedded_dsn`` is the embedded PostgreSQL's, where it runs."""
-    return COMPONENTS.exporters[type_of(name)].factory(name, settings, embedded_dsn)
-
-
-def is_service(extension: str) -> bool:
-    """Tell whether an extension has a life of its own, rather than being asked who a client is."""
-    return COMPONENTS.extensions[type_of(extension)].service
-
-
-def serves_others(extension: str) -> bool:
-    """Tell whether a service shows what other services have, and so is made after them: the API front."""
-    return type_of(extension) == "api"
-
-
-def create_authenticator(name: str, settings: Settings, data_dir: Path | None) -> Authenticator:
-    """Make the authenticator of that name. ``data_dir`` is where it keeps what it is not told to keep elsewhere."""
-    authenticator: Authenticator = COMPONENTS.extensions[type_of(name)].factory(settings, data_dir)
-    return authenticator
-
-
-def create_service(name: str, settings: Settings, view: HubView, authenticators: Authenticators) -> Service:
-    """Make the extension of that name that has a life of its own. ``view`` is the hub as it may see it."""
-    service: Service = COMPONENTS.extensions[type_of(name)].factory(name, settings, view, authenticators)
-    return service
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
+def extension(name: str) -> ExtensionComponent:
+    """Return what the extension of that name is."""
+    return COMPONENTS.extensions[type_of(name)]

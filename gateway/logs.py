@@ -16,7 +16,6 @@ Format = Literal["auto", "console", "json"]
 # Libraries that say at INFO what their users say better; or at WARNING what is being retried anyway, or what a stranger
 # can make them say without end; or at DEBUG what is nobody's business: hpack writes down headers, tokens among them.
 _QUIETER = {
-    "alembic": logging.WARNING,
     "grpc": logging.WARNING,
     "hpack": logging.INFO,
     "httpx": logging.WARNING,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 
-_PR_SET_PDEATHSIG = 1
-"""Source: ``linux/prctl.h``."""
+from gateway.base.parent_death import signal_on_parent_death
 
 
 def end_with_parent() -> None:
@@ -22,11 +18,9 @@ def end_with_parent() -> None:
     parent, and until then still holds the locks of what it writes to.
     """
     parent = multiprocessing.parent_process()
-    if parent is None or sys.platform != "linux":
+    # What made this process is its parent's first thread, which ends last.
+    if parent is None or not signal_on_parent_death(signal.SIGKILL):
         return
-    with contextlib.suppress(OSError, AttributeError):
-        # It is about the thread that made this process: the first one, which ends last.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent.pid:  # it ended before that call
         end_at_once()
 

@@ -21,8 +21,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from exporters.timescale.layout import LayoutError
-from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.addresses import check_free
 from gateway.assembly import (
@@ -42,7 +40,7 @@ from gateway.extensions.tokens.own import OwnAccess
 from gateway.files.ownership import holder
 from gateway.parent import end_at_once, end_with_parent
 from gateway.places import spools
-from gateway.postgres.dsn import secrets_of
+from gateway.store import LayoutError, SchemaError, secrets_of_dsn
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heard, beat, keep_telling
 
@@ -213,7 +211,7 @@ async def _serve(
 
 def description(config: Config, store: str | None, endpoints: dict[str, str]) -> Running:
     """Return what is written down of a running hub: no secret, which would be an old one after a rotation."""
-    without_secret = store if store and not secrets_of(store) else None
+    without_secret = store if store and not secrets_of_dsn(store) else None
     source = None if config.source is None else str(config.source.absolute())
     return Running(os.getpid(), without_secret, endpoints, source)
 

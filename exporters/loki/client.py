@@ -18,12 +18,11 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 
-import httpx
-
 from exporters.loki.config import LokiConfig
 from gateway.component import OverloadedError, RefusedError, Signal, TooLargeForDestinationError, UnavailableError
 from gateway.net.client import (
     MISCONFIGURED_SECONDS,
+    NO_ANSWER,
     acknowledged,
     compressed,
     explained,
@@ -74,7 +73,7 @@ class LokiClient:
             async with self._client.use() as client:
                 timeout = max(self._timeout, seconds)
                 response = await client.post(self._url, content=body, headers=headers, timeout=timeout)
-        except httpx.HTTPError as error:
+        except NO_ANSWER as error:
             raise unreachable(self._url, error) from None
         code = response.status_code
         if code in _STORED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -36,6 +36,8 @@ class LokiConfig(ExporterSettings):
 
     Where a logs pipeline has it, the store keeps the events only; see the setting ``logs`` of ``timescale``.
     """
+
+    keeps_logs: ClassVar[bool] = True
 
     endpoint: Annotated[str, AfterValidator(_base_url)]
     """Loki's base URL, such as ``http://loki:3100``, to which ``/otlp/v1/logs`` is added."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from exporters.otlp.config import OtlpExporterConfig
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component import Batch, Outcome, Prepared, Signal
 from gateway.net.client import OtlpClient, connect
 from gateway.net.destination import Destination, with_path
@@ -31,7 +31,7 @@ class OtlpExporter:
         self._config = config
         self._clients: dict[Signal, OtlpClient] = {}
         self._rejected = 0
-        self._rejections, self._warnings = Seldom(), Seldom()
+        self._rejections, self._warnings = LogRateLimit(), LogRateLimit()
 
     async def start(self) -> None:
         """Get ready to send. Whether somebody answers is seen at the first commit.

@@ -15,24 +15,32 @@ from typing import TypeVar
 import psycopg
 from google.protobuf.message import DecodeError
 
-from exporters.timescale import layout, limits, policies, schema
+from exporters.timescale import limits
 from exporters.timescale.config import TimescaleConfig
-from exporters.timescale.connections import Connections
 from exporters.timescale.copy import Rows, Texts
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.limits import SeriesLimits
 from exporters.timescale.logs import encode_logs
-from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.metrics import MetricsEncoder
-from exporters.timescale.partitions import Partitions
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.base.slices import StaleError, Steps, at_once, in_slices
 from gateway.component import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
 from gateway.otlp.bounds import ATTRIBUTE, Budget
-from gateway.postgres import UnusableServerError
+from gateway.store import (
+    Connections,
+    Layout,
+    LayoutError,
+    Maintenance,
+    Partitions,
+    SchemaError,
+    UnusableServerError,
+    apply_policies,
+    describe_retention,
+    migrate,
+)
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -67,7 +75,7 @@ class TimescaleExporter:
         self._dimensions = Dimensions(config.series_cache, self._limits)
         self._texts = Texts()
         self._interval = config.chunk_interval // timedelta(microseconds=1)
-        self._layout: layout.Layout | None = None
+        self._layout: Layout | None = None
         self._preparing = asyncio.Lock()
         # One large request at a time is encoded: several together would need no less time, and more memory.
         self._large = asyncio.Lock()
@@ -84,7 +92,7 @@ class TimescaleExporter:
         """Migrate the schema and get ready to write.
 
         A database that is not reachable yet is not an error: the first commit tries again. Raises
-        `schema.SchemaError` and `layout.LayoutError` for what only a person can mend.
+        `SchemaError` and `LayoutError` for what only a person can mend.
         """
         try:
             await self._ensure_ready()
@@ -109,7 +117,7 @@ class TimescaleExporter:
             self._connections.dsn = dsn
         return True
 
-    async def _ensure_ready(self) -> layout.Layout:
+    async def _ensure_ready(self) -> Layout:
         """Migrate, apply the settings and open the connections, once. Raises `UnavailableError`."""
         async with self._preparing:
             if self._layout is not None:
@@ -117,12 +125,12 @@ class TimescaleExporter:
             try:
                 present, epoch, stored = await self._in_thread(self._set_up)
             except UnusableServerError as error:
-                raise schema.SchemaError(str(error)) from error
+                raise SchemaError(str(error)) from error
             except psycopg.Error as error:
                 raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
             self._dimensions.forget(epoch)
             self._limits.load(stored, ())
-            _log.info("%s: %s; %s", self.name, present.describe(), policies.summary(self._config))
+            _log.info("%s: %s; %s", self.name, present.describe(), describe_retention(self._config))
             partitions = Partitions(self._config.chunk_interval)
             columnstore = self._config.columnstore
             direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
@@ -140,13 +148,13 @@ class TimescaleExporter:
             self._layout = present
             return present
 
-    def _set_up(self) -> tuple[layout.Layout, int, limits.StoredSeries]:
-        present = schema.migrate(self._connections, self._config.layout)
+    def _set_up(self) -> tuple[Layout, int, limits.StoredSeries]:
+        present = migrate(self._connections, self._config.layout)
         with self._connections.open() as connection:
             if present.native:
                 Maintenance(self._config, present).make_partitions(connection)
             else:
-                policies.apply(connection, present, self._config)
+                apply_policies(connection, present, self._config)
             row = connection.execute(
                 "SELECT (SELECT epoch FROM dimension_epoch), current_setting('search_path')"
             ).fetchone()
@@ -167,7 +175,7 @@ class TimescaleExporter:
                     self._limits.load(stored, self._dimensions.pending().get("series", {}).values())
             except (psycopg.Error, UnavailableError) as error:
                 _log.warning("%s: maintenance is put off: %s", self.name, _first_line(error))
-            except (schema.SchemaError, layout.LayoutError) as error:
+            except (SchemaError, LayoutError) as error:
                 _log.error("%s: %s", self.name, error)
             except Exception:  # a bug must not end maintenance for good: partitions would run out
                 _log.exception("%s: maintenance failed unexpectedly; it is tried again", self.name)
@@ -270,7 +278,7 @@ class TimescaleExporter:
         """
         try:
             await self._ensure_ready()
-        except (schema.SchemaError, layout.LayoutError) as error:
+        except (SchemaError, LayoutError) as error:
             raise UnavailableError(str(error), retry_after=30) from error
         writer = await self._writers.get()
         try:

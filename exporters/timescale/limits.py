@@ -21,7 +21,7 @@ import numpy.typing as npt
 from opentelemetry.proto.common.v1 import common_pb2
 
 from exporters.timescale.copy import HEADER, TRAILER
-from exporters.timescale.layout import Connection
+from gateway.store import Connection
 
 _log = logging.getLogger(__name__)
 

@@ -49,23 +49,17 @@ class TimeWindow:
 class Acceptance:
     """The time windows that the settings give each signal."""
 
-    _A_YEAR = timedelta(days=366)
-
     def __init__(self, config: TimescaleConfig) -> None:
         kept = config.retention
         self._future = config.accept.future
         self._past = {
-            signal: config.accept.past or retention or self._A_YEAR
+            signal: config.accepted_past(retention)
             for signal, retention in (
                 (Signal.METRICS, kept.metrics),
                 (Signal.LOGS, kept.logs),
                 (Signal.TRACES, kept.traces),
             )
         }
-
-    def past(self, signal: Signal) -> timedelta:
-        """Return how far back a signal's timestamps may be."""
-        return self._past[signal]
 
     def window(self, signal: Signal, now: int) -> TimeWindow:
         """Return the window of a signal as of an instant, in nanoseconds since the Unix epoch."""

@@ -12,15 +12,11 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.connections import Connections
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
 from exporters.timescale.dimensions import TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
-from exporters.timescale.layout import Connection, Layout
-from exporters.timescale.locks import Lock, hold
-from exporters.timescale.partitions import Partitions
 from gateway.component import Prepared, RefusedError, TimedOutError, UnavailableError
-from gateway.postgres import break_off
+from gateway.store import Connection, Connections, Layout, Lock, Partitions, break_off, hold_lock
 
 
 @dataclass(slots=True)
@@ -198,7 +194,7 @@ class Writer:
                     connection.execute(_MORE_TIME, (f"{1000 * seconds:.0f}ms", f"{2000 * seconds:.0f}ms"))
                 # The lock keeps dimensions from being collected until this transaction ends; the epoch is read by a
                 # statement of its own, so that it is as of after the lock.
-                hold(connection, Lock.DIMENSIONS, shared=True)
+                hold_lock(connection, Lock.DIMENSIONS, shared=True)
                 begun = connection.execute(_BEGIN)
                 receipts = connection.execute(_INSERT_RECEIPTS, ([uuid.UUID(bytes=d) for d in digests],))
                 # At its end the pipeline sends Flush after Sync, which stops the server's clock for transactions that

@@ -1,7 +1,7 @@
 """Addresses in text that is shown: what opens a door is masked.
 
 One place for all that are shown, in output, logs and errors, because each form that one of several forgets is a leak.
-Connection strings of PostgreSQL have `gateway.postgres.dsn`.
+Connection strings of PostgreSQL have `gateway.store`.
 """
 
 from __future__ import annotations

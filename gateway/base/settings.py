@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -146,3 +146,7 @@ class ExporterSettings(Settings):
     retry_on_failure: RetrySettings = RetrySettings()
     spool: SpoolSettings = SpoolSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+
+    keeps_logs: ClassVar[bool] = False
+    """Whether what it sends to keeps all log records, for people to read there. A store beside it then need keep events
+    only."""

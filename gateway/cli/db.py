@@ -7,12 +7,19 @@ from pathlib import Path
 import click
 import psycopg
 
-from exporters.timescale import schema, unfinished
-from exporters.timescale.connections import Connections
-from exporters.timescale.layout import LayoutError
 from gateway.cli.db_backup import backup, restore
 from gateway.cli.db_reader import reader
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
+from gateway.store import (
+    RESTORE_UNFINISHED,
+    Connections,
+    LayoutError,
+    SchemaError,
+    schema_status,
+)
+from gateway.store import (
+    migrate as bring_up_to_date,
+)
 
 
 @click.group()
@@ -44,9 +51,9 @@ def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: s
     """Bring the schema up to date. Safe to run while gateways run, and several at once."""
     target = Connections(store_dsn(dsn, config_path, data_dir))
     try:
-        pending = schema.status(target).pending
-        present = schema.migrate(target, layout)
-    except (schema.SchemaError, LayoutError) as error:
+        pending = schema_status(target).pending
+        present = bring_up_to_date(target, layout)
+    except (SchemaError, LayoutError) as error:
         raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
         raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
@@ -62,13 +69,13 @@ def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: s
 def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
     """Show which migrations the store has. Exits with 1 when some are pending."""
     try:
-        found = schema.status(Connections(store_dsn(dsn, config_path, data_dir)))
-    except schema.SchemaError as error:
+        found = schema_status(Connections(store_dsn(dsn, config_path, data_dir)))
+    except SchemaError as error:
         raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
         raise click.ClickException(f"PostgreSQL is not available: {str(error).strip()}") from error
     if found.unfinished:
-        raise click.ClickException(unfinished.MESSAGE)
+        raise click.ClickException(RESTORE_UNFINISHED)
     if found.layout is not None:
         click.echo(found.layout.describe())
     for revision in found.applied:

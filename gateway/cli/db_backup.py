@@ -12,12 +12,11 @@ from typing import NoReturn
 import click
 import psycopg
 
-from exporters.timescale.backup import BackupError
-from exporters.timescale.layout import LayoutError
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.embedded import binaries as embedded_binaries
+from gateway.store import BackupError, LayoutError
 from gateway.terminal import show_progress
 
 _MEBIBYTE = 2**20
@@ -58,11 +57,11 @@ def backup(
     \b
     obs-hub db backup --output /mnt/nas/obs-hub --keep 7
     """
-    from exporters.timescale.backup.dump import backup as make
+    from gateway.store import back_up
 
     directory = output or DataDir.resolve(data_dir).path / "backup"
     with _reporting(), _store(dsn, config_path, data_dir, make=False) as store:
-        made = make(store, directory, keep=keep, bin_dirs=_bin_dirs(bin_dir), progress=_show_progress)
+        made = back_up(store, directory, keep=keep, bin_dirs=_bin_dirs(bin_dir), progress=_show_progress)
     _clear_progress()
     click.echo(f"{made.path} ({made.size / _MEBIBYTE:.1f} MiB)")
     for each in made.removed:
@@ -92,14 +91,14 @@ def restore(
     \b
     obs-hub db restore /mnt/nas/obs-hub/obs_hub-20261124T031500Z-native.dump
     """
-    from exporters.timescale.backup.restore import replace as make_and_swap
-    from exporters.timescale.backup.restore import restore as fill
+    from gateway.store import restore as restore_empty
+    from gateway.store import restore_in_place
 
     with _reporting(), _store(dsn, config_path, data_dir, make=True) as store:
         if replace:
-            present, former = make_and_swap(store, file, bin_dirs=_bin_dirs(bin_dir), say=_say)
+            present, former = restore_in_place(store, file, bin_dirs=_bin_dirs(bin_dir), say=_say)
         else:
-            present, former = fill(store, file, bin_dirs=_bin_dirs(bin_dir), say=_say), ""
+            present, former = restore_empty(store, file, bin_dirs=_bin_dirs(bin_dir), say=_say), ""
     click.echo(f"The store is restored: {present.describe()}.")
     if former:
         click.echo(

@@ -13,12 +13,10 @@ import click
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.login import CONNECTION_LIMIT
-from exporters.timescale.reader import READER_ROLE, let_read, views_schema
 from gateway.base.settings import parse_duration
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 from gateway.net.listeners import join_endpoint
-from gateway.postgres import connect
+from gateway.store import CONNECTION_LIMIT, READER_ROLE, connect, let_read, views_schema
 
 _PASSWORD_BYTES = 24
 _TEMPORARY_FILES = "2GB"

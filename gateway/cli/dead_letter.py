@@ -21,12 +21,14 @@ from gateway.assembly import exporter_settings
 from gateway.base.settings import ExporterSettings
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
 from gateway.component import Batch, DeliveryError, Exporter, MalformedPayloadError, PartlyRefusedError, Signal
+from gateway.component.declaration import Context
 from gateway.datadir import DataDir
 from gateway.files.ownership import HeldError, Lock
 from gateway.otlp.mending import mend_batch
 from gateway.pipeline.attempts import attempt_alone
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
 from gateway.places import dead_letter_directory
+from gateway.store import StoreSettings
 from gateway.terminal import safe
 
 _REQUESTS: dict[Signal, Any] = {
@@ -97,10 +99,12 @@ def replay(names: tuple[str, ...], everything: bool, config_path: Path | None, d
                 raise click.ClickException(f"no exporter {exporter} is configured; name the file with --config")
             try:
                 settings = exporter_settings(config, exporter)
-                dsn = store_dsn(None, config_path, data_dir) if hasattr(settings, "dsn") else None
+                is_store = isinstance(settings, StoreSettings)
+                context = Context(embedded_dsn=store_dsn(None, config_path, data_dir) if is_store else None)
                 assert isinstance(settings, ExporterSettings)
                 batch = letters.batch(letter)
-                asyncio.run(_deliver(components.create_exporter(exporter, settings, dsn), batch, settings))
+                made = components.exporter(exporter).create(exporter, settings, context)
+                asyncio.run(_deliver(made, batch, settings))
             except PartlyRefusedError as error:
                 refused += 1
                 rest = letters.keep(batch.part(error.payload), str(error))

@@ -17,8 +17,6 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from exporters.otlp.config import OtlpExporterConfig
-from exporters.timescale import jobs, schema, unfinished
-from exporters.timescale.connections import Connections
 from gateway.addresses import addresses, take
 from gateway.assembly import needs_embedded
 from gateway.cli.options import (
@@ -39,7 +37,15 @@ from gateway.net.listeners import listeners_in, split_endpoint
 from gateway.net.proxies import DIRECTLY
 from gateway.pipeline.spool import status
 from gateway.places import spools
-from gateway.postgres import UnusableServerError, server
+from gateway.store import (
+    RESTORE_UNFINISHED,
+    Connections,
+    SchemaError,
+    UnusableServerError,
+    examine_jobs,
+    examine_server,
+    schema_status,
+)
 from gateway.terminal import safe
 
 _LOW_DISK = 2 * 2**30
@@ -265,15 +271,15 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
             yield Finding(None, "store", "the embedded PostgreSQL starts with the hub")
             return
         with Connections(own.dsn).open() as connection:
-            concerns = server.examine(connection)
-        found = schema.status(Connections(reading_dsn(None, config.source, data_dir.path)))
+            concerns = examine_server(connection)
+        found = schema_status(Connections(reading_dsn(None, config.source, data_dir.path)))
     except click.ClickException as error:
         yield Finding(False, "store", error.message, "run this as the hub runs, or name its file by --config")
         return
     except UnusableServerError as error:
         yield Finding(False, "store", str(error))
         return
-    except schema.SchemaError as error:
+    except SchemaError as error:
         yield Finding(False, "schema", str(error))
         return
     except psycopg.Error as error:
@@ -288,7 +294,7 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
             advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
             yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
     if found.unfinished:
-        yield Finding(False, "store", unfinished.MESSAGE, "run `obs-hub db restore FILE` again; it begins anew")
+        yield Finding(False, "store", RESTORE_UNFINISHED, "run `obs-hub db restore FILE` again; it begins anew")
         return
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
@@ -296,7 +302,7 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
     yield Finding(True, "store", found.layout.describe())
     if found.layout.community:
         with Connections(own.dsn).open() as connection:
-            for concern in jobs.examine(connection):
+            for concern in examine_jobs(connection):
                 yield Finding(False if concern.harmful else None, "jobs", concern.detail, concern.advice)
     if needs_embedded(config):
         yield from _examine_embedded(found.layout.server)

@@ -14,13 +14,13 @@ import click
 import psycopg
 
 from exporters.loki.config import LokiConfig
-from exporters.timescale.schema import READER_ROLE
 from gateway.base.settings import parse_duration
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, reading_dsn
 from gateway.explore.instants import parse_instant
 from gateway.explore.records import LogSource, SourceError
 from gateway.explore.store import Store
 from gateway.explore.store_logs import StoreLogs
+from gateway.store import READER_ROLE
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -44,7 +44,7 @@ def data_dir_option(function: _F) -> _F:
 
 def _readable_dsn(_context: click.Context, _option: click.Parameter, dsn: str | None) -> str | None:
     if dsn:
-        from gateway.postgres.dsn import check_dsn
+        from gateway.store import check_dsn
 
         try:
             check_dsn(dsn)
@@ -204,10 +204,10 @@ def reading_dsn(
     place = _found(dsn, config_path, data_dir)
     if place.reader_dsn is not None:
         return place.reader_dsn
-    from exporters.timescale.login import LoginError, reading
+    from gateway.store import LoginError, reader_login
 
     try:
-        login = reading(place.dsn)
+        login = reader_login(place.dsn)
     except LoginError as error:
         if any_statement:
             raise click.ClickException(str(error)) from error

@@ -19,13 +19,11 @@ import psycopg
 import psycopg.sql
 from psycopg.pq import TransactionStatus
 
-from exporters.timescale.schema import READER_ROLE
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store, reading_dsn
 from gateway.explore.statements import statements, writes
 from gateway.explore.store import read_only
 from gateway.explore.terminal import Screen, fitted, width_of
-from gateway.postgres import connect
-from gateway.postgres.dsn import shown
+from gateway.store import READER_ROLE, connect, dsn_without_secrets
 from gateway.suggestions import near
 from gateway.terminal import safe, safe_text, shown_json, shown_row
 
@@ -72,7 +70,7 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
                 advice = _advice(error, sql, connection)
                 if advice is None:
                     place = find_store(dsn, config_path, data_dir)
-                    owner = f": psql {shlex.quote(shown(place.dsn))}" if place is not None else ""
+                    owner = f": psql {shlex.quote(dsn_without_secrets(place.dsn))}" if place is not None else ""
                     advice = f"obs-hub query only reads, and this would change the store; its owner may{owner}"
                 raise click.ClickException("; ".join(filter(None, (_said(error), advice)))) from error
     except BrokenPipeError:  # the reader has seen enough

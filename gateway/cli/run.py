@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from exporters.timescale.layout import LayoutError
-from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.addresses import AddressesTakenError, reached_by
 from gateway.assembly import embedded_port
@@ -24,7 +22,7 @@ from gateway.config import NO_FRONT, Config, Overrides
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError
 from gateway.net.listeners import is_loopback, join_endpoint, split_endpoint
-from gateway.postgres.dsn import shown
+from gateway.store import LayoutError, SchemaError, dsn_without_secrets
 
 if TYPE_CHECKING:
     from gateway.embedded import Step
@@ -142,7 +140,7 @@ def _where(config: Config, endpoints: dict[str, str], dsn: str | None) -> Iterat
             yield f"{'':<12}configuration file (`obs-hub config init` writes one to begin with)."
     if not config.has_front:
         yield f"{'page':<12}none: {NO_FRONT}"
-    yield f"{'store':<12}{shown(dsn) if dsn else 'none'}"
+    yield f"{'store':<12}{dsn_without_secrets(dsn) if dsn else 'none'}"
     if (port := embedded_port(config)) is not None:
         yield f"{'':<12}and 127.0.0.1:{port} for those that `obs-hub db reader NAME` makes, such as Grafana"
 

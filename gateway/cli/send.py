@@ -37,7 +37,7 @@ from gateway.cli.query import reading
 from gateway.cli.severity import SEVERITY
 from gateway.explore.records import lowest_number
 from gateway.net.proxies import channel_options
-from gateway.postgres import connect
+from gateway.store import connect
 from gateway.synthetic import MARK, look_up
 
 _F = Callable[..., None]

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import click
 
-from exporters.timescale.layout import LayoutError
-from exporters.timescale.schema import SchemaError
 from gateway import logs
 from gateway.assembly import exporter_settings, make_delivery, needs_embedded
 from gateway.base.settings import ExporterSettings
@@ -24,6 +22,7 @@ from gateway.files.ownership import holder
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.spool import Damage, Record, find, removals, scan, segments, status
 from gateway.places import spools
+from gateway.store import LayoutError, SchemaError
 from gateway.suggestions import suggestion
 
 _LOSSES_SHOWN = 20

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from gateway.base.settings import Settings
+from gateway.base.settings import ExporterSettings, Settings
 from gateway.component import Signal
-from gateway.components import COMPONENTS, Component, Registry, type_of
+from gateway.component.declaration import Component, ExtensionComponent
+from gateway.components import COMPONENTS, ComponentError, Registry, type_of
 from gateway.config import _collector
 from gateway.config._document import Document, kind, read
 from gateway.config._overrides import NO_OVERRIDES, Overrides
@@ -22,6 +23,7 @@ from gateway.config.service import ServiceSettings
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.net.listeners import listeners_in, split_endpoint
 from gateway.net.proxies import is_local
+from gateway.store import StoreSettings
 from gateway.suggestions import near, suggestion
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -40,10 +42,6 @@ _ELSEWHERE = {
 _NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
 
 
-_STORE = "timescale"
-"""The type of the exporter that is the store."""
-_LOKI = "loki"
-_FRONT = "api"
 NO_FRONT = (
     "there is no page and no API: for them, define 'api' and 'tokens' under 'extensions' as `obs-hub config init` "
     "writes them, and name both in service.extensions"
@@ -89,7 +87,7 @@ class Config:
     @property
     def has_front(self) -> bool:
         """Whether there is a page, and an API that commands such as ``obs-hub pipeline run`` ask."""
-        return any(type_of(name) == _FRONT for name in self.service.extensions)
+        return any(COMPONENTS.extensions[type_of(name)].shows_others for name in self.service.extensions)
 
     def when_full(self, exporter: str) -> Literal["refuse", "drop_oldest"]:
         """Return what an exporter does when its spool is full: what its settings say, or by its place in the pipelines.
@@ -97,15 +95,15 @@ class Config:
         The oldest is dropped only where others keep all that it is given. Nobody else has what a store is given, or an
         exporter without a store beside it, or Loki beside a store that keeps events only.
         """
-        spool = getattr(self.exporters[exporter], "spool", None)
-        if spool is not None and spool.when_full != "auto":
-            return "drop_oldest" if spool.when_full == "drop_oldest" else "refuse"
+        settings = self.exporters[exporter]
+        if isinstance(settings, ExporterSettings) and settings.spool.when_full != "auto":
+            return "drop_oldest" if settings.spool.when_full == "drop_oldest" else "refuse"
         signals = {signal for signal, each in self.service.pipelines.items() if exporter in each.exporters}
         return "drop_oldest" if signals and signals == self.kept_by_others(exporter) else "refuse"
 
     def kept_by_others(self, exporter: str) -> frozenset[Signal]:
         """Return the signals that an exporter is given beside a store, so that others keep all that it is given."""
-        if type_of(exporter) == _STORE:
+        if self._is_store(exporter):
             return frozenset()
         pipelines = self.service.pipelines.items()
         signals = [signal for signal, each in pipelines if exporter in each.exporters]
@@ -113,21 +111,30 @@ class Config:
 
     def kept_logs(self, store: str) -> Literal["all", "events"]:
         """Return which logs a store keeps. One that is told nothing keeps events only where Loki gets the same logs."""
-        told: Literal["auto", "all", "events"] = getattr(self.exporters[store], "logs", "all")
-        if told != "auto":
-            return told
+        settings = self.exporters[store]
+        if not isinstance(settings, StoreSettings):
+            return "all"
+        if settings.logs != "auto":
+            return settings.logs
         pipeline = self.service.pipelines.get(Signal.LOGS)
         named = pipeline.exporters if pipeline is not None else []
-        return "events" if store in named and any(type_of(name) == _LOKI for name in named) else "all"
+        return "events" if store in named and any(map(self._keeps_logs, named)) else "all"
 
     def _others_keep(self, signal: Signal, exporter: str) -> bool:
         """Tell whether other exporters of a signal keep all of it."""
         others = [name for name in self.service.pipelines[signal].exporters if name != exporter]
-        stores = [name for name in others if type_of(name) == _STORE]
+        stores = [name for name in others if self._is_store(name)]
         if signal is not Signal.LOGS or "all" in map(self.kept_logs, stores):
             return bool(stores)
         # Loki keeps what a store leaves out.
-        return bool(stores) and any(type_of(name) == _LOKI for name in others)
+        return bool(stores) and any(map(self._keeps_logs, others))
+
+    def _is_store(self, exporter: str) -> bool:
+        return isinstance(self.exporters.get(exporter), StoreSettings)
+
+    def _keeps_logs(self, exporter: str) -> bool:
+        settings = self.exporters.get(exporter)
+        return isinstance(settings, ExporterSettings) and settings.keeps_logs
 
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:
         used: dict[str, frozenset[Signal]] = {}
@@ -224,7 +231,7 @@ def _section(document: Document, section: str) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _components(document: Document, section: str, known: Mapping[str, Component[Any]]) -> dict[str, Settings]:
+def _components(document: Document, section: str, known: Mapping[str, Component]) -> dict[str, Settings]:
     """Validate each component of a section by the settings of its type."""
     singular = section.removesuffix("s")
     found: dict[str, Settings] = {}
@@ -238,7 +245,7 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
                 place, f"'{shown_name(name)}' is not a name of a component; expected 'type' or 'type/name'"
             )
             continue
-        if (component := known.get(type_of(name))) is None:
+        if (component := _look_up(type_of(name), known)) is None:
             advice = _collector.component(section, type_of(name))
             if above is not None and name in above[1].model_fields:
                 advice = f"it is a setting of '{above[0]}': indent it further, below that"
@@ -249,6 +256,9 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
                 advice = f"{meant}known: {', '.join(sorted(known))}" if known else "there are none yet"
             document.complain(place, f"unknown {singular} '{shown_name(type_of(name))}'; {advice}")
             continue
+        if isinstance(component, str):
+            document.complain(place, component)
+            continue
         above = (name, component.settings)
         if settings := validate(component.settings, document, place):
             found[name] = settings
@@ -256,6 +266,14 @@ def _components(document: Document, section: str, known: Mapping[str, Component[
                 if each.refused:
                     document.complain((*place, *each.place), each.message)
     return found
+
+
+def _look_up(kind: str, known: Mapping[str, Component]) -> Component | str | None:
+    """Return the type of that name, None where there is none, or why it cannot be used."""
+    try:
+        return known.get(kind)
+    except ComponentError as error:
+        return str(error)
 
 
 def _service(document: Document) -> ServiceSettings | None:
@@ -282,20 +300,20 @@ def _named(document: Document, section: str) -> Iterator[tuple[Place, Signal, st
                 yield (*place, index), signal, name
 
 
-def _check_pipelines(document: Document, section: str, known: Mapping[str, Component[Any]]) -> None:
+def _check_pipelines(document: Document, section: str, known: Mapping[str, Component]) -> None:
     """Check that what the pipelines name is defined, is named once, and has to do with the pipeline's signal."""
     singular = section.removesuffix("s")
     defined = _section(document, section)
     seen: set[tuple[Signal, str]] = set()
     for place, signal, name in _named(document, section):
-        component = known.get(type_of(name))
+        component = _look_up(type_of(name), known)
         shown = MASK if document.source_of(place) else name
         if name not in defined:
             hint = suggestion(name, defined) if defined else f"; '{section}' defines none"
             document.complain(place, f"the {singular} '{shown}' is not defined under '{section}'{hint}")
         elif (signal, name) in seen:
             document.complain(place, f"the {singular} '{shown}' is named twice in this pipeline")
-        elif component is not None and signal not in component.signals:
+        elif isinstance(component, Component) and signal not in component.signals:
             verb = "gives" if section == "receivers" else "takes"
             signals = " and ".join(sorted(component.signals))
             document.complain(place, f"the {singular} '{shown}' {verb} {signals}, not {signal.value}")
@@ -312,7 +330,7 @@ def _check_extensions(document: Document, service: ServiceSettings, registry: Re
             document.complain(place, f"the extension '{shown}' is not defined under 'extensions'{hint}")
         elif name in service.extensions[:index]:
             document.complain(place, f"the extension '{name}' is named twice")
-        elif (known := registry.extensions.get(type_of(name))) and known.command:
+        elif isinstance(known := _look_up(type_of(name), registry.extensions), ExtensionComponent) and known.command:
             document.complain(
                 place, f"the extension '{name}' is run by `{known.command}`, not by the hub; leave it out"
             )

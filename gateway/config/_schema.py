@@ -10,7 +10,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from gateway.base.settings import Settings, format_duration
-from gateway.components import COMPONENTS, Component, Registry
+from gateway.component.declaration import Component
+from gateway.components import COMPONENTS, Registry
 from gateway.config.service import ServiceSettings
 
 _SUBSTITUTION = "Substitution"
@@ -19,8 +20,9 @@ _OWN_KEYS: dict[str, Any] = {"^x-": {"description": "Yours: for what anchors rep
 
 def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file, the settings of every component included."""
-    components: list[Component[Any]] = [
+    components: list[Component] = [
         *registry.receivers.values(),
+        *registry.processors.values(),
         *registry.exporters.values(),
         *registry.extensions.values(),
     ]
@@ -65,9 +67,7 @@ class _Generator(GenerateJsonSchema):
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
-def _section(
-    known: Mapping[str, Component[Any]], refs: Mapping[type[Settings], Any], description: str
-) -> dict[str, Any]:
+def _section(known: Mapping[str, Component], refs: Mapping[type[Settings], Any], description: str) -> dict[str, Any]:
     """A section of components: each ``type`` or ``type/name``, its body null where the defaults do."""
     return {
         "description": description,

@@ -30,6 +30,7 @@ def reference(registry: Registry = COMPONENTS) -> str:
     """Return the reference: a section for each component, and one for ``service``."""
     parts = [
         *(_part(f"Receiver `{name}`", one.settings, one.signals) for name, one in registry.receivers.items()),
+        *(_part(f"Processor `{name}`", one.settings, one.signals) for name, one in registry.processors.items()),
         *(_part(f"Exporter `{name}`", one.settings, one.signals) for name, one in registry.exporters.items()),
         *(_part(f"Extension `{name}`", one.settings, one.signals) for name, one in registry.extensions.items()),
         _part("`service`", ServiceSettings, frozenset()),

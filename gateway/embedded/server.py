@@ -41,12 +41,10 @@ from gateway.embedded._binaries import MAJOR_VERSION, binaries, binaries_for
 from gateway.embedded._socket import PORT, socket_folder
 from gateway.embedded.errors import EmbeddedPostgresError
 from gateway.files.durability import replace_file, sync
-from gateway.postgres import connect
+from gateway.store import READER_ROLE, connect
 
 DATABASE = "obs_hub"
 USER = "obs_hub"
-READER_ROLE = "obs_hub_reader"
-"""The role that the store lets read (`exporters.timescale.reader`)."""
 
 Step = Callable[[str], AbstractContextManager[object]]
 """Is told what a start is busy with, for the length of a block."""

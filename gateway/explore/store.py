@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from gateway.postgres import connect
+from gateway.store import connect
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Admission:
         self._most = most
         self._refused = refused
         self._open: set[socket.socket] = set()
-        self._warnings = Seldom()
+        self._warnings = LogRateLimit()
 
     def admits(self, connection: socket.socket) -> bool:
         """Tell whether a connection may stay, and count it either way."""

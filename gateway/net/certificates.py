@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -61,12 +60,6 @@ class Certificates:
                 self._reload()
             return self._loaded
 
-    def server_context(self) -> ssl.SSLContext:
-        """Make a context for servers which uses, for each connection, the certificates that are current then."""
-        context = _CurrentContext(ssl.PROTOCOL_TLS_SERVER)
-        context.certificates = self
-        return context
-
     def _reload(self) -> None:
         try:
             self._loaded = self._load()
@@ -110,19 +103,6 @@ class Certificates:
             raise CertificateError(
                 f"{path} cannot be read: {error.strerror} (setting {self._setting}.{name})"
             ) from None
-
-
-class _CurrentContext(ssl.SSLContext):
-    """Hands each new connection to the context that is current.
-
-    A context that is in use could be given a new certificate, but would go on trusting a client CA that was taken away,
-    and resuming the sessions that CA had let in.
-    """
-
-    certificates: Certificates
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        return self.certificates.current().context.wrap_bio(*args, **kwargs)
 
 
 class _EncryptedKeyError(Exception):

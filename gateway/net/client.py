@@ -55,6 +55,10 @@ _OFFLOAD_BYTES = 64 * 1024
 MISCONFIGURED_SECONDS = 30.0
 """After how long to look whether the destination was set right. It is not the batch that it refused, so that waits."""
 
+NO_ANSWER = (httpx.HTTPError, ssl.SSLError)
+"""What httpx raises when there is no answer. A TLS alert that comes after the handshake, as from a server that wants a
+client certificate, it hands on as it is."""
+
 _RETRYABLE = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -196,7 +200,7 @@ class _HttpClient:
                 response = await client.post(
                     self._to.endpoint, content=body, headers=headers, timeout=max(self._to.timeout, seconds)
                 )
-        except httpx.HTTPError as error:
+        except NO_ANSWER as error:
             raise unreachable(self._to.endpoint, error) from None
         if response.is_success:
             return acknowledged(signal, response, self._to.endpoint)
@@ -223,7 +227,7 @@ def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.As
     return Renewed(make, httpx.AsyncClient.aclose, _certificate_files(to))
 
 
-def unreachable(endpoint: str, error: httpx.HTTPError) -> UnavailableError:
+def unreachable(endpoint: str, error: Exception) -> UnavailableError:
     """Return what it means that there is no answer."""
     message = f"{endpoint}: {str(error) or type(error).__name__}"
     slow = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)

@@ -17,6 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.net.handshakes import Handshakes, begins_tls, peer_of
 from gateway.net.http_bodies import Bodies, Body, body_of
 
 _MAX_HEAD = 64 * 1024
@@ -51,7 +52,8 @@ def _goodbye_in_http_2() -> bytes:
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection of a client. Idle ones, between two requests, are closed by uvicorn.
 
-    ``bodies`` counts what it keeps of requests that have not been answered.
+    ``bodies`` counts what it keeps of requests that have not been answered. ``handshakes`` hears of TLS where there is
+    none.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         bodies: Bodies | None = None,
+        handshakes: Handshakes | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._bodies = Bodies() if bodies is None else bodies
         self._body = Body(self._bodies)
+        self._handshakes = handshakes
         self._first: bytes | None = b""
         self._offer: bytes | None = None
         self._reads_headers = False
@@ -96,6 +100,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if self._may_be_http_2(self._first):
                 return
             data, self._first = self._first, None
+            if self._handshakes is not None and begins_tls(data):
+                self._handshakes.unexpected(peer_of(self.transport))
         self._feed(data)
         self._head = 0 if self._came_on else self._head + len(data)
         if self._head > _MAX_HEAD and not self.transport.is_closing():

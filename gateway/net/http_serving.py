@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -15,6 +14,7 @@ import uvicorn
 from gateway.net.accepting import Admission
 from gateway.net.binding import bind, cannot_listen
 from gateway.net.certificates import Certificates
+from gateway.net.handshakes import Handshakes
 from gateway.net.http_bodies import Bodies, Whole
 from gateway.net.http_protocol import BoundedHttpProtocol
 from gateway.net.listeners import ListenerSettings, join_endpoint, split_endpoint
@@ -55,6 +55,7 @@ class AppServer:
         self._app = Whole(app)
         self._bodies = Bodies() if bodies is None else bodies
         self._admission = Admission(setting, settings.max_connections, refused)
+        self._handshakes = Handshakes(setting, settings.tls, refused)
         self._certificates: Certificates | None = None
         self._reuse_port = reuse_port
         self._sockets: list[socket.socket] = []
@@ -77,7 +78,7 @@ class AppServer:
         """Begin to answer requests."""
         config = uvicorn.Config(
             self._app,
-            http=cast("Any", partial(BoundedHttpProtocol, bodies=self._bodies)),
+            http=cast("Any", self._connection),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -86,9 +87,6 @@ class AppServer:
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
-        if self._certificates is not None:
-            config.load()  # would make a context of files, which it never reads again
-            config.ssl = self._certificates.server_context()
         self._server = _EmbeddedServer(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets), name=f"{self._setting} server")
         started = asyncio.create_task(self._server.ready.wait())
@@ -121,6 +119,11 @@ class AppServer:
             for connection in tuple(state.connections):
                 connection.transport.abort()
             await serving
+
+    def _connection(self, *args: Any, **kwargs: Any) -> asyncio.BaseProtocol:
+        protocol = BoundedHttpProtocol(*args, bodies=self._bodies, handshakes=self._handshakes, **kwargs)
+        # Not by uvicorn's own settings, which make a context of files that is never made again.
+        return protocol if self._certificates is None else self._handshakes.wrap(protocol, self._certificates)
 
 
 async def _is_done(task: asyncio.Task[None], seconds: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component.batch import Batch
 from gateway.component.errors import PartlyRefusedError, RefusedError, UnavailableError
 from gateway.files.ownership import HeldError
@@ -30,7 +30,7 @@ class Burying:
         self._spool = spool if spool is not None and spool.drops else None
         self._exporter = exporter
         self._instruments = instruments
-        self._kept, self._dropped = Seldom(), Seldom()
+        self._kept, self._dropped = LogRateLimit(), LogRateLimit()
 
     async def keep_or_drop(self, batch: Batch, records: int, reason: RefusedError | str) -> None:
         """Deal with a batch whose client is told nothing of it. Raises `UnavailableError` as `keep` does."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import structlog
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component.batch import Batch, Signal
 from gateway.component.errors import (
     DeliveryError,
@@ -70,8 +70,8 @@ class Pipeline:
         self._in_flight = InFlight(max_in_flight)
         self._cutting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Outcome]] = set()
-        self._mended = Seldom()
-        self._refusals: dict[tuple[Signal, str], Seldom] = {}
+        self._mended = LogRateLimit()
+        self._refusals: dict[tuple[Signal, str], LogRateLimit] = {}
         instruments.observe(
             "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight.size
         )
@@ -94,7 +94,7 @@ class Pipeline:
     def refuse(self, signal: Signal, reason: str, why: str = "", peer: str = "") -> None:
         """Count a request that was refused before it became a batch, and log it, once a minute for each reason."""
         self._instruments.refuse(signal, reason)
-        if refused := self._refusals.setdefault((signal, reason), Seldom()).count():
+        if refused := self._refusals.setdefault((signal, reason), LogRateLimit()).count():
             told = {"why": why[:_MAX_WHY], "peer": peer}
             _log.warning(
                 "requests are refused",

@@ -18,9 +18,9 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from gateway.postgres import connect_async
 from gateway.runs.model import Enqueued, Request, Run, RunState, Trace
 from gateway.runs.text import MAX_ERROR, bounded, clean, clean_json
+from gateway.store import connect_async
 
 _TIMEOUT = 15.0
 """Seconds that one operation may take. A database that does not answer is as good as away."""

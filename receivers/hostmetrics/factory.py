@@ -1,17 +1,17 @@
-"""How the assembly makes a host metrics receiver."""
+"""What a host metrics receiver is, and how the assembly makes one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from gateway.component import Receiver
+from gateway.component import Consumer, Receiver, Signal
+from gateway.component.declaration import Context, ReceiverComponent
 from receivers.hostmetrics.config import HostMetricsConfig
-from receivers.hostmetrics.receiver import HostMetricsReceiver
 
 
-def create(name: str, config: HostMetricsConfig, state_dir: Path | None = None) -> Receiver:
-    """Make the receiver ``name`` (such as ``hostmetrics``); nothing is collected before its ``start``.
+def create(name: str, config: HostMetricsConfig, consumer: Consumer, context: Context) -> Receiver:
+    """Make the receiver ``name`` (such as ``hostmetrics``); nothing is collected before its ``start``."""
+    from receivers.hostmetrics.receiver import HostMetricsReceiver
 
-    ``state_dir`` is what every emitter is given and goes unused: this one has nothing to remember.
-    """
     return HostMetricsReceiver(name, config)
+
+
+COMPONENT = ReceiverComponent(settings=HostMetricsConfig, create=create, signals=frozenset({Signal.METRICS}))

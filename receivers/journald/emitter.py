@@ -8,12 +8,12 @@ import logging
 from pathlib import Path
 
 from gateway.base.crashpoints import crashpoint
+from gateway.base.rate_limited_log import RateLimitedLogger
 from gateway.component import Signal
 from gateway.net.client import connect
 from gateway.net.destination import destination
 from receivers.journald.config import JournaldConfig
 from receivers.journald.errors import JournalError
-from receivers.journald.occasional import Occasional
 from receivers.journald.reader import Reader
 from receivers.journald.sender import Sender
 from receivers.journald.state import Pending, State
@@ -41,7 +41,7 @@ class Emitter:
         self._config = config
         self._follow = follow
         self._stopping = asyncio.Event()
-        self._say = Occasional(_log)
+        self._limited = RateLimitedLogger(_log)
         self._reader = Reader(config, self._stopping, follow=follow)
         self._state = State(state_dir)
         try:
@@ -69,7 +69,7 @@ class Emitter:
                 except JournalError as error:
                     if not self._follow:
                         raise
-                    self._say(logging.ERROR, "journal", "the journal cannot be read: %s", error)
+                    self._limited.log(logging.ERROR, "journal", "the journal cannot be read: %s", error)
                 except Exception:
                     if not self._follow:
                         raise
@@ -131,7 +131,7 @@ class Emitter:
 
     def _cannot_write(self, error: OSError) -> None:
         # Logs go on: a full disk is what they should tell about.
-        self._say(
+        self._limited.log(
             logging.ERROR,
             "position",
             "the position in the journal cannot be written down: %s; after a crash, log records may be sent twice",

@@ -1,17 +1,20 @@
-"""How the assembly makes a journal receiver."""
+"""What a journal receiver is, and how the assembly makes one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from gateway.component import Receiver
+from gateway.component import Consumer, Receiver, Signal
+from gateway.component.declaration import Context, ReceiverComponent
 from receivers.journald.config import JournaldConfig
-from receivers.journald.receiver import JournaldReceiver
 
 
-def create(name: str, config: JournaldConfig, state_dir: Path | None = None) -> Receiver:
+def create(name: str, config: JournaldConfig, consumer: Consumer, context: Context) -> Receiver:
     """Make the receiver ``name`` (such as ``journald``); nothing is read before its ``start``.
 
-    ``state_dir`` is where it keeps how far it has come; without it, each start is the first.
+    Its state is how far it has come; where it can keep none, each start is the first.
     """
-    return JournaldReceiver(name, config, state_dir)
+    from receivers.journald.receiver import JournaldReceiver
+
+    return JournaldReceiver(name, config, context.state_dir)
+
+
+COMPONENT = ReceiverComponent(settings=JournaldConfig, create=create, signals=frozenset({Signal.LOGS}))

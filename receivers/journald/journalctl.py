@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import msgspec
 
 from gateway.base.child_environment import SYSTEMD, USER, environment
+from gateway.base.rate_limited_log import RateLimitedLogger
 from receivers.journald.config import JournaldConfig
 from receivers.journald.conventions import ATTRIBUTES, OTHERS, RESOURCE
 from receivers.journald.errors import JournalError
-from receivers.journald.occasional import Occasional
 from receivers.journald.units import FIELDS, full_name, is_pattern
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Journalctl:
         ]
         wanted = dict.fromkeys([*ATTRIBUTES, *RESOURCE, *OTHERS, *config.fields])
         self._fields = f"--output-fields={','.join(wanted)}"
-        self._say = Occasional(_log)
+        self._limited = RateLimitedLogger(_log)
 
     async def read(self, cursor: str | None, *, follow: bool) -> Stream:
         """Begin to read at a position, its entry included, or at the beginning. Raises `JournalError`."""
@@ -126,7 +126,7 @@ class Journalctl:
         advice = ""
         if any(each in line for each in _PERMISSION):
             advice = "; add the user that this runs as to the group systemd-journal (SupplementaryGroups= in a unit)"
-        self._say(logging.WARNING, line, "journalctl says: %s%s", line, advice)
+        self._limited.log(logging.WARNING, line, "journalctl says: %s%s", line, advice)
 
 
 class Stream:

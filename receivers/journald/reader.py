@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.base.rate_limited_log import RateLimitedLogger
 from gateway.base.retry import Backoff
 from receivers.journald.config import JournaldConfig
 from receivers.journald.errors import JournalError
 from receivers.journald.journalctl import Journalctl, Stream
-from receivers.journald.occasional import Occasional
 from receivers.journald.records import Converter, Request
 from receivers.journald.state import Pending
 from receivers.journald.units import UnitFilter
@@ -52,7 +52,7 @@ class Reader:
         self._told_of: str | None = None
         self._skip: str | None = None
         self._lines: deque[bytes] = deque()
-        self._say = Occasional(_log)
+        self._limited = RateLimitedLogger(_log)
         self.position: str | None = None
         self.unreadable = 0
         """Entries that were left out because they could not be read, or were too large."""
@@ -177,7 +177,7 @@ class Reader:
             return
         self._told_of = position
         if found.cursor is None:
-            self._say(
+            self._limited.log(
                 logging.WARNING,
                 "nothing there",
                 "the journal has nothing at or after the position where reading ended (%s); waiting for newer entries. "
@@ -200,7 +200,9 @@ class Reader:
             self._failure, self._ended = reason, True
             return
         pause = self._backoff.next()
-        self._say(logging.WARNING, "failed", "the journal cannot be read: %s; trying again in %.1f s", reason, pause)
+        self._limited.log(
+            logging.WARNING, "failed", "the journal cannot be read: %s; trying again in %.1f s", reason, pause
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._stopping.wait()
@@ -226,4 +228,4 @@ class Reader:
 
     def _unreadable(self, reason: str) -> None:
         self.unreadable += 1
-        self._say(logging.WARNING, "unreadable", "an entry of the journal is left out: %s", reason)
+        self._limited.log(logging.WARNING, "unreadable", "an entry of the journal is left out: %s", reason)

@@ -8,12 +8,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from gateway.base.rate_limited_log import RateLimitedLogger
 from gateway.base.retry import Backoff
 from gateway.base.settings import RetrySettings
 from gateway.component import RefusedError, Signal, UnavailableError
 from gateway.net.client import OtlpClient
 from gateway.otlp import splitting
-from receivers.journald.occasional import Occasional
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Sender:
         self._backoff = Backoff(retry)
         self._stopping = stopping
         self._patience = patience
-        self._say = Occasional(_log)
+        self._limited = RateLimitedLogger(_log)
         self._refusals = 0
         self.failing = False
         """Whether the latest attempt did not reach the destination."""
@@ -68,7 +68,7 @@ class Sender:
             halves = splitting.halves(Signal.LOGS, payload) if self._refusals < _MAX_REFUSALS else None
             if halves is None:
                 self.refused += records
-                self._say(
+                self._limited.log(
                     logging.ERROR,
                     "refused",
                     "%d log records are refused for good and left out: %s",
@@ -92,7 +92,7 @@ class Sender:
             except UnavailableError as error:
                 pause = self._backoff.next(error.retry_after)
                 self.failing = True
-                self._say(logging.WARNING, "away", "logs cannot be sent, and wait in the journal: %s", error)
+                self._limited.log(logging.WARNING, "away", "logs cannot be sent, and wait in the journal: %s", error)
                 waited = time.monotonic() - began
                 if self._patience is not None and waited + pause > self._patience:
                     return False
@@ -106,7 +106,9 @@ class Sender:
             self._answered()
             self.accepted += records - outcome.rejected
             if outcome.rejected or outcome.message:
-                self._say(logging.WARNING, "partial", "%s: %s", self._endpoint, outcome.message or "records rejected")
+                self._limited.log(
+                    logging.WARNING, "partial", "%s: %s", self._endpoint, outcome.message or "records rejected"
+                )
             return True
         return False
 
@@ -114,5 +116,5 @@ class Sender:
         self._backoff.reset()
         if self.failing:
             self.failing = False
-            self._say.over("away")
-            self._say(logging.INFO, "back", "logs can be sent again to %s", self._endpoint)
+            self._limited.forget("away")
+            self._limited.log(logging.INFO, "back", "logs can be sent again to %s", self._endpoint)

@@ -1,48 +1,45 @@
-"""How the assembly makes an OTLP receiver."""
+"""What an OTLP receiver is, and how the assembly makes one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-from gateway.component import Consumer, Receiver, Signal
+from gateway.component import Consumer, Receiver
+from gateway.component.declaration import Context, ReceiverComponent
 from gateway.net.access import Authenticator
-from gateway.net.http_bodies import Bodies
 from gateway.net.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
-from receivers.otlp.grpc_server import GrpcServer
-from receivers.otlp.http_server import HttpServer
-from receivers.otlp.receiver import OtlpReceiver, Server
+
+if TYPE_CHECKING:
+    from receivers.otlp.receiver import Server
 
 
-def create(
-    name: str,
-    config: OtlpReceiverConfig,
-    consumer: Consumer,
-    *,
-    signals: Collection[Signal] = tuple(Signal),
-    authenticators: Mapping[str, Authenticator] | None = None,
-    bodies: Bodies | None = None,
-    reuse_port: bool = False,
-) -> Receiver:
+def create(name: str, config: OtlpReceiverConfig, consumer: Consumer, context: Context) -> Receiver:
     """Make the receiver ``name`` (such as ``otlp`` or ``otlp/internal``); nothing listens before its ``start``.
 
-    ``signals`` are those that there are pipelines for; what comes of others is refused for good.
-    ``authenticators`` holds those that the listeners may ask for, by name; ``bodies`` bounds the requests that arrive
-    over HTTP, of this receiver and of whoever else has it. ``reuse_port`` lets several processes listen
-    on the same ports (``SO_REUSEPORT``), the kernel spreading the connections over them. Every one of them must ask for
-    it.
+    What comes of signals that there is no pipeline for is refused for good.
     """
+    from receivers.otlp.grpc_server import GrpcServer
+    from receivers.otlp.http_server import HttpServer
+    from receivers.otlp.receiver import OtlpReceiver
 
     def wanted_by(listener: ListenerSettings) -> Authenticator | None:
         # One that is missing must stop the start, not open the door.
-        return None if listener.auth is None else (authenticators or {})[listener.auth.authenticator]
+        return None if listener.auth is None else context.authenticators[listener.auth.authenticator]
 
     protocols = config.protocols
     setting = f"receivers.{name}.protocols"
     servers: list[Server] = []
     if (grpc := protocols.grpc) is not None:
         servers.append(
-            GrpcServer(f"{setting}.grpc", grpc, consumer, wanted_by(grpc), signals=signals, reuse_port=reuse_port)
+            GrpcServer(
+                f"{setting}.grpc",
+                grpc,
+                consumer,
+                wanted_by(grpc),
+                signals=context.signals,
+                reuse_port=context.reuse_port,
+            )
         )
     if (http := protocols.http) is not None:
         servers.append(
@@ -51,9 +48,12 @@ def create(
                 http,
                 consumer,
                 wanted_by(http),
-                signals=signals,
-                bodies=bodies,
-                reuse_port=reuse_port,
+                signals=context.signals,
+                bodies=context.bodies,
+                reuse_port=context.reuse_port,
             )
         )
     return OtlpReceiver(name, servers)
+
+
+COMPONENT = ReceiverComponent(settings=OtlpReceiverConfig, create=create, listens=True)

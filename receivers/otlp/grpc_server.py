@@ -17,6 +17,7 @@ from gateway.net.accepting import Admission
 from gateway.net.access import Authenticator
 from gateway.net.binding import BACKLOG, bind, cannot_listen
 from gateway.net.certificates import Certificates
+from gateway.net.handshakes import Handshakes
 from gateway.net.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import GrpcConfig
 from receivers.otlp.grpc_call import Services
@@ -26,8 +27,6 @@ from receivers.otlp.grpc_services import Health, exports
 from receivers.otlp.http2.connection import Connections, Http2Connection
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-_HANDSHAKE_SECONDS = 20.0
 
 _LAST_WORDS_SECONDS = 1.0
 """How long clients whose request outlived the grace period have to take their answer."""
@@ -61,6 +60,7 @@ class GrpcServer:
         methods = exports(consumer, authenticator, signals) | self._health.methods() | self._reflection.methods()
         self._services = Services(methods, bounds)
         self._admission = Admission(setting, config.max_connections, consumer.refuse_connection)
+        self._handshakes = Handshakes(setting, config.tls, consumer.refuse_connection)
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []
@@ -80,16 +80,9 @@ class GrpcServer:
 
     async def serve(self) -> None:
         """Begin to answer requests, and to report ``SERVING``."""
-        loop, certificates = asyncio.get_running_loop(), self._certificates
+        loop = asyncio.get_running_loop()
         for taken in self._sockets:
-            listener = await loop.create_server(
-                self._connection,
-                sock=taken,
-                backlog=BACKLOG,
-                ssl=None if certificates is None else certificates.server_context(),
-                ssl_handshake_timeout=None if certificates is None else _HANDSHAKE_SECONDS,
-            )
-            self._listeners.append(listener)
+            self._listeners.append(await loop.create_server(self._connection, sock=taken, backlog=BACKLOG))
 
     async def stop(self, grace: float) -> None:
         """Report ``NOT_SERVING``, refuse new requests, finish those in flight within ``grace`` seconds.
@@ -118,5 +111,11 @@ class GrpcServer:
                 connection.abort()
             await self._connections.gone(_LAST_WORDS_SECONDS)
 
-    def _connection(self) -> Http2Connection:
-        return Http2Connection(self._services.open, self._connections, self._config.max_concurrent_streams)
+    def _connection(self) -> asyncio.BaseProtocol:
+        protocol = Http2Connection(
+            self._services.open,
+            self._connections,
+            self._config.max_concurrent_streams,
+            handshakes=self._handshakes,
+        )
+        return protocol if self._certificates is None else self._handshakes.wrap(protocol, self._certificates)

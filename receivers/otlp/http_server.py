@@ -23,7 +23,7 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component import (
     ACCEPTED,
     Batch,
@@ -142,7 +142,7 @@ class _Named:
         self._app = app
         self._hosts = hosts
         self._consumer = consumer
-        self._warnings = Seldom()
+        self._warnings = LogRateLimit()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         wrong = self._hosts.refusal(scope["headers"]) if scope["type"] == "http" else None

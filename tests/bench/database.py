@@ -12,9 +12,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import layout, schema
-from exporters.timescale.connections import Connections
 from gateway.component import Signal
+from gateway.store import layout, schema
+from gateway.store.connections import Connections
 
 _SPOOL_TIMEOUT = 30.0
 _POLL = 0.2

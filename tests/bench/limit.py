@@ -14,13 +14,13 @@ from datetime import timedelta
 import psycopg
 from psycopg import sql
 
-from exporters.timescale import layout
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
 from exporters.timescale.exporter import TimescaleExporter
-from exporters.timescale.partitions import Partitions
 from exporters.timescale.writer import PreparedRows
 from gateway.component import Batch
+from gateway.store import layout
+from gateway.store.partitions import Partitions
 from tests.bench.payloads import Payloads
 
 

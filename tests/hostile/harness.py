@@ -16,6 +16,7 @@ import httpx
 from google.rpc.status_pb2 import Status
 
 from gateway.component import Signal
+from gateway.component.declaration import Context
 from gateway.otlp.services import SERVICES
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
@@ -166,7 +167,7 @@ async def _receiving(database: Database, **settings: Any) -> AsyncIterator[dict[
     protocols = {"grpc": free | {"max_recv_msg_size": LIMIT}, "http": free | {"max_request_body_size": LIMIT}}
     config = OtlpReceiverConfig.model_validate({"protocols": protocols})
     async with running_pipeline(database, **settings) as pipeline:
-        receiver = create("otlp", config, pipeline)
+        receiver = create("otlp", config, pipeline, Context())
         await receiver.start()
         yield receiver.endpoints
         await receiver.stop(0)

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from exporters.timescale.schema import READER_ROLE
 from gateway.cli import main
 from gateway.explore.store import read_only
+from gateway.store.schema import READER_ROLE
 from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database
 from tests.support.documents import PLACEHOLDER, Command, Sql, commands, named_commands, statements

@@ -18,6 +18,7 @@ from litestar import Litestar, Request, post
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.component import ACCEPTED, Batch, Outcome, Receiver, Signal
+from gateway.component.declaration import Context
 from gateway.net.http_bodies import Bodies
 from gateway.net.http_serving import AppServer
 from gateway.net.listeners import ListenerSettings
@@ -70,7 +71,7 @@ def pipeline() -> Pipeline:
 @asynccontextmanager
 async def listening(pipeline: Pipeline, *, bodies: Bodies | None = None, **http: Any) -> AsyncIterator[Receiver]:
     config = OtlpReceiverConfig.model_validate({"protocols": {"http": {"endpoint": "127.0.0.1:0"} | http}})
-    receiver = create("otlp", config, pipeline, bodies=bodies)
+    receiver = create("otlp", config, pipeline, Context(bodies=bodies or Bodies()))
     await receiver.start()
     try:
         yield receiver

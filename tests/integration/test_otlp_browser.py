@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.component import ACCEPTED, Batch, Outcome, Signal
+from gateway.component.declaration import Context
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.support.browser import CHROMIUM, browse
@@ -70,7 +71,7 @@ async def test_a_page_sends_by_every_way_there_is_if_its_origin_is_allowed(*, al
     async with page(content) as origin:
         cors = {"allowed_origins": [origin if allowed else "http://127.0.0.1:1"]}
         http = {"endpoint": "127.0.0.1:0", "cors": cors}
-        receiver = create("otlp", OtlpReceiverConfig.model_validate({"protocols": {"http": http}}), pipeline)
+        receiver = create("otlp", OtlpReceiverConfig.model_validate({"protocols": {"http": http}}), pipeline, Context())
         await receiver.start()
         try:
             content[0] = PAGE % {"url": f"http://{receiver.endpoints['http']}/v1/logs"}

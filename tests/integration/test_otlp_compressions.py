@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from gateway.component import ACCEPTED, Batch, Outcome, Signal
+from gateway.component.declaration import Context
 from gateway.otlp.services import SERVICES
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
@@ -107,7 +108,9 @@ async def assert_arrives(
         pytest.skip(f"there is no {program} on PATH")
     consumer, port = Bodies(), free_port()
     free = {"endpoint": "127.0.0.1:0"}
-    receiver = create("otlp", OtlpReceiverConfig.model_validate({"protocols": {"grpc": free, "http": free}}), consumer)
+    receiver = create(
+        "otlp", OtlpReceiverConfig.model_validate({"protocols": {"grpc": free, "http": free}}), consumer, Context()
+    )
     await receiver.start()
     config = folder / "config"
     config.write_text(make_config(port, receiver.endpoints))

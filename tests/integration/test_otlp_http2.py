@@ -16,6 +16,7 @@ import zstandard
 from hpack import Encoder
 
 from gateway.component import ACCEPTED, Batch, Outcome, OverloadedError, Receiver, Signal
+from gateway.component.declaration import Context
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from receivers.otlp.http2.library import Library
@@ -95,7 +96,7 @@ def consumer() -> Consumer:
 @pytest.fixture
 async def receiver(consumer: Consumer) -> AsyncIterator[Receiver]:
     grpc: dict[str, Any] = {"endpoint": "127.0.0.1:0", "max_recv_msg_size": LIMIT, "max_concurrent_streams": 10}
-    receiver = create("otlp", OtlpReceiverConfig.model_validate({"protocols": {"grpc": grpc}}), consumer)
+    receiver = create("otlp", OtlpReceiverConfig.model_validate({"protocols": {"grpc": grpc}}), consumer, Context())
     await receiver.start()
     yield receiver
     await receiver.stop(0)

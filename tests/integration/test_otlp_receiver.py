@@ -57,6 +57,7 @@ from gateway.component import (
     TooLargeError,
     UnavailableError,
 )
+from gateway.component.declaration import Context
 from receivers.otlp.config import OWN_TELEMETRY_HEADER, OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.integration.cli.processes import free_port
@@ -114,7 +115,7 @@ def settings(grpc: dict[str, Any] | None = None, http: dict[str, Any] | None = N
 async def running(
     pipeline: FakePipeline, config: OtlpReceiverConfig | None = None, **how: Any
 ) -> AsyncIterator[Receiver]:
-    receiver = create("otlp", config or settings(), pipeline, **how)
+    receiver = create("otlp", config or settings(), pipeline, Context(**how))
     await receiver.start()
     try:
         yield receiver
@@ -484,7 +485,7 @@ async def test_json_may_be_held_to_the_letter(pipeline: FakePipeline) -> None:
 
 async def test_a_signal_without_a_pipeline_is_not_served(pipeline: FakePipeline) -> None:
     async with (
-        running(pipeline, signals=[Signal.METRICS, Signal.TRACES]) as receiver,
+        running(pipeline, signals=frozenset({Signal.METRICS, Signal.TRACES})) as receiver,
         client_of(receiver) as http,
         channel_to(receiver) as channel,
     ):
@@ -785,7 +786,7 @@ def taken() -> Any:
 async def test_a_taken_address_is_named_and_so_is_its_setting(
     pipeline: FakePipeline, taken: str, protocol: str
 ) -> None:
-    receiver = create("otlp", settings(**{protocol: {"endpoint": taken}}), pipeline)
+    receiver = create("otlp", settings(**{protocol: {"endpoint": taken}}), pipeline, Context())
     with pytest.raises(OSError, match="Address already in use") as caught:
         await receiver.start()
     assert f"cannot listen on {taken}" in str(caught.value)
@@ -830,7 +831,7 @@ async def test_a_connection_too_many_is_closed_at_once(pipeline: FakePipeline, p
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 async def test_a_host_that_does_not_exist_is_named(pipeline: FakePipeline, protocol: str) -> None:
     receiver = create(
-        "otlp", settings(**{protocol: {"endpoint": "no-such-host.invalid:4317", "insecure": True}}), pipeline
+        "otlp", settings(**{protocol: {"endpoint": "no-such-host.invalid:4317", "insecure": True}}), pipeline, Context()
     )
     with pytest.raises(OSError, match=r"cannot listen on no-such-host\.invalid:4317 \(.+\); free that address or set"):
         await receiver.start()
@@ -939,7 +940,7 @@ async def test_the_address_is_free_after_stop(pipeline: FakePipeline) -> None:
 
 
 async def test_stopping_twice_or_before_the_start_is_harmless(pipeline: FakePipeline) -> None:
-    receiver = create("otlp", settings(), pipeline)
+    receiver = create("otlp", settings(), pipeline, Context())
     await receiver.stop(GRACE)
     async with running(pipeline) as receiver:
         await receiver.stop(GRACE)

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from gateway.component import Receiver, Signal
+from gateway.component.declaration import Context
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from receivers.otlp.grpc_reflection import VERSIONS, Reflection
@@ -65,7 +66,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         "otlp",
         OtlpReceiverConfig.model_validate({"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}),
         FakePipeline(),
-        signals=[Signal.LOGS, Signal.METRICS],
+        Context(signals=frozenset({Signal.LOGS, Signal.METRICS})),
     )
     await receiver.start()
     yield receiver

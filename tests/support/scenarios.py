@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.schema import READER_ROLE
 from gateway.explore.store import Store
+from gateway.store.schema import READER_ROLE
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans

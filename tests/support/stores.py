@@ -11,15 +11,15 @@ from typing import Any
 from opentelemetry.metrics import NoOpMeter
 from opentelemetry.trace import NoOpTracer
 
-from exporters.timescale import schema
 from exporters.timescale.config import TimescaleConfig
-from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
-from exporters.timescale.layout import FACTS, Layout
-from exporters.timescale.maintenance import Maintenance
 from exporters.timescale.writer import PreparedRows
 from gateway.component import Batch, Outcome, Signal
 from gateway.pipeline import Delivery, Instruments, Pipeline
+from gateway.store import schema
+from gateway.store.connections import Connections
+from gateway.store.layout import FACTS, Layout
+from gateway.store.maintenance import Maintenance
 from tests.support.databases import Database
 
 

@@ -12,7 +12,7 @@ from gateway.base.redaction import without_credentials
 from gateway.cli.options import find_store
 from gateway.config import load
 from gateway.datadir import DataDir
-from gateway.postgres.dsn import secrets_of, shown
+from gateway.store.postgres.dsn import secrets_of, shown
 from gateway.supervisor import description
 
 CONFIG = """\

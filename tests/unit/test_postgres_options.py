@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from gateway.postgres import options, program_options, with_pooler
-from gateway.postgres.session import plan
+from gateway.store.postgres import options, program_options, with_pooler
+from gateway.store.postgres.session import plan
 
 
 @pytest.mark.parametrize(

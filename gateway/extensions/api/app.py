@@ -19,7 +19,7 @@ from gateway.extensions.api.page import Document, page_routes
 from gateway.extensions.api.problems import on_access_error, on_exception, on_http_exception
 from gateway.extensions.api.routes import routes
 from gateway.extensions.api.shell import Shell
-from gateway.extensions.api.view import HubView
+from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator, Scope
 from gateway.net.hosts import Hosts
 

@@ -13,7 +13,7 @@ from litestar.static_files import create_static_files_router
 from gateway import __version__
 from gateway.extensions.api.status import Probe
 from gateway.extensions.api.templates import FOLDER, rendered
-from gateway.extensions.api.view import HubView
+from gateway.extensions.view import HubView
 
 
 class Welcome(msgspec.Struct):

@@ -17,7 +17,7 @@ from gateway.component import DeliveryError
 from gateway.extensions.api.problems import ASKED, ProblemError, problems
 from gateway.extensions.api.status import Dependency, HubStatus, Probe, Readiness, State
 from gateway.extensions.api.synthetic import SyntheticReport, run
-from gateway.extensions.api.view import HubView
+from gateway.extensions.view import HubView
 from gateway.net.access import Scope
 
 

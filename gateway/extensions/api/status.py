@@ -13,11 +13,11 @@ import psycopg
 
 from gateway import __version__
 from gateway.base.settings import ExporterSettings
-from gateway.extensions.api.view import HubView
+from gateway.extensions.view import HubView
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import status as spool_status
 from gateway.places import dead_letter_directory, spool_directory
-from gateway.postgres import UnusableServerError, connect_async
+from gateway.store import UnusableServerError, connect_async
 
 _STORE_SECONDS = 2.0
 _FRESH_SECONDS = 1.0

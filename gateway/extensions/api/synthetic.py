@@ -21,7 +21,7 @@ from gateway import __version__
 from gateway.component import Signal, UnavailableError
 from gateway.net.client import connect
 from gateway.net.destination import Destination
-from gateway.postgres import connect_async
+from gateway.store import connect_async
 from gateway.synthetic import MARK, look_up
 
 _PATIENCE = 10.0

@@ -1,23 +1,23 @@
-"""How the assembly makes the extension ``pipelines``."""
+"""What the extension ``pipelines`` is, and how the assembly makes it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+from gateway.component.declaration import ExtensionComponent
 from gateway.extensions.document_pipelines.config import PipelinesConfig
-from gateway.extensions.document_pipelines.service import PipelinesService
-from gateway.net.access import Authenticators
-from gateway.net.destination import Destination
-from gateway.runs import holding
+
+if TYPE_CHECKING:
+    from gateway.extensions.document_pipelines.service import PipelinesService
+    from gateway.extensions.view import HubView
 
 
-class View(holding.View, Protocol):
-    """What it has to know of the hub that it is part of."""
-
-    def front_door(self) -> Destination | None:
-        """How the hub is reached by itself."""
-
-
-def create(name: str, config: PipelinesConfig, view: View, authenticators: Authenticators) -> PipelinesService:
+def create(name: str, config: PipelinesConfig, view: HubView) -> PipelinesService:
     """Make the service. Raises `ValueError` when the hub has no store to keep runs in."""
-    return PipelinesService(name, config, holding.runs_of(name, view), view.operations, lambda: view.front_door())
+    from gateway.extensions.document_pipelines.service import PipelinesService
+    from gateway.runs.holding import runs_of
+
+    return PipelinesService(name, config, runs_of(name, view), view.operations, lambda: view.front_door())
+
+
+COMPONENT = ExtensionComponent(settings=PipelinesConfig, create=create)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from dataclasses import dataclass
 
 import httpx
@@ -42,7 +43,7 @@ def ask(api: str, timeout: float) -> Answer:
         status, body = asyncio.run(_get(api, "/api/v1/ready?strict=true", within=timeout))
     except TimeoutError:
         return Answer(False, f"the gateway did not answer within {timeout:g} s")
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ssl.SSLError) as error:  # the latter when the front wants a client certificate
         return Answer(False, f"the gateway cannot be asked: {str(error) or type(error).__name__}")
     return READY if status == 200 else Answer(False, f"the gateway answers {status}{_reasons(body)}")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -22,11 +21,11 @@ from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 from opentelemetry.trace import Span, SpanKind
 
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.extensions.api.problems import ASKED, ProblemError, problems
 from gateway.extensions.gitops import webhook
 from gateway.extensions.gitops.replays import Replays, identity_of
 from gateway.extensions.gitops.service import KIND, GitOpsService, UnknownRepositoryError
-from gateway.extensions.tokens.limits import Rate
 from gateway.net.access import Scope
 from gateway.net.http_bodies import Bodies, Body
 from gateway.runs.routes import SECURITY, Asked, run_routes, store_needed
@@ -37,8 +36,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BODY_SECONDS = 10.0
 """How long a body may take to come, which may be a stranger's: GitHub itself gives a delivery up after ten seconds."""
 
-
-_WARNINGS_PER_SECOND = 0.1
 
 _UNSIGNED = 32 * 2**20
 """Bytes kept at most of all bodies whose signature has not been checked, or twice the largest. Strangers may send them,
@@ -125,7 +122,7 @@ class _Door:
         self._service = service
         self._max_body_size = max_body_size
         self._bodies = Bodies(max(_UNSIGNED, 2 * max_body_size))
-        self._warnings = Rate(_WARNINGS_PER_SECOND, time.monotonic(), burst=5)
+        self._warnings = LogRateLimit()
         self.replays: Replays[Ignored] = Replays()
 
     async def body_of(self, request: Request[Any, Any, Any]) -> bytes:
@@ -188,8 +185,8 @@ class _Door:
         return b"".join(chunks)
 
     def _unsigned(self) -> ProblemError:
-        if not self._warnings.take(time.monotonic()):
-            _log.warning("webhook refused: its signature is missing or wrong")
+        if refused := self._warnings.count():
+            _log.warning("webhooks are refused: their signatures are missing or wrong", refused=refused)
         return ProblemError(
             HTTPStatus.UNAUTHORIZED,
             "the header X-Hub-Signature-256 is missing or wrong: set the same secret at GitHub and in the "

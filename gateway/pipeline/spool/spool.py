@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.base.crashpoints import crashpoint
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.base.settings import SpoolSettings
 from gateway.component.batch import Batch
 from gateway.component.errors import OverloadedError, UnavailableError
@@ -112,7 +112,7 @@ class Spool:
         # A segment is what is dropped at once.
         self._segment_size = settings.max_size // _LEAST_SEGMENTS if self._drops else settings.segment_size
         self._segment_size = min(self._segment_size, settings.segment_size)
-        self._dropping = Seldom()
+        self._dropping = LogRateLimit()
         self.damaged = 0
         self.dropped = Dropped()
         self.unremoved = 0

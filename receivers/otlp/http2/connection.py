@@ -28,7 +28,8 @@ from h2.events import (
 from h2.exceptions import H2Error
 from hyperframe.frame import GoAwayFrame
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
+from gateway.net.handshakes import Handshakes, begins_tls, peer_of
 from receivers.otlp.http2.library import Library
 from receivers.otlp.http2.stream import Headers, Open, Stream
 from receivers.otlp.http2.watch import AttackError, FrameWatch
@@ -63,7 +64,7 @@ class Connections:
     open: set[Http2Connection] = field(default_factory=set)
     draining: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _warnings: Seldom = field(default_factory=Seldom)
+    _warnings: LogRateLimit = field(default_factory=LogRateLimit)
 
     def remove(self, connection: Http2Connection) -> None:
         """Strike out one that is closed."""
@@ -86,15 +87,25 @@ class Connections:
 
 
 class Http2Connection(asyncio.Protocol):
-    """One client's connection. ``connections`` lists it as long as it is open."""
+    """One client's connection. ``connections`` lists it as long as it is open.
+
+    ``handshakes`` hears of TLS where there is none.
+    """
 
     def __init__(
-        self, open_: Open, connections: Connections, max_streams: int, patience: Patience | None = None
+        self,
+        open_: Open,
+        connections: Connections,
+        max_streams: int,
+        patience: Patience | None = None,
+        *,
+        handshakes: Handshakes | None = None,
     ) -> None:
         self._open = open_
         self._connections = connections
         self._max_streams = max_streams
         self._patience = patience or Patience()
+        self._handshakes = handshakes
         self._loop = asyncio.get_running_loop()
         self._watch = FrameWatch(self._loop.time)
         self._h2 = Library(max_streams, lambda: self._watch.pay(1))
@@ -115,7 +126,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client."""
         self._transport = cast("asyncio.Transport", transport)
-        self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+        self.peer = peer_of(transport)
         self._connections.open.add(self)
         self._h2.initiate_connection()
         self._flush()
@@ -126,6 +137,11 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Work off what arrived."""
         self._heard, self._pinged = self.now(), None
+        if not self._begun and begins_tls(data):
+            if self._handshakes is not None:
+                self._handshakes.unexpected(self.peer)
+            self._break_off()
+            return
         try:
             self._watch.arrived(len(data))
             self._watch.see(data)

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale.reader import READER_ROLE, VIEWS
+from gateway.store.reader import READER_ROLE, VIEWS
 from tests.integration.cli.processes import obs_hub
 from tests.support.databases import Database
 from tests.support.stores import migrate

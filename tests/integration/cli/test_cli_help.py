@@ -109,8 +109,8 @@ def test_the_list_of_commands_fits_a_terminal_and_says_of_each_what_it_does() ->
 
 
 _HEAVY = {
-    *("alembic", "asyncio", "google.protobuf", "grpc", "httpx", "importlib.metadata", "jinja2", "litestar", "numpy"),
-    *("opentelemetry", "psycopg", "pydantic", "pymongo", "requests", "rich", "sqlalchemy", "structlog", "yaml"),
+    *("asyncio", "google.protobuf", "grpc", "httpx", "importlib.metadata", "jinja2", "litestar", "numpy"),
+    *("opentelemetry", "psycopg", "pydantic", "pymongo", "requests", "rich", "structlog", "yaml"),
 }
 _LOADED = """
 import sys

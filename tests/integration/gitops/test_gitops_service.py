@@ -61,7 +61,7 @@ class View:
 @asynccontextmanager
 async def running(database: Database, config: dict[str, Any], told: Told | None = None) -> AsyncIterator[GitOpsService]:
     view = View(database.dsn, (told or Told()).operations)
-    service = create("gitops", GitOpsConfig.model_validate(config), view, {})
+    service = create("gitops", GitOpsConfig.model_validate(config), view)
     await service.start()
     try:
         yield service
@@ -213,7 +213,7 @@ async def test_no_secret_is_in_what_is_written_down_or_told(
 async def test_a_gateway_without_a_store_cannot_keep_runs(repositories: Repositories) -> None:
     config = GitOpsConfig.model_validate(settings(repositories))
     with pytest.raises(ValueError, match="keeps its runs in PostgreSQL"):
-        create("gitops", config, View(None, Operations()), {})
+        create("gitops", config, View(None, Operations()))
 
 
 def test_a_gateway_is_the_same_one_after_a_restart(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ async def told_pipelines(database: Database, told: Told, **settings: Any) -> Asy
     """Pipelines beside a hub that takes what they send, and not what they tell about themselves."""
     async with running(Hub(store_config(TimescaleConfig.model_validate({"dsn": database.dsn})))) as hub:
         view = View(database.dsn, told, hub.endpoints["otlp grpc"])
-        service = create("pipelines", PipelinesConfig.model_validate({"pipelines": settings}), view, {})
+        service = create("pipelines", PipelinesConfig.model_validate({"pipelines": settings}), view)
         await service.start()
         try:
             yield service
@@ -177,7 +177,7 @@ class FailingClient:
 async def test_a_service_without_a_store_is_not_made(mongo: Mongo) -> None:
     config = PipelinesConfig.model_validate({"pipelines": {"reading": pipeline(mongo)}})
     with pytest.raises(ValueError, match="use an exporter of type timescale"):
-        create("pipelines", config, View(None, Told(), ""), {})
+        create("pipelines", config, View(None, Told(), ""))
 
 
 async def test_the_routes(mongo: Mongo, database: Database) -> None:

@@ -22,18 +22,18 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import unfinished
-from exporters.timescale.backup import BackupError, archive, tools
-from exporters.timescale.backup.dump import backup
-from exporters.timescale.backup.restore import replace, restore
-from exporters.timescale.layout import FACTS
-from exporters.timescale.maintenance import Maintenance
-from exporters.timescale.schema import READER_ROLE, SchemaError
 from gateway.cli.doctor import examine
 from gateway.config import load as load_config
 from gateway.datadir import DataDir
 from gateway.embedded import binaries
 from gateway.extensions.api.status import Probe, State
+from gateway.store import unfinished
+from gateway.store.backup import BackupError, archive, tools
+from gateway.store.backup.dump import backup
+from gateway.store.backup.restore import replace, restore
+from gateway.store.layout import FACTS
+from gateway.store.maintenance import Maintenance
+from gateway.store.schema import READER_ROLE, SchemaError
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
 from tests.support.stores import maintain, migrate, running_exporter, settings, store

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.exporter import TimescaleExporter
-from exporters.timescale.locks import Lock, hold
 from gateway.component import Batch, UnavailableError
+from gateway.store.collection import collect_dimensions
+from gateway.store.locks import Lock, hold
 from tests.support.databases import Database
 from tests.support.stores import ORPHANS, maintain, migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge, logs, now, spans

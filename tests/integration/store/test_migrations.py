@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import locks, schema
-from exporters.timescale.connections import Connections
 from exporters.timescale.exporter import TimescaleExporter
-from exporters.timescale.layout import LayoutError
 from gateway.component import UnavailableError
+from gateway.store import locks, migrations, schema
+from gateway.store.connections import Connections
+from gateway.store.layout import LayoutError
+from gateway.store.migrations import Migration, all_migrations
 from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge
@@ -54,7 +55,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
     program = (
-        "import sys; from exporters.timescale import schema; from exporters.timescale.connections import Connections;"
+        "import sys; from gateway.store import schema; from gateway.store.connections import Connections;"
         "print(schema.migrate(Connections(sys.argv[1])).name)"
     )
     command = [sys.executable, "-c", program, database.dsn]
@@ -72,23 +73,57 @@ def test_status_lists_what_is_pending_and_changes_nothing(database: Database) ->
     assert database.value("SELECT to_regclass('schema_version')") is None
 
 
-def test_the_migrations_that_are_listed_are_those_that_are_made(database: Database) -> None:
-    """Their modules are listed by name, and made in the order that these state."""
-    config = Config()
-    config.set_main_option("script_location", "exporters.timescale:migrations")
-    made = [f"{script.revision} {script.doc}" for script in ScriptDirectory.from_config(config).walk_revisions()]
-    assert schema.status(Connections(database.dsn)).pending == made[::-1]
+def test_migrations_are_numbered_one_after_another_and_say_what_they_are_about() -> None:
+    described = [migration.describe() for migration in all_migrations()]
+    assert [said[:5] for said in described] == [f"{number:04} " for number in range(1, len(described) + 1)]
+    assert all(re.fullmatch(r"\d{4} [A-Z].+\.", said) for said in described), described
 
 
-def test_a_store_that_is_up_to_date_costs_no_import_of_what_migrates(database: Database) -> None:
+def test_a_migration_is_one_file_of_sql_or_one_module() -> None:
+    """Of several files with one number, and no module that runs them, all but one would be left out."""
+    files = [path.name for path in Path(migrations.__file__).parent.iterdir()]
+    modules = [name[1:5] for name in files if re.match(r"v\d{4}_.+\.py", name)]
+    alone = [name[:4] for name in files if name.endswith(".sql") and name[:4] not in modules]
+    assert sorted(modules + alone) == [migration.revision for migration in all_migrations()]
+
+
+def test_the_version_is_kept_where_earlier_gateways_look_for_it(database: Database) -> None:
+    """Those had Alembic keep it. One of them refuses a store that has become too new for it, and says so."""
     migrate(database)
-    program = (
-        "import sys; from exporters.timescale import schema; from exporters.timescale.connections import Connections;"
-        "schema.migrate(Connections(sys.argv[1])); schema.status(Connections(sys.argv[1]));"
-        "print(sorted({'alembic', 'sqlalchemy'} & sys.modules.keys()))"
+    columns = database.run(
+        "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute"
+        " WHERE attrelid = 'schema_version'::regclass AND attnum > 0"
     )
-    command = [sys.executable, "-c", program, database.dsn]
-    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True).stdout == "[]\n"
+    assert columns == [("version_num", "character varying(32)", True)]
+    keys = database.run("SELECT conname, contype::text FROM pg_constraint WHERE conrelid = 'schema_version'::regclass"
+                        " AND contype = 'p'")  # fmt: skip
+    assert keys == [("schema_version_pkc", "p")]
+
+
+def test_a_store_that_alembic_made_is_taken_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that has no more than the table of versions, which is made before the first migration."""
+    database.run(
+        "CREATE TABLE schema_version"
+        " (version_num VARCHAR(32) NOT NULL, CONSTRAINT schema_version_pkc PRIMARY KEY (version_num))"
+    )
+    make_earlier(database, "0003", monkeypatch)
+    assert database.run("SELECT version_num FROM schema_version") == [("0003",)]
+    migrate(database)
+    assert schema.status(Connections(database.dsn)).pending == []
+
+
+def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "v9998_broken.sql"
+    broken.write_text("-- Broken.\nCREATE TABLE half (id int);\nSELECT 1 / 0;\n")
+    last = all_migrations()[-1].revision
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "all_migrations", lambda: [*all_migrations(), Migration("9998", broken)])
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            migrate(database)
+    assert database.run("SELECT version_num FROM schema_version") == [(last,)]
+    assert database.value("SELECT to_regclass('half')") is None
 
 
 def test_status_lists_what_is_applied(database: Database) -> None:
@@ -206,11 +241,16 @@ async def test_an_exporter_that_cannot_have_the_lock_starts_and_migrates_later(d
 @pytest.fixture
 def earlier(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A store that a version before the times of latest values made, with rollups that reach back beyond its points."""
-    revisions = schema._revisions()
-    with monkeypatch.context() as patched:
-        patched.setattr(schema, "_revisions", lambda: {name: path for name, path in revisions.items() if name < "0005"})
-        migrate(database)
+    make_earlier(database, "0004", monkeypatch)
     return database
+
+
+def make_earlier(database: Database, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a store as a version of the gateway whose last migration is this one."""
+    known = [migration for migration in all_migrations() if migration.revision <= revision]
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "all_migrations", lambda: known)
+        migrate(database)
 
 
 def earlier_points(database: Database, *ages: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from exporters.timescale.layout import FACTS, ROLLUPS
-from exporters.timescale.partitions import existing
+from gateway.store.layout import FACTS, ROLLUPS
+from gateway.store.partitions import existing
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans

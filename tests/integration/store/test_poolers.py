@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale.backup import BackupError
-from exporters.timescale.backup.dump import backup
-from exporters.timescale.connections import Connections
-from exporters.timescale.schema import SchemaError
 from gateway.cli import main
 from gateway.embedded import binaries
-from gateway.postgres import connect, connect_async, with_pooler
 from gateway.runs import Request, Runs, RunState
+from gateway.store.backup import BackupError
+from gateway.store.backup.dump import backup
+from gateway.store.connections import Connections
+from gateway.store.postgres import connect, connect_async, with_pooler
+from gateway.store.schema import SchemaError
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
 from tests.support.poolers import bouncing, need_program

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale.layout import FACTS, ROLLUPS
-from exporters.timescale.reader import PRIVATE, READABLE, READER_ROLE, VIEWS
+from gateway.store.layout import FACTS, ROLLUPS
+from gateway.store.reader import PRIVATE, READABLE, READER_ROLE, VIEWS
 from tests.support.databases import Database
 from tests.support.stores import migrate, running_exporter, store
 from tests.support.telemetry import DAY, gauge, now

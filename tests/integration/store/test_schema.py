@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from exporters.timescale.schema import READER_ROLE
 from gateway.component import Batch, Signal
+from gateway.store.schema import READER_ROLE
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import SECOND, gauge, logs, now, spans

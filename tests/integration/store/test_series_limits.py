@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporters.timescale.collection import collect_dimensions
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.component import Batch, Outcome
+from gateway.store.collection import collect_dimensions
 from tests.support.databases import Database
 from tests.support.stores import running_exporter, store
 from tests.support.telemetry import gauge

@@ -15,16 +15,16 @@ from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from exporters.timescale import schema
-from exporters.timescale.backup import BackupError
-from exporters.timescale.backup.dump import backup
-from exporters.timescale.backup.restore import restore
-from exporters.timescale.connections import Connections
-from exporters.timescale.schema import SchemaError
 from gateway.cli import main
 from gateway.component import UnavailableError
 from gateway.embedded import binaries
-from gateway.postgres import UnusableServerError, connect, connect_async
+from gateway.store import schema
+from gateway.store.backup import BackupError
+from gateway.store.backup.dump import backup
+from gateway.store.backup.restore import restore
+from gateway.store.connections import Connections
+from gateway.store.postgres import UnusableServerError, connect, connect_async
+from gateway.store.schema import SchemaError
 from tests.integration.cli.processes import config_text
 from tests.support.databases import Database, Server, fresh
 from tests.support.scenarios import assert_works, read, set_for

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from exporters.timescale.clock import Clock
+from gateway.store.clock import Clock
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import DAY, gauge, now

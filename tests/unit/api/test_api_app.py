@@ -19,7 +19,7 @@ from gateway.config import load
 from gateway.extensions.api.app import create_app
 from gateway.extensions.api.config import ApiConfig
 from gateway.extensions.api.page import Document
-from gateway.extensions.api.view import HubView
+from gateway.extensions.view import HubView
 from gateway.net.access import Grant, Scope, UnauthenticatedError
 from gateway.operations import Operations
 from tests.support.operations import Told
@@ -41,7 +41,7 @@ def app(routers: Any = (), **settings: Any) -> Any:
     told, authenticator = settings.pop("told", None), settings.pop("authenticator", Nobody())
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
     operations = told.operations if told else Operations()
-    view = HubView(load(None), None, operations.tracer, {}, dict, lambda: None, meter=operations.meter)
+    view = HubView(config=load(None), tracer=operations.tracer, meter=operations.meter)
     return create_app(config, view, authenticator, routers)
 
 

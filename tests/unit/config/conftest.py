@@ -1,5 +1,3 @@
-import sys
-import types
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +7,9 @@ import pytest
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.base.settings import ByteSize, Duration, Settings
-from gateway.components import METRICS, Component, Registry
+from gateway.component import Signal
+from gateway.component.declaration import ExporterComponent, ReceiverComponent
+from gateway.components import Registry
 from gateway.config import Config, ConfigError, Scheme, load
 
 
@@ -50,17 +50,16 @@ class Exporter(Settings):
         return url
 
 
-module = types.ModuleType("config_fakes")
-module.Receiver = Receiver  # type: ignore[attr-defined]
-module.Exporter = Exporter  # type: ignore[attr-defined]
-sys.modules["config_fakes"] = module
+def create(*_: object) -> Any:
+    raise AssertionError("nothing is made of a configuration that is only read")
+
 
 FAKES = Registry(
     receivers={
-        "otlp": Component("config_fakes:Receiver", "config_fakes:create", listens=True),
-        "hostmetrics": Component("config_fakes:Receiver", "config_fakes:create", METRICS),
+        "otlp": ReceiverComponent(settings=Receiver, create=create, listens=True),
+        "hostmetrics": ReceiverComponent(settings=Receiver, create=create, signals=frozenset({Signal.METRICS})),
     },
-    exporters={"store": Component("config_fakes:Exporter", "config_fakes:create")},
+    exporters={"store": ExporterComponent(settings=Exporter, create=create)},
 )
 
 SERVICE = """

@@ -9,7 +9,8 @@ from opentelemetry.metrics import NoOpMeter
 
 from gateway.base.settings import Settings
 from gateway.component import Signal
-from gateway.components import COMPONENTS, Component, Registry, create_receiver, listens
+from gateway.component.declaration import Component, Context
+from gateway.components import COMPONENTS, Registry, receiver
 from gateway.config import DEFAULT_YAML, Config, ConfigError, load, resolve_path, schema, show
 from gateway.config.reference import insert, settings_of
 from gateway.config.service import ServiceSettings
@@ -151,20 +152,20 @@ def test_every_registered_component_has_settings_with_defaults_and_a_factory(nam
     required = {name for name, field in component.settings.model_fields.items() if field.is_required()}
     assert required <= {"endpoint"}
     component.settings.model_validate(dict.fromkeys(required, "http://127.0.0.1:4317"))
-    assert callable(component.factory)
+    assert callable(component.create)
 
 
 def test_a_component_is_made_by_the_factory_of_its_type() -> None:
     settings: Any = load(None).receivers["otlp"]
     consumer = Pipeline({}, 1, Instruments(NoOpMeter("test")))
-    assert create_receiver("otlp/internal", settings, consumer).name == "otlp/internal"
-    assert listens("otlp/internal")
-    assert not listens("hostmetrics")
+    assert receiver("otlp/internal").create("otlp/internal", settings, consumer, Context()).name == "otlp/internal"
+    assert receiver("otlp/internal").listens
+    assert not receiver("hostmetrics").listens
 
 
 def test_every_setting_is_in_the_reference() -> None:
     text = DOCUMENT.read_text()
-    components: list[Component[Any]] = [
+    components: list[Component] = [
         *COMPONENTS.receivers.values(),
         *COMPONENTS.exporters.values(),
         *COMPONENTS.extensions.values(),

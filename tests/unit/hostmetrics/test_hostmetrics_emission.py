@@ -16,11 +16,14 @@ import psutil
 import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
+from gateway.component.declaration import Context
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.emitter import Emitter
 from receivers.hostmetrics.factory import create
 from receivers.hostmetrics.run import run_forever, run_once
 from tests.support.waiting import PATIENCE
+
+CONSUMER: Any = None  # what is named as endpoint takes it all
 
 
 def config(endpoint: str, **settings: Any) -> HostMetricsConfig:
@@ -113,7 +116,7 @@ def test_once_when_nobody_answers(closed: str, caplog: pytest.LogCaptureFixture)
 
 
 async def test_the_receiver_emits_while_it_is_started(sink: Any) -> None:
-    receiver = create("hostmetrics/fast", config(sink.endpoint, collection_interval="1s"))
+    receiver = create("hostmetrics/fast", config(sink.endpoint, collection_interval="1s"), CONSUMER, Context())
     assert (receiver.name, receiver.endpoints) == ("hostmetrics/fast", {})
     await receiver.stop(0)  # harmless when not started
     await receiver.start()
@@ -126,7 +129,7 @@ async def test_the_receiver_emits_while_it_is_started(sink: Any) -> None:
 
 
 async def test_the_receiver_sends_a_last_collection_when_it_is_stopped(sink: Any) -> None:
-    receiver = create("hostmetrics", config(sink.endpoint))
+    receiver = create("hostmetrics", config(sink.endpoint), CONSUMER, Context())
     await receiver.start()
     await asyncio.to_thread(sink.wait_for, 1)
     await receiver.stop(60)
@@ -135,7 +138,7 @@ async def test_the_receiver_sends_a_last_collection_when_it_is_stopped(sink: Any
 
 async def test_stopping_does_not_wait_for_an_endpoint_that_is_silent(silent: str) -> None:
     """The export under way would take an hour; that this test ends in time is what it is about."""
-    receiver = create("hostmetrics", config(silent, timeout="1h"))
+    receiver = create("hostmetrics", config(silent, timeout="1h"), CONSUMER, Context())
     await receiver.start()
     await receiver.stop(0.1)
 
@@ -165,7 +168,7 @@ def test_collecting_goes_on_during_an_outage(sink: Any, caplog: pytest.LogCaptur
 
 
 async def test_nobody_listening_is_no_reason_not_to_start(closed: str) -> None:
-    receiver = create("hostmetrics", config(closed, timeout="100ms"))
+    receiver = create("hostmetrics", config(closed, timeout="100ms"), CONSUMER, Context())
     await receiver.start()
     await receiver.stop(60)
 
@@ -173,7 +176,7 @@ async def test_nobody_listening_is_no_reason_not_to_start(closed: str) -> None:
 async def test_a_destination_that_cannot_be_used_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
     with pytest.raises(ValueError, match="carrier-pigeon"):
-        await create("hostmetrics", HostMetricsConfig()).start()
+        await create("hostmetrics", HostMetricsConfig(), CONSUMER, Context()).start()
 
 
 def test_running_until_a_signal(sink: Any) -> None:

@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from gateway.component.declaration import Context
 from receivers.journald import emitter as emitter_module
 from receivers.journald import reader as reader_module
 from receivers.journald import sender as sender_module
@@ -33,6 +34,9 @@ from tests.support.journals import Journal, RealJournal, StandInJournal, entry
 from tests.support.waiting import PATIENCE, until
 
 Config = Callable[..., JournaldConfig]
+
+
+CONSUMER: Any = None  # what is named as endpoint takes it all
 
 
 async def once(config: JournaldConfig, state: Path | None = None, patience: float = 30.0) -> Emitter:
@@ -595,7 +599,7 @@ async def test_the_receiver_sends_what_it_read_before_it_ends(
         read.append(fields["MESSAGE"])
 
     monkeypatch.setattr(Request, "add", noted)
-    receiver = create("journald/web", config(stand_in, batch={"timeout": "1h"}), tmp_path)
+    receiver = create("journald/web", config(stand_in, batch={"timeout": "1h"}), CONSUMER, Context(state_dir=tmp_path))
     assert (receiver.name, receiver.endpoints) == ("journald/web", {})
     await receiver.stop(0)  # harmless when not started
     stand_in.write(entry("one"))
@@ -614,7 +618,7 @@ async def test_the_receiver_ends_in_time_when_nobody_answers(
 ) -> None:
     destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
     stand_in.write(entry("one"))
-    receiver = create("journald", config(stand_in), tmp_path)
+    receiver = create("journald", config(stand_in), CONSUMER, Context(state_dir=tmp_path))
     await receiver.start()
     await until(lambda: destination.attempts)
     await receiver.stop(30)

@@ -1,1 +1,0 @@
-"""The schema's migrations, in the order in which they apply."""

@@ -1,0 +1,140 @@
+"""The store: telemetry, runs and webhook deliveries in PostgreSQL or TimescaleDB. What is here is its public face.
+
+The exporter writes it, the commands, the pages and the query languages read it, runs and webhooks keep their state in
+it; all of them connect by what is here, and import nothing else of it. A name is loaded when it is first used, so that
+a command that needs no database loads no driver.
+
+============================================ ==================================================================
+`postgres`                                   connecting to a server, and what every session is pinned to
+`connections`                                connections that can be broken off when the process ends
+`schema`, `migrations`, `layout`             the tables, brought up to date, and which layout a server allows
+`locks`                                      by which gateways take turns
+`maintenance`, `policies`, `partitions`,     what keeps a store in shape: rollups, retention, dimensions without
+`collection`, `clock`, `taken`, `jobs`       facts
+`reader`, `login`                            the role that may only read, and logging in as it
+`backup`, `unfinished`                       backups, restoring them, and the mark on a store that is not whole
+`settings`                                   the settings of a store
+============================================ ==================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.store.backup import BackupError
+    from gateway.store.backup.dump import backup as back_up
+    from gateway.store.backup.restore import replace as restore_in_place
+    from gateway.store.backup.restore import restore
+    from gateway.store.connections import Connections
+    from gateway.store.jobs import examine as examine_jobs
+    from gateway.store.layout import Layout, LayoutError
+    from gateway.store.locks import Lock
+    from gateway.store.locks import hold as hold_lock
+    from gateway.store.login import CONNECTION_LIMIT, LoginError
+    from gateway.store.login import reading as reader_login
+    from gateway.store.maintenance import Maintenance
+    from gateway.store.partitions import Partitions
+    from gateway.store.policies import apply as apply_policies
+    from gateway.store.policies import summary as describe_retention
+    from gateway.store.postgres.connection import AsyncConnection, Connection, break_off, connect, connect_async
+    from gateway.store.postgres.dsn import check_dsn
+    from gateway.store.postgres.dsn import secrets_of as secrets_of_dsn
+    from gateway.store.postgres.dsn import shown as dsn_without_secrets
+    from gateway.store.postgres.server import examine as examine_server
+    from gateway.store.postgres.session import UnusableServerError
+    from gateway.store.reader import READER_ROLE, let_read, views_schema
+    from gateway.store.schema import SchemaError, migrate
+    from gateway.store.schema import Status as SchemaStatus
+    from gateway.store.schema import status as schema_status
+    from gateway.store.settings import StoreSettings
+    from gateway.store.unfinished import MESSAGE as RESTORE_UNFINISHED
+
+__all__ = [
+    "CONNECTION_LIMIT",
+    "READER_ROLE",
+    "RESTORE_UNFINISHED",
+    "AsyncConnection",
+    "BackupError",
+    "Connection",
+    "Connections",
+    "Layout",
+    "LayoutError",
+    "Lock",
+    "LoginError",
+    "Maintenance",
+    "Partitions",
+    "SchemaError",
+    "SchemaStatus",
+    "StoreSettings",
+    "UnusableServerError",
+    "apply_policies",
+    "back_up",
+    "break_off",
+    "check_dsn",
+    "connect",
+    "connect_async",
+    "describe_retention",
+    "dsn_without_secrets",
+    "examine_jobs",
+    "examine_server",
+    "hold_lock",
+    "let_read",
+    "migrate",
+    "reader_login",
+    "restore",
+    "restore_in_place",
+    "schema_status",
+    "secrets_of_dsn",
+    "views_schema",
+]
+
+_WHERE = {
+    "CONNECTION_LIMIT": "login",
+    "READER_ROLE": "reader",
+    "RESTORE_UNFINISHED": "unfinished:MESSAGE",
+    "AsyncConnection": "postgres.connection",
+    "BackupError": "backup",
+    "Connection": "postgres.connection",
+    "Connections": "connections",
+    "Layout": "layout",
+    "LayoutError": "layout",
+    "Lock": "locks",
+    "LoginError": "login",
+    "Maintenance": "maintenance",
+    "Partitions": "partitions",
+    "SchemaError": "schema",
+    "SchemaStatus": "schema:Status",
+    "StoreSettings": "settings",
+    "UnusableServerError": "postgres.session",
+    "apply_policies": "policies:apply",
+    "back_up": "backup.dump:backup",
+    "break_off": "postgres.connection",
+    "check_dsn": "postgres.dsn",
+    "connect": "postgres.connection",
+    "connect_async": "postgres.connection",
+    "describe_retention": "policies:summary",
+    "dsn_without_secrets": "postgres.dsn:shown",
+    "examine_jobs": "jobs:examine",
+    "examine_server": "postgres.server:examine",
+    "hold_lock": "locks:hold",
+    "let_read": "reader",
+    "migrate": "schema",
+    "reader_login": "login:reading",
+    "restore": "backup.restore",
+    "restore_in_place": "backup.restore:replace",
+    "schema_status": "schema:status",
+    "secrets_of_dsn": "postgres.dsn:secrets_of",
+    "views_schema": "reader",
+}
+"""The module of each name, and behind a colon what it is called there where that is another name."""
+
+
+def __getattr__(name: str) -> Any:
+    if (where := _WHERE.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, other = where.partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), other or name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,152 @@
+"""The schema of a store, brought up to date.
+
+Several gateways may start at once on one empty database: whoever gets the lock makes the next migration, the others
+wait and find it done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.store import layout, locks, unfinished
+from gateway.store.connections import Connections
+from gateway.store.migrations import Migration, all_migrations
+from gateway.store.postgres import plan
+from gateway.store.reader import READER_ROLE as READER_ROLE
+from gateway.store.reader import let_read
+
+
+class SchemaError(Exception):
+    """The schema of this database cannot be used by this version of the gateway."""
+
+
+@dataclass(slots=True, frozen=True)
+class Status:
+    """Which migrations a store has and lacks, oldest first, its layout, and whether a restore of it is not done."""
+
+    applied: list[str]
+    pending: list[str]
+    layout: layout.Layout | None
+    unfinished: bool = False
+
+
+def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
+    """Bring the schema up to date and return the layout of the store.
+
+    Raises `SchemaError` when the schema is newer than this gateway or the store is not whole, `layout.LayoutError` when
+    the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
+    not to be had in time. No statement has a limit of its own: an index on much data takes its time.
+    """
+    migrations = all_migrations()
+    with connections.open() as connection:
+        _require_found(connection, connections.dsn)
+        if unfinished.is_unfinished(connection):
+            raise SchemaError(unfinished.MESSAGE)
+        locks.make(connection)
+        connection.autocommit = False
+        while not _advance(connection, migrations, wanted_layout):
+            pass
+        present = layout.current(connection)
+        assert present is not None, "the first migration records the layout"
+        if wanted_layout not in ("auto", present.name):
+            raise layout.LayoutError(
+                f"layout: {wanted_layout} is configured, but this store was made with layout {present.name} and a "
+                "store keeps its layout; use a new database, or set layout: auto"
+            )
+        return present
+
+
+def status(connections: Connections) -> Status:
+    """Return the state of the schema without changing it.
+
+    Raises `SchemaError` when the schema is newer than this gateway, or the store is where nobody looks for it.
+    """
+    migrations = all_migrations()
+    with connections.open() as connection:
+        _require_found(connection, connections.dsn)
+        if unfinished.is_unfinished(connection):
+            return Status([], [], None, unfinished=True)
+        done = _count_applied(connection, migrations)
+        described = [migration.describe() for migration in migrations]
+        return Status(described[:done], described[done:], layout.current(connection))
+
+
+_STORES_ELSEWHERE = """
+SELECT n.nspname, current_setting('search_path')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = 'schema_version' AND c.relkind = 'r' AND to_regclass('schema_version') IS NULL
+    AND EXISTS (SELECT FROM pg_class s WHERE s.relnamespace = n.oid AND s.relname = 'store_setting')
+ORDER BY 1
+"""
+
+
+def _require_found(connection: layout.Connection, dsn: str) -> None:
+    """Raise `SchemaError` where a database has a store, and the search path leads past it: a second one would be made.
+
+    A schema that the connection string itself names is meant: it may have a store of its own.
+    """
+    if plan(dsn).search_path is not None:
+        return
+    if stores := connection.execute(_STORES_ELSEWHERE).fetchall():
+        schemas = [schema for schema, _ in stores]
+        raise SchemaError(
+            f"this database has a store in schema {', '.join(schemas)}, and the search_path of this user and database "
+            f"({stores[0][1]}) does not lead there; to use it, name it in the connection string, by "
+            f"options=-csearch_path={schemas[0]}; for another store beside it, name another schema so"
+        )
+
+
+def _count_applied(connection: layout.Connection, migrations: Sequence[Migration]) -> int:
+    """Return how many of the migrations the store has, which is at one of them or at none."""
+    if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
+        return 0
+    at = [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
+    known = [migration.revision for migration in migrations]
+    if foreign := sorted(set(at) - set(known)):
+        raise SchemaError(
+            f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
+            "it was made by a newer one; upgrade this gateway"
+        )
+    return max((known.index(revision) + 1 for revision in at), default=0)
+
+
+def _advance(connection: layout.Connection, migrations: Sequence[Migration], wanted_layout: str) -> bool:
+    """Make the next migration that is missing, in a transaction; after it, it may be another gateway's turn.
+
+    Return whether none was missing; if so, what readers may has been seen to.
+    """
+    with connection.transaction():
+        _take_turn(connection)
+        done = _count_applied(connection, migrations)
+        if done == len(migrations):
+            let_read(connection)
+            return True
+        if done == 0:
+            connection.execute(_SCHEMA_VERSION)
+        migrations[done].upgrade(connection, wanted_layout)
+        connection.execute("DELETE FROM schema_version")
+        connection.execute("INSERT INTO schema_version VALUES (%s)", (migrations[done].revision,))
+        return False
+
+
+_SCHEMA_VERSION = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version_num varchar(32) NOT NULL CONSTRAINT schema_version_pkc PRIMARY KEY
+)
+"""
+"""As Alembic has it, which earlier versions of the gateway read the version by."""
+
+
+_BESIDE_THE_STORE = """
+SELECT set_config('search_path', format('%I, %s', n.nspname, current_setting('search_path')), true)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass('store_setting') AND n.nspname <> current_schema()
+"""
+"""What a migration adds belongs where the store is, though a role's search path may have changed since it was made."""
+
+
+def _take_turn(connection: layout.Connection) -> None:
+    """Wait for the migration lock, and hold it for the rest of the transaction."""
+    locks.hold(connection, locks.Lock.MIGRATION)
+    connection.execute(_BESIDE_THE_STORE)
