@@ -1,12 +1,18 @@
-"""How the assembly makes a processor of attributes."""
+"""What a processor of attributes is, and how the assembly makes one."""
 
 from __future__ import annotations
 
+from gateway.component import Processor
+from gateway.component.declaration import Context, ProcessorComponent
 from gateway.processors.attributes.config import AttributesConfig
-from gateway.processors.attributes.processor import Attributes
-from gateway.processors.common.context import ProcessorContext
 
 
-def create(name: str, config: AttributesConfig, context: ProcessorContext) -> Attributes:
+def create(name: str, config: AttributesConfig, context: Context) -> Processor:
     """Make the processor."""
+    from gateway.processors.attributes.processor import Attributes
+
     return Attributes(name, config, context.signal)
+
+
+COMPONENT = ProcessorComponent(settings=AttributesConfig, create=create)
+"""The processor of attributes: changes those of records."""

@@ -46,7 +46,10 @@ def decode(raw: bytes, depth: int = 0) -> Value:
 
 
 def encode(value: Value) -> bytes:
-    """Return a value serialized. Raises `TypeError` for what OTLP has no value for, `ValueError` for what is too big."""
+    """Return a value serialized.
+
+    Raises `TypeError` for what OTLP has no value for, `ValueError` for a number or text that it cannot hold.
+    """
     message = ANY_VALUE()
     match value:
         case None:

@@ -1,12 +1,18 @@
-"""How the assembly makes a filter."""
+"""What a filter is, and how the assembly makes one."""
 
 from __future__ import annotations
 
-from gateway.processors.common.context import ProcessorContext
+from gateway.component import Processor
+from gateway.component.declaration import Context, ProcessorComponent
 from gateway.processors.filter.config import FilterConfig
-from gateway.processors.filter.processor import Filter
 
 
-def create(name: str, config: FilterConfig, _context: ProcessorContext) -> Filter:
+def create(name: str, config: FilterConfig, context: Context) -> Processor:
     """Make the processor."""
+    from gateway.processors.filter.processor import Filter
+
     return Filter(name, config)
+
+
+COMPONENT = ProcessorComponent(settings=FilterConfig, create=create)
+"""The filter: leaves records out by conditions."""

@@ -1,12 +1,18 @@
-"""How the assembly makes a limit."""
+"""What a limit is, and how the assembly makes one."""
 
 from __future__ import annotations
 
-from gateway.processors.common.context import ProcessorContext
+from gateway.component import Processor
+from gateway.component.declaration import Context, ProcessorComponent
 from gateway.processors.limit.config import LimitConfig
-from gateway.processors.limit.processor import Limit
 
 
-def create(name: str, config: LimitConfig, context: ProcessorContext) -> Limit:
+def create(name: str, config: LimitConfig, context: Context) -> Processor:
     """Make the processor."""
+    from gateway.processors.limit.processor import Limit
+
     return Limit(name, config, context.pipeline)
+
+
+COMPONENT = ProcessorComponent(settings=LimitConfig, create=create)
+"""The limit: so many records a second of each service."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component.batch import Batch, Signal
 from gateway.component.interfaces import Processed
 from gateway.otlp.counting import has_timestamp
@@ -59,7 +59,7 @@ class Limit(EditingProcessor):
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._decisions: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
         self._under_way: dict[bytes, asyncio.Event] = {}
-        self._told: OrderedDict[str, Seldom] = OrderedDict()
+        self._told: OrderedDict[str, LogRateLimit] = OrderedDict()
 
     async def process(self, batch: Batch) -> Processed:
         """Limit a batch, or as it was limited before."""
@@ -102,11 +102,11 @@ class Limit(EditingProcessor):
         return taken
 
     def _tell(self, service: str, records: int) -> None:
-        seldom = self._told.setdefault(service, Seldom())
+        rate_limit = self._told.setdefault(service, LogRateLimit())
         self._told.move_to_end(service)
         if len(self._told) > MOST_SERVICES:
             self._told.popitem(last=False)
-        if count := seldom.count(records):
+        if count := rate_limit.count(records):
             _log.warning(
                 "records are left out, for a service sends more than its limit",
                 processor=self.name,

@@ -21,12 +21,12 @@ from typing import Any
 
 import structlog
 
-from gateway.base.seldom import Seldom
+from gateway.base.rate_limited_log import LogRateLimit
 from gateway.base.slices import at_once
 from gateway.component.batch import ACCEPTED, Batch, Outcome, Signal
+from gateway.component.declaration import Context
 from gateway.component.errors import UnavailableError
 from gateway.component.interfaces import Processed
-from gateway.processors.common.context import ProcessorContext
 from gateway.processors.common.editing import Edited, Editor, Verdict, edit
 from gateway.processors.common.messages import RESOURCE, SCOPE
 from gateway.processors.common.processor import processed
@@ -67,7 +67,7 @@ def load(config: PythonConfig) -> Function:
 class Python:
     """Gives records to a function."""
 
-    def __init__(self, name: str, config: PythonConfig, context: ProcessorContext) -> None:
+    def __init__(self, name: str, config: PythonConfig, context: Context) -> None:
         self._name = name
         self._config = config
         self._context = context
@@ -76,7 +76,7 @@ class Python:
         self._thread = ThreadPoolExecutor(1, f"processor-{name}")
         self._turn = asyncio.Lock()
         self._stuck: asyncio.Future[Any] | None = None
-        self._told = Seldom()
+        self._told = LogRateLimit()
 
     @property
     def name(self) -> str:

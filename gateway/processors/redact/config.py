@@ -33,8 +33,8 @@ class RedactConfig(ProcessorSettings):
 
     detect: list[Detector] = Field(default=["email", "token", "card", "ip", "key"])
     """What is looked for. ``email``; ``token``: tokens and API keys as issuers write them, JWTs, private keys and
-    passwords in URLs; ``card``: card numbers, by their check digit; ``ip``: IPv4 and IPv6; ``key``: values whose key says that
-    they are secret, such as ``password`` or ``authorization``, also within text (``password=…``)."""
+    passwords in URLs; ``card``: card numbers, by their check digit; ``ip``: IPv4 and IPv6; ``key``: values whose key
+    says that they are secret, such as ``password`` or ``authorization``, also within text (``password=…``)."""
     patterns: dict[Label, PatternText] = Field(default_factory=dict)
     """More to look for: regular expressions, each by the name that stands in place of what it finds."""
     secret_keys: list[str] = Field(default_factory=list)

@@ -1,12 +1,18 @@
-"""How the assembly makes a redaction."""
+"""What a redaction is, and how the assembly makes one."""
 
 from __future__ import annotations
 
-from gateway.processors.common.context import ProcessorContext
+from gateway.component import Processor
+from gateway.component.declaration import Context, ProcessorComponent
 from gateway.processors.redact.config import RedactConfig
-from gateway.processors.redact.processor import Redact
 
 
-def create(name: str, config: RedactConfig, _context: ProcessorContext) -> Redact:
+def create(name: str, config: RedactConfig, context: Context) -> Processor:
     """Make the processor."""
+    from gateway.processors.redact.processor import Redact
+
     return Redact(name, config)
+
+
+COMPONENT = ProcessorComponent(settings=RedactConfig, create=create)
+"""Redaction: takes out what is not for everybody who reads."""
