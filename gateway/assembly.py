@@ -11,7 +11,7 @@ import enum
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Mapping, Iterator
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from gateway.component import Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
+from gateway.config.service import signal_of
 from gateway.datadir import DataDir, read_running
 from gateway.extensions.tokens.own import OwnAccess
 from gateway.extensions.view import HubView
@@ -34,6 +35,7 @@ from gateway.net.destination import Destination, EmitterSettings, destination, n
 from gateway.net.listeners import ListenerSettings, from_here, listeners_in
 from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.graph import Branch, Graph
 from gateway.pipeline.spool import Spool, status
 from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
@@ -140,13 +142,8 @@ class Hub:
         }
         for delivery in self._deliveries.values():
             _observe(delivery, instruments)
-        routes = {
-            Signal(signal): [self._deliveries[name] for name in pipeline.exporters if name in self._deliveries]
-            for signal, pipeline in service.pipelines.items()
-        }
-        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments, service.delivery.max_batch_size)
         context = Context(
-            signals=frozenset(routes),
+            signals=service.signals,
             data_dir=data_dir,
             embedded_dsn=embedded_dsn,
             meter=self._telemetry.meter,
@@ -154,6 +151,9 @@ class Hub:
             reuse_port=reuse_port,
         )
         self._context = replace(context, authenticators=_authenticators(config, context))
+        graph = make_graph(config, self._deliveries, context)
+        delivery = service.delivery
+        self._pipeline = Pipeline(graph, delivery.max_in_flight, instruments, delivery.max_batch_size)
         self._receivers: dict[str, Receiver] = {
             name: components.receiver(name).create(
                 name,
@@ -184,7 +184,7 @@ class Hub:
 
     def _own_destination(self, signal: Signal) -> Destination | None:
         """Where this hub sends what it says of itself; None where it has no pipeline for it."""
-        return self._own_door() if signal in self._config.service.pipelines else None
+        return self._own_door() if signal in self._config.service.signals else None
 
     def _own_door(self) -> Destination | None:
         """How this hub reaches itself: through its own door, or through one that is open to all."""
@@ -247,6 +247,7 @@ class Hub:
     async def start(self) -> None:
         """Start everything. Raises `OSError` when an address is taken, and then has stopped what it had started."""
         try:
+            await self._pipeline.start()
             for delivery in self._deliveries.values():
                 await delivery.start()
             if self._own_receiver is not None:
@@ -286,6 +287,8 @@ class Hub:
             component, settings = self._receivers.get(name), self._directed(name, settings)
         elif section == "extensions":
             component = self._services.get(name)
+        elif section == "processors":
+            return self._pipeline.reconfigure(name, settings)
         return isinstance(component, Reconfigurable) and component.reconfigure(settings)
 
     async def stop(self) -> None:
@@ -318,6 +321,7 @@ class Hub:
         )
         if not await self._pipeline.drain(left(0.8)):
             _log.warning("the time to finish is over; batches still in flight are refused, their senders keep them")
+        await self._bounded(self._pipeline.stop(), "stopping the processors")
         for delivery in self._deliveries.values():
             await self._bounded(delivery.stop(), f"stopping {delivery.exporter.name}")
         if self._own_access is not None:
@@ -340,6 +344,27 @@ def _authenticators(config: Config, context: Context) -> dict[str, Authenticator
     names = [name for name in config.service.extensions if components.extension(name).authenticates]
     made = {name: components.extension(name).create(name, config.extensions[name], context) for name in names}
     return cast("dict[str, Authenticator]", made)
+
+
+def make_graph(config: Config, deliveries: Mapping[str, Delivery], context: Context) -> Graph:
+    """Make the pipelines of a configuration, each with processors of its own, to those of its exporters that run."""
+    return Graph(
+        [
+            Branch(
+                name,
+                signal_of(name),
+                tuple(deliveries[each] for each in pipeline.exporters if each in deliveries),
+                frozenset(pipeline.receivers),
+                tuple(
+                    components.processor(each).create(
+                        each, config.processors[each], context.within(name, signal_of(name))
+                    )
+                    for each in pipeline.processors
+                ),
+            )
+            for name, pipeline in config.service.pipelines.items()
+        ]
+    )
 
 
 def _all_endpoints(hub: Hub, data_dir: Path | None) -> dict[str, str]:

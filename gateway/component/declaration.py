@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 ALL_SIGNALS = frozenset(Signal)
 
 
+class ProcessorSettings(Settings):
+    """Base of the settings of processors that not every pipeline can have, as they are set."""
+
+    def signals(self) -> frozenset[Signal]:
+        """Return the signals of the pipelines that it can be in, of those that its type takes."""
+        return ALL_SIGNALS
+
+
 def _no_meter() -> Meter:
     from opentelemetry.metrics import NoOpMeter
 

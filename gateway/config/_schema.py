@@ -46,6 +46,7 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "receivers": _section(registry.receivers, refs, "Where telemetry comes from."),
+            "processors": _section(registry.processors, refs, "What is done to telemetry on its way."),
             "exporters": _section(registry.exporters, refs, "Where telemetry goes."),
             "extensions": _section(
                 registry.extensions, refs, "What components need besides, such as who may use them."

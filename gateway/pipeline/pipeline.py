@@ -14,6 +14,7 @@ import asyncio
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -27,7 +28,7 @@ from gateway.component.errors import (
     RefusedError,
     TooLargeError,
 )
-from gateway.component.interfaces import ACCEPTED, Consumer, Outcome, Prepared
+from gateway.component.interfaces import ACCEPTED, Consumer, Outcome, Prepared, Reconfigurable
 from gateway.otlp import bounds, splitting
 from gateway.otlp.bounds import Budget, InFlight, Load
 from gateway.otlp.mending import NothingLeftError, mend_batch
@@ -96,6 +97,11 @@ class Pipeline:
         """Stop the processors."""
         for processor in self._graph.processors:
             await processor.stop()
+
+    def reconfigure(self, processor: str, settings: Any) -> bool:
+        """Have the processors of that name use the secrets of these settings. Returns whether all of them could."""
+        its = [each for each in self._graph.processors if each.name == processor]
+        return all(isinstance(each, Reconfigurable) and each.reconfigure(settings) for each in its)
 
     async def accept(self, batch: Batch, receiver: str | None = None) -> Outcome:
         """Return when every exporter of the batch's pipelines holds it durably. Raises `DeliveryError`."""

@@ -134,8 +134,8 @@ class Probe:
             round(time.monotonic() - self._view.started_at, 1),
             dict(self._view.endpoints()),
             {
-                signal.value: PipelineStatus(pipeline.receivers, pipeline.exporters)
-                for signal, pipeline in config.service.pipelines.items()
+                name: PipelineStatus(pipeline.receivers, pipeline.exporters)
+                for name, pipeline in config.service.pipelines.items()
             },
             exporters,
             next(each for each in readiness.dependencies if each.name == "store"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from gateway.component.batch import Signal
+from gateway.component.declaration import ProcessorSettings
 from gateway.processors.common.actions import ActionSettings
-from gateway.processors.common.config import ConditionText, ProcessorSettings
+from gateway.processors.common.config import ConditionText
 
 
 class AttributesConfig(ProcessorSettings):

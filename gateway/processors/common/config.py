@@ -6,18 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from gateway.base.settings import Settings
-from gateway.component.batch import Signal
 from gateway.processors.common.conditions import Condition
 from gateway.processors.common.patterns import Pattern
-
-
-class ProcessorSettings(Settings):
-    """Base of every processor's settings."""
-
-    def signals(self) -> frozenset[Signal]:
-        """Return the signals that it can be in a pipeline of, as it is set."""
-        return frozenset(Signal)
 
 
 def _condition(value: object) -> Condition:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from gateway.component.batch import Signal
-from gateway.processors.common.config import ConditionText, ProcessorSettings
+from gateway.component.declaration import ProcessorSettings
+from gateway.processors.common.config import ConditionText
 
 
 class FilterConfig(ProcessorSettings):

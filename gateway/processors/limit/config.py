@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gateway.processors.common.config import ProcessorSettings
+from gateway.component.declaration import ProcessorSettings
 
 
 class LimitConfig(ProcessorSettings):

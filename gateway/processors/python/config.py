@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from gateway.base.settings import Duration
-from gateway.processors.common.config import ProcessorSettings
+from gateway.component.declaration import ProcessorSettings
 
 
 def _reference(text: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from gateway.processors.common.config import PatternText, ProcessorSettings
+from gateway.component.declaration import ProcessorSettings
+from gateway.processors.common.config import PatternText
 from gateway.processors.redact.detectors import DETECTORS
 
 Detector = Literal["email", "token", "card", "ip", "key"]

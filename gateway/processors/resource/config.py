@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from gateway.component.declaration import ProcessorSettings
 from gateway.processors.common.actions import ActionSettings
-from gateway.processors.common.config import ProcessorSettings
 
 
 class ResourceConfig(ProcessorSettings):

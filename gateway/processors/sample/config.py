@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.component.batch import Signal
-from gateway.processors.common.config import ConditionText, ProcessorSettings
+from gateway.component.declaration import ProcessorSettings
+from gateway.processors.common.config import ConditionText
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Level = Literal["trace", "debug", "info", "warn", "error", "fatal"]
