@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from binascii import hexlify
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -186,7 +186,7 @@ class Texts(dict[str, bytes]):
         return encoded
 
 
-class IdentifiedRow(NamedTuple):
+class IdentifiedRow(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The encoded row of an event with an identity of its own, of 16 bytes. ``unix_nano`` is the event's time."""
 
     uid: bytes

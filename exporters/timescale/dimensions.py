@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
@@ -70,7 +70,7 @@ def dimension_id(*parts: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(canonical).digest()[:8], "big", signed=True)
 
 
-class MetricKey(NamedTuple):
+class MetricKey(msgspec.Struct, frozen=True, gc=False):
     """What a metric says of itself.
 
     Its description and metadata describe it and do not identify it. Source: OpenTelemetry metrics data model, "Stream
@@ -86,19 +86,21 @@ class MetricKey(NamedTuple):
     metadata: tuple[bytes, ...]
 
 
-@dataclass(slots=True, eq=False)
-class MetricContext:
+class MetricContext(msgspec.Struct, eq=False, gc=False):
     """One metric of one resource and scope, with its series known so far by what their points carry.
 
     The keys of ``series`` are either the serialized tail of a number point or a tuple of serialized attributes.
+
+    Nothing in it refers back to it, so Python's garbage collection need not know of it, nor of a `MetricKey`: to look
+    through hundreds of thousands would hold the event loop.
     """
 
     metric_id: int
     resource_id: int
     scope_id: int
     name: str = ""
-    series: dict[Any, int] = field(default_factory=dict)
-    previous: dict[Any, int] = field(default_factory=dict)
+    series: dict[Any, int] = msgspec.field(default_factory=dict)
+    previous: dict[Any, int] = msgspec.field(default_factory=dict)
 
 
 class Dimensions:
@@ -199,7 +201,7 @@ class Dimensions:
         if context is None:
             self._count_one()
             context = MetricContext(self._new_metric(key), resource_id, scope_id, key.name)
-            if _size((*key[:4], *key.metadata)) <= self._LONGEST_KEY:
+            if _size((key.name, key.unit, key.description, *key.metadata)) <= self._LONGEST_KEY:
                 self._metrics[resource_id, scope_id, key] = context
         return context
 
@@ -285,7 +287,7 @@ class Dimensions:
         return self._add("scope", key, (name, version, attributes, dropped, schema_url))
 
     def _new_metric(self, metric: MetricKey) -> int:
-        texts = [without_nul(text) for text in metric[:4]]
+        texts = [without_nul(text) for text in (metric.name, metric.type, metric.unit, metric.description)]
         metadata = self.fragments.canonical(metric.metadata)
         # Where description and metadata stood in the hash of older versions, there is nothing: metrics that have
         # neither keep the keys they had.

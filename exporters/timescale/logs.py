@@ -20,14 +20,14 @@ from exporters.timescale.copy import (
     Texts,
     id_or_null,
     int4,
-    int8_or_null,
+    int8,
     jsonb,
     text,
     time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import Rejections, TimeWindow
-from exporters.timescale.values import Fragments
+from exporters.timescale.values import KVLIST, Fragments, short_text
 from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.component import Batch
@@ -35,8 +35,8 @@ from gateway.otlp.bounds import RECORD, Budget, check_parts
 
 _FIELDS = b"\0\x10"
 _EVENT_NAME_TAG = b"\x62"
-_UID = "log.record.uid"
-_UID_BYTES = _UID.encode()
+_UID_BYTES = b"log.record.uid"
+_IDENTITY = hashlib.blake2b(digest_size=16, person=_UID_BYTES)
 
 
 def encode_logs(
@@ -87,6 +87,7 @@ def encode_logs(
             if unix_nano and (reason := window.reason(unix_nano)) is not None:
                 rejections.add(reason)
                 continue
+            name = record.event_name
             at, ns = time_and_ns(unix_nano or arrived)
             observed_at, observed_ns = time_and_ns(observed)
             row = b"".join(
@@ -99,15 +100,15 @@ def encode_logs(
                     observed_at,
                     observed_ns,
                     texts[record.severity_text],
-                    texts[record.event_name],
-                    id_or_null(record.trace_id, NO_TRACE_ID),
-                    id_or_null(record.span_id, NO_SPAN_ID),
-                    int8_or_null(record.flags),
-                    int8_or_null(record.dropped_attributes_count),
+                    texts[name],
+                    id_or_null(trace_id, NO_TRACE_ID) if (trace_id := record.trace_id) else NULL,
+                    id_or_null(span_id, NO_SPAN_ID) if (span_id := record.span_id) else NULL,
+                    int8(flags) if (flags := record.flags) else NULL,
+                    int8(dropped) if (dropped := record.dropped_attributes_count) else NULL,
                     _inside(record, fragments) if inside is None else inside,
                 )
             )
-            uid = _identity(record.attributes) if has_identities and record.event_name else None
+            uid = _identity(record.attributes) if has_identities and name else None
             if uid is None:
                 encoded.append(row)
             else:
@@ -157,10 +158,12 @@ def _inside(record: Any, fragments: Fragments) -> bytes:
     attributes = jsonb(fragments.object(record.attributes))
     if not record.HasField("body"):
         return NULL + NULL + attributes
-    value = common_pb2.AnyValue.FromString(record.body)
-    if value.WhichOneof("value") == "string_value":
-        return text(value.string_value) + NULL + attributes
-    return NULL + jsonb(fragments.value(value)) + attributes
+    body = record.body
+    if not body.startswith(KVLIST):
+        value = common_pb2.AnyValue.FromString(body)
+        if value.WhichOneof("value") == "string_value":
+            return text(value.string_value) + NULL + attributes
+    return NULL + jsonb(fragments.value(body)) + attributes
 
 
 def _identity(attributes: Sequence[bytes]) -> bytes | None:
@@ -171,7 +174,14 @@ def _identity(attributes: Sequence[bytes]) -> bytes | None:
     """
     for raw in attributes:
         if _UID_BYTES in raw:
-            pair = common_pb2.KeyValue.FromString(raw)
-            if pair.key == _UID and pair.value.string_value:
-                return hashlib.blake2b(pair.value.string_value.encode(), digest_size=16, person=_UID_BYTES).digest()
+            key, uid = short_text(raw) or _key_and_text(raw)
+            if key == _UID_BYTES and uid:
+                identity = _IDENTITY.copy()
+                identity.update(uid)
+                return identity.digest()
     return None
+
+
+def _key_and_text(raw: bytes) -> tuple[bytes, bytes]:
+    pair = common_pb2.KeyValue.FromString(raw)
+    return pair.key.encode(), pair.value.string_value.encode()

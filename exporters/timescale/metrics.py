@@ -121,9 +121,10 @@ class _Gathered:
     def __init__(self) -> None:
         self.heads: list[bytes] = []
         self.series: list[int] = []
+        self.points: list[bytes] = []
         # Where each metric's points begin, to find the metric of a point that turns out to be different.
         self.starts: list[int] = []
-        self.metrics: list[tuple[MetricContext, Sequence[bytes]]] = []
+        self.metrics: list[MetricContext] = []
 
 
 class MetricsEncoder:
@@ -264,7 +265,8 @@ class MetricsEncoder:
     def _add_gathered(self, context: MetricContext, points: Sequence[bytes], series: list[int], tag: int) -> None:
         head, gathered = _HEADS[tag], self._gathered[tag]
         gathered.starts.append(len(gathered.heads))
-        gathered.metrics.append((context, points))
+        gathered.metrics.append(context)
+        gathered.points += points
         gathered.heads += map(head.cut, points)
         gathered.series += series
 
@@ -313,8 +315,7 @@ class MetricsEncoder:
         if not valid.all():
             for index in np.flatnonzero(~valid).tolist():
                 metric = int(np.searchsorted(gathered.starts, index, "right")) - 1
-                context, its_points = gathered.metrics[metric]
-                yield from self._number(context, its_points[index - gathered.starts[metric]])
+                yield from self._number(gathered.metrics[metric], gathered.points[index])
                 yield None
             points, series = points[valid], series[valid]
 

@@ -20,16 +20,19 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from opentelemetry.proto.common.v1 import common_pb2
 
 from exporters.timescale import wire
 
-_json_string = msgspec.json.encode
+_T = TypeVar("_T")
+
+_json_string = msgspec.json.Encoder().encode
 
 
 def without_nul(text: str) -> str:
@@ -115,6 +118,10 @@ _ODD_KEY = re.compile(r'[\0-"$\\]')
 _ESCAPED_NUL = b"\\u0000"
 
 
+KVLIST = b"\x32"
+"""What an ``AnyValue`` begins with that is a ``kvlist_value``."""
+
+
 class _OddKeyError(Exception):
     """An object that is not one of JSON, or whose members msgspec would sort otherwise."""
 
@@ -146,42 +153,145 @@ def _plain_object(value: common_pb2.KeyValueList) -> dict[str, Any]:
     return members
 
 
-class Fragments(dict[bytes, bytes]):
-    """JSON members (``"key":value``) by the serialized ``KeyValue`` they stand for.
+# -- what is met over and over -----------------------------------------------------------------------------------------
 
-    Telemetry repeats the same attributes over and over, so most look-ups hit. Long ones are likely unique and are not
-    kept. When the rest outgrows ``limit`` entries it becomes the older generation, of which is kept what is used again
-    before the next one takes its place.
 
-    ``counted`` is how many attributes were asked for, and values in arrays and maps decoded, since it was set to 0.
+class _Keys(dict[bytes, bytes]):
+    """Keys as JSON, with the colon behind them, by their UTF-8. Forgotten all at once when there are many."""
+
+    _MOST = 10_000
+
+    def __missing__(self, raw: bytes) -> bytes:
+        """Encode a key. Raises `UnicodeDecodeError`."""
+        key = string_json(raw.decode()) + b":"
+        if len(self) >= self._MOST:
+            self.clear()
+        self[raw] = key
+        return key
+
+
+_KEYS = _Keys()
+_unpack_double = struct.Struct("<d").unpack_from
+
+
+def short_text(raw: bytes) -> tuple[bytes, bytes] | None:
+    """Return key and text of a serialized ``KeyValue`` whose value is a short text, as most are.
+
+    None for any other, and for what an encoder wrote in another order.
+    """
+    size = len(raw)
+    if 6 <= size < 130 and raw[0] == 0x0A and (at := raw[1] + 2) < size - 3:
+        # The tags of the value and of the text in it, and their sizes.
+        rest = size - at
+        if raw[at] == 0x12 and raw[at + 1] == rest - 2 and raw[at + 2] == 0x0A and raw[at + 3] == rest - 4:
+            return raw[2:at], raw[at + 4 :]
+    return None
+
+
+def _member(raw: bytes) -> tuple[bytes, bytes]:
+    """Return the key of a serialized ``KeyValue`` as JSON, with the colon, and with its value as a member of an object.
+
+    Raises `google.protobuf.message.DecodeError` when it is malformed.
+    """
+    try:
+        if (found := short_text(raw)) is not None:
+            key = _KEYS[found[0]]
+            return key, key + string_json(found[1].decode())
+        if raw[-11:-8] == b"\x12\x09\x21" and len(raw) == raw[1] + 13 < 141 and raw[0] == 0x0A:  # a double
+            key = _KEYS[raw[2:-11]]
+            return key, key + double_json(*_unpack_double(raw, len(raw) - 8))
+    except UnicodeDecodeError:
+        pass  # it is refused below, as all that is malformed
+    pair = common_pb2.KeyValue.FromString(raw)
+    key, content = string_json(pair.key) + b":", pair.value.string_value
+    return key, key + (string_json(content) if content else any_value_json(pair.value))
+
+
+class _Remembered(dict[bytes, _T]):
+    """What serialized ``KeyValue`` messages mean, by their bytes.
+
+    Telemetry repeats the same ones over and over, so most look-ups hit. Long ones are likely unique and are not kept.
+    When the rest outgrows ``limit`` entries it becomes the older generation, of which is kept what is used again before
+    the next one takes its place.
     """
 
     _LONGEST = 256
 
-    def __init__(self, limit: int = 15_000) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()
-        self.counted = 0
         self._limit = limit
-        self._older: dict[bytes, bytes] = {}
+        self._older: dict[bytes, _T] = {}
 
-    def __missing__(self, raw: bytes) -> bytes:
+    def _decode(self, raw: bytes) -> _T:
+        raise NotImplementedError
+
+    def __missing__(self, raw: bytes) -> _T:
         """Decode a ``KeyValue``. Raises `google.protobuf.message.DecodeError` when it is malformed."""
-        member = self._older.get(raw)
-        if member is None:
-            pair = common_pb2.KeyValue.FromString(raw)
-            member = string_json(pair.key) + b":" + self.value(pair.value)
-        if len(raw) <= self._LONGEST:
+        found = self._older.get(raw)
+        if found is None:
+            found = self._decode(raw)
+        if len(raw) <= self._LONGEST and not raw.startswith(UID_ATTRIBUTE):
             if len(self) >= self._limit:
                 self._older = dict(self)
                 self.clear()
-            self[raw] = member
+            self[raw] = found
+        return found
+
+
+UID_ATTRIBUTE = b"\x0a\x0elog.record.uid"
+"""What the attribute ``log.record.uid`` begins with. It is of one record alone: kept, it would push out what comes
+again."""
+
+
+class _Members(_Remembered[tuple[bytes, bytes]]):
+    """What `_member` returns."""
+
+    def _decode(self, raw: bytes) -> tuple[bytes, bytes]:
+        return _member(raw)
+
+
+class Fragments(_Remembered[bytes]):
+    """JSON members (``"key":value``) by the serialized ``KeyValue`` they stand for.
+
+    ``counted`` is how many attributes were asked for, and values in arrays and maps decoded, since it was set to 0.
+    """
+
+    def __init__(self, limit: int = 15_000) -> None:
+        super().__init__(limit)
+        self.counted = 0
+        self._members = _Members(limit)
+
+    def _decode(self, raw: bytes) -> bytes:
+        member = _member(raw)[1]
+        if member[-1] in b"]}":
+            self.counted += member.count(b",")  # about
         return member
 
-    def value(self, value: common_pb2.AnyValue) -> bytes:
-        """Return an ``AnyValue`` as JSON, and count the values in it."""
-        json = any_value_json(value)
+    def value(self, raw: bytes) -> bytes:
+        """Return a serialized ``AnyValue`` as JSON, and count the values in it.
+
+        Raises `google.protobuf.message.DecodeError` when it is malformed.
+        """
+        json = self._object(raw) if raw.startswith(KVLIST) else None
+        if json is None:
+            json = any_value_json(common_pb2.AnyValue.FromString(raw))
         if json[0] in b"[{":
             self.counted += json.count(b",")  # about
+        return json
+
+    def _object(self, raw: bytes) -> bytes | None:
+        """Return an ``AnyValue`` that is an object of JSON, as `any_value_json` does; None when it is none.
+
+        Its members are remembered one by one: of what an application writes, many have few values.
+        """
+        value = wire.AnyValue.FromString(raw)
+        if value.WhichOneof("value") != "kvlist_value":
+            return None
+        pairs = value.kvlist_value.values
+        members = dict(map(self._members.__getitem__, pairs))
+        json = b"{" + b",".join(sorted(members.values())) + b"}"
+        if len(members) < len(pairs) or (b'"$' in json and any(key.startswith(b'"$') for key in members)):
+            return None
         return json
 
     def object(self, attributes: Sequence[bytes]) -> bytes:

@@ -111,6 +111,17 @@ Exemplar
   trace_id = 5 bytes
 LogsRequest
   resource_logs = 1 ResourceLogs*
+AnyValue
+  string_value = 1 string|value
+  bool_value = 2 bool|value
+  int_value = 3 int64|value
+  double_value = 4 double|value
+  array_value = 5 bytes|value
+  kvlist_value = 6 KeyValueList|value
+  bytes_value = 7 bytes|value
+  string_value_strindex = 8 int32|value
+KeyValueList
+  values = 1 bytes*
 ResourceLogs
   resource = 1 bytes?
   scope_logs = 2 ScopeLogs*
@@ -191,6 +202,7 @@ SummaryPoint: Any = _MESSAGES["SummaryPoint"]
 ValueAtQuantile: Any = _MESSAGES["ValueAtQuantile"]
 Exemplar: Any = _MESSAGES["Exemplar"]
 LogsRequest: Any = _MESSAGES["LogsRequest"]
+AnyValue: Any = _MESSAGES["AnyValue"]
 LogRecord: Any = _MESSAGES["LogRecord"]
 LogRecordName: Any = _MESSAGES["LogRecordName"]
 TraceRequest: Any = _MESSAGES["TraceRequest"]

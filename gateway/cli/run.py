@@ -153,8 +153,8 @@ def _first_command(data_dir: Path | None) -> str:
 
 def _program() -> list[str]:
     """Return how this program was called, without its arguments."""
-    program = sys.argv[0]
-    return [sys.executable, "-m", "gateway"] if program.endswith("__main__.py") else [program]
+    program = Path(sys.argv[0])
+    return [sys.executable, "-m", program.parent.name] if program.name == "__main__.py" else [sys.argv[0]]
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from gateway.component.errors import (
 from gateway.component.interfaces import Exporter, Prepared
 from gateway.otlp.mending import mend_batch
 from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_told, report
-from gateway.pipeline.burying import Burying
+from gateway.pipeline.refusals import Refusals
 from gateway.pipeline.spool import Spool, removals
 from gateway.pipeline.spool.segment import record_size
 
@@ -73,7 +73,7 @@ class Replay:
         exporter: Exporter,
         attempts: Attempts,
         circuit: Circuit,
-        burying: Burying,
+        refusals: Refusals,
         settings: ExporterSettings,
         dropped: Callable[[Batch], None],
     ) -> None:
@@ -83,7 +83,7 @@ class Replay:
         self._exporter = exporter
         self._attempts = attempts
         self._circuit = circuit
-        self._burying = burying
+        self._refusals = refusals
         self._max_age = settings.spool.max_age
         self._timeout = settings.timeout.total_seconds()
         self._most_seconds = max(_MOST_SECONDS, self._timeout)
@@ -97,17 +97,16 @@ class Replay:
         self._patience: dict[Arrival, _Patience] = {}
         self._failures: dict[Arrival, tuple[int, int]] = {}
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Replay nothing for the length of a block: batches are spooled of which an attempt is under way."""
+    def hold(self) -> None:
+        """Replay nothing until `release`: batches are spooled of which an attempt is under way."""
         self._held += 1
         self._free.clear()
-        try:
-            yield
-        finally:
-            self._held -= 1
-            if not self._held:
-                self._free.set()
+
+    def release(self) -> None:
+        """Let go of one `hold`."""
+        self._held -= 1
+        if not self._held:
+            self._free.set()
 
     def wake(self) -> None:
         """Note that the spool may hold something."""
@@ -227,7 +226,7 @@ class Replay:
             if not await self._failed_on(batch, records, committed[batch.signal], refused):
                 failure = failure or why
         for batch, records, reason in refused:
-            await self._burying.keep_or_drop(batch, records, reason)
+            await self._refusals.keep_or_drop(batch, records, reason)
             self._done(batch)
         if failure is not None:
             raise failure

@@ -40,18 +40,36 @@ _FLAGS = "ilmsux"
 _MOST_KEYS = 10_000
 _LONGEST_KEY = 256
 
-_double = struct.Struct("<Bd").pack
 _SHORT = 128
 """Lengths below this are one byte."""
+_LONGISH = 128 * 128
+"""Those below this are two."""
+
+# The beginnings of fields, for each length below `_SHORT`. Values that come often are written by what is made before,
+# for each step of their making takes as long as all of a look-up.
+_HEADS = {tag: [bytes((tag, size)) for size in range(_SHORT)] for tag in (0x0A, 0x12, 0x32)}
 _TEXTS = [bytes((0x12, size + 2, 0x0A, size)) for size in range(_SHORT - 2)]
 """What is before a text of each such size that is the value of a ``KeyValue``: its tag and length, and those of the
 ``AnyValue``."""
+_TEXTS_OF_ARRAYS = [bytes((0x0A, size + 2, 0x0A, size)) for size in range(_SHORT - 2)]
+_INTS = [bytes((0x12, 2, 0x18, number)) for number in range(_SHORT)]
+"""Such numbers, as the value of a ``KeyValue``."""
+_BOOLS = {False: b"\x12\x02\x10\x00", True: b"\x12\x02\x10\x01"}
+_double = struct.Struct("<Bd").pack
+_double_of_pair = struct.Struct("<BBBd").pack
+
+
+class _NoTextError(Exception):
+    """A key is no text."""
 
 
 class _Keys(dict[str, bytes]):
     """The field ``key`` of a ``KeyValue``, by the key. Documents of a collection have the same ones over and over."""
 
-    def __missing__(self, key: str) -> bytes:
+    def __missing__(self, key: object) -> bytes:
+        """Encode a key. Raises `_NoTextError` for what is none."""
+        if not isinstance(key, str):
+            raise _NoTextError
         encoded = field(0x0A, key.encode()) if key else b""
         if len(encoded) <= _LONGEST_KEY:
             if len(self) >= _MOST_KEYS:
@@ -66,25 +84,39 @@ _KEYS = _Keys()
 def field(tag: int, content: bytes) -> bytes:
     """Return a length-delimited field of a tag of one byte."""
     size = len(content)
-    return (bytes((tag, size)) if size < _SHORT else bytes((tag,)) + varint(size)) + content
+    if size < _SHORT:
+        return bytes((tag, size)) + content
+    if size < _LONGISH:
+        return bytes((tag, size & 127 | 128, size >> 7)) + content
+    return bytes((tag,)) + varint(size) + content
 
 
 def pairs(tag: int, items: Iterable[tuple[Any, Any]], path: str, depth: int) -> bytes:
     """Return a ``KeyValue`` for each key and value, as fields of a tag. Raises `DocumentError`."""
-    out: list[bytes] = []
+    heads, out = _HEADS[tag], []
     for key, found in items:
-        if not isinstance(key, str):
-            raise DocumentError(f"{path}: the key {key!r} is not a text")
         try:
-            if type(found) is str and len(text := found.encode()) < _SHORT - 2:  # most are
-                pair = _KEYS[key] + _TEXTS[len(text)] + text
+            kind = type(found)
+            if kind is str:
+                text = found.encode()
+                size = len(text)
+                pair = _KEYS[key] + (_TEXTS[size] + text if size < _SHORT - 2 else field(0x12, field(0x0A, text)))
+            elif kind is int and 0 <= found < _SHORT:
+                pair = _KEYS[key] + _INTS[found]
+            elif kind is float:
+                pair = _KEYS[key] + _double_of_pair(0x12, 9, 0x21, found)
+            elif kind is bool:
+                pair = _KEYS[key] + _BOOLS[found]
             else:
-                value = any_value(found, f"{path}.{key}", depth)
-                pair = _KEYS[key] + field(0x12, value) if value else _KEYS[key]
+                pair = _KEYS[key]
+                if value := any_value(found, f"{path}.{key}", depth):
+                    pair += field(0x12, value)
         except UnicodeEncodeError:
             raise DocumentError(f"{path}.{key}: not valid Unicode") from None
+        except _NoTextError:
+            raise DocumentError(f"{path}: the key {key!r} is not a text") from None
         size = len(pair)
-        out += (bytes((tag, size)) if size < _SHORT else bytes((tag,)) + varint(size), pair)
+        out.append(heads[size] + pair if size < _SHORT else field(tag, pair))
     return b"".join(out)
 
 
@@ -132,8 +164,13 @@ def _object(found: Mapping[Any, Any], path: str, depth: int) -> bytes:
 
 def _array(found: Sequence[Any], path: str, depth: int) -> bytes:
     _check_depth(path, depth)
-    values = [field(0x0A, any_value(inner, f"{path}.{number}", depth + 1)) for number, inner in enumerate(found)]
-    return field(0x2A, b"".join(values))
+    out = []
+    for number, inner in enumerate(found):
+        if type(inner) is str and (size := len(text := inner.encode())) < _SHORT - 2:
+            out.append(_TEXTS_OF_ARRAYS[size] + text)
+        else:
+            out.append(field(0x0A, any_value(inner, f"{path}.{number}", depth + 1)))
+    return field(0x2A, b"".join(out))
 
 
 def _date(found: datetime, path: str, depth: int) -> bytes:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,7 +163,14 @@ class HubProcess:
     """
 
     def __init__(
-        self, folder: Path, config: str | None, *options: str, command: str = "serve", **variables: str
+        self,
+        folder: Path,
+        config: str | None,
+        *options: str,
+        command: str = "serve",
+        program: Sequence[str] = (sys.executable, "-m", "gateway"),
+        cwd: Path = ROOT,
+        **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -175,11 +182,11 @@ class HubProcess:
             arguments += ["--config", str(self.config_file)]
         with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", *arguments],
+                [*program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=ROOT,
+                cwd=cwd,
                 env=environment(**variables),
                 start_new_session=True,
             )

@@ -104,7 +104,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def from_wheel(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gateway", *words],
+        [sys.executable, "-m", "obs_hub", *words],
         check=False,
         cwd=folder,
         env=environment(PYTHONPATH=str(installed)),
@@ -121,7 +121,7 @@ def test_the_wheel_has_the_assets_and_no_second_source_of_them(installed: Path, 
     assert copied.returncode == 0, copied.stderr
     here = content(CONFIG / "grafana")
     assert content(tmp_path / "grafana") == {name: text for name, text in here.items() if not name.startswith("source")}
-    assert not (installed / "gateway/_assets/grafana/source").exists()
+    assert not (installed / "obs_hub/_packages/gateway/_assets/grafana/source").exists()
 
 
 def test_the_wheel_can_begin_a_configuration_and_check_it(installed: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from gateway.component import Batch, Signal
 from tests.support.databases import Database
@@ -44,6 +46,19 @@ async def test_within_one_commit_and_one_batch_it_is_stored_once(database: Datab
             True,
         ]
     assert database.run("SELECT body FROM events ORDER BY 1") == [("a",), ("b",), ("c",)]
+
+
+@pytest.mark.parametrize("uid", ["a", "é" * 53, "x" * 107, "x" * 108, "x" * 300])
+async def test_an_identity_is_the_same_however_it_is_encoded(database: Database, uid: str) -> None:
+    """An encoder may write the value of an attribute before its key."""
+    batch = events(uid)
+    key, value = KeyValue(key="log.record.uid"), KeyValue(value=AnyValue(string_value=uid))
+    written = key.SerializeToString() + value.SerializeToString()
+    assert batch.payload.count(written) == 1
+    otherwise = batch.payload.replace(written, value.SerializeToString() + key.SerializeToString())
+    async with running_exporter(database) as exporter:
+        assert await store(exporter, batch, Batch.of(Signal.LOGS, otherwise)) == [True, False]
+    assert database.run("SELECT attributes ->> 'log.record.uid' FROM events") == [(uid,)]
 
 
 async def test_events_without_identity_and_log_records_are_kept_each_time(database: Database) -> None:

@@ -261,7 +261,7 @@ async def test_a_bug_that_one_batch_meets_does_not_cost_its_neighbours(telemetry
 async def test_commits_do_not_grow_beyond_what_a_destination_takes_in_time(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.pipeline.delivery._COMMIT_BYTES", 8)
+    monkeypatch.setattr("gateway.pipeline.commit_queue._COMMIT_BYTES", 8)
     exporter = FakeExporter()
     texts = ["larger than that", "four", "more", "last", "also larger"]
     assert await answers(send(await start(exporter), *texts)) == ["ok"] * 5

@@ -22,7 +22,7 @@ AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timed
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.files.ownership.PATIENCE", 0)
-    monkeypatch.setattr("gateway.pipeline.delivery._LOOK_SECONDS", 0)
+    monkeypatch.setattr("gateway.pipeline.spool_sender._POLL_SECONDS", 0)
 
 
 async def left_by_a_worker(directory: Path, *texts: str) -> Spool:

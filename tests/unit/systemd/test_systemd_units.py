@@ -170,9 +170,11 @@ def test_a_path_that_a_unit_file_cannot_hold_is_refused() -> None:
 
 
 def test_an_installed_package_brings_the_units_along() -> None:
-    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert included["force-include"]["systemd"] == "gateway/_systemd"
-    assert included["force-include"]["otel-config/openbao/openbao.hcl"] == "gateway/_systemd/openbao.hcl"
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    folder = f"{wheel['sources']['gateway']}/_systemd"
+    included = wheel["hooks"]["custom"]["force-include"]
+    assert included["systemd"] == folder
+    assert included["otel-config/openbao/openbao.hcl"] == f"{folder}/openbao.hcl"
     assert FOLDER == ROOT / "systemd"
     assert "storage" in sample("openbao.hcl")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pkgutil
 import threading
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -66,6 +67,39 @@ def resources(count: int) -> Batch:
 async def test_others_have_their_turn_at_each_series_that_is_new(exporter: TimescaleExporter) -> None:
     assert await turns_of_others(asyncio.create_task(exporter.prepare(many_series(500)))) > 500
     assert await turns_of_others(asyncio.create_task(exporter.prepare(many_series(500)))) < 50, "they are known now"
+
+
+def many_metrics(count: int) -> Batch:
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    for n in range(count):
+        metric = scope.metrics.add(name=f"metric {n}", description="of many")
+        metric.metadata.add(key="source").value.int_value = n
+        metric.gauge.data_points.add(time_unix_nano=now(), as_int=n).attributes.add(key="n").value.int_value = n
+    return Batch.of(Signal.METRICS, request.SerializeToString())
+
+
+def many_events(count: int) -> Batch:
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    for n in range(count):
+        record = scope.log_records.add(time_unix_nano=now(), event_name="e")
+        record.attributes.add(key="log.record.uid").value.string_value = str(n)
+    return Batch.of(Signal.LOGS, request.SerializeToString())
+
+
+@pytest.mark.parametrize("make", [many_metrics, many_series, many_events])
+async def test_garbage_collection_looks_through_nothing_that_is_remembered(
+    exporter: TimescaleExporter, make: Callable[[int], Batch]
+) -> None:
+    """It holds the event loop for as long as there are objects that it looks through."""
+    small = await exporter.prepare(make(10))
+    gc.collect()
+    before = len(gc.get_objects())
+    large = await exporter.prepare(make(2_000))
+    gc.collect()
+    assert len(gc.get_objects()) < before + 200
+    assert (small.records, large.records) == (10, 2_000)
 
 
 async def test_others_have_their_turn_where_resources_hold_nothing(exporter: TimescaleExporter) -> None:

@@ -6,14 +6,16 @@ import json
 import math
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from exporters.timescale.values import Fragments, any_value_json, double_json, string_json
 from exporters.timescale.values import _any_value_json as one_by_one
 from tests.support.canonical import canonical, content
-from tests.support.otlp_strategies import any_values, attributes, doubles
+from tests.support.otlp_strategies import any_values, attributes, doubles, keys
 from tests.support.rebuild import any_value
 
 
@@ -85,6 +87,65 @@ def test_a_value_as_a_whole_is_written_like_its_parts_one_by_one(value: AnyValue
 def test_members_stand_in_the_order_of_their_keys_as_json(keys: tuple[str, ...]) -> None:
     value = kvlist(*((key, AnyValue(string_value=f"{key} \\u0000")) for key in keys))
     assert any_value_json(value) == one_by_one(value, "kvlist_value")
+
+
+@given(value=any_values)
+def test_a_serialized_value_is_written_like_one_that_was_decoded(value: AnyValue) -> None:
+    raw, fragments = value.SerializeToString(), Fragments(limit=2)
+    assert fragments.value(raw) == any_value_json(value)
+    assert fragments.value(raw) == any_value_json(value), "as remembered"
+
+
+@pytest.mark.parametrize(
+    "keys", [("a", "a"), ("$a",), ("b", '"$'), ("a", "a b", 'a"'), ("é", "z", "a\0", "a\ufffd"), ()]
+)
+def test_a_serialized_object_is_written_like_one_that_was_decoded(keys: tuple[str, ...]) -> None:
+    value = kvlist(*((key, AnyValue(string_value='"$')) for key in keys))
+    assert Fragments().value(value.SerializeToString()) == any_value_json(value)
+
+
+def test_of_several_values_in_one_the_last_counts() -> None:
+    raw = kvlist(("a", integer(1))).SerializeToString() + integer(2).SerializeToString()
+    assert Fragments().value(raw) == b"2"
+
+
+def test_what_is_nested_in_an_object_is_counted() -> None:
+    fragments = Fragments()
+    fragments.value(kvlist(*((f"key {n}", integer(n)) for n in range(100))).SerializeToString())
+    assert fragments.counted >= 99
+
+
+def _by_protobuf(raw: bytes) -> bytes | None:
+    try:
+        pair = KeyValue.FromString(raw)
+    except DecodeError:
+        return None
+    return string_json(pair.key) + b":" + any_value_json(pair.value)
+
+
+def _by_fragments(raw: bytes) -> bytes | None:
+    try:
+        return Fragments()[raw]
+    except DecodeError:
+        return None
+
+
+@given(pair=st.builds(KeyValue, key=keys, value=any_values), at=st.integers(0, 200), byte=st.integers(0, 255))
+def test_an_attribute_is_read_as_protobuf_reads_it(pair: KeyValue, at: int, byte: int) -> None:
+    raw = bytearray(pair.SerializeToString())
+    assert _by_fragments(bytes(raw)) == _by_protobuf(bytes(raw))
+    if at < len(raw):
+        raw[at] = byte
+        assert _by_fragments(bytes(raw)) == _by_protobuf(bytes(raw)), "damaged"
+    assert _by_fragments(bytes(raw[:at])) == _by_protobuf(bytes(raw[:at])), "cut short"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 115, 116, 117, 118, 119, 120, 125, 126, 127, 128, 200])
+@pytest.mark.parametrize("key", ["", "k", "key", "k" * 117, "k" * 127, "k" * 128])
+def test_texts_of_any_length_are_read(key: str, size: int) -> None:
+    for value in (AnyValue(string_value="x" * size), AnyValue(double_value=size + 0.5)):
+        raw = KeyValue(key=key, value=value).SerializeToString()
+        assert Fragments()[raw] == string_json(key) + b":" + any_value_json(value)
 
 
 def _as_body(value: AnyValue) -> ExportLogsServiceRequest:

@@ -1,4 +1,4 @@
-"""What former workers left: spools whose owner is no more, emptied by a process that took over their locks.
+"""Spools that former workers left, emptied by a process that took over their locks.
 
 They are replayed where they are. Nothing is moved, so a process that dies in the middle leaves them as they were; and
 whoever still holds the lock of one keeps it for as long as it needs.
@@ -18,7 +18,7 @@ from gateway.pipeline.spool import Spool, status
 _log = logging.getLogger(__name__)
 
 
-class Inheritance:
+class OrphanedSpools:
     """The spools of former workers of one exporter. ``replay`` returns once a spool is empty."""
 
     def __init__(
@@ -28,31 +28,31 @@ class Inheritance:
         self._settings = settings
         self._replay = replay
         self._waiting: dict[Path, Spool] = {}
-        self._taken: dict[Path, Spool] = {}
+        self._adopted: dict[Path, Spool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._damaged = 0
 
     @property
     def spools(self) -> list[Spool]:
         """Those that were taken over and are not empty yet."""
-        return list(self._taken.values())
+        return list(self._adopted.values())
 
     @property
     def damaged(self) -> int:
         """At how many places something was lost."""
-        return self._damaged + sum(spool.damaged for spool in self._taken.values())
+        return self._damaged + sum(spool.damaged for spool in self._adopted.values())
 
-    async def look(self) -> None:
-        """Take over what is there, and not held by anybody any more. One that is held is looked at again."""
+    async def adopt(self) -> None:
+        """Take over what is there, and not held by anybody any more. One that is held is tried again."""
         for directory in await asyncio.to_thread(self._left):
-            if directory in self._taken:
+            if directory in self._adopted:
                 continue
             if directory not in self._waiting:
                 self._waiting[directory] = Spool(directory, self._settings)
             spool = self._waiting[directory]
             await spool.open()
             if spool.is_open:
-                self._taken[directory] = self._waiting.pop(directory)
+                self._adopted[directory] = self._waiting.pop(directory)
                 _log.info("%s was left by a former worker and is delivered", directory)
                 task = asyncio.create_task(self._empty(directory, spool))
                 self._tasks.add(task)
@@ -64,7 +64,7 @@ class Inheritance:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for spool in (*self._waiting.values(), *self._taken.values()):
+        for spool in (*self._waiting.values(), *self._adopted.values()):
             await spool.close()
 
     def _left(self) -> list[Path]:
@@ -78,5 +78,5 @@ class Inheritance:
     async def _empty(self, directory: Path, spool: Spool) -> None:
         await self._replay(spool)
         await spool.close()
-        del self._taken[directory]
+        del self._adopted[directory]
         self._damaged += spool.damaged

@@ -1,4 +1,4 @@
-"""What one exporter has already: batches that a client sends again are not given to it a second time.
+"""Batches that a client sends again are not given to an exporter a second time.
 
 A client repeats a request when it got no answer, and when another exporter of the signal refused it. The memory is that
 of one process, bounded in time and in number; what the spool holds is put into it at the start. Destinations with
@@ -28,12 +28,12 @@ MOST = 50_000
 _SECOND = timedelta(seconds=1)
 
 
-class Taken:
-    """Remembers batches for as long as the window lasts, at most `MOST` of them."""
+class Deduplicator:
+    """Remembers what the exporter has for as long as the window lasts, at most `MOST` of them."""
 
     def __init__(self, window: timedelta) -> None:
         self._window = window / _SECOND
-        self._taken: OrderedDict[bytes, float] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()
         self._under_way: dict[bytes, asyncio.Future[None]] = {}
 
     def find(self, batch: Batch) -> asyncio.Future[None] | None:
@@ -41,7 +41,7 @@ class Taken:
         under_way = self._under_way.get(batch.digest)
         if under_way is not None:
             return under_way if has_timestamp(batch) else None
-        at = self._taken.get(batch.digest)
+        at = self._known.get(batch.digest)
         if at is None or time.monotonic() - at > self._window or not has_timestamp(batch):
             return None
         has_it: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -73,14 +73,14 @@ class Taken:
         """Remember batches, the oldest first."""
         now = time.monotonic()
         for digest in digests:
-            self._taken[digest] = now
-            self._taken.move_to_end(digest)
-        while self._taken and (len(self._taken) > MOST or now - next(iter(self._taken.values())) > self._window):
-            self._taken.popitem(last=False)
+            self._known[digest] = now
+            self._known.move_to_end(digest)
+        while self._known and (len(self._known) > MOST or now - next(iter(self._known.values())) > self._window):
+            self._known.popitem(last=False)
 
     def forget(self, batch: Batch) -> None:
         """Know a batch no more: the exporter does not have it any longer."""
-        self._taken.pop(batch.digest, None)
+        self._known.pop(batch.digest, None)
 
     def _end(self, batch: Batch, under_way: asyncio.Future[None]) -> None:
         if self._under_way.get(batch.digest) is under_way:
