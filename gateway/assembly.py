@@ -11,7 +11,7 @@ import enum
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -152,16 +152,20 @@ class Hub:
         )
         self._context = replace(context, authenticators=_authenticators(config, context))
         graph = make_graph(config, self._deliveries, context)
-        delivery = service.delivery
-        self._pipeline = Pipeline(graph, delivery.max_in_flight, instruments, delivery.max_batch_size)
+        bounds = service.delivery
+        self._pipeline = Pipeline(graph, bounds.max_in_flight, instruments, bounds.max_batch_size)
         self._receivers: dict[str, Receiver] = {
             name: components.receiver(name).create(
                 name,
                 self._directed(name, config.receivers[name]),
-                self._pipeline,
-                self._context.keeping(None if data_dir is None else receiver_directory(data_dir, name)),
+                self._pipeline.entry(name),
+                replace(
+                    self._context,
+                    signals=signals,
+                    state_dir=None if data_dir is None else receiver_directory(data_dir, name),
+                ),
             )
-            for name in config.used_receivers
+            for name, signals in config.used_receivers.items()
             if role is Role.ALL or components.receiver(name).listens == (role is Role.LISTENERS)
         }
         self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()

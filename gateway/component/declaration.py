@@ -64,7 +64,8 @@ class Context:
     """What a component is given of the hub that it becomes a part of. Every default is that of a hub without it."""
 
     signals: frozenset[Signal] = ALL_SIGNALS
-    """Those that the hub has pipelines for; of a processor, that of its pipeline."""
+    """Those that the hub has pipelines for; of a receiver, those that it is in a pipeline of; of a processor, that of
+    its pipeline."""
     pipeline: str = ""
     """The pipeline that a processor is a part of, such as ``logs/audit``."""
     state_dir: Path | None = None
