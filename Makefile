@@ -20,7 +20,7 @@ define install
 	if [ -t 1 ]; then printf '\r'; fi; echo "  $$(($$(date +%s) - began)) s"
 endef
 
-.PHONY: up test test-quick test-timescale lint bench soak clean help
+.PHONY: up test test-quick test-postgresql test-timescale lint bench soak clean help
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -33,6 +33,12 @@ test: $(VENV)/installed-dev  ## Run every default test
 
 test-quick: $(VENV)/installed-dev  ## Run the unit tests, with fewer examples of each property
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PARALLEL) tests/unit $(ARGS)
+
+test-postgresql: $(VENV)/installed-dev  ## Run those of the store on another version of PostgreSQL: DSN=postgresql://...
+	@test -n "$(DSN)" || { \
+		echo "Name a server, as a user who may make databases: make test-postgresql DSN=postgresql://..." >&2; exit 1; }
+	@OBSHUB_TEST_POSTGRESQL_DSN="$(DSN)" $(BIN)/pytest $(PARALLEL) -k "not timescale" tests/integration/store \
+		--ignore tests/integration/store/test_poolers.py $(ARGS)
 
 test-timescale: $(VENV)/installed-dev  ## Run those of the store on a server with TimescaleDB: DSN=postgresql://...
 	@test -n "$(DSN)" || { \

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,13 +12,10 @@ from pathlib import Path
 import platformdirs
 
 from gateway.files.durability import replace_file
+from gateway.files.locks import PATIENCE, FileLock, LockHeldError, NoLocksError, is_locked, pid_of_holder
 
 SYSTEM_PATH = Path("/var/lib/obs-hub")
 """Root's data directory, and that of the system's units."""
-
-_LOCK_ATTEMPTS = 10
-_LOCK_PAUSE = 0.05
-"""A command that looks whether a hub runs holds the lock for an instant; a start must not take it for a hub."""
 
 
 class DataDirError(Exception):
@@ -113,16 +108,19 @@ class DataDir:
         """
         self.create()
         self._refuse_another_users()
+        lock = FileLock(self.lock_file, named=True)
         try:
-            # Python's descriptors are not inherited, so no child (the embedded PostgreSQL) keeps the lock alive.
-            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            lock.acquire(PATIENCE)
+        except LockHeldError:
+            raise AlreadyRunningError(self.path, pid_of_holder(self.lock_file)) from None
+        except NoLocksError as error:
+            raise DataDirError(
+                f"the data directory {self.path} is on a file system without locks: {error.reason}"
+            ) from error
         except OSError as error:
             raise self._unusable(error) from error
         try:
-            self._lock(descriptor)
             try:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
                 self.state_file.unlink(missing_ok=True)  # of a hub that was killed
             except OSError as error:
                 raise self._unusable(error) from error
@@ -130,8 +128,7 @@ class DataDir:
             with contextlib.suppress(OSError):
                 self.state_file.unlink(missing_ok=True)
         finally:
-            # The file stays: removing it would let two hubs lock two files of the same name.
-            os.close(descriptor)
+            lock.release()
 
     def _refuse_another_users(self) -> None:
         """Keep root from leaving files of its own among those of the units' user, who could not read them then."""
@@ -149,27 +146,6 @@ class DataDir:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _lock(self, descriptor: int) -> None:
-        for attempt in range(_LOCK_ATTEMPTS):
-            if attempt:
-                time.sleep(_LOCK_PAUSE)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise DataDirError(
-                    f"the data directory {self.path} is on a file system without locks: {error}"
-                ) from error
-            return
-        raise AlreadyRunningError(self.path, self._holder())
-
-    def _holder(self) -> int | None:
-        try:
-            return int(self.lock_file.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return None
-
     def _unusable(self, error: OSError) -> DataDirError:
         return DataDirError(
             f"the data directory {self.path} cannot be used: {error.strerror} ({error.filename or self.path}); "
@@ -184,20 +160,13 @@ def read_running(directory: DataDir) -> Running | None:
     `DataDirError` when a hub may run but this user may not look.
     """
     try:
-        descriptor = os.open(directory.lock_file, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read(directory)
-        finally:
-            os.close(descriptor)
+        return _read(directory) if is_locked(directory.lock_file) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DataDirError(
             f"cannot look for a hub in {directory}: {error.strerror}; run as the user that runs it"
         ) from error
-    return None
 
 
 def _read(directory: DataDir) -> Running | None:

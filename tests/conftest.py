@@ -20,6 +20,7 @@ from tests.support.databases import Database, Server, drop_template, fresh, fres
 from tests.support.unproven import unproven
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
+POSTGRESQL_VARIABLE = "OBSHUB_TEST_POSTGRESQL_DSN"
 
 _QUIET = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 hypothesis.settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=_QUIET)
@@ -61,7 +62,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Server]:
-    """The embedded PostgreSQL, without the waiting for the disk that no test can see. Each process has its own."""
+    """The embedded PostgreSQL, without the waiting for the disk that no test can see. Each process has its own.
+
+    Where a server is named, it stands in: other versions of PostgreSQL are tried so.
+    """
+    if dsn := os.environ.get(POSTGRESQL_VARIABLE):
+        server = Server("native", dsn)
+        yield server
+        drop_template(server)
+        return
     directory = Path(tempfile.mkdtemp(prefix="obs-hub-test-"))
     directory.chmod(0o711)  # a PgBouncer of another user passes through
     try:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from gateway.component import Signal
 from gateway.otlp import shadow
+from gateway.otlp.requests import LogsRequest, scopes_of
 
 _MESSAGES = shadow.messages("""
-Request
-  resource_logs = 1 ResourceLogs*
-ResourceLogs
-  scope_logs = 2 ScopeLogs*
-ScopeLogs
-  log_records = 2 bytes*
 LogRecord
   time_unix_nano = 1 fixed64
   body = 5 bytes
   observed_time_unix_nano = 11 fixed64
 """)
-_Request: Any = _MESSAGES["Request"]
 _LogRecord: Any = _MESSAGES["LogRecord"]
 
 _LAST = 2**64 - 1
@@ -35,10 +29,10 @@ def set_apart(payload: bytes) -> bytes:
     same way each time. Records without a timestamp, which Loki gives its own, stay as they are, and so do those that
     cannot be read: Loki says what it makes of them.
     """
-    request = _Request.FromString(payload)
+    request = LogsRequest.FromString(payload)
     taken: dict[tuple[int, bytes], int] = {}
     changed = False
-    for scope_logs in _scopes(request):
+    for scope_logs in scopes_of(request, Signal.LOGS):
         for index, raw in enumerate(scope_logs.log_records):
             try:
                 record = _LogRecord.FromString(raw)
@@ -69,7 +63,3 @@ def _take(taken: dict[tuple[int, bytes], int], at: int, body: bytes) -> int:
     for each in (*through, at):
         taken[each, body] = at + 1
     return at
-
-
-def _scopes(request: Any) -> Iterator[Any]:
-    return (scope for resource in request.resource_logs for scope in resource.scope_logs)

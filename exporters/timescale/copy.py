@@ -9,12 +9,15 @@ from __future__ import annotations
 import struct
 from binascii import hexlify
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from exporters.timescale.values import without_nul
+
+if TYPE_CHECKING:
+    from exporters.timescale.points import NumberPoints
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = b"\xff\xff"
@@ -199,8 +202,8 @@ class Rows:
 
     ``count`` is the number of records. ``interval`` is the length of a partition in microseconds; the intervals touched
     are collected by table so that the partitions can be there before the rows. ``minutes`` are those since the Unix
-    epoch that got number points, for the rollups; ``series`` has the series of each number point, as far as they were
-    encoded together. ``identified`` are rows of the table ``log`` that are stored only if their identity is new.
+    epoch that got number points, for the rollups; ``points`` are the number points, which are no rows yet.
+    ``identified`` are rows of the table ``log`` that are stored only if their identity is new.
     """
 
     def __init__(self, interval: int) -> None:
@@ -209,7 +212,7 @@ class Rows:
         self.count = 0
         self.intervals: dict[str, set[int]] = {}
         self.minutes: set[int] = set()
-        self.series: npt.NDArray[np.int64] | None = None
+        self.points: list[NumberPoints] = []
         self.identified: list[IdentifiedRow] = []
 
     def add(self, table: str, chunk: bytes, rows: int, intervals: Iterable[int]) -> None:
@@ -218,6 +221,12 @@ class Rows:
         if table != "exemplar":  # a part of a data point, not a record
             self.count += rows
         self.intervals.setdefault(table, set()).update(intervals)
+
+    def add_points(self, points: NumberPoints, intervals: Iterable[int]) -> None:
+        """Add number points that fall into the given intervals since the Unix epoch."""
+        self.points.append(points)
+        self.count += len(points)
+        self.intervals.setdefault("sample", set()).update(intervals)
 
     def add_identified(self, rows: Sequence[IdentifiedRow], intervals: Iterable[int]) -> None:
         """Add encoded events that each have an identity."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.component import MalformedPayloadError
-from gateway.otlp import shadow
+from gateway.otlp import requests, shadow
 
 _SCHEMA = """
 Resource
@@ -29,30 +29,6 @@ Scope
   version = 2 string
   attributes = 3 bytes*
   dropped_attributes_count = 4 uint32
-MetricsRequest
-  resource_metrics = 1 ResourceMetrics*
-ResourceMetrics
-  resource = 1 bytes?
-  scope_metrics = 2 ScopeMetrics*
-  schema_url = 3 string
-ScopeMetrics
-  scope = 1 bytes?
-  metrics = 2 Metric*
-  schema_url = 3 string
-Metric
-  name = 1 string
-  description = 2 string
-  unit = 3 string
-  gauge = 5 Points|data
-  sum = 7 Points|data
-  histogram = 9 Points|data
-  exponential_histogram = 10 Points|data
-  summary = 11 Points|data
-  metadata = 12 bytes*
-Points
-  data_points = 1 bytes*
-  aggregation_temporality = 2 int32
-  is_monotonic = 3 bool
 NumberPoint
   attributes = 7 bytes*
   start_time_unix_nano = 2 fixed64
@@ -109,8 +85,6 @@ Exemplar
   as_int = 6 sfixed64|value
   span_id = 4 bytes
   trace_id = 5 bytes
-LogsRequest
-  resource_logs = 1 ResourceLogs*
 AnyValue
   string_value = 1 string|value
   bool_value = 2 bool|value
@@ -122,14 +96,6 @@ AnyValue
   string_value_strindex = 8 int32|value
 KeyValueList
   values = 1 bytes*
-ResourceLogs
-  resource = 1 bytes?
-  scope_logs = 2 ScopeLogs*
-  schema_url = 3 string
-ScopeLogs
-  scope = 1 bytes?
-  log_records = 2 bytes*
-  schema_url = 3 string
 LogRecord
   time_unix_nano = 1 fixed64
   observed_time_unix_nano = 11 fixed64
@@ -146,16 +112,6 @@ LogRecordName
   time_unix_nano = 1 fixed64
   observed_time_unix_nano = 11 fixed64
   event_name = 12 string
-TraceRequest
-  resource_spans = 1 ResourceSpans*
-ResourceSpans
-  resource = 1 bytes?
-  scope_spans = 2 ScopeSpans*
-  schema_url = 3 string
-ScopeSpans
-  scope = 1 bytes?
-  spans = 2 bytes*
-  schema_url = 3 string
 Span
   trace_id = 1 bytes
   span_id = 2 bytes
@@ -190,7 +146,7 @@ Status
   code = 3 int32
 """
 
-_MESSAGES = shadow.messages(_SCHEMA)
+_MESSAGES = shadow.messages(requests.SCHEMA + _SCHEMA)
 
 Resource: Any = _MESSAGES["Resource"]
 Scope: Any = _MESSAGES["Scope"]

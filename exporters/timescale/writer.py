@@ -15,6 +15,7 @@ from psycopg import sql
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
 from exporters.timescale.dimensions import TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
+from exporters.timescale.points import sample_rows
 from gateway.component import Prepared, RefusedError, TimedOutError, UnavailableError
 from gateway.store import Connection, Connections, Layout, Lock, Partitions, break_off, hold_lock
 
@@ -225,7 +226,7 @@ class Writer:
 
     def _is_worth_direct_copy(self, rows: Sequence[Rows]) -> bool:
         """Tell whether the columnstore would get enough points of each series at once to compress them well."""
-        series = [batch.series for batch in rows if batch.series is not None]
+        series = [points.series for batch in rows for points in batch.points]
         if self._direct_copy_points is None or not series:
             return False
         joined = np.concatenate(series)
@@ -247,6 +248,8 @@ class Writer:
                 connection.execute(_INSERT_DIMENSIONS[table], [epoch, *columns])
         for table, copy in _COPY.items():
             chunks = [chunk for batch in rows for chunk in batch.chunks.get(table, ())]
+            if table == "sample":
+                chunks = [chunk for batch in rows for points in batch.points for chunk in sample_rows(points)]
             if table == "log" and events:
                 chunks.append(b"".join([event.row for event in events]))  # each write to the stream has its price
             if not chunks:

@@ -23,7 +23,7 @@ from gateway.cli.options import config_option, data_dir_option, load_config, sto
 from gateway.component import Batch, DeliveryError, Exporter, MalformedPayloadError, PartlyRefusedError, Signal
 from gateway.component.declaration import Context
 from gateway.datadir import DataDir
-from gateway.files.ownership import HeldError, Lock
+from gateway.files.ownership import DirectoryLock, HeldError
 from gateway.otlp.mending import mend_batch
 from gateway.pipeline.attempts import attempt_alone
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
@@ -152,7 +152,7 @@ def _alone(data_dir: Path | None) -> Iterator[None]:
     if not directory.is_dir():
         yield  # there are no letters
         return
-    lock = Lock(directory)
+    lock = DirectoryLock(directory)
     try:
         lock.acquire()
     except HeldError as error:

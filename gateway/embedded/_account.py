@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.base.child_environment import environment
+from gateway.base.exit_status import ended_with
 from gateway.embedded.errors import EmbeddedPostgresError
 
 SYSTEM_USER = "obs-hub"
@@ -100,6 +101,6 @@ def _make_system_user() -> str:
         command, capture_output=True, text=True, check=False, env=environment()
     )
     if result.returncode != 0:
-        return result.stderr.strip() or f"useradd ended with {result.returncode}"
+        return result.stderr.strip() or f"useradd ended with {ended_with(result.returncode)}"
     _log.warning("made the system user %s: PostgreSQL refuses to run as root, so it runs as this user", SYSTEM_USER)
     return ""

@@ -35,6 +35,7 @@ import psycopg
 from psycopg import sql
 
 from gateway.base.child_environment import environment
+from gateway.base.exit_status import ended_with
 from gateway.embedded import _logs, _postmaster, _settings
 from gateway.embedded._account import Account, server_account
 from gateway.embedded._binaries import MAJOR_VERSION, binaries, binaries_for
@@ -279,7 +280,8 @@ class EmbeddedPostgres:
         if result.returncode != 0:
             said = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-15:])
             raise EmbeddedPostgresError(
-                f"the database of the embedded PostgreSQL could not be made in {self.directory}; initdb said:\n{said}"
+                f"the database of the embedded PostgreSQL could not be made in {self.directory}; initdb ended with "
+                f"{ended_with(result.returncode)} and said:\n{said}"
                 f"{_hint(said, self.directory)}"
             )
 

@@ -67,7 +67,8 @@ class StoreLogs:
             # Whatever is no answer of the server, and what it answers while it starts, stops or has no room.
             passing = error.sqlstate is None or error.sqlstate[:2] in ("08", "53", "57")
             kind = TemporarySourceError if passing else SourceError
-            raise kind(f"the store cannot be read: {error.diag.message_primary or str(error).strip()}") from error
+            said = (error.diag.message_primary or str(error)).strip().splitlines() or [type(error).__name__]
+            raise kind(f"the store cannot be read: {said[0]}") from error
 
 
 def _query(wanted: LogFilter, start: int, end: int | None) -> tuple[LiteralString, dict[str, Any]]:

@@ -8,41 +8,9 @@ from google.protobuf.message import DecodeError
 
 from gateway.component.batch import Batch, Signal
 from gateway.component.errors import MalformedPayloadError
-from gateway.otlp import shadow
+from gateway.otlp import requests, shadow
 
-_MESSAGES = shadow.messages("""
-LogsRequest
-  resources = 1 ResourceLogs*
-ResourceLogs
-  resource = 1 bytes
-  scopes = 2 ScopeLogs*
-ScopeLogs
-  scope = 1 bytes
-  records = 2 bytes*
-TracesRequest
-  resources = 1 ResourceSpans*
-ResourceSpans
-  resource = 1 bytes
-  scopes = 2 ScopeSpans*
-ScopeSpans
-  scope = 1 bytes
-  records = 2 bytes*
-MetricsRequest
-  resources = 1 ResourceMetrics*
-ResourceMetrics
-  resource = 1 bytes
-  scopes = 2 ScopeMetrics*
-ScopeMetrics
-  scope = 1 bytes
-  metrics = 2 Metric*
-Metric
-  gauge = 5 Points|data
-  sum = 7 Points|data
-  histogram = 9 Points|data
-  exponential_histogram = 10 Points|data
-  summary = 11 Points|data
-Points
-  points = 1 bytes*
+_TIMED = shadow.messages("""
 TimedLogsRequest
   resources = 1 TimedResourceLogs*
 TimedResourceLogs
@@ -60,20 +28,28 @@ def count_records(batch: Batch) -> int:
 
     Raises `MalformedPayloadError` when it is no request of its signal.
     """
-    name = f"{batch.signal.value.capitalize()}Request"
     try:
-        request: Any = _MESSAGES[name].FromString(batch.payload)
+        request: Any = requests.REQUESTS[batch.signal].FromString(batch.payload)
     except DecodeError as error:
         raise MalformedPayloadError(f"the body is not a valid request of {batch.signal.value}: {error}") from error
-    scopes = (scope for resource in request.resources for scope in resource.scopes)
+    field = requests.LEVELS[batch.signal].records
+    records = (getattr(scope, field) for scope in requests.scopes_of(request, batch.signal))
     if batch.signal is Signal.METRICS:
-        return sum(_points(metric) for scope in scopes for metric in scope.metrics)
-    return sum(len(scope.records) for scope in scopes)
+        return sum(_points(metric) for metrics in records for metric in metrics)
+    return sum(map(len, records))
+
+
+def count_readable(batch: Batch) -> int:
+    """Return how many records a batch carries, as far as can be seen: none when it is no request of its signal."""
+    try:
+        return count_records(batch)
+    except MalformedPayloadError:
+        return 0
 
 
 def _points(metric: Any) -> int:
     kind = metric.WhichOneof("data")
-    return len(getattr(metric, kind).points) if kind else 0
+    return len(getattr(metric, kind).data_points) if kind else 0
 
 
 def has_timestamp(batch: Batch) -> bool:
@@ -84,7 +60,7 @@ def has_timestamp(batch: Batch) -> bool:
     if batch.signal is not Signal.LOGS:
         return True
     try:
-        request: Any = _MESSAGES["TimedLogsRequest"].FromString(batch.payload)
+        request: Any = _TIMED["TimedLogsRequest"].FromString(batch.payload)
     except DecodeError:
         return True
     return any(

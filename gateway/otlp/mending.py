@@ -32,7 +32,7 @@ from gateway.base.slices import LARGE, Steps, in_slices
 from gateway.component.batch import Batch, Signal
 from gateway.component.errors import MalformedPayloadError
 from gateway.component.interfaces import Outcome
-from gateway.otlp import shadow, wire_format
+from gateway.otlp import wire_format
 from gateway.otlp.bounds import (
     MOST_PARTS,
     RECORD,
@@ -43,6 +43,7 @@ from gateway.otlp.bounds import (
     has_too_many_parts,
     holds_records,
 )
+from gateway.otlp.requests import LEVELS, REQUESTS
 from gateway.otlp.services import SERVICES
 
 _SHOWN = 3
@@ -102,42 +103,6 @@ async def mend(signal: Signal, payload: bytes, budget: Budget | None = None) -> 
     return Mended(result, outcome.rejected, outcome.message)
 
 
-_SHARED = shadow.messages("""
-LogsRequest
-  resources = 1 ResourceLogs*
-TracesRequest
-  resources = 1 ResourceLogs*
-ResourceLogs
-  resource = 1 bytes
-  scopes = 2 ScopeLogs*
-  schema_url = 3 string
-ScopeLogs
-  scope = 1 bytes
-  records = 2 bytes*
-  schema_url = 3 string
-MetricsRequest
-  resources = 1 ResourceMetrics*
-ResourceMetrics
-  resource = 1 bytes
-  scopes = 2 ScopeMetrics*
-  schema_url = 3 string
-ScopeMetrics
-  scope = 1 bytes
-  records = 2 Metric*
-  schema_url = 3 string
-Metric
-  name = 1 string
-  description = 2 string
-  unit = 3 string
-  gauge = 5 Points|data
-  sum = 7 Points|data
-  histogram = 9 Points|data
-  exponential_histogram = 10 Points|data
-  summary = 11 Points|data
-  metadata = 12 bytes*
-Points
-  points = 1 bytes*
-""")
 _POINTS: dict[str, Any] = {
     "gauge": metrics_pb2.NumberDataPoint,
     "sum": metrics_pb2.NumberDataPoint,
@@ -164,18 +129,13 @@ async def check(batch: Batch) -> int:
         raise MalformedPayloadError(f"the body is not a valid request of {batch.signal.value}: {error}") from error
 
 
-_LEVELS: dict[Signal, tuple[str, str, str]] = {
-    Signal.LOGS: ("resource_logs", "scope_logs", "log_records"),
-    Signal.TRACES: ("resource_spans", "scope_spans", "spans"),
-    Signal.METRICS: ("resource_metrics", "scope_metrics", "metrics"),
-}
 _KINDS: dict[Signal, Any] = {Signal.LOGS: logs_pb2.LogRecord, Signal.TRACES: trace_pb2.Span}
 
 
 def _check_whole(batch: Batch) -> int:
     request: Any = SERVICES[batch.signal].request.FromString(batch.payload)
     budget, count = Budget.of(batch), 0
-    resources, scopes, records = _LEVELS[batch.signal]
+    resources, scopes, records = LEVELS[batch.signal]
     budget.take(len(getattr(request, resources)), RECORD, "resources")
     for resource in getattr(request, resources):
         budget.take(len(getattr(resource, scopes)), RECORD, "scopes")
@@ -209,8 +169,8 @@ def _check_part(raw: bytes, cls: Any) -> None:
 async def _check_in_slices(batch: Batch) -> int:
     count = since = 0
     began = time.perf_counter()
-    request = _SHARED[f"{batch.signal.value.capitalize()}Request"].FromString(batch.payload)
-    for parts, cls in _parts_of(request, Budget.of(batch), batch.signal.records):
+    request = REQUESTS[batch.signal].FromString(batch.payload)
+    for parts, cls in _parts_of(request, batch.signal, Budget.of(batch)):
         if cls.DESCRIPTOR.full_name in RECORDS:
             count += len(parts)
         parse, are_ids_sound = cls.FromString, _ARE_IDS_SOUND.get(cls)
@@ -234,26 +194,29 @@ async def _check_in_slices(batch: Batch) -> int:
     return count
 
 
-def _parts_of(request: Any, budget: Budget, records: str) -> Iterator[tuple[Sequence[bytes], Any]]:
+def _parts_of(request: Any, signal: Signal, budget: Budget) -> Iterator[tuple[Sequence[bytes], Any]]:
     """Yield what a request consists of, serialized, with the class that reads it. Raises `TooLargeError`."""
-    budget.take(len(request.resources), RECORD, "resources")
-    its_class = trace_pb2.Span if request.DESCRIPTOR.name == "TracesRequest" else logs_pb2.LogRecord
-    for resource in request.resources:
-        budget.take(len(resource.scopes), RECORD, "scopes")
+    levels = LEVELS[signal]
+    resources = getattr(request, levels.resources)
+    budget.take(len(resources), RECORD, "resources")
+    for resource in resources:
+        scopes = getattr(resource, levels.scopes)
+        budget.take(len(scopes), RECORD, "scopes")
         yield (resource.resource,), resource_pb2.Resource
-        for scope in resource.scopes:
+        for scope in scopes:
             yield (scope.scope,), common_pb2.InstrumentationScope
-            budget.take(len(scope.records), RECORD, records)
-            if scope.DESCRIPTOR.name == "ScopeLogs":
-                yield scope.records, its_class
+            records = getattr(scope, levels.records)
+            budget.take(len(records), RECORD, signal.records)
+            if signal is not Signal.METRICS:
+                yield records, _KINDS[signal]
                 continue
-            for metric in scope.records:
+            for metric in records:
                 if metric.metadata:
                     yield metric.metadata, common_pb2.KeyValue
                 kind = metric.WhichOneof("data")
                 if kind is not None:
-                    points = getattr(metric, kind).points
-                    budget.take(len(points), RECORD, records)
+                    points = getattr(metric, kind).data_points
+                    budget.take(len(points), RECORD, signal.records)
                     yield points, _POINTS[kind]
 
 

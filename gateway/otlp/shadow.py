@@ -19,7 +19,7 @@ def messages(schema: str) -> dict[str, Any]:
     """Return the message classes that a schema describes, by name."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="obs_hub_shadow.proto", package="obs_hub_shadow", syntax="proto3")
-    for line in schema.strip().splitlines():
+    for line in filter(None, schema.splitlines()):
         match = _FIELD.fullmatch(line)
         if match is None:
             message = file.message_type.add(name=line)

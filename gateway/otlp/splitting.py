@@ -11,15 +11,13 @@ of no concern to its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.component.batch import Signal
+from gateway.otlp import wire_format
 from gateway.otlp.bounds import RECORD, Budget
-from gateway.otlp.wire_format import varint
 
-_LENGTH_DELIMITED = 2
-_FIXED = {1: 8, 5: 4}
 _DATA = (5, 7, 9, 10, 11)
 """The fields of a metric that hold its data: gauge, sum, histogram, exponential histogram, summary."""
 
@@ -94,7 +92,7 @@ def _pieces(signal: Signal, payload: bytes, budget: Budget | None = None) -> lis
     pieces: list[_Piece] = []
     try:
         _collect(memoryview(payload), _LEVELS[signal], _Container(b"", None), pieces, budget)
-    except (ValueError, IndexError):
+    except wire_format.BrokenError:
         return []
     return pieces
 
@@ -107,59 +105,17 @@ def _collect(
     budget: Budget | None,
 ) -> None:
     further, *rest = levels
-    for number, tag_end, value, end, start in _fields(data):
-        if number not in further:
+    for number, wire_type, start, content, end in wire_format.fields(data):
+        if wire_type != wire_format.LENGTH or number not in further:
             container.envelope.append(bytes(data[start:end]))
             continue
         if budget is not None:
             budget.take(1, RECORD, "records")
         if rest:
-            _collect(data[value:end], rest, _Container(bytes(data[start:tag_end]), container), pieces, budget)
+            tag = wire_format.varint(number << 3 | wire_format.LENGTH)
+            _collect(data[content:end], rest, _Container(tag, container), pieces, budget)
         else:
             pieces.append(_Piece(data[start:end], container))
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield each field of a message: its number, and where its tag, then its length, then the field end; its start.
-
-    Raises `ValueError` or `IndexError` for what is no message.
-    """
-    at, end = 0, len(data)
-    while at < end:
-        start = at
-        tag, at = _varint(data, at)
-        tag_end = at
-        kind = tag & 7
-        if kind == _LENGTH_DELIMITED:
-            length, at = _varint(data, at)
-            value, at = at, at + length
-        elif kind == 0:
-            value = at
-            _, at = _varint(data, at)
-        elif kind in _FIXED:
-            value, at = at, at + _FIXED[kind]
-        else:
-            raise ValueError("a group, which OTLP does not have")
-        if at > end:
-            raise ValueError("cut short")
-        number = tag >> 3
-        yield number if kind == _LENGTH_DELIMITED else -1, tag_end, value, at, start
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    byte = data[at]
-    if byte < 0x80:
-        return byte, at + 1
-    result, shift = byte & 0x7F, 7
-    while True:
-        at += 1
-        byte = data[at]
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at + 1
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number that is too long")
 
 
 def _request(pieces: Sequence[_Piece]) -> bytes:
@@ -184,7 +140,7 @@ def _content(container: _Container, pieces: Sequence[_Piece]) -> list[bytes | me
         while end < len(pieces) and (pieces[end].parent is parent or _child(pieces[end].parent, container) is child):
             end += 1
         inner = _content(child, pieces[start:end])
-        content += [child.tag, varint(sum(map(len, inner))), *inner]
+        content += [child.tag, wire_format.varint(sum(map(len, inner))), *inner]
         start = end
     return content
 

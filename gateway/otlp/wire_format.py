@@ -15,7 +15,7 @@ class BrokenError(Exception):
     """Bytes that are no protobuf message. The text says why."""
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield the fields of a message: number, wire type, and where its tag, its content and what follows it begin.
 
     The content of a length-delimited field begins after the length. Raises `BrokenError`.
@@ -51,7 +51,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         yield number, wire_type, start, content, at
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return the varint at an offset and the offset behind it."""
     value = shift = 0
     for place in range(at, min(at + 10, len(data))):

@@ -34,7 +34,7 @@ from gateway.component.errors import (
 )
 from gateway.component.interfaces import Exporter, Prepared
 from gateway.otlp import splitting
-from gateway.otlp.counting import count_records
+from gateway.otlp.counting import count_readable
 from gateway.pipeline.instruments import Counter, Instruments
 
 _log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ class Attempts:
                 with failures_told():
                     parts.append(await self._exporter.prepare(half))
             except (MalformedPayloadError, TooLargeError) as error:
-                self._note(course, half.payload, _records(half), error)
+                self._note(course, half.payload, count_readable(half), error)
         return True
 
     @staticmethod
@@ -301,13 +301,6 @@ def failures_told() -> Iterator[None]:
     except Exception as error:
         report(error)
         raise FailedError from None
-
-
-def _records(batch: Batch) -> int:
-    try:
-        return count_records(batch)
-    except MalformedPayloadError:
-        return 0
 
 
 def report(error: Exception) -> None:

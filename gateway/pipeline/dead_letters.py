@@ -24,7 +24,7 @@ from typing import Any
 
 from gateway.component.batch import Batch, Signal
 from gateway.files.durability import create
-from gateway.files.ownership import NAME, Lock
+from gateway.files.ownership import NAME, DirectoryLock
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
 _BLOCK = 4096
@@ -103,7 +103,7 @@ class DeadLetters:
     @contextlib.contextmanager
     def _owned(self) -> Iterator[None]:
         """Hold the directory for the length of a block. Raises `OSError` when another does not let go of it."""
-        lock = Lock(self.directory, self.directory.with_name(f"{self.directory.name}.{NAME}"))
+        lock = DirectoryLock(self.directory, self.directory.with_name(f"{self.directory.name}.{NAME}"))
         lock.acquire(_PATIENCE)
         try:
             yield

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.base.child_environment import SYSTEMD, USER, environment
+from gateway.base.exit_status import ended_with
 from gateway.files.durability import replace_file
 from gateway.systemd.units import UNITS, Unit, UnitError, is_ours, rendered, sample, sysusers
 
@@ -164,7 +165,7 @@ class Run:
             raise UnitError(f"{self.command[0]} is not there: is this machine run by systemd?") from None
         if result.returncode != 0:
             said = (result.stderr or result.stdout).strip()
-            raise UnitError(f"`{shlex.join(self.command)}` failed ({result.returncode}):\n{said}")
+            raise UnitError(f"`{shlex.join(self.command)}` failed ({ended_with(result.returncode)}):\n{said}")
 
 
 Step = Write | MakeDirectory | Remove | Run

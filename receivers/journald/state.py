@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.base.crashpoints import crashpoint
 from gateway.files.durability import replace_file
-from gateway.files.ownership import HeldError, Lock
+from gateway.files.ownership import DirectoryLock, HeldError
 from receivers.journald.errors import JournalError
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class State:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._lock = None if directory is None else Lock(directory)
+        self._lock = None if directory is None else DirectoryLock(directory)
         self.cursor: str | None = None
         self.pending: Pending | None = None
         if directory is not None and self._lock is not None:
@@ -81,7 +81,7 @@ class State:
         if self._lock is not None:
             self._lock.release()
 
-    def _open(self, directory: Path, lock: Lock) -> None:
+    def _open(self, directory: Path, lock: DirectoryLock) -> None:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         try:
             lock.acquire()

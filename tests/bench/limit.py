@@ -17,6 +17,7 @@ from psycopg import sql
 from exporters.timescale.config import TimescaleConfig
 from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
 from exporters.timescale.exporter import TimescaleExporter
+from exporters.timescale.points import sample_rows
 from exporters.timescale.writer import PreparedRows
 from gateway.component import Batch
 from gateway.store import layout
@@ -52,6 +53,9 @@ class Limit:
     def copy(self, prepared: Sequence[PreparedRows], batches_per_transaction: float) -> float:
         """Copy the rows of these batches, and return how many a second were committed."""
         rows = [batch.rows for batch in prepared if batch.rows is not None]
+        for its_rows in rows:
+            for points in its_rows.points:
+                its_rows.chunks.setdefault("sample", []).extend(sample_rows(points))
         if self._layout.native:
             for its_rows in rows:
                 for table, intervals in its_rows.intervals.items():

@@ -15,7 +15,7 @@ from tests.support import clusters
 @pytest.fixture
 def hubs_to_start() -> Iterator[Hubs]:
     """Gateways that a test starts for itself."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started
 
 

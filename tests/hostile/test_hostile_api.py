@@ -15,7 +15,7 @@ from tests.support.databases import Server, fresh_store
 
 @pytest.fixture(scope="module")
 def hostile_front(embedded_server: Server) -> Iterator[Front]:
-    with fresh_store(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs(forked=True) as running:
         gitops = {"webhook": {"secrets": ["a-secret-of-the-webhook"]}, "repositories": {"home": {"path": "/nowhere"}}}
         yield start(running, database, more={"gitops": gitops}, anonymous_read=False)
 

@@ -169,7 +169,7 @@ def runs(command: Command) -> bool:
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
     """A running hub that has what the examples ask for: its own metrics."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         silent = {"telemetry": {"metrics": {"interval": "1s"}, "traces": {"enabled": False}}}
         text = config_text(
             grpc=free_port(),

@@ -66,7 +66,7 @@ otelcol.exporter.otlp "hub" {
 
 @pytest.fixture
 def hubs_to_start() -> Iterator[Hubs]:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started
 
 

@@ -19,7 +19,7 @@ def test_a_rotated_connection_string_is_used_without_a_restart(native_database: 
         query = "SELECT application_name FROM pg_stat_activity WHERE datname = %s"
         return {name for (name,) in native_database.run(query, (native_database.name,))}
 
-    with stand_in() as bao, hubs() as running:
+    with stand_in() as bao, hubs(forked=True) as running:
         bao.secrets["hub/database"] = {"dsn": make_conninfo(native_database.dsn, application_name="before")}
         config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": "${bao:hub/database#dsn}"})
         hub = running.start(config, BAO_ADDR=bao.address, BAO_TOKEN=bao.root_token, OBSHUB_BAO_CACHE_TTL="1s")
@@ -44,7 +44,7 @@ def test_a_rotated_connection_string_is_used_without_a_restart(native_database: 
 def test_a_secret_in_a_file_is_read_again_as_well(native_database: Database, tmp_path: Path) -> None:
     secret = tmp_path / "dsn"
     secret.write_text(make_conninfo(native_database.dsn, application_name="before"))
-    with hubs() as running:
+    with hubs(forked=True) as running:
         config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": f"${{file:{secret}}}"})
         hub = running.start(config, OBSHUB_BAO_CACHE_TTL="1s").until_ready()
         secret.write_text(make_conninfo(native_database.dsn, application_name="after"))
@@ -60,7 +60,7 @@ def test_the_nightly_backup_and_other_commands_follow_a_rotation(native_database
     secret = tmp_path / "dsn"
     secret.write_text(make_conninfo(native_database.dsn, user=before))
     try:
-        with hubs() as running:
+        with hubs(forked=True) as running:
             config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": f"${{file:{secret}}}"})
             hub = running.start(config, OBSHUB_BAO_CACHE_TTL="1s").until_ready()
             secret.write_text(make_conninfo(native_database.dsn, user=after))

@@ -29,7 +29,7 @@ TALKATIVE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
     """A hub that tells everything about itself, every second."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started.start(config_text(service=TALKATIVE)).until_ready()
 
 
@@ -187,7 +187,7 @@ def test_it_does_not_feed_on_itself(hub: HubProcess) -> None:
 
 
 def test_nothing_is_said_where_it_is_told_to_be_silent() -> None:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         hub = started.start(config_text()).until_ready()
         send(hub, "logs", logs(1))
         assert hub.stop() == 0
@@ -197,7 +197,7 @@ def test_nothing_is_said_where_it_is_told_to_be_silent() -> None:
 
 
 def test_what_was_counted_last_is_flushed_at_the_end() -> None:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         rarely = {"telemetry": {"metrics": {"interval": "1h"}, "traces": {"sampling_ratio": 1.0}}}
         hub = started.start(config_text(service=rarely)).until_ready()
         send(hub, "logs", logs(9))
@@ -209,7 +209,7 @@ def test_what_was_counted_last_is_flushed_at_the_end() -> None:
 
 def test_what_it_has_no_pipeline_for_is_not_said() -> None:
     """A hub for logs alone takes no metrics, not even its own, and does not complain of that."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         only_logs = {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["timescale"]}}, **TALKATIVE}
         hub = started.start(config_text(timescale={"dsn": UNREACHABLE}, service=only_logs)).until_ready()
         send(hub, "logs", logs(1))
@@ -219,7 +219,7 @@ def test_what_it_has_no_pipeline_for_is_not_said() -> None:
 
 def test_it_is_sent_over_http_where_the_environment_says_so() -> None:
     port = free_port()
-    with hubs() as started:
+    with hubs(forked=True) as started:
         elsewhere = started.start(config_text(http=port), name="elsewhere").until_ready()
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
@@ -232,7 +232,7 @@ def test_it_is_sent_over_http_where_the_environment_says_so() -> None:
 
 
 def test_a_destination_that_cannot_be_used_is_said_before_anything_starts() -> None:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         hub = started.start(
             config_text(service=TALKATIVE),
             first=True,

@@ -21,7 +21,7 @@ def bao(native_database: Database) -> Iterator[StandIn]:
 
 @pytest.fixture
 def started() -> Iterator[Hubs]:
-    with hubs() as each:
+    with hubs(forked=True) as each:
         yield each
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Repositories:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Not the same for all: what a run has left is ended by its id, all over the machine.
+        self.run_id = f"run-{uuid.uuid4()}"
         self.origin, self.hub, self.dev = folder / "origin.git", folder / "hub", folder / "dev"
         git(folder, "init", "--quiet", "--bare", str(self.origin))
         git(folder, "clone", "--quiet", self.url, str(self.dev))
@@ -74,7 +77,7 @@ class Repositories:
         """Reconcile the hub's clone once."""
         progress = Progress(Context())
         reconciler = Reconciler("home", repository, (told or Told()).operations)
-        return await reconciler.reconcile(Order("run-1", force, resumed), progress), progress
+        return await reconciler.reconcile(Order(self.run_id, force, resumed), progress), progress
 
     async def succeeds(self, repository: Repository, **options: Any) -> Progress:
         outcome, progress = await self.reconcile(repository, **options)

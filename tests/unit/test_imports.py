@@ -92,3 +92,9 @@ def test_one_place_connects_to_postgresql() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg"):
                 assert not {alias.name for alias in node.names} & {"connect", "Connection", "AsyncConnection"}, where
         assert not any(name.startswith("psycopg_pool") for name in imported(path)), where
+
+
+def test_one_place_locks_files() -> None:
+    for path in (each for folder in ("gateway", "receivers", "exporters") for each in (ROOT / folder).rglob("*.py")):
+        if path != ROOT / "gateway" / "files" / "locks.py":
+            assert "fcntl" not in imported(path), path.relative_to(ROOT)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway import supervisor
-from gateway.files.ownership import Lock
+from gateway.files.ownership import DirectoryLock
 from gateway.places import spool_directory
 from tests.integration.cli.processes import ROOT, config_text, environment
 from tests.support.waiting import PATIENCE
@@ -60,7 +60,7 @@ def test_a_start_waits_for_the_workers_of_a_killed_hub_and_goes_on_without_what_
 ) -> None:
     directory = spool_directory(tmp_path, "timescale") / "1"
     directory.mkdir(parents=True)
-    former = Lock(directory)
+    former = DirectoryLock(directory)
     former.acquire()
     monkeypatch.setattr(supervisor.time, "sleep", lambda _: former.release())
     supervisor._wait_for_former_workers(tmp_path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from gateway.files.durability import replace_file
+from gateway.files.locks import FileLock, LockHeldError, is_locked
 
 
 class AlreadyRunningError(Exception):
@@ -47,31 +46,24 @@ class RecordFile:
         Raises `AlreadyRunningError`, or `OSError` when the directory cannot be written to.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = FileLock(self._lock)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise AlreadyRunningError(
-                    f"another gate runs on {self._directory}; stop it, or choose another --data-dir"
-                ) from None
+            lock.acquire()
+        except LockHeldError:
+            raise AlreadyRunningError(
+                f"another gate runs on {self._directory}; stop it, or choose another --data-dir"
+            ) from None
+        try:
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def running(self) -> bool:
         """Tell whether a gate runs on the directory."""
         try:
-            descriptor = os.open(self._lock, os.O_RDONLY)
+            return is_locked(self._lock)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
     def write(self, record: Record) -> None:
         """Replace the record. Raises `OSError`."""

@@ -19,6 +19,7 @@ import signal
 import subprocess
 
 from gateway.base.child_environment import NETWORK, USER, environment
+from gateway.base.exit_status import ended_with
 from gateway.extensions.gate.exposure import Exposure, read
 
 _log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Tailscale:
         _log.debug("`%s` ended with %d", _shown(command), process.returncode)
         if process.returncode != 0:
             raise TailscaleError(
-                _with_advice(f"`{_shown(command)}` ended with {process.returncode}{_said(out, errors)}")
+                _with_advice(f"`{_shown(command)}` ended with {ended_with(process.returncode)}{_said(out, errors)}")
             )
         return out.strip() or errors.strip()
 

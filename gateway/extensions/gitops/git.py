@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from gateway.base.child_environment import GIT, environment
+from gateway.base.exit_status import ended_with
 from gateway.base.redaction import without_credentials
 from gateway.extensions.gitops import locks, process
 from gateway.extensions.gitops.config import Repository
@@ -123,7 +124,7 @@ class Git:
             raise GitError(f"git {arguments[0]} in {self.path}: {error}") from None
         if code not in ok:
             said = codecs.decode(bytes(errors or out), "utf-8", "replace")
-            raise GitError(_explained(self.path, arguments[0], without_credentials(said)))
+            raise GitError(_explained(self.path, arguments[0], code, without_credentials(said)))
         return code, codecs.decode(bytes(out), "utf-8", "surrogateescape")
 
     async def read(self, *arguments: str) -> str:
@@ -427,9 +428,11 @@ class Git:
         return removed
 
 
-def _explained(path: Path, command: str, said: str) -> str:
-    """Say what git said, and what to do about it where that is known."""
+def _explained(path: Path, command: str, code: int, said: str) -> str:
+    """Say what git said, and what to do about it where that is known. A git that a signal ended may say nothing."""
     text = " ".join(said.split())[-600:]
+    if code < 0 or not text:
+        text = f"it ended with {ended_with(code)}" + (f": {text}" if text else "")
     hint = next((hint.format(path=path) for sign, hint in _HINTS if sign in said), None)
     return f"git {command} in {path} failed: {text}" + (f" — {hint}" if hint else "")
 

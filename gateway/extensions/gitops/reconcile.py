@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from gateway.extensions.gitops.config import Repository, Step
 from gateway.extensions.gitops.git import FAILED, GOOD, RETURNING, SEEN, Git, GitError, ReconcileRefusedError, State
 from gateway.extensions.gitops.process import RUN_VARIABLE, end_leftovers
 from gateway.extensions.gitops.target import StepError, Target
+from gateway.files.locks import FileLock, LockHeldError, NoLocksError
 from gateway.operations import Operations, ids_of
 from gateway.runs import Outcome, Progress, RunState
 
@@ -61,29 +60,26 @@ async def exclusive(repository: Repository, patience: float = 0) -> AsyncIterato
     The lock is the kernel's and ends with the process, however that ends. Raises `BusyError` when another still holds
     it after ``patience`` seconds.
     """
+    lock = FileLock(repository.path, folder=True)
+    deadline = time.monotonic() + patience
     try:
-        descriptor = os.open(repository.path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        yield  # there is no clone yet, or none that can be used, which git will say better
-        return
-    try:
-        deadline = time.monotonic() + patience
-        while True:
+        while not lock.held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
+                lock.acquire()
+            except LockHeldError:
                 if time.monotonic() >= deadline:
                     raise BusyError(f"another hub works on the clone {repository.path} at this moment") from None
-            except OSError as error:
+                await asyncio.sleep(_LOCK_PAUSE)
+            except NoLocksError as error:
                 raise BusyError(
-                    f"the clone {repository.path} cannot be locked ({error.strerror}); "
+                    f"the clone {repository.path} cannot be locked ({error.reason}); "
                     "put it on a file system that has locks of directories"
                 ) from error
-            await asyncio.sleep(_LOCK_PAUSE)
+            except OSError:
+                break  # there is no clone yet, or none that can be used, which git will say better
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 class Reconciler:

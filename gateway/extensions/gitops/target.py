@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gateway.base.child_environment import environment
+from gateway.base.exit_status import ended_with
 from gateway.extensions.gitops import process
 from gateway.extensions.gitops.git import Git
 
@@ -67,7 +68,7 @@ async def command(
         redactor.add(decoder.decode(b"", final=True))
         redactor.close()
     if code:
-        raise StepError(f"{argv[0]} ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}")
+        raise StepError(f"{argv[0]} ended with {ended_with(code)}")
 
 
 def inside(root: Path, path: str) -> Path:

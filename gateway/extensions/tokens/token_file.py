@@ -7,7 +7,7 @@ replaced as a whole: whoever reads sees it before or after a change.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator
 from gateway.base.settings import Settings
 from gateway.extensions.tokens.token import Token
 from gateway.files.durability import replace_file
+from gateway.files.locks import FileLock
 
 _MAX_BYTES = 16 * 2**20
 
@@ -91,17 +92,16 @@ class TokenFile:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the file against other changes. The lock is a file of its own, for this one is replaced."""
-        lock = self.path.with_name(f"{self.path.name}.lock")
+        lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            lock.acquire(math.inf)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
         content = _Content(tokens=tokens).model_dump_json(indent=2, exclude_none=True) + "\n"

@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.component.batch import Batch
-from gateway.component.errors import MalformedPayloadError
 from gateway.files.durability import replace_file
-from gateway.otlp.counting import count_records
+from gateway.otlp.counting import count_readable
 
 _FILE = "dropped"
 
@@ -43,7 +42,7 @@ def note_dropped(directory: Path, before: Dropped, batches: Sequence[Batch]) -> 
     """Add batches to the account. A disk that does not take it is no reason to stop: metric and log tell, too."""
     after = Dropped(
         before.batches + len(batches),
-        before.records + sum(map(_records, batches)),
+        before.records + sum(map(count_readable, batches)),
         before.size + sum(len(batch.payload) for batch in batches),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -52,10 +51,3 @@ def note_dropped(directory: Path, before: Dropped, batches: Sequence[Batch]) -> 
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, f"{json.dumps(asdict(after))}\n".encode(), lasting=False)
     return after
-
-
-def _records(batch: Batch) -> int:
-    try:
-        return count_records(batch)
-    except MalformedPayloadError:
-        return 0

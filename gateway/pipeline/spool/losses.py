@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.files.ownership import give_to_owner
+from gateway.files.locks import give_to_owner
 
 _FILE = "losses"
 _MOST_BYTES = 256 * 2**10

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.files.durability import create
-from gateway.files.ownership import give_to_owner
+from gateway.files.locks import give_to_owner
 
 SUFFIX = ".segment"
 _FILE = "cursor"

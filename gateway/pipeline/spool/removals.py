@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.component.batch import Batch
 from gateway.files.durability import replace_file
-from gateway.files.ownership import give_to_owner
+from gateway.files.locks import give_to_owner
 
 _FILE = "removals"
 

@@ -33,7 +33,7 @@ from gateway.base.settings import SpoolSettings
 from gateway.component.batch import Batch
 from gateway.component.errors import OverloadedError, UnavailableError
 from gateway.files.durability import create, sync
-from gateway.files.ownership import HeldError, Lock
+from gateway.files.ownership import DirectoryLock, HeldError
 from gateway.pipeline.spool.dropped import Dropped, note_dropped, read_dropped
 from gateway.pipeline.spool.finding import DAMAGED, Segment, cut_short, find, read_file, segments
 from gateway.pipeline.spool.losses import Loss, read_losses, write_loss
@@ -93,7 +93,7 @@ class Spool:
         self.directory = directory
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._lock = Lock(directory)
+        self._lock = DirectoryLock(directory)
         self._is_open = False
         self._segments: list[Segment] = []
         self._file: int | None = None  # of the last segment, when it is open for appending

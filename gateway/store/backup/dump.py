@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.files.durability import sync
+from gateway.files.locks import FileLock, LockHeldError
 from gateway.store import layout, unfinished
 from gateway.store.backup import BackupError, archive, tools
 from gateway.store.connections import Connections
@@ -142,16 +142,15 @@ def _alone_in(directory: Path) -> Iterator[None]:
     """Be the only backup in a directory, and clear away what a killed one left."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = FileLock(directory / ".lock")
+        lock.acquire()
+    except LockHeldError:
+        raise BackupError(f"another backup into {directory} is under way") from None
     except OSError as error:
         raise BackupError(f"{directory} cannot be written to: {error.strerror}; choose another --output") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BackupError(f"another backup into {directory} is under way") from None
         for left in directory.glob(f"*.dump{_PARTIAL}"):
             left.unlink(missing_ok=True)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.base.child_environment import POSTGRESQL, environment
+from gateway.base.exit_status import ended_with
 from gateway.base.parent_death import signal_on_parent_death
 from gateway.store.backup import BackupError
 from gateway.store.postgres import Connection, program_options
@@ -77,7 +78,7 @@ class Tools:
         if process.returncode != 0:
             text = said.decode(errors="replace").strip()[-_MAX_SAID:]
             full = "\nThe disk is full: free some space, or choose another --output." if "No space left" in text else ""
-            raise BackupError(f"{program} {self.major} ended with {process.returncode}:\n{text}{full}")
+            raise BackupError(f"{program} {self.major} ended with {ended_with(process.returncode)}:\n{text}{full}")
 
     def read(self, program: str, *arguments: str) -> str:
         """Run a program that needs no database, and return what it printed. Raises `BackupError`."""
@@ -91,7 +92,7 @@ class Tools:
         )
         if done.returncode != 0:
             raise BackupError(
-                f"{program} {self.major} ended with {done.returncode}: {done.stderr.strip()[-_MAX_SAID:]}"
+                f"{program} {self.major} ended with {ended_with(done.returncode)}: {done.stderr.strip()[-_MAX_SAID:]}"
             )
         return done.stdout
 

@@ -68,5 +68,5 @@ def start(
 
 @pytest.fixture(scope="module")
 def front(embedded_server: Server) -> Iterator[Front]:
-    with fresh_store(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs(forked=True) as running:
         yield start(running, database)

@@ -198,5 +198,5 @@ def test_it_ends_in_time_while_somebody_asks(hub_folder: Hubs, native_database: 
 
 @pytest.fixture
 def hub_folder() -> Iterator[Hubs]:
-    with hubs() as running:
+    with hubs(forked=True) as running:
         yield running

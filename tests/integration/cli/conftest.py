@@ -15,7 +15,7 @@ Command = Callable[..., "CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
     """One running hub, for all tests of a module."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started.start(config_text()).until_ready()
 
 

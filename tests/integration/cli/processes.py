@@ -29,7 +29,7 @@ from click.testing import CliRunner
 from gateway import logs
 from gateway.cli import main
 from gateway.datadir import DataDir, Running, read_running
-from tests.support import clusters
+from tests.support import clusters, fork_server
 from tests.support.waiting import PATIENCE as PATIENCE
 
 ROOT = Path(__file__).parents[3]
@@ -159,7 +159,8 @@ def config_text(
 class HubProcess:
     """``obs-hub serve`` (or ``up``) in a process of its own.
 
-    What it writes is kept in files in its folder, so that nothing blocks and all can be read at any time.
+    What it writes is kept in files in its folder, so that nothing blocks and all can be read at any time. ``forked``:
+    by `fork_server`, where that suits the variables.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class HubProcess:
         config: str | None,
         *options: str,
         command: str = "serve",
+        forked: bool = False,
         program: Sequence[str] = (sys.executable, "-m", "gateway"),
         cwd: Path = ROOT,
         **variables: str,
@@ -180,7 +182,11 @@ class HubProcess:
         if config is not None:
             self.config_file.write_text(config)
             arguments += ["--config", str(self.config_file)]
+        self.process: subprocess.Popen[bytes] | fork_server.ForkedProcess
         with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+            if forked and fork_server.suits(variables):
+                self.process = fork_server.start(arguments, environment(**variables), stdout, stderr)
+                return
             self.process = subprocess.Popen(
                 [*program, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -294,8 +300,9 @@ def until(condition: Callable[[], _T]) -> _T:
 class Hubs:
     """Starts hubs, each on a folder of its own or on that of an earlier one, and ends them all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, forked: bool = False) -> None:
         self.folder = folder
+        self._forked = forked
         self._started: list[HubProcess] = []
 
     def start(
@@ -315,7 +322,7 @@ class Hubs:
         postgres = self.folder / name / "data/postgres"
         if not (first or postgres.exists() or "dsn: " in (config or "")):
             clusters.place(postgres, waits_for_disk=True)  # as `obs-hub doctor` wants it
-        hub = HubProcess(self.folder / name, config, *options, command=command, **variables)
+        hub = HubProcess(self.folder / name, config, *options, command=command, forked=self._forked, **variables)
         self._started.append(hub)
         return hub
 
@@ -325,11 +332,11 @@ class Hubs:
 
 
 @contextmanager
-def hubs() -> Iterator[Hubs]:
-    """Hubs, for the length of a block."""
+def hubs(*, forked: bool = False) -> Iterator[Hubs]:
+    """Hubs, for the length of a block. ``forked``: where nothing is tested that only a new interpreter shows."""
     # Not under pytest's own directory: nobody else may enter that, and PostgreSQL may run as another user.
     folder = Path(tempfile.mkdtemp(prefix="obs-hub-cli-"))
-    started = Hubs(folder)
+    started = Hubs(folder, forked=forked)
     try:
         yield started
     finally:

@@ -108,7 +108,7 @@ def test_where_nobody_listens_it_says_what_to_start(on_hub: Command) -> None:
 
 def test_a_record_that_is_rejected_is_not_reported_as_acknowledged() -> None:
     # A clock that is off, seen from here: the gateway takes nothing older than a moment.
-    with hubs() as started:
+    with hubs(forked=True) as started:
         strict = {"accept": {"past": "1ms"}}
         hub = started.start(config_text(timescale=strict)).until_ready()
         sent = obs_hub("send", "span", "old", "--duration", "5", "--data-dir", hub.data_dir)

@@ -170,7 +170,7 @@ def test_uninstalling_stops_disables_and_removes_and_can_be_done_twice(machine: 
 
 def test_what_was_cut_off_is_finished_by_doing_it_again(machine: Machine) -> None:
     machine.fail("Failed to connect to bus")
-    assert "daemon-reload` failed (5):\nFailed to connect to bus" in machine.refused("install", *USER)
+    assert "daemon-reload` failed (exit code 5):\nFailed to connect to bus" in machine.refused("install", *USER)
     machine._calls.with_name("calls.fails").unlink()
     machine.calls()
     machine.done("install", *USER)

@@ -31,7 +31,7 @@ def test_a_push_is_one_trace_from_the_delivery_to_the_last_step(
         "gitops": {"webhook": {"secrets": [SECRET]}, "repositories": {"home": home}},
     }
     config["service"] |= {"extensions": ["api", "gitops"], "telemetry": {"traces": {"sampling_ratio": 0.0}}}
-    with hubs() as running:
+    with hubs(forked=True) as running:
         hub = running.start(yaml.safe_dump(config)).until_ready()
         revision = repositories.push()
         # As it comes through a Tailscale Funnel: for the machine's public name.

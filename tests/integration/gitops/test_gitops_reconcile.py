@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -243,6 +244,14 @@ async def test_a_folder_that_is_no_clone_is_refused(repositories: Repositories) 
     (repositories.folder / "plain").mkdir()
     settings = repositories.settings(path=str(repositories.folder / "plain"))
     assert "not a git repository" in await repositories.fails(settings)
+
+
+@pytest.mark.parametrize(("how", "told"), [("KILL", "signal 9 (SIGKILL, which "), ("TERM", "signal 15 (SIGTERM)")])
+async def test_that_a_signal_ended_git_is_told(repositories: Repositories, how: str, told: str) -> None:
+    """It wrote nothing then, and a message without a reason says nothing."""
+    alias = f"alias.die=!kill -{how} $PPID"
+    with pytest.raises(GitError, match=re.escape(f"failed: it ended with {told}")):
+        await Git(repositories.settings()).run("-c", alias, "die")
 
 
 async def test_a_branch_that_is_not_at_the_remote_is_explained(repositories: Repositories) -> None:

@@ -40,7 +40,7 @@ def store(module_database: Database) -> Database:
         service=TELEMETRY,
         receivers={"hostmetrics": {"collection_interval": "1s"}},
     )
-    with hubs() as started:
+    with hubs(forked=True) as started:
         hub = started.start(configuration).until_ready()
         send(hub, "metrics", lab.metrics())
         send(hub, "logs", lab.journal())

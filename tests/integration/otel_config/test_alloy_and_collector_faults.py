@@ -95,7 +95,7 @@ def program(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def started() -> Iterator[Hubs]:
-    with hubs() as each:
+    with hubs(forked=True) as each:
         yield each
 
 

@@ -24,7 +24,7 @@ CONFIG = Path(__file__).parents[3] / "otel-config"
 
 @pytest.fixture
 def hub() -> Iterator[HubProcess]:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started.start(config_text(http=free_port())).until_ready()
 
 

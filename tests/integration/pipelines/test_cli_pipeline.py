@@ -78,7 +78,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(embedded_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, port, grpc = tmp_path_factory.mktemp("pipelines"), free_port(), free_port()
-    with fresh_store(embedded_server) as database, hubs() as running:
+    with fresh_store(embedded_server) as database, hubs(forked=True) as running:
         documents = [document(number, source="of-the-hub") for number in range(4)] + [document(event_type=None)]
         variables = stand_in(folder / "hub.json", *documents)
         hub = running.start(configuration(database.dsn, port, grpc), **variables).until_ready()

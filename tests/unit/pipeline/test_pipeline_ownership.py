@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.files.ownership import HeldError, Lock, holder
+from gateway.files.ownership import DirectoryLock, HeldError, holder
 
 HOLD = """
 import sys
 from pathlib import Path
-from gateway.files.ownership import Lock
-Lock(Path(sys.argv[1])).acquire()
+from gateway.files.ownership import DirectoryLock
+DirectoryLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -31,7 +31,7 @@ def test_another_process_is_told_who_the_owner_is_until_that_is_killed(tmp_path:
     )
     assert owner.stdout is not None
     assert owner.stdout.readline() == "held\n"
-    mine = Lock(tmp_path)
+    mine = DirectoryLock(tmp_path)
     with pytest.raises(HeldError, match=f"process {owner.pid} still uses it"):
         mine.acquire(patience=0)
     assert holder(tmp_path) == f"process {owner.pid}"
@@ -43,12 +43,12 @@ def test_another_process_is_told_who_the_owner_is_until_that_is_killed(tmp_path:
 
 
 def test_who_only_looks_does_not_keep_an_owner_out(tmp_path: Path) -> None:
-    first = Lock(tmp_path)
+    first = DirectoryLock(tmp_path)
     first.acquire()
     first.release()
     looking = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    lock = Lock(tmp_path)
+    lock = DirectoryLock(tmp_path)
     with pytest.raises(HeldError):
         lock.acquire(patience=0)
     os.close(looking)
@@ -58,7 +58,7 @@ def test_who_only_looks_does_not_keep_an_owner_out(tmp_path: Path) -> None:
 
 def test_nobody_owns_what_nobody_has_locked(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
-    lock = Lock(tmp_path)
+    lock = DirectoryLock(tmp_path)
     lock.acquire()
     lock.release()
     lock.release()
@@ -68,7 +68,7 @@ def test_nobody_owns_what_nobody_has_locked(tmp_path: Path) -> None:
 def test_the_owner_of_a_directory_that_was_replaced_is_not_the_owner_of_the_new_one(tmp_path: Path) -> None:
     directory = tmp_path / "owned"
     directory.mkdir()
-    former, lock = Lock(directory), Lock(directory)
+    former, lock = DirectoryLock(directory), DirectoryLock(directory)
     former.acquire()
     shutil.rmtree(directory)
     assert not former.held
@@ -85,7 +85,7 @@ def test_a_file_system_without_locks_is_named_as_the_reason(tmp_path: Path, monk
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    lock = Lock(tmp_path)
+    lock = DirectoryLock(tmp_path)
     with pytest.raises(OSError, match="its file system has no locks"):
         lock.acquire()
     assert not lock.held

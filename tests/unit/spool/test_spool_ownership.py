@@ -11,7 +11,7 @@ import pytest
 
 from gateway.base.settings import ExporterSettings, RetrySettings, SpoolSettings
 from gateway.component import UnavailableError
-from gateway.files.ownership import Lock
+from gateway.files.ownership import DirectoryLock
 from gateway.pipeline import Delivery
 from gateway.pipeline.spool import Spool, segments, status
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, until
@@ -21,7 +21,7 @@ AT_ONCE = ExporterSettings(retry_on_failure=RetrySettings(initial_interval=timed
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.files.ownership.PATIENCE", 0)
+    monkeypatch.setattr("gateway.files.locks.PATIENCE", 0)
     monkeypatch.setattr("gateway.pipeline.spool_sender._POLL_SECONDS", 0)
 
 
@@ -81,7 +81,7 @@ async def test_what_a_worker_left_that_is_no_more_is_delivered_while_the_hub_run
     await former.close()
     await until(lambda: not status(tmp_path / "1").segments)
     await until(lambda: not delivery.spools[1:])
-    free = Lock(tmp_path / "1")
+    free = DirectoryLock(tmp_path / "1")
     free.acquire()
     free.release()
     await delivery.stop()

@@ -1,0 +1,228 @@
+"""Number points of a request, from their bytes to `NumberPoints`.
+
+A point costs two slices and one dictionary look-up: what is around the key of its series is cut off (see `heads`), and
+what was cut off all points is read at once. A point that is not laid out like that is decoded on its own.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.metrics.v1 import metrics_pb2
+
+from exporters.timescale import wire
+from exporters.timescale.dimensions import Dimensions, MetricContext
+from exporters.timescale.heads import Layout, layout_of
+from exporters.timescale.points import DOUBLE, INT, NO_VALUE, NumberPoints
+from gateway.base.slices import LARGE, Steps
+from gateway.otlp.bounds import check_parts
+
+Pauses = Iterable[Callable[[], Any] | None]
+"""`Steps` without a result, or nothing at all."""
+
+
+class _Gathered:
+    """Points of one layout: what was cut off each, its series, and where in the request those of a metric are.
+
+    Lists of numbers and bytes alone, as all that grows with a request: Python's garbage collection need not look at it.
+    """
+
+    def __init__(self) -> None:
+        self.cut: list[bytes] = []
+        self.series: list[int] = []
+        self._firsts: list[int] = []
+        self._counts: list[int] = []
+
+    def add(self, first: int, cut: Iterable[bytes], series: Sequence[int]) -> None:
+        """Add the points of a metric, the first of which has this place in the request."""
+        self._firsts.append(first)
+        self._counts.append(len(series))
+        self.cut += cut
+        self.series += series
+
+    def places(self) -> npt.NDArray[np.intp]:
+        """Return the place of each point in the request."""
+        counts = np.array(self._counts)
+        return np.repeat(np.array(self._firsts) - np.cumsum(counts) + counts, counts) + np.arange(len(self.series))
+
+
+class _Apart(NamedTuple):
+    """A point that was decoded on its own."""
+
+    series: int
+    time: int
+    start: int
+    value: int
+    kind: int
+    flags: int
+
+
+class Numbers:
+    """Gathers the number points of a request.
+
+    ``admit`` tells whether a point of a time is accepted, and counts it where it is not; ``exemplars`` encodes those of
+    a decoded point, whose series it is given.
+    """
+
+    def __init__(
+        self, dimensions: Dimensions, admit: Callable[[int], bool], exemplars: Callable[[Any, int], Pauses]
+    ) -> None:
+        self._dimensions = dimensions
+        self._admit = admit
+        self._exemplars = exemplars
+        self._begin()
+
+    def _begin(self) -> None:
+        self._points: list[bytes] = []
+        # Of each metric its first place, and itself.
+        self._firsts: list[int] = []
+        self._contexts: list[MetricContext] = []
+        self._gathered: dict[Layout, _Gathered] = {}
+        # By place; None for those that are left out.
+        self._apart: dict[int, _Apart | None] = {}
+
+    @property
+    def count(self) -> int:
+        """How many points are gathered."""
+        return len(self._points)
+
+    def gather(self, context: MetricContext, points: Sequence[bytes]) -> Pauses:
+        """Gather points of a metric, of which there are some.
+
+        What is returned is to be gone through: the pauses, where not all are known. Raises
+        `google.protobuf.message.DecodeError`, now, then or in `take`, when one is malformed.
+        """
+        first = len(self._points)
+        self._firsts.append(first)
+        self._contexts.append(context)
+        self._points += points
+        layout = layout_of(points[0])
+        if layout is None:
+            return self._each(context, first, points)
+        gathered = self._gathered.get(layout)
+        if gathered is None:
+            gathered = self._gathered[layout] = _Gathered()
+        known = context.series
+        if b"" in known and min(map(len, points)) < layout.size:
+            # Of one that is too short the key would be empty, too.
+            return self._learn(context, first, points, layout, gathered)
+        try:
+            series = list(map(known.__getitem__, map(layout.key, points)))
+        except KeyError:
+            return self._learn(context, first, points, layout, gathered)
+        gathered.add(first, layout.cut(points), series)
+        return ()
+
+    def _each(self, context: MetricContext, first: int, points: Sequence[bytes]) -> Steps[None]:
+        for place, point in enumerate(points, first):
+            yield from self._decode(context, place, point)
+            yield None
+
+    def _learn(
+        self, context: MetricContext, first: int, points: Sequence[bytes], layout: Layout, gathered: _Gathered
+    ) -> Steps[None]:
+        """Gather the points whose series is known, or is now; decode the others on their own."""
+        cut: list[bytes] = []
+        series: list[int] = []
+        for place, point in enumerate(points, first):
+            key = layout.key(point)
+            found = context.series.get(key) if len(point) >= layout.size else None
+            if found is None and layout.fits(point):
+                yield None
+                if len(point) > LARGE:
+                    yield functools.partial(check_parts, point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+                attributes = _attributes_alone(key)
+                if attributes is not None:
+                    found = self._dimensions.series(context, key, attributes)
+            if found is None:
+                yield from self._decode(context, place, point)
+                cut.append(bytes(layout.size))
+                series.append(0)
+            else:
+                cut += layout.cut((point,))
+                series.append(found)
+        gathered.add(first, cut, series)
+
+    def _decode(self, context: MetricContext, place: int, raw: bytes) -> Steps[None]:
+        if len(raw) > LARGE:
+            yield functools.partial(check_parts, raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+        point = wire.NumberPoint.FromString(raw)
+        self._apart[place] = None
+        if not self._admit(point.time_unix_nano):
+            return
+        attributes = tuple(point.attributes)
+        series = context.series.get(attributes)
+        if series is None:
+            series = self._dimensions.series(context, attributes, attributes)
+        times = point.time_unix_nano, point.start_time_unix_nano
+        self._apart[place] = _Apart(series, *times, *_value(point), point.flags)
+        if point.exemplars:
+            yield from self._exemplars(point, series)
+
+    def take(self) -> Steps[NumberPoints | None]:
+        """Return the points that were gathered, without those that are left out, and begin anew; None for none."""
+        if not self.count:
+            return None
+        count = self.count
+        series, time = np.zeros(count, np.int64), np.zeros(count, np.uint64)
+        start, value = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+        kind = np.zeros(count, np.uint8)
+        for layout, gathered in self._gathered.items():
+            read = layout.read(gathered.cut)
+            places: Any = slice(count) if len(gathered.cut) == count else gathered.places()
+            series[places], time[places] = gathered.series, read.time
+            value[places], kind[places] = read.value, read.kind
+            if read.start is not None:
+                start[places] = read.start
+            if not read.valid.all():
+                for place in np.arange(count)[places][~read.valid].tolist():
+                    if place not in self._apart:
+                        context = self._contexts[bisect.bisect_right(self._firsts, place) - 1]
+                        yield from self._decode(context, place, self._points[place])
+                        yield None
+        flags = None
+        left_out = []
+        for place, apart in self._apart.items():
+            if apart is None:
+                left_out.append(place)
+                continue
+            series[place], time[place], start[place], value[place], kind[place], its_flags = apart
+            if its_flags:
+                flags = np.zeros(count, np.uint32) if flags is None else flags
+                flags[place] = its_flags
+        metric = np.repeat(np.arange(len(self._firsts), dtype=np.int32), np.diff([*self._firsts, count]))
+        points = NumberPoints(series, time, start, value, kind, flags, metric, self._contexts)
+        self._begin()
+        if left_out:
+            kept = np.ones(count, bool)
+            kept[left_out] = False
+            points = points.select(kept)
+        return points
+
+
+def _attributes_alone(key: bytes) -> Sequence[bytes] | None:
+    """Return the attributes that a key is made of; None when it is something else, too, or no whole fields."""
+    try:
+        rest = wire.NumberPoint.FromString(key)
+    except DecodeError:
+        return None  # the point may be sound: what seemed to end it ended an exemplar, say
+    attributes = list(rest.attributes)
+    rest.ClearField("attributes")
+    return None if rest.ByteSize() else attributes
+
+
+def _value(point: Any) -> tuple[int, int]:
+    """Return the eight bytes of a decoded point's value, as a number, and its kind."""
+    which = point.WhichOneof("value")
+    if which == "as_double":
+        return int.from_bytes(struct.pack("<d", point.as_double), "little"), DOUBLE
+    if which == "as_int":
+        return point.as_int & (2**64 - 1), INT
+    return 0, NO_VALUE
