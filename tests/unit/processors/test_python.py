@@ -18,11 +18,9 @@ from gateway.processors.python.processor import FunctionError
 from tests.support.processing import attributes_of, batch_of, process, processor, read, records_of
 from tests.support.telemetry import logs, set_attributes, spans
 
-RELEASED = threading.Event()
-
 FUNCTIONS = """
-import threading, time
-from tests.unit.processors.test_python import RELEASED
+import threading
+RELEASED = threading.Event()
 
 def nothing(record): pass
 def without_b(record): return record.body != "b"
