@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import cast
 
 from opentelemetry.trace import Tracer
-from pydantic import SecretStr
 
 from gateway import components
 from gateway.base.settings import ExporterSettings, Settings
-from gateway.component import Receiver, Signal
+from gateway.component import Consumer, Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
 from gateway.config.service import signal_of
 from gateway.datadir import DataDir, read_running
-from gateway.extensions.tokens.own import OwnAccess
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator
-from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
+from gateway.net.destination import EmitterSettings, destination, names_endpoint
+from gateway.net.handover import Handover
 from gateway.net.listeners import ListenerSettings, from_here, listeners_in
+from gateway.net.remote import close, consumer_of
 from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.graph import Branch, Graph
@@ -41,13 +41,13 @@ from gateway.places import dead_letter_directory, receiver_directory, spool_dire
 from gateway.secrets.rotation import Rotation
 from gateway.store import StoreSettings
 from gateway.telemetry import SelfTelemetry, elsewhere
-from receivers.otlp.config import OtlpReceiverConfig
 
 _log = logging.getLogger(__name__)
 
 
 class Role(enum.Enum):
-    """Which receivers a process runs: with several workers, those that listen run in each, emitters in one."""
+    """Which receivers a process runs: with several workers, those that listen run in each, emitters and services in the
+    first process. Each has the pipelines and exporters of its own."""
 
     ALL = "all"
     LISTENERS = "listeners"
@@ -97,12 +97,6 @@ def check_destinations(config: Config) -> None:
             elsewhere(telemetry, signal)
 
 
-def needs_own_access(config: Config) -> bool:
-    """Tell whether no listener is a way to the hub for itself: each asks for a token, speaks TLS, or is not gRPC."""
-    names = [name for name in config.used_receivers if components.receiver(name).listens]
-    return bool(names) and not any(_open_grpc(config.receivers[name]) for name in names)
-
-
 class Hub:
     """Receivers, pipeline and exporters of one process, as the configuration wires them."""
 
@@ -114,16 +108,15 @@ class Hub:
         data_dir: Path | None = None,
         role: Role = Role.ALL,
         worker: int = 0,
-        workers: int = 1,
+        processes: int = 1,
         reuse_port: bool = False,
-        own_access: OwnAccess | None = None,
     ) -> None:
         self._config = config
-        self._listens = self._stopped = False
+        self._stopped = False
         service = config.service
-        self._own_access = own_access or (OwnAccess() if needs_own_access(config) else None)
         self._grace: timedelta = service.delivery.shutdown_grace
-        self._telemetry = SelfTelemetry(service.telemetry, self._own_destination)
+        self._handover: Handover | None = None
+        self._telemetry = SelfTelemetry(service.telemetry, self._own)
         instruments = Instruments(self._telemetry.meter)
         self._deliveries = {
             name: make_delivery(
@@ -134,11 +127,10 @@ class Hub:
                 worker,
                 instruments,
                 self._telemetry.tracer,
-                workers=workers,
+                processes=processes,
                 kept_by_others=config.kept_by_others(name),
             )
             for name in config.used_exporters
-            if role is not Role.EMITTERS
         }
         for delivery in self._deliveries.values():
             _observe(delivery, instruments)
@@ -154,11 +146,12 @@ class Hub:
         graph = make_graph(config, self._deliveries, context)
         bounds = service.delivery
         self._pipeline = Pipeline(graph, bounds.max_in_flight, instruments, bounds.max_batch_size)
+        self._consumers: dict[str, Consumer] = {}
         self._receivers: dict[str, Receiver] = {
             name: components.receiver(name).create(
                 name,
-                self._directed(name, config.receivers[name]),
-                self._pipeline.entry(name),
+                config.receivers[name],
+                self._consumer_of(name),
                 replace(
                     self._context,
                     signals=signals,
@@ -168,7 +161,6 @@ class Hub:
             for name, signals in config.used_receivers.items()
             if role is Role.ALL or components.receiver(name).listens == (role is Role.LISTENERS)
         }
-        self._own_receiver = None if role is Role.EMITTERS else self._make_own_receiver()
         self._services: dict[str, Service] = {}
         if role is not Role.LISTENERS:
             self._make_services(shared=role is Role.EMITTERS)
@@ -186,36 +178,27 @@ class Hub:
         }
         return receivers | {name: at for each in self._services.values() for name, at in each.endpoints.items()}
 
-    def _own_destination(self, signal: Signal) -> Destination | None:
-        """Where this hub sends what it says of itself; None where it has no pipeline for it."""
-        return self._own_door() if signal in self._config.service.signals else None
+    def _own(self, signal: Signal) -> Handover | None:
+        """Where what this process says of itself is handed to; None where there is no pipeline for it, or not yet."""
+        return self._handover if signal in self._context.signals else None
 
-    def _own_door(self) -> Destination | None:
-        """How this hub reaches itself: through its own door, or through one that is open to all."""
-        if not self._listens:  # somebody else may, on that address
-            return None
-        if self._own_access is not None:
-            return Destination("grpc", f"http://{self._own_access.endpoint}", self._own_access.headers)
-        for name, receiver in self._receivers.items():
-            if _open_grpc(self._config.receivers[name]) and (address := receiver.endpoints.get("grpc")):
-                return Destination("grpc", f"http://{from_here(address)}")
-        return None
-
-    def _front_door(self) -> Destination | None:
-        """How this hub is reached by itself, also where other processes of it listen."""
-        found = self._own_door()
-        if found is None and (endpoint := open_grpc_endpoint(self._config)):
-            found = Destination("grpc", endpoint)
-        return found
+    def _consumer_of(self, receiver: str) -> Consumer:
+        """Return what a receiver hands its batches to: the pipelines, or for an emitter where it was told to send."""
+        settings, its = self._config.receivers[receiver], components.receiver(receiver)
+        entry = self._pipeline.entry(receiver)
+        if its.listens or not isinstance(settings, EmitterSettings):
+            return entry
+        self._consumers[receiver] = consumer_of(settings, its.signals, entry)
+        return self._consumers[receiver]
 
     def _make_services(self, *, shared: bool) -> None:
         config, data_dir, embedded_dsn = self._config, self._context.data_dir, self._context.embedded_dsn
         view = HubView(
             **{each.name: getattr(self._context, each.name) for each in fields(Context)},
             config=config,
-            deliveries=self._deliveries,
+            consumer=self._pipeline,
+            deliveries={} if shared else self._deliveries,
             endpoints=lambda: _all_endpoints(self, data_dir),
-            front_door=self._front_door,
             find_dsn=lambda: embedded_dsn or configured_dsn(config),
             make_operations=lambda: self._telemetry.operations,
             services=self._services,
@@ -226,40 +209,16 @@ class Hub:
             service = components.extension(name).create(name, config.extensions[name], view)
             self._services[name] = cast("Service", service)
 
-    def _make_own_receiver(self) -> Receiver | None:
-        if self._own_access is None:
-            return None
-        listener = {"endpoint": self._own_access.endpoint, "auth": {"authenticator": "own"}}
-        settings = OtlpReceiverConfig.model_validate({"protocols": {"grpc": listener}})
-        context = Context(authenticators={"own": self._own_access}, reuse_port=True)
-        return components.receiver("otlp").create("otlp/own", settings, self._pipeline, context)
-
-    def _directed(self, name: str, settings: Settings) -> Settings:
-        """Return an emitter's settings, sending to this hub where nothing names another endpoint."""
-        if not isinstance(settings, EmitterSettings) or any(
-            names_endpoint(settings, signal) for signal in components.receiver(name).signals
-        ):
-            return settings
-        if self._own_access is None:
-            endpoint = open_grpc_endpoint(self._config)
-            return settings.model_copy(update={"endpoint": endpoint, "protocol": "grpc"}) if endpoint else settings
-        headers = {name: SecretStr(value) for name, value in self._own_access.headers.items()}
-        return settings.model_copy(
-            update={"endpoint": f"http://{self._own_access.endpoint}", "protocol": "grpc", "headers": headers}
-        )
-
     async def start(self) -> None:
         """Start everything. Raises `OSError` when an address is taken, and then has stopped what it had started."""
         try:
             await self._pipeline.start()
             for delivery in self._deliveries.values():
                 await delivery.start()
-            if self._own_receiver is not None:
-                await self._own_receiver.start()
-            # Listeners first: emitters send to them.
+            self._handover = Handover(self._pipeline, asyncio.get_running_loop(), own_telemetry=True)
+            # Listeners first: where an address is taken, nothing is emitted.
             for receiver in sorted(self._receivers.values(), key=lambda each: not _listens(each)):
                 await receiver.start()
-                self._listens = self._listens or _listens(receiver)
             for service in self._services.values():
                 await service.start()
             self._follow_secrets()
@@ -288,7 +247,7 @@ class Hub:
         if section == "exporters" and (delivery := self._deliveries.get(name)):
             component = delivery.exporter
         elif section == "receivers":
-            component, settings = self._receivers.get(name), self._directed(name, settings)
+            component = self._receivers.get(name)
         elif section == "extensions":
             component = self._services.get(name)
         elif section == "processors":
@@ -313,13 +272,15 @@ class Hub:
 
         emitters = [each for each in self._receivers.values() if not _listens(each)]
         listeners = [each for each in self._receivers.values() if _listens(each)]
-        if self._own_receiver is not None:
-            listeners.append(self._own_receiver)
         for service in reversed(self._services.values()):
             await self._bounded(service.stop(left(0.3)), f"stopping {service.name}")
         for receiver in emitters:
             await self._bounded(receiver.stop(left(0.3)), f"stopping {receiver.name}")
+            if (consumer := self._consumers.get(receiver.name)) is not None:
+                await self._bounded(close(consumer), f"disconnecting {receiver.name}")
         await self._bounded(asyncio.to_thread(self._telemetry.flush_and_stop, left(0.3)), "flushing telemetry")
+        if self._handover is not None:
+            self._handover.close()
         await asyncio.gather(
             *(self._bounded(receiver.stop(left(0.8)), f"stopping {receiver.name}") for receiver in listeners)
         )
@@ -328,8 +289,6 @@ class Hub:
         await self._bounded(self._pipeline.stop(), "stopping the processors")
         for delivery in self._deliveries.values():
             await self._bounded(delivery.stop(), f"stopping {delivery.exporter.name}")
-        if self._own_access is not None:
-            self._own_access.close()
 
     async def _bounded(self, step: Awaitable[object], what: str) -> None:
         """Await one step of the shutdown; what fails is logged, because the steps after it must still be done."""
@@ -418,22 +377,22 @@ def make_delivery(
     instruments: Instruments,
     tracer: Tracer,
     *,
-    workers: int | None = None,
+    processes: int | None = None,
     kept_by_others: Collection[Signal] = (),
 ) -> Delivery:
     """Make an exporter with its layers. Without a data directory it has no spool and keeps no dead letters.
 
-    The first of so many ``workers`` delivers what workers left that are no more. ``kept_by_others`` are the signals
-    that it is given beside a store.
+    The first of so many ``processes`` of a hub delivers what those left that are no more. ``kept_by_others`` are the
+    signals that it is given beside a store.
     """
     exporter = components.exporter(name).create(name, settings, Context(embedded_dsn=embedded_dsn, data_dir=data_dir))
     assert isinstance(settings, ExporterSettings)
     spool = dead_letters = None
 
     def former() -> list[Path]:
-        if data_dir is None or workers is None or worker:
+        if data_dir is None or processes is None or worker:
             return []
-        return [each for its_name, each in spools(data_dir) if its_name == name and int(each.name) >= workers]
+        return [each for its_name, each in spools(data_dir) if its_name == name and int(each.name) >= processes]
 
     if data_dir is not None:
         dead_letters = DeadLetters(dead_letter_directory(data_dir, name), settings.dead_letters.max_size)

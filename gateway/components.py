@@ -8,6 +8,7 @@ names is imported when it is asked for, so that a configuration loads nothing th
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -24,6 +25,8 @@ from gateway.component.declaration import (
 )
 
 Kind = TypeVar("Kind", bound=Component)
+
+_log = logging.getLogger(__name__)
 
 _OURS = "observability-hub"
 _PREFIX = "obs_hub."
@@ -77,6 +80,8 @@ class Found(Mapping[str, Kind]):
         wanted = ExporterSettings if self._kind is ExporterComponent else Settings
         if not (isinstance(found.settings, type) and issubclass(found.settings, wanted)):
             raise ComponentError(f"{said}: its settings are {found.settings!r:.80}, no class of {wanted.__name__}")
+        if not callable(found.create):
+            raise ComponentError(f"{said}: it has no function to make one by ('create' is {found.create!r:.80})")
         return found
 
 
@@ -117,6 +122,17 @@ def _checkout() -> Iterator[metadata.EntryPoint]:
     if project.get("name") == _OURS:
         for group, entries in project.get("entry-points", {}).items():
             yield from (metadata.EntryPoint(name, value, group) for name, value in entries.items())
+
+
+def usable(known: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return the types that can be used; the log says why others cannot."""
+    found = {}
+    for name in known:
+        try:
+            found[name] = known[name]
+        except ComponentError as error:
+            _log.warning("%s", error)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,11 @@ from gateway.assembly import (
     configured_dsn,
     embedded_port,
     needs_embedded,
-    needs_own_access,
     tell_of_spools_without_exporter,
 )
 from gateway.config import Config
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, Step
-from gateway.extensions.tokens.own import OwnAccess
 from gateway.files.ownership import holder
 from gateway.parent import end_at_once, end_with_parent
 from gateway.places import spools
@@ -171,10 +169,11 @@ async def _serve(
     grace = config.service.delivery.shutdown_grace.total_seconds()
     heard = Heard()
     role = Role.ALL if workers == 1 else Role.EMITTERS
-    own_access = OwnAccess() if needs_own_access(config) else None
-    hub = Hub(config, embedded_dsn=dsn, data_dir=data_dir.path, role=role, own_access=own_access)
+    # Beside workers its spools are numbered after theirs.
+    number = 0 if workers == 1 else workers
+    hub = Hub(config, embedded_dsn=dsn, data_dir=data_dir.path, role=role, worker=number, processes=number + 1)
     watchdog = notifier.watchdog
-    pool = _Workers(config, dsn, data_dir.path, workers, own_access, heard, watchdog) if workers > 1 else None
+    pool = _Workers(config, dsn, data_dir.path, workers, heard, watchdog) if workers > 1 else None
     notifier.status("starting receivers and exporters")
     try:
         with step("starting receivers and exporters"):
@@ -248,7 +247,6 @@ class _Workers:
         dsn: str | None,
         data_dir: Path,
         count: int,
-        own_access: OwnAccess | None,
         heard: Heard,
         watchdog: float | None,
     ) -> None:
@@ -257,7 +255,6 @@ class _Workers:
         self._dsn = dsn
         self._data_dir = data_dir
         self._count = count
-        self._own_access = own_access
         self._heard = heard
         self._watchdog = watchdog
         self._context = multiprocessing.get_context("spawn")
@@ -297,7 +294,6 @@ class _Workers:
                 self._dsn,
                 self._data_dir,
                 number,
-                self._own_access,
                 theirs,
                 self._watchdog,
                 self._count,
@@ -347,7 +343,6 @@ def _worker(
     dsn: str | None,
     data_dir: Path,
     number: int,
-    own_access: OwnAccess | None,
     parent: Connection,
     watchdog: float | None,
     count: int = 1,
@@ -360,7 +355,7 @@ def _worker(
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     # Ctrl-C reaches the whole process group; the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_work(config, dsn, data_dir, number, own_access, parent, watchdog, count))
+    asyncio.run(_work(config, dsn, data_dir, number, parent, watchdog, count))
 
 
 async def _work(
@@ -368,7 +363,6 @@ async def _work(
     dsn: str | None,
     data_dir: Path,
     number: int,
-    own_access: OwnAccess | None,
     parent: Connection,
     watchdog: float | None,
     count: int,
@@ -386,9 +380,8 @@ async def _work(
         data_dir=data_dir,
         role=Role.LISTENERS,
         worker=number,
-        workers=count,
+        processes=count + 1,  # the first process delivers, too
         reuse_port=True,
-        own_access=own_access,
     )
     beating = None
     try:

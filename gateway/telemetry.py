@@ -1,8 +1,7 @@
 """The gateway's own telemetry: metrics and sampled spans, sent as OTLP like everybody else's.
 
 It does not feed on itself without end: metrics are a fixed set of series sent once an interval, whatever they count;
-and what is sent carries a header by which the receiver marks its batches as the gateway's own, whose commits make no
-spans.
+and what is sent is marked as a hub's own, here and by a header elsewhere: commits of such batches make no spans.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ from gateway import __version__
 from gateway.component import Signal
 from gateway.config import TelemetrySettings
 from gateway.job_logs import JobLogs
-from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
+from gateway.net.destination import OWN_TELEMETRY_HEADER, Destination, EmitterSettings, destination, names_endpoint
+from gateway.net.handover import Handover
 from gateway.net.sdk_exporters import make_exporter
 from gateway.operations import SCOPE as OPERATIONS_SCOPE
 from gateway.operations import Operations
-from receivers.otlp.config import OWN_TELEMETRY_HEADER
 
 _SCOPE = "obs_hub"
 JOBS_SCOPE = "obs_hub.jobs"
 
 
-Where = Callable[[Signal], Destination | None]
-"""Returns where a signal is sent: None as long as that is not known (the gateway's receiver may still be starting), and
-where the gateway has no pipeline that would take it."""
+Where = Callable[[Signal], Destination | Handover | None]
+"""Returns where a signal is sent: None as long as there is nowhere (the exporters may still be starting), and where the
+gateway has no pipeline that would take it."""
 
 
 class _Metrics(MetricExporter):
@@ -122,12 +121,12 @@ class _Events(LogRecordExporter):
 class SelfTelemetry:
     """Owns the providers behind the gateway's meter and tracer.
 
-    ``own`` is this gateway's own gRPC receiver, used unless the settings or the standard ``OTEL_EXPORTER_OTLP_*``
-    variables name another endpoint.
+    ``own`` is where it goes unless the settings or the standard ``OTEL_EXPORTER_OTLP_*`` variables name an endpoint:
+    into this gateway's own pipelines, or for a command to those of the hub that runs.
     """
 
     def __init__(self, settings: TelemetrySettings, own: Where) -> None:
-        def where(signal: Signal) -> Destination | None:
+        def where(signal: Signal) -> Destination | Handover | None:
             return _marked(elsewhere(settings, signal) or own(signal))
 
         resource = Resource.create(
@@ -207,5 +206,7 @@ def elsewhere(settings: TelemetrySettings, signal: Signal) -> Destination | None
     return destination(to, signal) if names_endpoint(to, signal) else None
 
 
-def _marked(to: Destination | None) -> Destination | None:
-    return to and replace(to, headers={**to.headers, OWN_TELEMETRY_HEADER: "true"})
+def _marked(to: Destination | Handover | None) -> Destination | Handover | None:
+    if isinstance(to, Destination):
+        return replace(to, headers={**to.headers, OWN_TELEMETRY_HEADER: "true"})
+    return to

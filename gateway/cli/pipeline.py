@@ -17,11 +17,13 @@ from gateway.assembly import open_grpc_endpoint
 from gateway.base.settings import format_duration
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
+from gateway.component import Signal
 from gateway.config import Config
 from gateway.explore.terminal import safe, safe_text
 from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
-from gateway.extensions.document_pipelines.run import KIND, PipelineRun, where_to
-from gateway.net.destination import Destination
+from gateway.extensions.document_pipelines.run import KIND, PipelineRun
+from gateway.net.destination import names_endpoint
+from gateway.net.remote import elsewhere
 from gateway.operations import Operations
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError
 from gateway.terminal import shown_json
@@ -155,16 +157,18 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
     """Do a run in this process, as the hub would: with a store it is claimed and kept there."""
     extension = next(each for each in _extensions(config) if name in each.pipelines)
     endpoint = open_grpc_endpoint(config)
+    if endpoint is not None and not names_endpoint(extension, Signal.LOGS):
+        extension = extension.model_copy(update={"endpoint": endpoint, "protocol": "grpc"})
     try:
-        to = where_to(extension, None if endpoint is None else Destination("grpc", endpoint))
-    except ValueError as error:
+        consumer = elsewhere(extension, [Signal.LOGS])
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     source = create_collection(name, settings)
     async with telling(config) as operations:
         work = PipelineRun(operations)
 
         async def execute(progress: Progress) -> Outcome:
-            return await work.do(name, settings, source, to, progress)
+            return await work.do(name, settings, source, consumer, progress)
 
         try:
             if dsn is not None:
@@ -174,6 +178,7 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
                     click.echo(safe(str(error)), err=True)
             return await _without_history(name, execute, operations)
         finally:
+            await consumer.close()
             await asyncio.to_thread(source.close)
 
 

@@ -1,4 +1,5 @@
-"""What components are written against: the batch, the interfaces of components, and why a batch is refused.
+"""What components are written against: the batch, their interfaces, how they say what they are, and why a batch is
+refused.
 
 Names are imported when they are asked for: whoever reads a configuration does not load what delivers.
 """
@@ -8,6 +9,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.component.batch import ACCEPTED, Batch, Outcome, Signal
+    from gateway.component.declaration import (
+        Component,
+        Context,
+        ExporterComponent,
+        ExtensionComponent,
+        ProcessorComponent,
+        ProcessorSettings,
+        ReceiverComponent,
+    )
     from gateway.component.errors import (
         DeliveryError,
         MalformedPayloadError,
@@ -20,14 +30,27 @@ if TYPE_CHECKING:
         TooLargeForDestinationError,
         UnavailableError,
     )
-    from gateway.component.interfaces import Consumer, Exporter, Prepared, Processed, Processor, Receiver
+    from gateway.component.interfaces import (
+        Consumer,
+        Exporter,
+        Prepared,
+        Processed,
+        Processor,
+        Receiver,
+        Reconfigurable,
+        Service,
+    )
 
 __all__ = [
     "ACCEPTED",
     "Batch",
+    "Component",
     "Consumer",
+    "Context",
     "DeliveryError",
     "Exporter",
+    "ExporterComponent",
+    "ExtensionComponent",
     "MalformedPayloadError",
     "NoPipelineError",
     "Outcome",
@@ -36,8 +59,13 @@ __all__ = [
     "Prepared",
     "Processed",
     "Processor",
+    "ProcessorComponent",
+    "ProcessorSettings",
     "Receiver",
+    "ReceiverComponent",
+    "Reconfigurable",
     "RefusedError",
+    "Service",
     "Signal",
     "TimedOutError",
     "TooLargeError",
@@ -47,7 +75,25 @@ __all__ = [
 
 _MODULES = {
     "batch": ("ACCEPTED", "Batch", "Outcome", "Signal"),
-    "interfaces": ("Consumer", "Exporter", "Prepared", "Processed", "Processor", "Receiver"),
+    "declaration": (
+        "Component",
+        "Context",
+        "ExporterComponent",
+        "ExtensionComponent",
+        "ProcessorComponent",
+        "ProcessorSettings",
+        "ReceiverComponent",
+    ),
+    "interfaces": (
+        "Consumer",
+        "Exporter",
+        "Prepared",
+        "Processed",
+        "Processor",
+        "Receiver",
+        "Reconfigurable",
+        "Service",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""The small interfaces that receivers, processors and exporters are written against."""
+"""The small interfaces that components are written against."""
 
 from __future__ import annotations
 
@@ -123,10 +123,14 @@ class Processor(Protocol):
 
 
 class Consumer(Protocol):
-    """Where a receiver hands its batches."""
+    """Where a receiver hands its batches: the pipelines of its process, or an endpoint elsewhere."""
 
     async def accept(self, batch: Batch) -> Outcome:
-        """Return when every exporter of the batch's signal has committed it. Raises `DeliveryError` otherwise."""
+        """Return when every exporter of the batch's signal holds it durably; what was left out is in the outcome.
+
+        Raises `UnavailableError` when it may be given again, after the pause that the error asks for, and another
+        `DeliveryError` when it must not be.
+        """
 
     def refuse(self, signal: Signal, reason: str) -> None:
         """Count a request that was refused before it became a batch: too large, undecodable, unauthenticated."""
@@ -136,7 +140,7 @@ class Consumer(Protocol):
 
 
 class Receiver(Protocol):
-    """One source of batches, or one emitter that sends OTLP to an endpoint."""
+    """One source of batches: it listens for those of others, or makes its own."""
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from gateway.base.settings import Settings, format_duration
 from gateway.component.declaration import Component
-from gateway.components import COMPONENTS, Registry
+from gateway.components import COMPONENTS, SECTIONS, Registry, usable
 from gateway.config.service import ServiceSettings
 
 _SUBSTITUTION = "Substitution"
@@ -20,12 +20,8 @@ _OWN_KEYS: dict[str, Any] = {"^x-": {"description": "Yours: for what anchors rep
 
 def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file, the settings of every component included."""
-    components: list[Component] = [
-        *registry.receivers.values(),
-        *registry.processors.values(),
-        *registry.exporters.values(),
-        *registry.extensions.values(),
-    ]
+    known = {section: usable(getattr(registry, section)) for section in SECTIONS}
+    components: list[Component] = [one for types in known.values() for one in types.values()]
     models: list[type[Settings]] = [ServiceSettings, *dict.fromkeys(one.settings for one in components)]
     references, definitions = models_json_schema(
         [(model, "validation") for model in models], schema_generator=_Generator
@@ -45,11 +41,11 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
         "title": "Observability Hub configuration",
         "type": "object",
         "properties": {
-            "receivers": _section(registry.receivers, refs, "Where telemetry comes from."),
-            "processors": _section(registry.processors, refs, "What is done to telemetry on its way."),
-            "exporters": _section(registry.exporters, refs, "Where telemetry goes."),
+            "receivers": _section(known["receivers"], refs, "Where telemetry comes from."),
+            "processors": _section(known["processors"], refs, "What is done to telemetry on its way."),
+            "exporters": _section(known["exporters"], refs, "Where telemetry goes."),
             "extensions": _section(
-                registry.extensions, refs, "What components need besides, such as who may use them."
+                known["extensions"], refs, "What components need besides, such as who may use them."
             ),
             "service": refs[ServiceSettings],
         },

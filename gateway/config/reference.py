@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.base.settings import format_duration, parse_size
 from gateway.component import Signal
-from gateway.components import COMPONENTS, Registry
+from gateway.components import COMPONENTS, Registry, usable
 from gateway.config.service import ServiceSettings
 
 BEGIN = "<!-- reference: made by `python -m gateway.config.reference docs/configuration.md` -->"
@@ -29,10 +29,10 @@ _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 def reference(registry: Registry = COMPONENTS) -> str:
     """Return the reference: a section for each component, and one for ``service``."""
     parts = [
-        *(_part(f"Receiver `{name}`", one.settings, one.signals) for name, one in registry.receivers.items()),
-        *(_part(f"Processor `{name}`", one.settings, one.signals) for name, one in registry.processors.items()),
-        *(_part(f"Exporter `{name}`", one.settings, one.signals) for name, one in registry.exporters.items()),
-        *(_part(f"Extension `{name}`", one.settings, one.signals) for name, one in registry.extensions.items()),
+        *(_part(f"Receiver `{name}`", one.settings, one.signals) for name, one in usable(registry.receivers).items()),
+        *(_part(f"Processor `{name}`", one.settings, one.signals) for name, one in usable(registry.processors).items()),
+        *(_part(f"Exporter `{name}`", one.settings, one.signals) for name, one in usable(registry.exporters).items()),
+        *(_part(f"Extension `{name}`", one.settings, one.signals) for name, one in usable(registry.extensions).items()),
         _part("`service`", ServiceSettings, frozenset()),
     ]
     return "\n".join(parts)

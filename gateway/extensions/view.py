@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from gateway.component import Consumer
 from gateway.component.declaration import Context
 from gateway.component.interfaces import Service
 from gateway.config import Config
-from gateway.net.destination import Destination
 from gateway.operations import Operations
 from gateway.pipeline import Delivery
 
@@ -31,14 +31,14 @@ class HubView(Context):
     """The hub as parts of the gateway may look at it that run beside its pipelines.
 
     ``deliveries`` are those of this process: with several workers there are none here, and what they do is seen on disk
-    only. ``front_door`` returns how this hub is reached by itself, ``endpoints`` where it listens. ``services`` are
+    only. ``consumer`` is the pipelines of this process, ``endpoints`` where the hub listens. ``services`` are
     those made so far: all others, for the API front.
     """
 
     config: Config
     deliveries: Mapping[str, Delivery] = field(default_factory=dict)
     endpoints: Callable[[], Mapping[str, str]] = field(default=dict)
-    front_door: Callable[[], Destination | None] = field(default=lambda: None, repr=False)
+    consumer: Consumer
     find_dsn: Callable[[], str | None] = field(default=lambda: None, repr=False)
     make_operations: Callable[[], Operations] = Operations
     services: Mapping[str, Service] = field(default_factory=dict)

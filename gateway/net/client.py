@@ -123,6 +123,12 @@ def _is_tls(to: Destination) -> bool:
     return to.endpoint.startswith("https://")
 
 
+def check_certificates(to: Destination) -> None:
+    """Raise `OSError` when a certificate of a destination cannot be read or used."""
+    if _is_tls(to):
+        _ssl_context(to)
+
+
 def _ssl_context(to: Destination) -> ssl.SSLContext:
     """Make the context by which a client checks the server, and presents its own certificate where it has one.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -96,6 +96,11 @@ class ClientTlsSettings(Settings):
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("expected cert_file and key_file together")
         return self
+
+
+OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
+"""HTTP header and gRPC metadata key that marks what a hub tells of itself, whatever its value: no spans are made of
+how it is stored."""
 
 
 class EmitterSettings(Settings):
@@ -197,12 +202,28 @@ def destination(settings: EmitterSettings, signal: Signal, environ: Mapping[str,
         protocol,
         endpoint,
         headers or _parsed_headers(variable("HEADERS") or "", name_of("HEADERS")),
-        settings.timeout / timedelta(seconds=1) if settings.timeout else _seconds(variable, name_of),
+        timeout(settings, signal, environ),
         "gzip" if variable("COMPRESSION") == "gzip" else "none",
         path("CERTIFICATE"),
         path("CLIENT_CERTIFICATE"),
         path("CLIENT_KEY"),
     )
+
+
+def timeout(settings: EmitterSettings, signal: Signal, environ: Mapping[str, str] | None = None) -> float:
+    """Return how many seconds one export may take. Raises `DestinationError` for a variable that is no such number."""
+    if settings.timeout is not None:
+        return settings.timeout / timedelta(seconds=1)
+    variables = os.environ if environ is None else environ
+    own = f"OTEL_EXPORTER_OTLP_{_NAMES[signal]}_TIMEOUT"
+    name = own if variables.get(own) else "OTEL_EXPORTER_OTLP_TIMEOUT"
+    try:
+        seconds = float(variables.get(name) or _DEFAULT_TIMEOUT)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise DestinationError(f"{name}: expected seconds, such as {_DEFAULT_TIMEOUT}")
+    return seconds
 
 
 def _parsed_headers(text: str, variable: str) -> dict[str, str]:
@@ -220,17 +241,6 @@ def _parsed_headers(text: str, variable: str) -> dict[str, str]:
         except ValueError as error:
             raise DestinationError(f"{variable}, header {number}: {error}") from None
     return headers
-
-
-def _seconds(variable: Callable[[str], str | None], name_of: Callable[[str], str]) -> float:
-    text = variable("TIMEOUT") or _DEFAULT_TIMEOUT
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise DestinationError(f"{name_of('TIMEOUT')}: expected seconds, such as {_DEFAULT_TIMEOUT}")
-    return seconds
 
 
 def with_path(endpoint: str, signal: Signal) -> str:

@@ -1,6 +1,7 @@
-"""The OpenTelemetry SDK's exporters, made for a destination.
+"""The OpenTelemetry SDK's exporters, made for a destination, or for the hub that they run in.
 
-The certificates of a destination are those of the standard variables, which the SDK reads by itself.
+The certificates of a destination are those of the standard variables, which the SDK reads by itself. For the hub itself
+requests are encoded as the SDK's exporters encode them, and handed to its pipeline.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from gateway.component.batch import Signal
-from gateway.net.destination import Destination
+from gateway.net.destination import Destination, Protocol
+from gateway.net.handover import Handover
 from gateway.net.proxies import channel_options, is_local
 
 if TYPE_CHECKING:
@@ -20,16 +22,29 @@ if TYPE_CHECKING:
     _Make = Callable[..., MetricExporter | LogRecordExporter | SpanExporter]
 
 
-@overload
-def make_exporter(signal: Literal[Signal.METRICS], to: Destination) -> MetricExporter: ...
-@overload
-def make_exporter(signal: Literal[Signal.LOGS], to: Destination) -> LogRecordExporter: ...
-@overload
-def make_exporter(signal: Literal[Signal.TRACES], to: Destination) -> SpanExporter: ...
+_SDK_LOGGERS: dict[Protocol, str] = {
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+}
 
 
-def make_exporter(signal: Signal, to: Destination) -> MetricExporter | LogRecordExporter | SpanExporter:
+def logger_of(to: Destination | Handover) -> str:
+    """Return the logger by which an exporter of metrics says why an export failed."""
+    return "gateway.net.handover_exporters" if isinstance(to, Handover) else _SDK_LOGGERS[to.protocol]
+
+
+@overload
+def make_exporter(signal: Literal[Signal.METRICS], to: Destination | Handover) -> MetricExporter: ...
+@overload
+def make_exporter(signal: Literal[Signal.LOGS], to: Destination | Handover) -> LogRecordExporter: ...
+@overload
+def make_exporter(signal: Literal[Signal.TRACES], to: Destination | Handover) -> SpanExporter: ...
+
+
+def make_exporter(signal: Signal, to: Destination | Handover) -> MetricExporter | LogRecordExporter | SpanExporter:
     """Make an exporter, which connects when it first sends."""
+    if isinstance(to, Handover):
+        return _handing_over(signal)(to)
     headers = dict(to.headers)
     if to.protocol == "grpc":
         insecure = to.endpoint.startswith("http://")
@@ -74,3 +89,15 @@ def _http(signal: Signal) -> _Make:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
             return OTLPSpanExporter
+
+
+def _handing_over(signal: Signal) -> Callable[[Handover], MetricExporter | LogRecordExporter | SpanExporter]:
+    from gateway.net.handover_exporters import HandoverLogs, HandoverMetrics, HandoverSpans
+
+    match signal:
+        case Signal.METRICS:
+            return HandoverMetrics
+        case Signal.LOGS:
+            return HandoverLogs
+        case Signal.TRACES:
+            return HandoverSpans

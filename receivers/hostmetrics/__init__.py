@@ -1,7 +1,7 @@
 """The metrics of the machine this runs on, sent as OTLP.
 
-Unlike the receivers that listen, this one is an emitter: it sends to a configurable endpoint (Alloy where there is one,
-the gateway itself otherwise) and hands nothing to the pipeline directly.
+Unlike the receivers that listen, this one is an emitter: it hands what it makes to the pipelines of the gateway that
+runs it, or sends it to a configurable endpoint, such as Alloy.
 
 ``config`` is what a user may set, ``factory`` what the assembly calls, ``run`` what the command line calls;
 ``conventions`` is the table of every metric, ``scrapers`` reads them, ``collector`` makes OTLP of them, ``sender``

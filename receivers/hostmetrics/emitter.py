@@ -8,25 +8,24 @@ import time
 from datetime import timedelta
 
 from gateway.base.settings import format_duration
+from gateway.net.destination import Destination
+from gateway.net.handover import Handover
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.resource import resource
 from receivers.hostmetrics.scrapers import sensors
-from receivers.hostmetrics.sender import Sender, destination
+from receivers.hostmetrics.sender import Sender
 
 _log = logging.getLogger(__name__)
 
 
 class Emitter:
-    """Collects and sends in a thread of its own, at the configured interval.
+    """Collects and sends in a thread of its own, at the configured interval."""
 
-    Raises `ValueError` when the environment names a destination that cannot be used.
-    """
-
-    def __init__(self, config: HostMetricsConfig, name: str = "hostmetrics") -> None:
+    def __init__(self, config: HostMetricsConfig, to: Destination | Handover, name: str = "hostmetrics") -> None:
         self._config = config
         self._collector = Collector(sensors(config.scrapers), resource())
-        self._sender = Sender(destination(config))
+        self._sender = Sender(to)
         self._stopping = threading.Event()
         # A daemon: nothing that hangs in a system call may keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -34,7 +33,7 @@ class Emitter:
     def start(self) -> None:
         """Begin; the first collection is made at once."""
         interval = format_duration(self._config.collection_interval)
-        _log.info("host metrics are sent to %s every %s", self._sender.destination.endpoint, interval)
+        _log.info("host metrics are sent to %s every %s", self._sender.place, interval)
         self._thread.start()
 
     def stop(self, grace: float) -> None:

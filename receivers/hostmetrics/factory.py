@@ -11,7 +11,7 @@ def create(name: str, config: HostMetricsConfig, consumer: Consumer, context: Co
     """Make the receiver ``name`` (such as ``hostmetrics``); nothing is collected before its ``start``."""
     from receivers.hostmetrics.receiver import HostMetricsReceiver
 
-    return HostMetricsReceiver(name, config)
+    return HostMetricsReceiver(name, config, consumer)
 
 
 COMPONENT = ReceiverComponent(settings=HostMetricsConfig, create=create, signals=frozenset({Signal.METRICS}))

@@ -6,6 +6,7 @@ import threading
 
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.emitter import Emitter
+from receivers.hostmetrics.sender import destination
 
 SAMPLING = 0.5
 """Seconds between the two readings that a single collection takes utilisation from."""
@@ -20,7 +21,7 @@ def run_once(config: HostMetricsConfig) -> bool:
     Takes half a second, plus at most the configured timeout. Raises `ValueError` when the environment names a
     destination that cannot be used.
     """
-    return Emitter(config).once(SAMPLING)
+    return Emitter(config, destination(config)).once(SAMPLING)
 
 
 def run_forever(config: HostMetricsConfig, stop: threading.Event) -> None:
@@ -28,7 +29,7 @@ def run_forever(config: HostMetricsConfig, stop: threading.Event) -> None:
 
     Raises `ValueError` when the environment names a destination that cannot be used.
     """
-    emitter = Emitter(config)
+    emitter = Emitter(config, destination(config))
     emitter.start()
     stop.wait()
     emitter.stop(GRACE)

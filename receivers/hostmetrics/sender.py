@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,19 +12,15 @@ from datetime import timedelta
 
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
-from gateway.component import Signal
-from gateway.net.destination import Destination, Protocol
+from gateway.component import Consumer, Signal
+from gateway.net.destination import Destination, timeout
 from gateway.net.destination import destination as resolve
-from gateway.net.sdk_exporters import make_exporter
+from gateway.net.handover import Handover
+from gateway.net.remote import RemoteConsumer
+from gateway.net.sdk_exporters import logger_of, make_exporter
 from receivers.hostmetrics.config import HostMetricsConfig
 
 _log = logging.getLogger(__name__)
-
-# Where the SDK's exporters say why an export failed; `export` itself only returns that it did.
-_SDK_LOGGERS: dict[Protocol, str] = {
-    "grpc": "opentelemetry.exporter.otlp.proto.grpc.exporter",
-    "http/protobuf": "opentelemetry.exporter.otlp.proto.http.metric_exporter",
-}
 
 
 def destination(config: HostMetricsConfig, environ: Mapping[str, str] | None = None) -> Destination:
@@ -32,7 +29,23 @@ def destination(config: HostMetricsConfig, environ: Mapping[str, str] | None = N
     Raises `gateway.net.destination.DestinationError` for what cannot be used.
     """
     to = resolve(config, Signal.METRICS, environ)
-    return replace(to, timeout=min(to.timeout, config.collection_interval / timedelta(seconds=1)))
+    return replace(to, timeout=_timeout(config, environ))
+
+
+def reach(consumer: Consumer, config: HostMetricsConfig, loop: asyncio.AbstractEventLoop) -> Destination | Handover:
+    """Return how a thread sends to what a receiver was given, with such a timeout; ``loop`` is that of the hub.
+
+    What is elsewhere is sent to by the SDK's own exporter, in that thread.
+    """
+    to = consumer.destinations.get(Signal.METRICS) if isinstance(consumer, RemoteConsumer) else None
+    if to is not None:
+        return replace(to, timeout=_timeout(config))
+    return Handover(consumer, loop, timeout=_timeout(config))
+
+
+def _timeout(config: HostMetricsConfig, environ: Mapping[str, str] | None = None) -> float:
+    interval = config.collection_interval / timedelta(seconds=1)
+    return min(timeout(config, Signal.METRICS, environ), interval)
 
 
 class Sender:
@@ -41,8 +54,10 @@ class Sender:
     The exporter retries within its timeout. An outage is logged when it begins, with the reason, and when it is over.
     """
 
-    def __init__(self, to: Destination) -> None:
-        self.destination = to
+    def __init__(self, to: Destination | Handover) -> None:
+        self.place = "this hub" if isinstance(to, Handover) else to.endpoint
+        """Where it sends, for people."""
+        self._to = to
         self._exporter = make_exporter(Signal.METRICS, to)
         self._dropped = 0
 
@@ -53,7 +68,7 @@ class Sender:
 
     def send(self, data: MetricsData) -> bool:
         """Send, and return whether the destination accepted it. Blocks for at most the timeout; does not raise."""
-        with _sdk_log(_SDK_LOGGERS[self.destination.protocol]) as said:
+        with _sdk_log(logger_of(self._to)) as said:
             try:
                 accepted = self._exporter.export(data) is MetricExportResult.SUCCESS
             except Exception as error:  # the SDK raises when it is shut down during an export
@@ -67,6 +82,8 @@ class Sender:
 
     def close(self) -> None:
         """Give up an export under way, and release the connection."""
+        if isinstance(self._to, Handover):
+            self._to.close()
         self._exporter.shutdown()
 
     def _report_outage(self, said: list[str]) -> None:
@@ -74,7 +91,7 @@ class Sender:
         if self._dropped == 1:
             _log.warning(
                 "host metrics cannot be sent to %s: %s (what is collected until that works again is dropped)",
-                self.destination.endpoint,
+                self.place,
                 said[-1] if said else "no reason given",
             )
 
@@ -82,7 +99,7 @@ class Sender:
         if self._dropped:
             _log.info(
                 "host metrics are sent to %s again; %d collections were dropped",
-                self.destination.endpoint,
+                self.place,
                 self._dropped,
             )
         self._dropped = 0

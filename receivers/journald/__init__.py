@@ -1,7 +1,7 @@
 """The logs of this machine's services, from the systemd journal, sent as OTLP.
 
-Like host metrics this is an emitter: it sends to a configurable endpoint (Alloy where there is one, the gateway itself
-otherwise) and hands nothing to the pipeline directly.
+Like host metrics this is an emitter: it hands what it makes to the pipelines of the gateway that runs it, or sends it
+to a configurable endpoint, such as Alloy.
 
 ``config`` is what a user may set, ``factory`` what the assembly calls, ``run`` what the command line calls.
 ``journalctl`` runs that program, ``reader`` makes batches of what it prints, ``records`` (with ``conventions``,

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from gateway.base.crashpoints import crashpoint
 from gateway.base.rate_limited_log import RateLimitedLogger
-from gateway.component import Signal
-from gateway.net.client import connect
-from gateway.net.destination import destination
+from gateway.component import Consumer
 from receivers.journald.config import JournaldConfig
 from receivers.journald.errors import JournalError
 from receivers.journald.reader import Reader
@@ -25,32 +23,30 @@ _PAUSE_SECONDS = 10.0
 
 
 class Emitter:
-    """Sends the journal, from where it ended the last time.
+    """Sends the journal to a consumer, from where it ended the last time.
 
     With ``follow`` until told to stop; without, to the end of the journal, and with ``patience`` seconds for a
     destination that is away.
 
-    Raises `JournalError` when ``journalctl`` or the directory for the position cannot be used,
-    `ValueError` when the environment names an unusable destination, `OSError` when a certificate cannot be read.
+    Raises `JournalError` when ``journalctl`` or the directory for the position cannot be used.
     """
 
     def __init__(
-        self, config: JournaldConfig, state_dir: Path | None, *, follow: bool = True, patience: float | None = None
+        self,
+        config: JournaldConfig,
+        consumer: Consumer,
+        state_dir: Path | None,
+        *,
+        follow: bool = True,
+        patience: float | None = None,
     ) -> None:
-        to = destination(config, Signal.LOGS)
         self._config = config
         self._follow = follow
         self._stopping = asyncio.Event()
         self._limited = RateLimitedLogger(_log)
         self._reader = Reader(config, self._stopping, follow=follow)
         self._state = State(state_dir)
-        try:
-            self._client = connect(to)
-        except BaseException:
-            self._state.close()
-            raise
-        self.endpoint = to.endpoint
-        self.sender = Sender(self._client, to.endpoint, config.retry_on_failure, self._stopping, patience=patience)
+        self.sender = Sender(consumer, config.retry_on_failure, self._stopping, patience=patience)
 
     @property
     def unreadable(self) -> int:
@@ -80,7 +76,6 @@ class Emitter:
                         await self._stopping.wait()
         finally:
             await self._reader.release()
-            await self._client.close()
             self._state.close()
 
     async def stop(self) -> None:

@@ -14,7 +14,7 @@ def create(name: str, config: JournaldConfig, consumer: Consumer, context: Conte
     """
     from receivers.journald.receiver import JournaldReceiver
 
-    return JournaldReceiver(name, config, context.state_dir)
+    return JournaldReceiver(name, config, consumer, context.state_dir)
 
 
 COMPONENT = ReceiverComponent(settings=JournaldConfig, create=create, signals=frozenset({Signal.LOGS}))

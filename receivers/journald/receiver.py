@@ -1,4 +1,4 @@
-"""The receiver, as `gateway.pipeline.Receiver` describes it."""
+"""The receiver, as `gateway.component.Receiver` describes it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import logging
 from pathlib import Path
 
+from gateway.component import Consumer, Signal
+from gateway.net.remote import place_of
 from receivers.journald.config import JournaldConfig
 from receivers.journald.emitter import Emitter
 
@@ -15,9 +17,10 @@ _log = logging.getLogger(__name__)
 class JournaldReceiver:
     """Emits the journal while it is started. It listens nowhere."""
 
-    def __init__(self, name: str, config: JournaldConfig, state_dir: Path | None) -> None:
+    def __init__(self, name: str, config: JournaldConfig, consumer: Consumer, state_dir: Path | None) -> None:
         self._name = name
         self._config = config
+        self._consumer = consumer
         self._state_dir = state_dir
         self._emitter: Emitter | None = None
         self._task: asyncio.Task[bool] | None = None
@@ -35,12 +38,12 @@ class JournaldReceiver:
     async def start(self) -> None:
         """Begin to read and send.
 
-        Raises `JournalError`, an `OSError`, when ``journalctl`` or the directory for the position cannot be used, and
-        `ValueError` when the environment names an unusable destination. That nobody answers there is no reason to fail.
+        Raises `JournalError`, an `OSError`, when ``journalctl`` or the directory for the position cannot be used. That
+        nobody takes what is read is no reason to fail.
         """
-        self._emitter = Emitter(self._config, self._state_dir)
+        self._emitter = Emitter(self._config, self._consumer, self._state_dir)
         self._task = asyncio.create_task(self._emitter.run(), name=self._name)
-        _log.info("the journal is sent to %s", self._emitter.endpoint)
+        _log.info("the journal is sent to %s", place_of(self._consumer, Signal.LOGS))
 
     async def stop(self, grace: float) -> None:
         """Send what was read and end, in at most ``grace`` seconds. Harmless when not started.

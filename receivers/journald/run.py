@@ -7,6 +7,8 @@ import logging
 import signal
 from pathlib import Path
 
+from gateway.component import Consumer, Signal
+from gateway.net.remote import elsewhere, place_of
 from receivers.journald.config import JournaldConfig
 from receivers.journald.emitter import Emitter
 
@@ -34,8 +36,18 @@ def run_forever(config: JournaldConfig, state_dir: Path) -> None:
 
 
 async def _run(config: JournaldConfig, state_dir: Path, *, follow: bool, patience: float | None) -> bool:
-    emitter = Emitter(config, state_dir, follow=follow, patience=patience)
-    _log.info("the journal is sent to %s", emitter.endpoint)
+    consumer = elsewhere(config, [Signal.LOGS])
+    try:
+        return await _run_with(config, consumer, state_dir, follow=follow, patience=patience)
+    finally:
+        await consumer.close()
+
+
+async def _run_with(
+    config: JournaldConfig, consumer: Consumer, state_dir: Path, *, follow: bool, patience: float | None
+) -> bool:
+    emitter = Emitter(config, consumer, state_dir, follow=follow, patience=patience)
+    _log.info("the journal is sent to %s", place_of(consumer, Signal.LOGS))
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

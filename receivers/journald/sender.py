@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from gateway.base.rate_limited_log import RateLimitedLogger
 from gateway.base.retry import Backoff
 from gateway.base.settings import RetrySettings
-from gateway.component import RefusedError, Signal, UnavailableError
-from gateway.net.client import OtlpClient
+from gateway.component import Batch, Consumer, DeliveryError, Signal, UnavailableError
+from gateway.net.remote import place_of
 from gateway.otlp import splitting
 
 _log = logging.getLogger(__name__)
@@ -25,19 +25,18 @@ AWAY_SECONDS = 30.0
 
 
 class Sender:
-    """Sends requests to one destination, one at a time. ``endpoint`` is for people."""
+    """Sends requests to one consumer, one at a time."""
 
     def __init__(
         self,
-        client: OtlpClient,
-        endpoint: str,
+        consumer: Consumer,
         retry: RetrySettings,
         stopping: asyncio.Event,
         *,
         patience: float | None = None,
     ) -> None:
-        self._client = client
-        self._endpoint = endpoint
+        self._consumer = consumer
+        self._place = place_of(consumer, Signal.LOGS)
         self._backoff = Backoff(retry)
         self._stopping = stopping
         self._patience = patience
@@ -63,7 +62,7 @@ class Sender:
     async def _deliver(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
         try:
             return await self._attempt(payload, records, away)
-        except RefusedError as error:
+        except DeliveryError as error:
             self._refusals += 1
             halves = splitting.halves(Signal.LOGS, payload) if self._refusals < _MAX_REFUSALS else None
             if halves is None:
@@ -83,12 +82,13 @@ class Sender:
         return True
 
     async def _attempt(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
-        """Send until there is an answer. Raises `RefusedError`."""
+        """Send until there is an answer. Raises `DeliveryError` when sending it again cannot help."""
+        batch = await Batch.received(Signal.LOGS, payload)
         began = time.monotonic()
         told = False
         while not self._stopping.is_set() or not self.failing:
             try:
-                outcome = await self._client.send(Signal.LOGS, payload)
+                outcome = await self._consumer.accept(batch)
             except UnavailableError as error:
                 pause = self._backoff.next(error.retry_after)
                 self.failing = True
@@ -107,7 +107,7 @@ class Sender:
             self.accepted += records - outcome.rejected
             if outcome.rejected or outcome.message:
                 self._limited.log(
-                    logging.WARNING, "partial", "%s: %s", self._endpoint, outcome.message or "records rejected"
+                    logging.WARNING, "partial", "%s: %s", self._place, outcome.message or "records rejected"
                 )
             return True
         return False
@@ -117,4 +117,4 @@ class Sender:
         if self.failing:
             self.failing = False
             self._limited.forget("away")
-            self._limited.log(logging.INFO, "back", "logs can be sent again to %s", self._endpoint)
+            self._limited.log(logging.INFO, "back", "logs can be sent again to %s", self._place)

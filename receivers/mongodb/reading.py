@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from gateway.base.crashpoints import crashpoint
-from gateway.net.client import OtlpClient
+from gateway.component import Consumer
 from receivers.mongodb.batches import Batch, Batches
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
@@ -117,7 +117,7 @@ class Reading:
         pipeline: str,
         settings: MongoPipeline,
         source: Collection,
-        client: OtlpClient,
+        consumer: Consumer,
         tracer: Tracer,
         transform: Transform | None = None,
     ) -> None:
@@ -126,7 +126,7 @@ class Reading:
         self._source = source
         self._tracer = tracer
         self._transform = transform
-        self._sender = Sender(pipeline, client, settings.retry_on_failure, settings.patience.total_seconds())
+        self._sender = Sender(pipeline, consumer, settings.retry_on_failure, settings.patience.total_seconds())
         self.counts = Counts()
 
     async def run(self, context: Context, tell: Callable[[str], None], changed: Callable[[Counts], None]) -> None:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from gateway.base.retry import Backoff
 from gateway.base.settings import RetrySettings
-from gateway.component import RefusedError, Signal, UnavailableError
-from gateway.net.client import OtlpClient
+from gateway.component import Batch, Consumer, DeliveryError, NoPipelineError, Signal, UnavailableError
 from receivers.mongodb.batches import Entry, payload
 from receivers.mongodb.collection import Mark
 from receivers.mongodb.errors import DestinationError
@@ -28,11 +27,11 @@ class _Refusal:
 
 
 class Sender:
-    """Sends batches to one destination, one at a time. ``patience`` is in seconds."""
+    """Sends batches to one consumer, one at a time. ``patience`` is in seconds."""
 
-    def __init__(self, pipeline: str, client: OtlpClient, retry: RetrySettings, patience: float) -> None:
+    def __init__(self, pipeline: str, consumer: Consumer, retry: RetrySettings, patience: float) -> None:
         self._pipeline = pipeline
-        self._client = client
+        self._consumer = consumer
         self._backoff = Backoff(retry)
         self._patience = patience
         self._trusted = False
@@ -66,7 +65,7 @@ class Sender:
         request = await asyncio.to_thread(payload, part)
         try:
             rejected, message = await self._until_answered(request)
-        except RefusedError as error:
+        except DeliveryError as error:
             if not self._trusted:
                 await self._check(error)
             return _Refusal(str(error))
@@ -76,10 +75,13 @@ class Sender:
         return _Refusal(message or "rejected", rejected >= len(part)) if rejected else None
 
     async def _until_answered(self, request: bytes) -> tuple[int, str]:
+        batch = await Batch.received(Signal.LOGS, request)
         began = time.monotonic()
         while True:
             try:
-                outcome = await self._client.send(Signal.LOGS, request)
+                outcome = await self._consumer.accept(batch)
+            except NoPipelineError as error:  # which is nothing of the documents'
+                raise DestinationError(str(error)) from error
             except UnavailableError as error:
                 self.retries += 1
                 pause = self._backoff.next(error.retry_after)
@@ -91,10 +93,10 @@ class Sender:
                 self._backoff.reset()
                 return outcome.rejected, outcome.message
 
-    async def _check(self, refused: RefusedError) -> None:
+    async def _check(self, refused: DeliveryError) -> None:
         """See whether the destination takes OTLP at all: else every document would be marked for its fault."""
         try:
             await self._until_answered(b"")
-        except RefusedError:
+        except DeliveryError:
             raise DestinationError(f"what is there does not take OTLP, not even an empty request: {refused}") from None
         self._trusted = True

@@ -23,9 +23,6 @@ from gateway.base.settings import ByteSize, Settings
 from gateway.net.hosts import HttpListenerSettings
 from gateway.net.listeners import Endpoint, ListenerSettings
 
-OWN_TELEMETRY_HEADER = "x-obs-hub-own-telemetry"
-"""HTTP header and gRPC metadata key that marks the gateway's own telemetry, whatever its value."""
-
 _MIB = 2**20
 _MAX_SIZE = 2**31 - 1
 """gRPC's libraries keep message sizes in 32 signed bits. HTTP is bounded alike: one payload fits through either."""

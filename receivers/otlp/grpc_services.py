@@ -12,8 +12,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, H
 
 from gateway.component import Batch, Consumer, NoPipelineError, Signal
 from gateway.net.access import NOTHING_HELD, Authenticator, Held, Scope, UnauthenticatedError, reason_of
+from gateway.net.destination import OWN_TELEMETRY_HEADER
 from gateway.otlp.services import SERVICES, Service
-from receivers.otlp.config import OWN_TELEMETRY_HEADER
 from receivers.otlp.grpc_call import Admitted, Call, Method
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.refusal import malformed, overloaded, refusal_of

@@ -43,12 +43,13 @@ from gateway.net.access import (
     UnauthenticatedError,
     reason_of,
 )
+from gateway.net.destination import OWN_TELEMETRY_HEADER
 from gateway.net.hosts import Hosts
 from gateway.net.http_bodies import Bodies, Body, body_of
 from gateway.net.http_serving import AppServer
 from gateway.otlp.services import SERVICES, Service
 from receivers.otlp import compression
-from receivers.otlp.config import OWN_TELEMETRY_HEADER, CorsConfig, HttpConfig
+from receivers.otlp.config import CorsConfig, HttpConfig
 from receivers.otlp.otlp_json import Transcoded, to_protobuf
 from receivers.otlp.refusal import Refusal, malformed, refusal_of, too_large, unavailable
 

@@ -22,6 +22,8 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.embedded import EmbeddedPostgres
+from gateway.pipeline.spool import status
+from gateway.places import spool_directory
 from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, until
 from tests.support.waiting import PATIENCE
 
@@ -372,6 +374,30 @@ def test_with_a_spool_what_came_while_the_database_was_down_is_stored_when_it_is
     assert (len(load.acknowledged), load.refused) == (200, {})
     server.start()
     assert_stored_once(hub, load.acknowledged)
+    assert hub.stop() == 0, hub.stderr
+
+
+def test_what_the_first_of_several_processes_emitted_and_spooled_is_delivered_when_it_was_killed(
+    start: Hubs, server: EmbeddedPostgres
+) -> None:
+    """With fewer processes afterwards, so that its spool is one of those that are left over."""
+    dsn = server.dsn
+    server.stop()
+    emitting = {"hostmetrics": {"collection_interval": "1s"}}
+    config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": dsn}, receivers=emitting)
+    hub = start.start(config, "--workers", "2").until_ready()
+    its_own = spool_directory(hub.data_dir, "timescale") / "2"
+    hub.until(lambda: status(its_own).size)
+    hub.process.kill()
+    hub.wait()
+    assert status(its_own).size
+    server.start()
+    hub = start.start(config_text(timescale={"dsn": dsn})).until_ready()
+    hub.until(lambda: not status(its_own).size)
+    with psycopg.connect(dsn) as connection:
+        uptimes = connection.execute("SELECT count(*), count(DISTINCT time) FROM metrics WHERE name = 'system.uptime'")
+        ((points, collections),) = uptimes.fetchall()
+    assert points == collections > 0
     assert hub.stop() == 0, hub.stderr
 
 

@@ -58,7 +58,8 @@ from gateway.component import (
     UnavailableError,
 )
 from gateway.component.declaration import Context
-from receivers.otlp.config import OWN_TELEMETRY_HEADER, OtlpReceiverConfig
+from gateway.net.destination import OWN_TELEMETRY_HEADER
+from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from tests.integration.cli.processes import free_port
 from tests.support.waiting import PATIENCE, until

@@ -13,7 +13,7 @@ COMPONENTS = sorted(path.parent for kind in ("receivers", "exporters") for path 
 # What components may import of the gateway: what they are written against, and what they are built with.
 FOUNDATION = tuple(f"gateway.{each}" for each in ("component", "base", "files", "net", "otlp", "store"))
 # Modules of the gateway that may know particular components.
-ASSEMBLY = {"gateway/assembly.py", "gateway/supervisor.py", "gateway/telemetry.py"}
+ASSEMBLY = {"gateway/supervisor.py"}
 # Pipelines are put together there from what they read.
 ASSEMBLY |= {f"gateway/extensions/document_pipelines/{module}.py" for module in ("config", "run", "service")}
 

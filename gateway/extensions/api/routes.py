@@ -86,9 +86,6 @@ def routes(view: HubView, *, reads_are_open: bool) -> Sequence[BaseRouteHandler]
         security=[{"token": []}],
     )
     async def synthetic() -> SyntheticReport:
-        to = view.front_door()
-        if to is None:
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "no OTLP/gRPC listener leads to this hub")
         if view.dsn is None:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "no store is configured to read from")
         if running.locked():
@@ -97,7 +94,7 @@ def routes(view: HubView, *, reads_are_open: bool) -> Sequence[BaseRouteHandler]
             )
         try:
             async with running:
-                return await run(to, view.dsn, view.tracer)
+                return await run(view.consumer, view.dsn, view.tracer)
         except DeliveryError as error:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"the hub did not take it: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The synthetic check: a metric, an event and a span, sent like anybody's and read back from the store."""
+"""The synthetic check: a metric, an event and a span, handed to the pipelines and read back from the store."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from psycopg import sql
 
 from gateway import __version__
-from gateway.component import Signal, UnavailableError
-from gateway.net.client import connect
-from gateway.net.destination import Destination
+from gateway.component import Batch, Consumer, Signal, UnavailableError
 from gateway.store import connect_async
 from gateway.synthetic import MARK, look_up
 
@@ -53,19 +51,18 @@ class SyntheticReport(msgspec.Struct):
         return all(hop.visible_ms is not None for hop in (self.metric, self.event, self.span))
 
 
-async def run(to: Destination, dsn: str, tracer: trace.Tracer) -> SyntheticReport:
+async def run(consumer: Consumer, dsn: str, tracer: trace.Tracer) -> SyntheticReport:
     """Send the records and read them back. Takes ten seconds at most beyond the sending.
 
-    Raises `gateway.pipeline.DeliveryError` when the hub does not take them, or the store cannot be asked.
+    Raises `gateway.component.DeliveryError` when the hub does not take them, or the store cannot be asked.
     """
     mark, now = uuid.uuid4().hex, time.time_ns()
     with tracer.start_as_current_span("synthetic") as span:
         context = span.get_span_context()
         trace_id = context.trace_id.to_bytes(16) if context.is_valid else os.urandom(16)
         parent = context.span_id.to_bytes(8) if context.is_valid and context.trace_flags.sampled else b""
-        client = connect(to)
         sent = [
-            asyncio.create_task(_one(client, signal, payload, dsn, look_up(_VIEWS[signal], mark, now)))
+            asyncio.create_task(_one(consumer, signal, payload, dsn, look_up(_VIEWS[signal], mark, now)))
             for signal, payload in _requests(mark, now, trace_id, parent).items()
         ]
         try:
@@ -74,13 +71,12 @@ async def run(to: Destination, dsn: str, tracer: trace.Tracer) -> SyntheticRepor
             for each in sent:  # where one fails, nobody waits for the others
                 each.cancel()
             await asyncio.wait(sent)
-            await client.close()
     return SyntheticReport(mark, trace_id.hex(), *hops)
 
 
-async def _one(client: Any, signal: Signal, payload: bytes, dsn: str, look: sql.Composed) -> Hop:
+async def _one(consumer: Consumer, signal: Signal, payload: bytes, dsn: str, look: sql.Composed) -> Hop:
     began = time.perf_counter()
-    outcome = await client.send(signal, payload)
+    outcome = await consumer.accept(Batch.of(signal, payload))
     acknowledged = time.perf_counter()
     if outcome.rejected:
         raise UnavailableError(f"the synthetic {signal.value} are rejected: {outcome.message}")

@@ -17,7 +17,7 @@ def create(name: str, config: PipelinesConfig, view: HubView) -> PipelinesServic
     from gateway.extensions.document_pipelines.service import PipelinesService
     from gateway.runs.holding import runs_of
 
-    return PipelinesService(name, config, runs_of(name, view), view.operations, lambda: view.front_door())
+    return PipelinesService(name, config, runs_of(name, view), view.operations, view.consumer)
 
 
 COMPONENT = ExtensionComponent(settings=PipelinesConfig, create=create)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from opentelemetry.metrics import Counter
 
-from gateway.component import Signal
+from gateway.component import Consumer, Signal
 from gateway.extensions.document_pipelines.config import Pipeline
-from gateway.net.client import connect
-from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
+from gateway.net.remote import place_of
 from gateway.operations import Operations
 from gateway.runs import Outcome, Progress, RunState
 from receivers.mongodb.collection import Collection
@@ -30,7 +27,7 @@ class PipelineRun:
         )
 
     async def do(
-        self, name: str, pipeline: Pipeline, source: Collection, to: Destination, progress: Progress
+        self, name: str, pipeline: Pipeline, source: Collection, consumer: Consumer, progress: Progress
     ) -> Outcome:
         """Do one. What goes wrong is the outcome's error; only cancellation is raised."""
         counted: dict[str, int] = {}
@@ -46,31 +43,16 @@ class PipelineRun:
         def tell(line: str) -> None:
             progress.output.add(f"{line}\n")
 
-        result = {"collection": source.namespace, "endpoint": to.endpoint}
+        result = {"collection": source.namespace, "endpoint": place_of(consumer, Signal.LOGS)}
         try:
             transform = create_transform(pipeline)
-            client = connect(to)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             tell(str(error))
             return Outcome(RunState.FAILED, result, str(error))
-        reading = Reading(name, pipeline, source, client, self._operations.tracer, transform)
+        reading = Reading(name, pipeline, source, consumer, self._operations.tracer, transform)
         try:
             await reading.run(progress.context, tell, changed)
         except (SourceError, DestinationError) as error:
             tell(str(error))
             return Outcome(RunState.FAILED, result, str(error))
-        finally:
-            await client.close()
         return Outcome(RunState.SUCCEEDED, result)
-
-
-def where_to(
-    settings: EmitterSettings, front_door: Destination | None, environ: Mapping[str, str] | None = None
-) -> Destination:
-    """Return where events go: as configured, as the environment says, or to this hub itself.
-
-    Raises `ValueError` for a protocol or an endpoint that cannot be used.
-    """
-    if front_door is not None and not names_endpoint(settings, Signal.LOGS, environ):
-        return front_door
-    return destination(settings, Signal.LOGS, environ)

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 from opentelemetry.trace import Span
 
+from gateway.component import Consumer, Signal
 from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
-from gateway.extensions.document_pipelines.run import KIND, PipelineRun, where_to
-from gateway.net.destination import Destination
+from gateway.extensions.document_pipelines.run import KIND, PipelineRun
+from gateway.net.remote import close, consumer_of
 from gateway.operations import Operations, ids_of
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
 from receivers.mongodb.collection import Collection
@@ -40,7 +40,8 @@ class UnknownPipelineError(Exception):
 
 
 class PipelinesService:
-    """Runs the pipelines of a configuration. ``front_door`` finds how this hub is reached by itself."""
+    """Runs the pipelines of a configuration. ``consumer`` is the hub's own, for where the
+    settings name no other."""
 
     def __init__(
         self,
@@ -48,14 +49,14 @@ class PipelinesService:
         config: PipelinesConfig,
         runs: Runs,
         operations: Operations,
-        front_door: Callable[[], Destination | None],
+        consumer: Consumer,
     ) -> None:
         self.name = name
         self.endpoints: dict[str, str] = {}
         self.config = config
         self.runs = runs
         self.operations = operations
-        self._front_door = front_door
+        self._consumer = consumer
         self._run = PipelineRun(operations)
         names = list(config.pipelines)
         self._worker = Worker(runs, KIND, names, self._execute, operations, kept=config.keep_runs)
@@ -207,14 +208,15 @@ class PipelinesService:
     async def _execute(self, run: Run, progress: Progress) -> Outcome:
         name = run.name
         try:
-            to = where_to(self.config, self._front_door())
-        except ValueError as error:
+            consumer = consumer_of(self.config, [Signal.LOGS], self._consumer)
+        except (ValueError, OSError) as error:
             return Outcome(RunState.FAILED, error=str(error))
         self._busy.add(name)
         source = self._sources[name]
         try:
-            outcome = await self._run.do(name, self.config.pipelines[name], source, to, progress)
+            outcome = await self._run.do(name, self.config.pipelines[name], source, consumer, progress)
         finally:
+            await close(consumer)
             self._busy.discard(name)
             if source is not self._sources[name]:
                 await _close(source)

@@ -287,7 +287,9 @@ async def test_a_document_larger_than_the_gateway_takes_fails_alone(mongo: Mongo
         pytest.skip("a server takes no document that is so large")
     sizes = {"too large": 17 * 2**20, "small": 10, "nearly too large": 16 * 2**20 - 1000, "after": 10}
     mongo.write(*(document(note=note, payload={"text": "x" * size}) for note, size in sizes.items()))
-    async with pipelines(database, {"reading": pipeline(mongo)}) as service:
+    port = free_port()  # over the wire, where a listener has its limit
+    elsewhere = {"endpoint": f"http://127.0.0.1:{port}"}
+    async with pipelines(database, {"reading": pipeline(mongo)}, port=port, **elsewhere) as service:
         run = await run_once(service)
     kept = {each["note"]: each["status"] for each in mongo.events.find()}
     assert kept == {**dict.fromkeys(sizes, "processed"), "too large": "failed"}

@@ -20,14 +20,15 @@ from litestar import Litestar, Router
 
 from exporters.timescale.config import TimescaleConfig
 from gateway.assembly import Hub
+from gateway.component import Consumer
 from gateway.extensions.api.problems import ProblemError, on_http_exception
 from gateway.extensions.document_pipelines.config import PipelinesConfig
 from gateway.extensions.document_pipelines.factory import create
 from gateway.extensions.document_pipelines.service import PipelinesService
-from gateway.net.destination import Destination
 from gateway.runs import Request, Runs, RunState
 from receivers.mongodb.collection import Collection
 from tests.support import mongo as mongos
+from tests.support.consumers import Collecting
 from tests.support.databases import Database
 from tests.support.hubs import running, store_config
 from tests.support.mongo import Mongo, document
@@ -45,19 +46,16 @@ def mongo() -> Iterator[Mongo]:
 class View:
     """A hub as the service sees it."""
 
-    def __init__(self, dsn: str | None, told: Told, endpoint: str) -> None:
-        self.dsn, self.operations, self._endpoint = dsn, told.operations, endpoint
+    def __init__(self, dsn: str | None, told: Told, consumer: Consumer) -> None:
+        self.dsn, self.operations, self.consumer = dsn, told.operations, consumer
         self.data_dir: Path | None = None
-
-    def front_door(self) -> Destination:
-        return Destination("grpc", f"http://{self._endpoint}")
 
 
 @asynccontextmanager
 async def told_pipelines(database: Database, told: Told, **settings: Any) -> AsyncIterator[PipelinesService]:
     """Pipelines beside a hub that takes what they send, and not what they tell about themselves."""
     async with running(Hub(store_config(TimescaleConfig.model_validate({"dsn": database.dsn})))) as hub:
-        view = View(database.dsn, told, hub.endpoints["otlp grpc"])
+        view = View(database.dsn, told, hub._pipeline)
         service = create("pipelines", PipelinesConfig.model_validate({"pipelines": settings}), view)
         await service.start()
         try:
@@ -177,7 +175,7 @@ class FailingClient:
 async def test_a_service_without_a_store_is_not_made(mongo: Mongo) -> None:
     config = PipelinesConfig.model_validate({"pipelines": {"reading": pipeline(mongo)}})
     with pytest.raises(ValueError, match="use an exporter of type timescale"):
-        create("pipelines", config, View(None, Told(), ""))
+        create("pipelines", config, View(None, Told(), Collecting()))
 
 
 async def test_the_routes(mongo: Mongo, database: Database) -> None:

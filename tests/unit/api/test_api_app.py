@@ -22,6 +22,7 @@ from gateway.extensions.api.page import Document
 from gateway.extensions.view import HubView
 from gateway.net.access import Grant, Scope, UnauthenticatedError
 from gateway.operations import Operations
+from tests.support.consumers import Collecting
 from tests.support.operations import Told
 
 
@@ -41,7 +42,7 @@ def app(routers: Any = (), **settings: Any) -> Any:
     told, authenticator = settings.pop("told", None), settings.pop("authenticator", Nobody())
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
     operations = told.operations if told else Operations()
-    view = HubView(config=load(None), tracer=operations.tracer, meter=operations.meter)
+    view = HubView(config=load(None), consumer=Collecting(), tracer=operations.tracer, meter=operations.meter)
     return create_app(config, view, authenticator, routers)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,6 @@ from structlog.testing import capture_logs
 from gateway.extensions.tokens import authenticator as module
 from gateway.extensions.tokens.authenticator import TokenAuthenticator
 from gateway.extensions.tokens.limits import Failures, InFlight, Rate, network_of
-from gateway.extensions.tokens.own import OwnAccess
 from gateway.extensions.tokens.token import NOBODY, Token, create
 from gateway.extensions.tokens.token_file import TokenFile
 from gateway.extensions.tokens.watched_tokens import WatchedTokens
@@ -241,28 +239,3 @@ def test_the_table_of_failures_is_bounded() -> None:
 )
 def test_an_address_counts_as_the_network_that_one_client_has(peer: str, network: str) -> None:
     assert network_of(peer) == network
-
-
-def test_the_own_access_is_for_its_token_and_for_sending_only() -> None:
-    own = OwnAccess()
-    try:
-        authorization = own.headers["authorization"]
-        own.authenticate(authorization, "127.0.0.1", Scope.INGEST)
-        for wrong in (None, "", "Bearer ", authorization[:-1], f"{authorization}0"):
-            with pytest.raises(UnauthenticatedError):
-                own.authenticate(wrong, "127.0.0.1", Scope.INGEST)
-        for scope in set(Scope) - {Scope.INGEST}:
-            with pytest.raises(PermissionDeniedError):
-                own.authenticate(authorization, "127.0.0.1", scope)
-    finally:
-        own.close()
-
-
-def test_worker_processes_get_the_own_access_without_its_socket() -> None:
-    own = OwnAccess()
-    try:
-        other = pickle.loads(pickle.dumps(own))
-        assert (other.endpoint, other.headers) == (own.endpoint, own.headers)
-        other.close()
-    finally:
-        own.close()

@@ -14,16 +14,28 @@ from typing import Any
 
 import psutil
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
+from gateway.component import ACCEPTED, Batch, Outcome, OverloadedError, Receiver, Signal
 from gateway.component.declaration import Context
+from gateway.net.remote import elsewhere
 from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.emitter import Emitter
 from receivers.hostmetrics.factory import create
 from receivers.hostmetrics.run import run_forever, run_once
-from tests.support.waiting import PATIENCE
+from receivers.hostmetrics.sender import destination
+from tests.support.consumers import Collecting
+from tests.support.waiting import PATIENCE, until
 
-CONSUMER: Any = None  # what is named as endpoint takes it all
+
+def make(name: str, settings: HostMetricsConfig) -> Receiver:
+    """The receiver, given what the hub would give it whose settings name an endpoint."""
+    return create(name, settings, elsewhere(settings, [Signal.METRICS]), Context())
+
+
+def emitter_of(settings: HostMetricsConfig) -> Emitter:
+    return Emitter(settings, destination(settings))
 
 
 def config(endpoint: str, **settings: Any) -> HostMetricsConfig:
@@ -116,7 +128,7 @@ def test_once_when_nobody_answers(closed: str, caplog: pytest.LogCaptureFixture)
 
 
 async def test_the_receiver_emits_while_it_is_started(sink: Any) -> None:
-    receiver = create("hostmetrics/fast", config(sink.endpoint, collection_interval="1s"), CONSUMER, Context())
+    receiver = make("hostmetrics/fast", config(sink.endpoint, collection_interval="1s"))
     assert (receiver.name, receiver.endpoints) == ("hostmetrics/fast", {})
     await receiver.stop(0)  # harmless when not started
     await receiver.start()
@@ -129,7 +141,7 @@ async def test_the_receiver_emits_while_it_is_started(sink: Any) -> None:
 
 
 async def test_the_receiver_sends_a_last_collection_when_it_is_stopped(sink: Any) -> None:
-    receiver = create("hostmetrics", config(sink.endpoint), CONSUMER, Context())
+    receiver = make("hostmetrics", config(sink.endpoint))
     await receiver.start()
     await asyncio.to_thread(sink.wait_for, 1)
     await receiver.stop(60)
@@ -138,13 +150,13 @@ async def test_the_receiver_sends_a_last_collection_when_it_is_stopped(sink: Any
 
 async def test_stopping_does_not_wait_for_an_endpoint_that_is_silent(silent: str) -> None:
     """The export under way would take an hour; that this test ends in time is what it is about."""
-    receiver = create("hostmetrics", config(silent, timeout="1h"), CONSUMER, Context())
+    receiver = make("hostmetrics", config(silent, timeout="1h"))
     await receiver.start()
     await receiver.stop(0.1)
 
 
 def test_an_export_under_way_is_given_up_once_the_time_to_stop_is_over(silent: str) -> None:
-    emitter = Emitter(config(silent, timeout="1h"))
+    emitter = emitter_of(config(silent, timeout="1h"))
     emitter.start()
     emitter.stop(0.1)
     emitter._thread.join(PATIENCE)
@@ -154,7 +166,7 @@ def test_an_export_under_way_is_given_up_once_the_time_to_stop_is_over(silent: s
 def test_collecting_goes_on_during_an_outage(sink: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "receivers.hostmetrics.sender")
     sink.refusing = True
-    emitter = Emitter(config(sink.endpoint))
+    emitter = emitter_of(config(sink.endpoint))
     # Shorter than one may configure; the exporter keeps the timeout it was made with.
     emitter._config = emitter._config.model_copy(update={"collection_interval": timedelta(milliseconds=10)})
     emitter.start()
@@ -168,15 +180,15 @@ def test_collecting_goes_on_during_an_outage(sink: Any, caplog: pytest.LogCaptur
 
 
 async def test_nobody_listening_is_no_reason_not_to_start(closed: str) -> None:
-    receiver = create("hostmetrics", config(closed, timeout="100ms"), CONSUMER, Context())
+    receiver = make("hostmetrics", config(closed, timeout="100ms"))
     await receiver.start()
     await receiver.stop(60)
 
 
-async def test_a_destination_that_cannot_be_used_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_destination_that_cannot_be_used_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
     with pytest.raises(ValueError, match="carrier-pigeon"):
-        await create("hostmetrics", HostMetricsConfig(), CONSUMER, Context()).start()
+        run_once(HostMetricsConfig())
 
 
 def test_running_until_a_signal(sink: Any) -> None:
@@ -191,3 +203,51 @@ def test_running_until_a_signal(sink: Any) -> None:
     finally:
         signal.signal(signal.SIGUSR1, previous)
     assert len(sink.requests) == 2
+
+
+async def test_without_an_endpoint_they_are_handed_to_the_hub_that_runs_it() -> None:
+    consumer = Collecting()
+    settings = HostMetricsConfig.model_validate({"collection_interval": "1h"})
+    receiver = create("hostmetrics", settings, consumer, Context())
+    await receiver.start()
+    await until(lambda: consumer.batches)
+    await receiver.stop(PATIENCE)
+    assert [batch.signal for batch in consumer.batches] == [Signal.METRICS] * 2, "one at the start, one at the end"
+    for batch in consumer.batches:
+        request = ExportMetricsServiceRequest.FromString(batch.payload)
+        assert {metric.name for of in request.resource_metrics for metric in of.scope_metrics[0].metrics} >= {
+            "system.uptime",
+            "system.cpu.time",
+        }
+
+
+async def test_a_hub_that_takes_nothing_is_an_outage_as_another_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "receivers.hostmetrics.sender")
+
+    def full(_: Batch) -> Outcome:
+        raise OverloadedError("too much at once", PATIENCE)
+
+    consumer = Collecting(full)
+    settings = HostMetricsConfig.model_validate({"collection_interval": "1s"})
+    receiver = create("hostmetrics", settings, consumer, Context())
+    await receiver.start()
+    await until(lambda: consumer.asked > 1)
+    consumer.answer = lambda _: ACCEPTED
+    await until(lambda: any("again; " in message for message in caplog.messages))
+    await receiver.stop(PATIENCE)
+    assert sum("cannot be sent to this hub: metrics are not taken: too much" in each for each in caplog.messages) == 1
+
+
+async def test_stopping_does_not_wait_for_a_hub_that_does_not_answer() -> None:
+    class Silent(Collecting):
+        async def accept(self, batch: Batch) -> Outcome:
+            self.asked += 1
+            return await asyncio.Future()
+
+    consumer = Silent()
+    settings = HostMetricsConfig.model_validate({"collection_interval": "1h", "timeout": "1h"})
+    receiver = create("hostmetrics", settings, consumer, Context())
+    await receiver.start()
+    await until(lambda: consumer.asked)
+    await receiver.stop(0.1)
+    await until(lambda: "hostmetrics" not in {thread.name for thread in threading.enumerate()})

@@ -19,7 +19,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from gateway.component import ACCEPTED, Batch, MalformedPayloadError, Outcome, OverloadedError, Receiver, Signal
 from gateway.component.declaration import Context
+from gateway.net.remote import elsewhere
 from receivers.journald import emitter as emitter_module
 from receivers.journald import reader as reader_module
 from receivers.journald import sender as sender_module
@@ -30,24 +32,31 @@ from receivers.journald.factory import create
 from receivers.journald.journalctl import Stream
 from receivers.journald.records import Request
 from receivers.journald.state import State
+from tests.support.consumers import Collecting
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry
 from tests.support.waiting import PATIENCE, until
 
 Config = Callable[..., JournaldConfig]
 
 
-CONSUMER: Any = None  # what is named as endpoint takes it all
+def emitter_of(config: JournaldConfig, state: Path | None, **how: Any) -> Emitter:
+    return Emitter(config, elsewhere(config, [Signal.LOGS]), state, **how)
+
+
+def make(name: str, config: JournaldConfig, state: Path) -> Receiver:
+    """The receiver, given what the hub would give it whose settings name an endpoint."""
+    return create(name, config, elsewhere(config, [Signal.LOGS]), Context(state_dir=state))
 
 
 async def once(config: JournaldConfig, state: Path | None = None, patience: float = 30.0) -> Emitter:
-    emitter = Emitter(config, state, follow=False, patience=patience)
+    emitter = emitter_of(config, state, follow=False, patience=patience)
     await emitter.run()
     return emitter
 
 
 @asynccontextmanager
 async def following(config: JournaldConfig, state: Path | None = None) -> AsyncIterator[Emitter]:
-    emitter = Emitter(config, state)
+    emitter = emitter_of(config, state)
     task = asyncio.create_task(emitter.run())
     try:
         yield emitter
@@ -187,7 +196,7 @@ async def test_the_position_is_where_the_destination_acknowledged(
 ) -> None:
     journal.write(entry("one"))
     destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
-    emitter = Emitter(config(journal), tmp_path, follow=False, patience=0.3)
+    emitter = emitter_of(config(journal), tmp_path, follow=False, patience=0.3)
     assert await emitter.run() is False
     state = State(tmp_path)
     assert state.cursor is None
@@ -586,7 +595,7 @@ async def test_a_full_disk_keeps_no_log_from_being_sent(
 
 def test_without_journalctl_it_says_what_to_install(config: Config, stand_in: StandInJournal, tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="Install systemd's journalctl"):
-        Emitter(config(stand_in, journalctl_path="no-such-journalctl"), tmp_path)
+        emitter_of(config(stand_in, journalctl_path="no-such-journalctl"), tmp_path)
 
 
 async def test_the_receiver_sends_what_it_read_before_it_ends(
@@ -599,7 +608,7 @@ async def test_the_receiver_sends_what_it_read_before_it_ends(
         read.append(fields["MESSAGE"])
 
     monkeypatch.setattr(Request, "add", noted)
-    receiver = create("journald/web", config(stand_in, batch={"timeout": "1h"}), CONSUMER, Context(state_dir=tmp_path))
+    receiver = make("journald/web", config(stand_in, batch={"timeout": "1h"}), tmp_path)
     assert (receiver.name, receiver.endpoints) == ("journald/web", {})
     await receiver.stop(0)  # harmless when not started
     stand_in.write(entry("one"))
@@ -618,10 +627,43 @@ async def test_the_receiver_ends_in_time_when_nobody_answers(
 ) -> None:
     destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
     stand_in.write(entry("one"))
-    receiver = create("journald", config(stand_in), CONSUMER, Context(state_dir=tmp_path))
+    receiver = make("journald", config(stand_in), tmp_path)
     await receiver.start()
     await until(lambda: destination.attempts)
     await receiver.stop(30)
     destination.answer = lambda *_: b""
     await once(config(stand_in), tmp_path)
     assert destination.bodies == ["one"]
+
+
+async def test_without_an_endpoint_it_is_handed_to_the_hub_that_runs_it(
+    stand_in: StandInJournal, config: Config, tmp_path: Path
+) -> None:
+    def picky(batch: Batch) -> Outcome:
+        if b"bad" in batch.payload:
+            raise MalformedPayloadError("no request")
+        return ACCEPTED
+
+    consumer = Collecting(picky)
+    settings = config(stand_in, endpoint=None)
+    stand_in.write(entry("one"), entry("bad"), entry("two"))
+    emitter = Emitter(settings, consumer, tmp_path / "state", follow=False)
+    assert await emitter.run()
+    assert (emitter.sender.accepted, emitter.sender.refused) == (2, 1)
+    consumer.batches.clear()
+    assert await Emitter(settings, consumer, tmp_path / "state", follow=False).run()
+    assert not consumer.batches, "what is done with is not read again"
+
+
+async def test_a_hub_that_is_full_is_given_it_again(stand_in: StandInJournal, config: Config, tmp_path: Path) -> None:
+    full = [OverloadedError("full", 0)] * 2
+
+    def answer(_: Batch) -> Outcome:
+        if full:
+            raise full.pop()
+        return ACCEPTED
+
+    consumer = Collecting(answer)
+    stand_in.write(entry("one"))
+    assert await Emitter(config(stand_in, endpoint=None), consumer, tmp_path / "state", follow=False).run()
+    assert (consumer.asked, len(consumer.batches)) == (3, 1)

@@ -9,7 +9,16 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.base.settings import RetrySettings
-from gateway.component import Outcome, OverloadedError, RefusedError, Signal, UnavailableError
+from gateway.component import (
+    Batch,
+    MalformedPayloadError,
+    NoPipelineError,
+    Outcome,
+    OverloadedError,
+    RefusedError,
+    Signal,
+    UnavailableError,
+)
 from receivers.mongodb.batches import Entry
 from receivers.mongodb.errors import DestinationError
 from receivers.mongodb.event import Event
@@ -26,15 +35,12 @@ class Client:
         self._answer = answer
         self.requests: list[list[str]] = []
 
-    async def send(self, signal: Signal, payload: bytes) -> Outcome:
-        assert signal is Signal.LOGS
-        message = ExportLogsServiceRequest.FromString(payload)
+    async def accept(self, batch: Batch) -> Outcome:
+        assert batch.signal is Signal.LOGS
+        message = ExportLogsServiceRequest.FromString(batch.payload)
         names = [r.event_name for owner in message.resource_logs for r in owner.scope_logs[0].log_records]
         self.requests.append(names)
         return self._answer(names)
-
-    async def close(self) -> None:
-        """Nothing to release."""
 
 
 def entries(*names: str) -> list[Entry]:
@@ -89,6 +95,25 @@ async def test_one_document_that_is_refused_alone_is_its_own_fault() -> None:
         return Outcome()
 
     assert await sent(Client(answer), "a") == {"a": "too large"}
+
+
+async def test_a_hub_that_takes_no_logs_is_not_the_documents_fault() -> None:
+    def answer(names: list[str]) -> Outcome:
+        raise NoPipelineError("logs")
+
+    with pytest.raises(DestinationError, match=r"no pipeline takes logs \(setting service\.pipelines\.logs\)"):
+        await sent(Client(answer), "a", "b")
+
+
+async def test_one_document_that_cannot_be_read_is_found() -> None:
+    """What the pipeline says in this process, it would say as INVALID_ARGUMENT over the wire."""
+
+    def answer(names: list[str]) -> Outcome:
+        if "bad" in names:
+            raise MalformedPayloadError("no UTF-8")
+        return Outcome()
+
+    assert await sent(Client(answer), "a", "bad", "b") == {"a": None, "bad": "no UTF-8", "b": None}
 
 
 async def test_a_destination_that_comes_back_is_waited_for() -> None:
