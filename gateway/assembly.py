@@ -198,6 +198,7 @@ class Hub:
             config=config,
             consumer=self._pipeline,
             deliveries={} if shared else self._deliveries,
+            dropped=lambda: self._pipeline.dropped,
             endpoints=lambda: _all_endpoints(self, data_dir),
             find_dsn=lambda: embedded_dsn or configured_dsn(config),
             make_operations=lambda: self._telemetry.operations,
