@@ -20,10 +20,12 @@ define install
 	if [ -t 1 ]; then printf '\r'; fi; echo "  $$(($$(date +%s) - began)) s"
 endef
 
-.PHONY: up test test-quick test-postgresql test-timescale lint bench soak clean help
+.PHONY: up test test-quick test-postgresql test-timescale lint bench soak clean help \
+	k3s-up k3s-status k3s-down k3s-image k3s-token \
+	k3s-postgres-up k3s-loki-up k3s-grafana-up k3s-alloy-up k3s-gateway-up
 
 help:  ## Show what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 up: $(VENV)/installed  ## Run the whole hub on this machine; options of `obs-hub up` by ARGS="..."
 	@$(BIN)/obs-hub up $(ARGS)
@@ -61,6 +63,37 @@ clean:  ## Remove what the commands above installed; says what stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@echo "What hubs stored stays: $${OBSHUB_DATA_DIR:-$${XDG_STATE_HOME:-$$HOME/.local/state}/obs-hub}, and root's /var/lib/obs-hub."
 	@echo "How to remove that, too, and what root's hub made: docs/configuration.md, Removing everything."
+
+# On any Kubernetes that kubectl reaches; docs/kubernetes.md. PROFILE="small homelab", VALUES=mine.yaml, IMAGE=host/obs-hub:1
+k3s-up:  ## Run the whole hub on Kubernetes, Grafana on port 30000 of its nodes
+	@charts/k3s.sh up
+
+k3s-postgres-up:  ## Only this part, and what is up already; likewise the next four
+	@charts/k3s.sh up postgres
+
+k3s-loki-up:
+	@charts/k3s.sh up loki
+
+k3s-grafana-up:
+	@charts/k3s.sh up grafana
+
+k3s-alloy-up:
+	@charts/k3s.sh up alloy
+
+k3s-gateway-up:
+	@charts/k3s.sh up gateway
+
+k3s-status:  ## Show what runs there, and where it is reached
+	@charts/k3s.sh status
+
+k3s-down:  ## Take the hub away from there; volumes and passwords stay, unless DATA=delete
+	@charts/k3s.sh down
+
+k3s-image:  ## Build the image, and give it to the k3s of this machine
+	@charts/k3s.sh image
+
+k3s-token: $(VENV)/installed  ## Make a token for who sends: NAME=nas, SCOPE=ingest
+	@OBS_HUB=$(BIN)/obs-hub charts/k3s.sh token "$(NAME)" $(SCOPE)
 
 $(VENV)/python:
 	@test -n "$(PYTHON)" || { \

@@ -31,6 +31,7 @@ ASSETS = (
     Asset("grafana/provisioning", "/etc/grafana/provisioning", "Grafana's data sources, dashboards' folder, alerts"),
     Asset("alloy/config.alloy", "/etc/alloy/config.alloy", "Grafana Alloy on a host: OTLP, journal, to the hub"),
     Asset("alloy/kubernetes.alloy", "a ConfigMap", "Grafana Alloy as a DaemonSet"),
+    Asset("alloy/kubernetes-journal.alloy", "the same ConfigMap", "the nodes' journals, beside kubernetes.alloy"),
     Asset("collector/config.yaml", "/etc/otelcol-contrib/config.yaml", "the OpenTelemetry Collector instead of Alloy"),
     Asset("loki/config.yaml", "/etc/loki/config.yaml", "Loki for the hub's logs"),
     Asset("openbao/openbao.hcl", "/etc/openbao/openbao.hcl", "an OpenBao server on loopback"),

@@ -21,6 +21,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.limits import OVERFLOW, SeriesLimits
+from exporters.timescale.templates import Templates
 from exporters.timescale.values import Fragments, string_json, without_nul
 from gateway.otlp.bounds import check_parts
 
@@ -119,6 +120,7 @@ class Dimensions:
     def __init__(self, limit: int, limits: SeriesLimits | None = None) -> None:
         self.limits = limits
         self.fragments = Fragments()
+        self.templates = Templates()
         self.epoch: int | None = None
         self.generation = 0
         self._limit = limit
@@ -149,6 +151,7 @@ class Dimensions:
         """
         self.epoch = epoch
         self.generation += 1
+        self.templates.clear()
         self._count = 0
         self._resources.clear()
         self._scopes.clear()

@@ -23,8 +23,10 @@ import numpy.typing as npt
 
 from exporters.timescale.points import DOUBLE, INT
 
-_START, _TIME, _VALUE = "start", "time", "value"
-_TAGS = {0x11: _START, 0x19: _TIME, DOUBLE << 3 | 1: _VALUE, INT << 3 | 1: _VALUE}
+START, TIME, VALUE = "start", "time", "value"
+"""The fields of a number point that are a tag and eight bytes."""
+
+_TAGS = {0x11: START, 0x19: TIME, DOUBLE << 3 | 1: VALUE, INT << 3 | 1: VALUE}
 _FIELD = np.dtype([("tag", "u1"), ("content", "<u8")])
 _SIZE = _FIELD.itemsize
 
@@ -52,6 +54,11 @@ class Layout:
         self._end: Callable[[bytes], bytes] = itemgetter(slice(-self.after, None))
         self.size = self.before + self.after
 
+    def place(self, field: str) -> tuple[bool, int]:
+        """Return how far the content of a field is from the beginning of a point; or, with true, from its end."""
+        at = self.fields.index(field) * _SIZE + 1
+        return (False, at) if at < self.before else (True, at - self.size)
+
     def cut(self, points: Iterable[bytes]) -> Iterable[bytes]:
         """Return of each point what stands around its key; its length differs where the point is shorter."""
         if not self.after:
@@ -73,14 +80,14 @@ class Layout:
         if len(joined) != count * self.size:  # points that are too short are among them
             joined = bytes(count * self.size)
         table = np.frombuffer(joined, _FIELD).reshape(count, len(self.fields))
-        of_time = table[:, self.fields.index(_TIME)]
-        of_value = table[:, self.fields.index(_VALUE)]
+        of_time = table[:, self.fields.index(TIME)]
+        of_value = table[:, self.fields.index(VALUE)]
         kind = (of_value["tag"] >> 3).astype(np.uint8, copy=False)
         valid = of_time["tag"] == 0x19
         valid &= (of_value["tag"] == DOUBLE << 3 | 1) | (of_value["tag"] == INT << 3 | 1)
         start = None
-        if _START in self.fields:
-            of_start = table[:, self.fields.index(_START)]
+        if START in self.fields:
+            of_start = table[:, self.fields.index(START)]
             valid &= of_start["tag"] == 0x11
             start = of_start["content"]
         return Times(valid, of_time["content"], start, of_value["content"], kind)
@@ -89,7 +96,7 @@ class Layout:
 def layout_of(point: bytes) -> Layout | None:
     """Return how a point seems to be laid out; None when its time or value are not where they can be cut off."""
     before = _run_of_fields(point[: 3 * _SIZE : _SIZE], ())
-    if _TIME in before and _VALUE in before:
+    if TIME in before and VALUE in before:
         return _layout(before, ())
     after = _run_of_fields(point[-_SIZE : -3 * _SIZE - 1 : -_SIZE], before)
     return _layout(before, after)
@@ -110,4 +117,4 @@ def _run_of_fields(tags: bytes, others: Sequence[str]) -> tuple[str, ...]:
 @functools.cache  # there are few: the ways in which three fields may follow each other
 def _layout(before: tuple[str, ...], after: tuple[str, ...]) -> Layout | None:
     """Return the layout of these fields, the last ones told from the end; None when time or value are missing."""
-    return Layout(before, after[::-1]) if {_TIME, _VALUE}.issubset(before + after) else None
+    return Layout(before, after[::-1]) if {TIME, VALUE}.issubset(before + after) else None

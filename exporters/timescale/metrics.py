@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,9 +31,11 @@ from exporters.timescale.copy import (
     time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
-from exporters.timescale.numbers import Numbers, Pauses
-from exporters.timescale.points import distinct
+from exporters.timescale.heads import Layout, layout_of
+from exporters.timescale.numbers import Numbers, Pauses, Taken
+from exporters.timescale.points import NumberPoints, concatenate, distinct
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
+from exporters.timescale.templates import Metric, Template, learn
 from exporters.timescale.walk import PACE, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.component import MalformedPayloadError
@@ -66,6 +70,9 @@ class MetricsEncoder:
         self._rejections = rejections
         self._rollups = rollups
         self._numbers = Numbers(dimensions, self._admit, self._exemplars_of)
+        self._taken: list[Taken] = []
+        self._metrics: list[Metric] = []
+        self._weight = 0
         self._points: dict[str, list[bytes]] = {}
         self._budget = budget
         self._since_pause = 0
@@ -73,15 +80,59 @@ class MetricsEncoder:
 
     def encode(self, payload: bytes) -> Steps[None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
+        template = self._dimensions.templates.find(payload)
+        if template is None:
+            yield from self._decode(payload)
+        else:
+            yield from self._fill(template, payload)
+        yield None
+        for table, chunks in self._points.items():
+            self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
+
+    # -- requests that were seen before ----------------------------------------------------------------------------
+
+    def _fill(self, template: Template, payload: bytes) -> Steps[None]:
+        """Encode a request that fits a template."""
+        self._budget.take(template.weight, RECORD, "records")
+        for number, points in itertools.groupby(template.opaque, operator.attrgetter("metric")):
+            metric = template.metrics[number]
+            context = self._dimensions.metric(metric.resource_id, metric.scope_id, metric.key)
+            if metric.is_number:
+                for each in points:
+                    yield from self._numbers.decode(context, each.place, payload[each.begin : each.end])
+                    yield None
+            else:
+                raw = [payload[each.begin : each.end] for each in points]
+                yield from self._distributions(context, metric.key.type, raw)
+        yield from self._add_numbers(template.read(payload))
+
+    def _remember(self, payload: bytes) -> Steps[None]:
+        """Make a template of a request that came like this before."""
+        if not self._taken:
+            return
+        points, apart, first = concatenate([taken.points for taken in self._taken]), list[int](), 0
+        for taken in self._taken:
+            apart += [first + place for place in taken.apart]
+            first += len(taken.points)
+        templates = self._dimensions.templates
+        gap = templates.due(hash((len(payload), points.series.tobytes(), *apart)), 2 * len(payload))
+        if gap is not None:
+            template = yield from learn(payload, self._metrics, points, apart, self._weight)
+            if template is not None:
+                templates.add(template, len(payload), gap)
+
+    # -- others ----------------------------------------------------------------------------------------------------
+
+    def _decode(self, payload: bytes) -> Steps[None]:
         request = wire.MetricsRequest.FromString(payload)
-        self._budget.take(len(request.resource_metrics), RECORD, "resources")
+        self._weigh(len(request.resource_metrics), "resources")
         if len(payload) > LARGE:
             yield from decode_large(request.resource_metrics, self._dimensions, "scope_metrics")
         for resource_metrics in request.resource_metrics:
             self._since_pause += _METRIC
             if self._since_pause > _PACE:
                 yield from self._pause()
-            self._budget.take(len(resource_metrics.scope_metrics), RECORD, "scopes")
+            self._weigh(len(resource_metrics.scope_metrics), "scopes")
             resource = resource_metrics.resource if resource_metrics.HasField("resource") else None
             resource_id = self._dimensions.resource(resource, resource_metrics.schema_url)
             for scope_metrics in resource_metrics.scope_metrics:
@@ -90,15 +141,17 @@ class MetricsEncoder:
                     yield from self._pause()
                 scope = scope_metrics.scope if scope_metrics.HasField("scope") else None
                 scope_id = self._dimensions.scope(scope, scope_metrics.schema_url)
-                self._budget.take(len(scope_metrics.metrics), RECORD, "metrics")
+                self._weigh(len(scope_metrics.metrics), "metrics")
                 for metric in scope_metrics.metrics:
                     yield from self._metric(resource_id, scope_id, metric)
                     if self._since_pause > _PACE:
                         yield from self._pause()
         yield from self._add_numbers()
-        yield None
-        for table, chunks in self._points.items():
-            self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
+        yield from self._remember(payload)
+
+    def _weigh(self, count: int, what: str) -> None:
+        self._weight += count
+        self._budget.take(count, RECORD, what)
 
     def _pause(self) -> Steps[None]:
         self._since_pause = 0
@@ -113,7 +166,7 @@ class MetricsEncoder:
         if kind is None:
             return ()
         data = getattr(metric, kind)
-        self._budget.take(len(data.data_points), RECORD, "data points")
+        self._weigh(len(data.data_points), "data points")
         points = list(data.data_points)
         if not points:
             return ()
@@ -129,16 +182,18 @@ class MetricsEncoder:
             tuple(metric.metadata),
         )
         context = self._dimensions.metric(resource_id, scope_id, key)
+        self._metrics.append(Metric(resource_id, scope_id, key, len(points)))
         if kind != "gauge" and kind != "sum":
             return self._distributions(context, kind, points)
+        layout = layout_of(points[0])
         if len(points) > _PACE:
-            return self._in_slices(context, points)
+            return self._in_slices(context, points, layout)
         self._since_pause += len(points)
-        return self._numbers.gather(context, points)
+        return self._numbers.gather(context, points, layout)
 
-    def _in_slices(self, context: MetricContext, points: Sequence[bytes]) -> Steps[None]:
+    def _in_slices(self, context: MetricContext, points: Sequence[bytes], layout: Layout | None) -> Steps[None]:
         for start in range(0, len(points), _PACE):
-            yield from self._numbers.gather(context, points[start : start + _PACE])
+            yield from self._numbers.gather(context, points[start : start + _PACE], layout)
             yield from self._pause()
 
     def _distributions(self, context: MetricContext, kind: str, points: Sequence[bytes]) -> Steps[None]:
@@ -155,7 +210,7 @@ class MetricsEncoder:
 
     def _check_metadata(self, metadata: Sequence[bytes]) -> None:
         """Weigh what a metric is described by, all of which is decoded in one go."""
-        self._budget.take(len(metadata), RECORD, "metadata")
+        self._weigh(len(metadata), "metadata")
         if len(metadata) > MOST_PARTS:
             raise MalformedPayloadError(f"a metric of the request has more than {MOST_PARTS} entries of metadata")
         for raw in metadata:
@@ -163,9 +218,18 @@ class MetricsEncoder:
 
     # -- number points -------------------------------------------------------------------------------------------
 
-    def _add_numbers(self) -> Steps[None]:
-        points = yield from self._numbers.take()
-        if points is None or not len(points):
+    def _add_numbers(self, read: NumberPoints | None = None) -> Steps[None]:
+        taken = yield from self._numbers.take(read)
+        if taken is None:
+            return
+        if read is None:
+            self._taken.append(taken)
+        points = taken.points
+        if taken.left_out:
+            kept = np.ones(len(points), bool)
+            kept[taken.left_out] = False
+            points = points.select(kept)
+        if not len(points):
             return
         if points.time.min() < self._window.earliest or points.time.max() > self._window.latest:
             points = points.select(self._accepted(points.time))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.dimensions import Dimensions, MetricContext
-from exporters.timescale.heads import Layout, layout_of
+from exporters.timescale.heads import Layout
 from exporters.timescale.points import DOUBLE, INT, NO_VALUE, NumberPoints
 from gateway.base.slices import LARGE, Steps
 from gateway.otlp.bounds import check_parts
@@ -64,6 +64,14 @@ class _Apart(NamedTuple):
     flags: int
 
 
+class Taken(NamedTuple):
+    """Points, the places of those that were decoded on their own, and of those among them that are not accepted."""
+
+    points: NumberPoints
+    apart: list[int]
+    left_out: list[int]
+
+
 class Numbers:
     """Gathers the number points of a request.
 
@@ -93,17 +101,17 @@ class Numbers:
         """How many points are gathered."""
         return len(self._points)
 
-    def gather(self, context: MetricContext, points: Sequence[bytes]) -> Pauses:
-        """Gather points of a metric, of which there are some.
+    def gather(self, context: MetricContext, points: Sequence[bytes], layout: Layout | None) -> Pauses:
+        """Gather points of a metric, which seem to be laid out like that.
 
         What is returned is to be gone through: the pauses, where not all are known. Raises
         `google.protobuf.message.DecodeError`, now, then or in `take`, when one is malformed.
         """
         first = len(self._points)
-        self._firsts.append(first)
-        self._contexts.append(context)
+        if not self._contexts or self._contexts[-1] is not context:
+            self._firsts.append(first)
+            self._contexts.append(context)
         self._points += points
-        layout = layout_of(points[0])
         if layout is None:
             return self._each(context, first, points)
         gathered = self._gathered.get(layout)
@@ -122,7 +130,7 @@ class Numbers:
 
     def _each(self, context: MetricContext, first: int, points: Sequence[bytes]) -> Steps[None]:
         for place, point in enumerate(points, first):
-            yield from self._decode(context, place, point)
+            yield from self.decode(context, place, point)
             yield None
 
     def _learn(
@@ -142,7 +150,7 @@ class Numbers:
                 if attributes is not None:
                     found = self._dimensions.series(context, key, attributes)
             if found is None:
-                yield from self._decode(context, place, point)
+                yield from self.decode(context, place, point)
                 cut.append(bytes(layout.size))
                 series.append(0)
             else:
@@ -150,7 +158,8 @@ class Numbers:
                 series.append(found)
         gathered.add(first, cut, series)
 
-    def _decode(self, context: MetricContext, place: int, raw: bytes) -> Steps[None]:
+    def decode(self, context: MetricContext, place: int, raw: bytes) -> Steps[None]:
+        """Decode a point on its own."""
         if len(raw) > LARGE:
             yield functools.partial(check_parts, raw, metrics_pb2.NumberDataPoint.DESCRIPTOR)
         point = wire.NumberPoint.FromString(raw)
@@ -166,10 +175,22 @@ class Numbers:
         if point.exemplars:
             yield from self._exemplars(point, series)
 
-    def take(self) -> Steps[NumberPoints | None]:
-        """Return the points that were gathered, without those that are left out, and begin anew; None for none."""
-        if not self.count:
-            return None
+    def take(self, points: NumberPoints | None = None) -> Steps[Taken | None]:
+        """Return the points that were gathered, and begin anew; None for none.
+
+        ``points`` are those that were read otherwise, among which those that were decoded on their own are to be put.
+        """
+        if points is None:
+            if not self.count:
+                return None
+            points = yield from self._read()
+        apart = self._apart
+        if apart:
+            points = _put(apart, points)
+        self._begin()
+        return Taken(points, list(apart), [place for place, point in apart.items() if point is None])
+
+    def _read(self) -> Steps[NumberPoints]:
         count = self.count
         series, time = np.zeros(count, np.int64), np.zeros(count, np.uint64)
         start, value = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
@@ -185,26 +206,22 @@ class Numbers:
                 for place in np.arange(count)[places][~read.valid].tolist():
                     if place not in self._apart:
                         context = self._contexts[bisect.bisect_right(self._firsts, place) - 1]
-                        yield from self._decode(context, place, self._points[place])
+                        yield from self.decode(context, place, self._points[place])
                         yield None
-        flags = None
-        left_out = []
-        for place, apart in self._apart.items():
-            if apart is None:
-                left_out.append(place)
-                continue
-            series[place], time[place], start[place], value[place], kind[place], its_flags = apart
-            if its_flags:
-                flags = np.zeros(count, np.uint32) if flags is None else flags
-                flags[place] = its_flags
         metric = np.repeat(np.arange(len(self._firsts), dtype=np.int32), np.diff([*self._firsts, count]))
-        points = NumberPoints(series, time, start, value, kind, flags, metric, self._contexts)
-        self._begin()
-        if left_out:
-            kept = np.ones(count, bool)
-            kept[left_out] = False
-            points = points.select(kept)
-        return points
+        return NumberPoints(series, time, start, value, kind, None, metric, self._contexts)
+
+
+def _put(apart: Mapping[int, _Apart | None], points: NumberPoints) -> NumberPoints:
+    """Return points among which those that were decoded on their own are put."""
+    series, kind = points.series.copy(), points.kind.copy()
+    flags = np.zeros(len(points), np.uint32)
+    for place, point in apart.items():
+        if point is not None:
+            series[place], points.time[place], points.start[place], points.value[place], kind[place] = point[:5]
+            flags[place] = point.flags
+    its_flags = flags if flags.any() else None
+    return NumberPoints(series, points.time, points.start, points.value, kind, its_flags, points.metric, points.metrics)
 
 
 def _attributes_alone(key: bytes) -> Sequence[bytes] | None:

@@ -5,15 +5,18 @@ Whoever decodes number points, thousands at once or one alone, makes `NumberPoin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exporters.timescale.copy import POSTGRES_EPOCH_US
-from exporters.timescale.dimensions import MetricContext
+
+if TYPE_CHECKING:
+    from exporters.timescale.dimensions import MetricContext
 
 NO_VALUE, DOUBLE, INT = 0, 4, 6
 """Kinds of values: the numbers of the fields ``as_double`` and ``as_int`` of a number point."""
@@ -55,6 +58,26 @@ class NumberPoints:
             self.metric[chosen],
             self.metrics,
         )
+
+
+def concatenate(parts: Sequence[NumberPoints]) -> NumberPoints:
+    """Return points, which are some, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    shifts = itertools.accumulate((len(part.metrics) for part in parts), initial=0)
+    flags = None
+    if any(part.flags is not None for part in parts):
+        flags = np.concatenate([np.zeros(len(p), np.uint32) if p.flags is None else p.flags for p in parts])
+    return NumberPoints(
+        np.concatenate([part.series for part in parts]),
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.start for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.kind for part in parts]),
+        flags,
+        np.concatenate([part.metric + np.int32(shift) for part, shift in zip(parts, shifts, strict=False)]),
+        [context for part in parts for context in part.metrics],
+    )
 
 
 def distinct(microseconds: npt.NDArray[np.uint64], unit: int) -> Iterable[int]:

@@ -18,12 +18,23 @@ from gateway.systemd.install import (
     check_visible,
     installed,
     installed_paths,
+    installed_units,
     installing,
     uninstalling,
 )
-from gateway.systemd.units import UNITS, Unit, UnitError
+from gateway.systemd.units import UNITS, Unit, UnitError, unit_of
 
 _PATH = click.Path(path_type=Path)
+
+
+class _UnitName(click.Choice[str]):
+    """The name of a unit; of a template, with the instance behind it."""
+
+    def __init__(self) -> None:
+        super().__init__([f"{name}NAME" if unit.is_template else name for name, unit in UNITS.items()])
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if unit_of(value) is not None else super().convert(value, param, ctx)
 
 
 @click.group()
@@ -51,15 +62,17 @@ def _target_options(function: click.decorators.FC) -> click.decorators.FC:
 def list_units(per_user: bool) -> None:
     """Show the units there are, what each needs, and which are installed. Those with * are so by default."""
     target = Target(per_user)
+    there = installed_units(target)
     for unit in UNITS.values():
-        state = "installed" if installed(unit, target) else "-"
-        click.echo(f"{'*' if unit.default else ' '} {unit.name:<17}{state:<11}{', '.join(unit.files)}")
+        for each in [each for each in there if each.service == unit.service] or [unit]:
+            state = "installed" if each in there else "-"
+            click.echo(f"{'*' if each.default else ' '} {each.name:<16} {state:<11}{', '.join(each.started)}")
         click.echo(f"{'':30}{unit.what}")
         click.echo(f"{'':30}needs: {unit.needs}")
 
 
 @systemd.command()
-@click.argument("names", metavar="[UNIT]...", nargs=-1, type=click.Choice(list(UNITS)))
+@click.argument("names", metavar="[UNIT]...", nargs=-1, type=_UnitName())
 @_target_options
 @click.option(
     "--config", type=_PATH, help="Configuration file of the gateway. Default: as installed, else /etc/obs-hub/hub.yaml."
@@ -116,7 +129,7 @@ def install(
 
 
 @systemd.command()
-@click.argument("names", metavar="[UNIT]...", nargs=-1, type=click.Choice(list(UNITS)))
+@click.argument("names", metavar="[UNIT]...", nargs=-1, type=_UnitName())
 @_target_options
 def uninstall(names: tuple[str, ...], dry_run: bool, root: Path, per_user: bool) -> None:
     """Stop, disable and remove the units that `install` wrote. Without UNIT: all of them.
@@ -125,7 +138,7 @@ def uninstall(names: tuple[str, ...], dry_run: bool, root: Path, per_user: bool)
     """
     target = _target(per_user, root)
     try:
-        steps = uninstalling(_chosen(names) or list(UNITS.values()), target)
+        steps = uninstalling(_chosen(names) or installed_units(target), target)
         if not steps:
             click.echo(f"nothing to remove: {target.units} has none of these units that `install` wrote")
             return
@@ -140,17 +153,16 @@ def uninstall(names: tuple[str, ...], dry_run: bool, root: Path, per_user: bool)
 
 
 def _chosen(names: Iterable[str]) -> list[Unit]:
-    return [UNITS[name] for name in dict.fromkeys(names)]
+    return [unit for unit in dict.fromkeys(map(unit_of, names)) if unit is not None]
 
 
 def _default(target: Target) -> list[Unit]:
     """Return what is installed by default, and what is installed already: an upgrade is for all of it."""
-    once = installed(UNITS["hostmetrics-once"], target)  # instead of hostmetrics
-    return [
-        unit
-        for unit in UNITS.values()
-        if installed(unit, target) or (unit.default and not (once and unit.name == "hostmetrics"))
-    ]
+    there = [unit for unit in installed_units(target) if not unit.is_template]
+    once = UNITS["hostmetrics-once"] in there  # instead of hostmetrics
+    default = [unit for unit in UNITS.values() if unit.default and not (once and unit.name == "hostmetrics")]
+    order = [unit.service for unit in UNITS.values()]
+    return sorted({*there, *default}, key=lambda unit: (order.index(unit.service), unit.name))
 
 
 def _target(per_user: bool, root: Path) -> Target:
@@ -199,8 +211,8 @@ def _say_what_next(units: Sequence[Unit], target: Target, program: Path, data_di
         return
     user = "--user " if target.per_user else ""
     click.echo(f"\nThe configuration is in {target.etc}. To see how it goes:\n")
-    click.echo(f"  systemctl {user}status {' '.join(unit.files[-1] for unit in units)}")
-    click.echo(f"  journalctl {user}-u {units[0].service} -f")
+    click.echo(f"  systemctl {user}status {' '.join(unit.started[-1] for unit in units)}")
+    click.echo(f"  journalctl {user}-u {units[0].started[0].removesuffix('.service')} -f")
     if not target.per_user and any(unit.name == "gateway" for unit in units):
         click.echo("\nOther commands find the hub as its user:\n")
         click.echo(f"  sudo -u obs-hub {program} logs --data-dir {data_dir or '/var/lib/obs-hub'}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from gateway.base.child_environment import SYSTEMD, USER, environment
 from gateway.base.exit_status import ended_with
 from gateway.files.durability import replace_file
-from gateway.systemd.units import UNITS, Unit, UnitError, is_ours, rendered, sample, sysusers
+from gateway.systemd.units import RENAMED, UNITS, Unit, UnitError, is_ours, rendered, sample, sysusers
 
 _HIDDEN = {"/home": "ProtectHome", "/root": "ProtectHome", "/run/user": "ProtectHome"} | {
     "/tmp": "PrivateTmp",  # noqa: S108 - not to write there
@@ -146,6 +146,28 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A file or folder of somebody's gets another name, if it is there and nothing has that name."""
+
+    source: Path
+    target: Path
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is something to move, and room for it."""
+        return self.source.exists() and not self.target.exists()
+
+    def shown(self) -> Iterator[str]:
+        """Yield what would be done, for people."""
+        yield f"move {self.source} to {self.target}"
+
+    def do(self) -> None:
+        """Move it."""
+        if self.needed:
+            self.source.rename(self.target)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A command is run."""
 
@@ -168,7 +190,7 @@ class Run:
             raise UnitError(f"`{shlex.join(self.command)}` failed ({ended_with(result.returncode)}):\n{said}")
 
 
-Step = Write | MakeDirectory | Remove | Run
+Step = Write | MakeDirectory | Remove | Move | Run
 
 
 def installing(
@@ -189,6 +211,8 @@ def installing(
     if users:
         root = [] if target.running else [f"--root={target.root}"]
         steps.append(Run(("systemd-sysusers", *root, *(f"{user}.conf" for user in users))))
+    renamed = [unit for unit in units if _has_earlier(unit, target)]
+    steps += [step for unit in renamed for step in _moving(unit, target) if step.needed]
     if not target.per_user:
         steps.append(MakeDirectory(target.etc / "credentials"))
         own = [unit for unit in units if unit.own_credentials]
@@ -201,8 +225,7 @@ def installing(
     ]
     files = [
         Write(target.units / file, rendered(file, words, per_user=target.per_user))
-        for unit in units
-        for file in unit.files
+        for file in dict.fromkeys(file for unit in units for file in unit.files)
     ]
     for each in files:
         if each.path.exists() and not is_ours(each.path):
@@ -211,14 +234,21 @@ def installing(
                 f"a drop-in (`systemctl edit {each.path.name}`)"
             )
     steps += files
-    enabled = [unit.files[-1] for unit in units]
+    enabled = [unit.started[-1] for unit in units]
     if target.running:
         steps.append(target.systemctl("daemon-reload"))
         # What runs by an older file goes on by the new one.
-        if start and (changed := [each.path.name for each in files if each.path.exists() and each.needed]):
+        replaced = {each.path.name for each in files if each.path.exists() and each.needed}
+        changed = [started for unit in units for file, started in unit.pairs if file in replaced]
+        if start and changed:
             steps.append(target.systemctl("try-restart", *changed))
     now = ["--now"] if start and target.running else []
     steps.append(target.systemctl("enable", *now, *enabled))
+    # Last, so that what is cut off before is known to be unfinished.
+    for unit in renamed:
+        steps += _removing(unit.earlier_files, target)
+    if renamed and target.running:
+        steps.append(target.systemctl("daemon-reload"))
     return steps
 
 
@@ -227,12 +257,22 @@ def uninstalling(units: Sequence[Unit], target: Target) -> list[Step]:
     units = [unit for unit in units if installed(unit, target)]
     if not units:
         return []
-    files = [target.units / file for unit in units for file in unit.files if is_ours(target.units / file)]
+    staying = [unit for unit in installed_units(target) if unit not in units]
+    shared = {file for unit in staying for file in unit.files}
+    stopped = [
+        started
+        for unit in units
+        for file, started in unit.pairs
+        if is_ours(target.units / file) and not unit.is_template
+    ]
+    files = [file for unit in units for file in unit.files if file not in shared and is_ours(target.units / file)]
     now = ["--now"] if target.running else []
-    steps: list[Step] = [target.systemctl("disable", *now, *(path.name for path in files))]
-    steps += [Remove(path) for path in files]
-    staying = {unit.user for unit in UNITS.values() if unit not in units and installed(unit, target)}
-    users = {unit.user for unit in units if unit.user and unit.user not in staying and not target.per_user}
+    steps: list[Step] = [target.systemctl("disable", *now, *stopped)] if stopped else []
+    steps += [Remove(target.units / file) for file in dict.fromkeys(files)]
+    for unit in units:
+        steps += _removing(unit.earlier_files, target)
+    needed = {unit.user for unit in staying}
+    users = {unit.user for unit in units if unit.user and unit.user not in needed and not target.per_user}
     steps += [Remove(path) for path in (_sysusers_file(target, user) for user in sorted(users)) if is_ours(path)]
     if target.running:
         steps.append(target.systemctl("daemon-reload"))
@@ -240,15 +280,60 @@ def uninstalling(units: Sequence[Unit], target: Target) -> list[Step]:
 
 
 def installed(unit: Unit, target: Target) -> bool:
-    """Tell whether any file of a unit was installed by us."""
-    return any(is_ours(target.units / file) for file in unit.files)
+    """Tell whether any file of a unit was installed by us; an instance is when it is enabled, too."""
+    ours = any(is_ours(target.units / file) for file in unit.files)
+    return (ours and (unit.instance is None or _wanted(unit, target).is_symlink())) or _has_earlier(unit, target)
+
+
+def installed_units(target: Target) -> list[Unit]:
+    """Return every unit that is installed, instances among them. A template is one only as long as it has none."""
+    found: list[Unit] = []
+    for unit in UNITS.values():
+        if not unit.is_template:
+            found += [unit] if installed(unit, target) else []
+            continue
+        links = (target.units / "timers.target.wants").glob(f"{unit.service}?*.timer")
+        names = {link.name.removeprefix(unit.service).removesuffix(".timer") for link in links}
+        names |= {name.partition("@")[2] for name in RENAMED if name.startswith(unit.name)}
+        instances = [each for each in map(unit.of, sorted(names)) if installed(each, target)]
+        found += instances or ([unit] if installed(unit, target) else [])
+    return found
+
+
+def _wanted(unit: Unit, target: Target) -> Path:
+    return target.units / "timers.target.wants" / unit.started[-1]
+
+
+def _has_earlier(unit: Unit, target: Target) -> bool:
+    return any(is_ours(target.units / file) for file in unit.earlier_files)
+
+
+def _moving(unit: Unit, target: Target) -> Iterator[Move]:
+    """Yield what makes a unit keep what somebody gave it under its earlier name."""
+    assert unit.earlier is not None
+    before = unit.earlier.removeprefix("obs-hub-")
+    yield Move(target.etc / f"{before}.env", target.etc / f"{unit.name}.env")
+    yield Move(target.etc / "unit-credentials" / before, target.etc / "unit-credentials" / unit.name)
+    for earlier, started in zip(unit.earlier_files, unit.started, strict=True):
+        yield Move(target.units / f"{earlier}.d", target.units / f"{started}.d")
+
+
+def _removing(names: Sequence[str], target: Target) -> list[Step]:
+    """Return the steps that stop, disable and remove unit files, those of them that are ours."""
+    files = [name for name in names if is_ours(target.units / name)]
+    if not files:
+        return []
+    now = ["--now"] if target.running else []
+    return [target.systemctl("disable", *now, *files), *(Remove(target.units / name) for name in files)]
 
 
 def installed_paths(target: Target) -> tuple[Path | None, Path | None]:
     """Return the configuration file and the data directory that installed units have; None for the default."""
     default = target.words(Path(), None, None)
-    for name in ("gateway", "reading-sync", "gitops-sync", "backup"):  # others have a data directory of their own
-        path = target.units / UNITS[name].files[0]
+    units = [UNITS[name] for name in ("gateway", "pipeline@", "gitops-sync", "backup")]  # others have data of their own
+    services = [unit.files[0] for unit in units] + [f"{earlier}.service" for earlier in RENAMED.values()]
+    for service in services:
+        path = target.units / service
         if is_ours(path) and (found := _PATHS.search(path.read_text("utf-8"))):
             config, data_dir = found.groups()
             return (

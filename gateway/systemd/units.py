@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gateway
@@ -36,6 +36,9 @@ class Unit:
 
     ``timer`` tells that a timer starts it, ``default`` that it is installed when none is named, ``per_user`` that a
     user can run it without root. ``sample`` is the configuration file that it cannot do without, ``needs`` the rest.
+
+    A template, whose name ends with ``@``, has files for any number of instances, such as one for each pipeline.
+    ``earlier`` is the service that an instance was before.
     """
 
     name: str
@@ -47,6 +50,13 @@ class Unit:
     default: bool = False
     per_user: bool = True
     sample: str | None = None
+    instance: str | None = None
+    earlier: str | None = None
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it has instances, and is itself nothing that could be started."""
+        return self.name.endswith("@")
 
     @property
     def own_credentials(self) -> bool:
@@ -55,9 +65,32 @@ class Unit:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of its unit files. The last is the one that is enabled."""
-        service = f"{self.service}.service"
-        return (service, f"{self.service}.timer") if self.timer else (service,)
+        """The names of its unit files."""
+        return _files(self.service, timer=self.timer)
+
+    @property
+    def started(self) -> tuple[str, ...]:
+        """The names that systemd knows it by, in the order of its files. The last is the one that is enabled."""
+        return _files(f"{self.service}{self.instance or ''}", timer=self.timer)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return each file with the name that systemd knows what it describes by."""
+        return list(zip(self.files, self.started, strict=True))
+
+    @property
+    def earlier_files(self) -> tuple[str, ...]:
+        """The names of the unit files that it had before."""
+        return _files(self.earlier, timer=self.timer) if self.earlier else ()
+
+    def of(self, instance: str) -> Unit:
+        """Return an instance of a template."""
+        name = f"{self.name}{instance}"
+        return replace(self, name=name, instance=instance, earlier=RENAMED.get(name))
+
+
+def _files(service: str, *, timer: bool) -> tuple[str, ...]:
+    return (f"{service}.service", f"{service}.timer") if timer else (f"{service}.service",)
 
 
 UNITS = {
@@ -96,9 +129,9 @@ UNITS = {
             default=True,
         ),
         Unit(
-            "reading-sync",
-            "obs-hub-reading-sync",
-            "the pipeline `reading`, once an hour",
+            "pipeline@",
+            "obs-hub-pipeline@",
+            "runs a pipeline once an hour: pipeline@reading that named `reading`",
             "the pipeline in hub.yaml, and its MongoDB",
             user="obs-hub",
             timer=True,
@@ -151,6 +184,23 @@ UNITS = {
     )
 }
 """Every unit, by the name that people say."""
+
+RENAMED = {"pipeline@reading": "obs-hub-reading-sync"}
+"""Services that are instances of a template now."""
+
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def unit_of(name: str) -> Unit | None:
+    """Return the unit that people name so, be it by the name that it had before, or None where there is none."""
+    for present, earlier in RENAMED.items():
+        if name == earlier.removeprefix("obs-hub-"):
+            name = present
+    template, at, instance = name.partition("@")
+    if not at:
+        return UNITS.get(name)
+    found = UNITS.get(f"{template}@")
+    return found.of(instance) if found is not None and _INSTANCE.fullmatch(instance) else None
 
 
 def sample(name: str) -> str:

@@ -38,6 +38,10 @@ ELSEWHERE = {
     "usermod": "changes the machine",
     "systemctl": "changes the machine",
     "loki": "needs Loki",
+    "docker": "needs Docker; tests/integration/container does what the Dockerfile does without it",
+    "kubectl": "needs a cluster; tests/integration/charts has an API server",
+    "helm": "needs a cluster; tests/unit/charts renders the charts",
+    "stat": "of the shell's own",
     "tailscale": "needs a tailnet",
     "bao": "needs OpenBao; tests/integration/test_secret_rotation.py has one",
 }

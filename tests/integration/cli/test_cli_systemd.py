@@ -11,12 +11,24 @@ from pathlib import Path
 import pytest
 
 from gateway.systemd import install as installation
-from gateway.systemd.units import UNITS, UnitError
+from gateway.systemd.units import MARK, UNITS, UnitError, unit_of
 from tests.integration.cli.processes import obs_hub
 
 STAND_IN = """#!/bin/sh
 echo "$(basename "$0") $*" >> {calls}
 if [ -e {calls}.fails ]; then cat {calls}.fails >&2; exit 5; fi
+# What is installed of a template is told by what is enabled.
+verb= folder={units}
+for word; do
+    case "$word" in
+    --root=*) folder="${{word#--root=}}/etc/systemd/system" ;;
+    enable | disable) verb=$word ;;
+    *@*.timer)
+        mkdir -p "$folder/timers.target.wants"
+        if [ "$verb" = enable ]; then ln -sf "$folder/${{word%@*}}@.timer" "$folder/timers.target.wants/$word"; fi
+        if [ "$verb" = disable ]; then rm -f "$folder/timers.target.wants/$word"; fi ;;
+    esac
+done
 """
 
 
@@ -32,7 +44,7 @@ class Machine:
         self.root.mkdir()
         self._path.mkdir()
         for name in ("systemctl", "systemd-sysusers"):
-            (self._path / name).write_text(STAND_IN.format(calls=self._calls))
+            (self._path / name).write_text(STAND_IN.format(calls=self._calls, units=self.units))
             (self._path / name).chmod(0o755)
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -153,12 +165,12 @@ def test_a_unit_of_somebody_elses_is_neither_replaced_nor_removed(machine: Machi
 
 def test_uninstalling_stops_disables_and_removes_and_can_be_done_twice(machine: Machine) -> None:
     machine.done("install", *USER)
-    machine.done("install", *USER, "reading-sync")
+    machine.done("install", *USER, "page")
     machine.calls()
-    machine.done("uninstall", "--user", "reading-sync")
+    machine.done("uninstall", "--user", "page")
     assert machine.files(machine.units) == DEFAULT
     assert machine.calls() == [
-        "systemctl --user disable --now obs-hub-reading-sync.service obs-hub-reading-sync.timer",
+        "systemctl --user disable --now obs-hub-page.service obs-hub-page.timer",
         "systemctl --user daemon-reload",
     ]
     machine.done("uninstall", "--user")
@@ -166,6 +178,118 @@ def test_uninstalling_stops_disables_and_removes_and_can_be_done_twice(machine: 
     machine.calls()
     assert "nothing to remove" in machine.done("uninstall", "--user")
     assert machine.calls() == []
+
+
+TEMPLATE = ["obs-hub-pipeline@.service", "obs-hub-pipeline@.timer"]
+
+
+def enabled(machine: Machine) -> list[str]:
+    return sorted(path.name for path in (machine.units / "timers.target.wants").glob("*"))
+
+
+def test_each_pipeline_has_a_unit_of_one_template(machine: Machine) -> None:
+    machine.done("install", *USER, "pipeline@reading", "pipeline@orders")
+    assert [name for name in machine.files(machine.units) if "/" not in name] == TEMPLATE
+    assert machine.calls()[-1] == (
+        "systemctl --user enable --now obs-hub-pipeline@reading.timer obs-hub-pipeline@orders.timer"
+    )
+    listed = machine.done("list", "--user")
+    for name in ("reading", "orders"):
+        assert re.search(rf"pipeline@{name} +installed +obs-hub-pipeline@{name}\.service, ", listed)
+    machine.done("install", "--user", "--command", "/bin/false")
+    restarted = next(call for call in machine.calls() if "try-restart" in call)
+    assert restarted.split()[3:] == [f"obs-hub-pipeline@{name}.service" for name in ("orders", "reading")]
+
+    machine.done("uninstall", "--user", "pipeline@reading")
+    assert machine.calls()[0] == (
+        "systemctl --user disable --now obs-hub-pipeline@reading.service obs-hub-pipeline@reading.timer"
+    )
+    assert enabled(machine) == ["obs-hub-pipeline@orders.timer"]
+    assert set(TEMPLATE) <= set(machine.files(machine.units)), "the other one needs them"
+    machine.done("uninstall", "--user", "pipeline@orders")
+    assert not set(TEMPLATE) & set(machine.files(machine.units))
+    assert "nothing to remove" in machine.done("uninstall", "--user", "pipeline@orders")
+
+
+def test_uninstalling_all_takes_instances_and_what_is_left_of_a_template(machine: Machine) -> None:
+    machine.done("install", *USER, "pipeline@reading", "pipeline@orders")
+    (machine.units / "timers.target.wants/obs-hub-pipeline@orders.timer").unlink()
+    machine.calls()
+    machine.done("uninstall", "--user")
+    assert machine.calls()[0].endswith(" obs-hub-pipeline@reading.service obs-hub-pipeline@reading.timer")
+    assert machine.files(machine.units) == []
+    machine.done("install", *USER, "pipeline@reading")
+    (machine.units / "timers.target.wants/obs-hub-pipeline@reading.timer").unlink()
+    machine.done("uninstall", "--user")
+    assert machine.files(machine.units) == []
+
+
+@pytest.fixture(params=["without names", "by its new name", "by its earlier name"])
+def upgrade(request: pytest.FixtureRequest) -> list[str]:
+    return {"without names": [], "by its new name": ["pipeline@reading"], "by its earlier name": ["reading-sync"]}[
+        request.param
+    ]
+
+
+def earlier_installation(units: Path, etc: Path, *, ours: bool = True) -> None:
+    """What an earlier version installed of a unit of its own for one pipeline, and what somebody gave it."""
+    units.mkdir(parents=True)
+    mark = f"{MARK}\n" if ours else ""
+    environment = "Environment=OBSHUB_CONFIG=/srv/hub.yaml OBSHUB_DATA_DIR=/srv/hub\n"
+    (units / "obs-hub-reading-sync.service").write_text(f"{mark}[Service]\nExecStart=/bin/true\n{environment}")
+    (units / "obs-hub-reading-sync.timer").write_text(f"{mark}[Timer]\nOnCalendar=hourly\n")
+    (units / "obs-hub-reading-sync.timer.d").mkdir()
+    (units / "obs-hub-reading-sync.timer.d/override.conf").write_text("[Timer]\nOnCalendar=daily\n")
+    (etc / "unit-credentials/reading-sync").mkdir(parents=True, mode=0o700)
+    (etc / "unit-credentials/reading-sync/mongo-uri").write_text("mongodb://localhost")
+    (etc / "reading-sync.env").write_text("A=1\n")
+
+
+def test_the_unit_that_the_pipeline_reading_had_becomes_an_instance_with_all_that_was_its(
+    machine: Machine, upgrade: list[str]
+) -> None:
+    units, etc = machine.root / "etc/systemd/system", machine.root / "etc/obs-hub"
+    earlier_installation(units, etc)
+    machine.done("install", "--root", machine.root, "--command", "/bin/true", *upgrade)
+    left = machine.files(machine.root)
+    assert not [name for name in left if "reading-sync" in name]
+    assert "etc/systemd/system/timers.target.wants/obs-hub-pipeline@reading.timer" in left
+    assert (units / "obs-hub-pipeline@reading.timer.d/override.conf").read_text() == "[Timer]\nOnCalendar=daily\n"
+    assert (etc / "pipeline@reading.env").read_text() == "A=1\n"
+    assert (etc / "unit-credentials/pipeline@reading/mongo-uri").read_text() == "mongodb://localhost"
+    assert (etc / "unit-credentials/pipeline@reading").stat().st_mode & 0o777 == 0o700
+    installed = (units / "obs-hub-pipeline@.service").read_text()
+    assert "OBSHUB_CONFIG=/srv/hub.yaml OBSHUB_DATA_DIR=/srv/hub\n" in installed, "the paths are what they were"
+    assert "LoadCredential=hub:/etc/obs-hub/unit-credentials/pipeline@%i\n" in installed
+    calls = machine.calls()
+    assert calls[-2].startswith(f"systemctl --root={machine.root} enable ")
+    assert "obs-hub-pipeline@reading.timer" in calls[-2]
+    assert calls[-1] == (
+        f"systemctl --root={machine.root} disable obs-hub-reading-sync.service obs-hub-reading-sync.timer"
+    )
+    again = machine.done("install", "--root", machine.root, "--command", "/bin/true")
+    assert "move" not in again
+    assert machine.calls()[-1].startswith(f"systemctl --root={machine.root} enable ")
+
+
+def test_what_becomes_an_instance_is_shown_first(machine: Machine) -> None:
+    earlier_installation(machine.units, machine.config / "obs-hub")
+    shown = machine.done("install", *USER, "--dry-run", "pipeline@reading")
+    assert f"move {machine.config}/obs-hub/reading-sync.env to {machine.config}/obs-hub/pipeline@reading.env" in shown
+    assert f"remove {machine.units}/obs-hub-reading-sync.timer" in shown
+    assert "installed" in next(
+        line for line in machine.done("list", "--user").splitlines() if "pipeline@reading" in line
+    )
+    machine.done("uninstall", "--user", "reading-sync")
+    assert machine.files(machine.units) == ["obs-hub-reading-sync.timer.d/override.conf"]
+
+
+def test_a_unit_of_somebody_elses_with_the_earlier_name_stays(machine: Machine) -> None:
+    earlier_installation(machine.units, machine.config / "obs-hub", ours=False)
+    before = machine.files(machine.config)
+    machine.done("install", *USER, "pipeline@reading")
+    assert set(before) <= set(machine.files(machine.config))
+    assert not [call for call in machine.calls() if "reading-sync" in call]
 
 
 def test_what_was_cut_off_is_finished_by_doing_it_again(machine: Machine) -> None:
@@ -214,11 +338,13 @@ def test_a_system_can_be_prepared_below_a_directory(machine: Machine) -> None:
 
 
 def test_every_unit_is_given_its_own_credentials_only(machine: Machine) -> None:
-    units = {name: unit for name, unit in UNITS.items() if name != "hostmetrics-once"}  # which is instead of another
+    names = [name for name in UNITS if name not in ("hostmetrics-once", "pipeline@")]  # the first is instead of another
+    units = {name: unit for name in (*names, "pipeline@reading", "pipeline@a") if (unit := unit_of(name)) is not None}
     machine.done("install", "--root", machine.root, "--command", "/opt/obs-hub/bin/obs-hub", *units)
     given: dict[str, list[str]] = {}
     for name, unit in units.items():
         text = (machine.root / "etc/systemd/system" / f"{unit.service}.service").read_text()
+        text = text.replace("%i", unit.instance or "")
         given[name] = re.findall(r"^LoadCredential=\S+:(\S+)$", text, re.MULTILINE)
     folders = [folder for each in given.values() for folder in each]
     assert given["gateway"] == ["/etc/obs-hub/credentials"]

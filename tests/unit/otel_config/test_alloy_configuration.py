@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from receivers.otlp.config import HttpConfig
 from tests.support.alloy import COMPONENTS, FUNCTIONS, AlloySyntaxError, Block, parse
 from tests.support.waiting import PATIENCE
 
-FILES = sorted((Path(__file__).parents[3] / "otel-config/alloy").glob("*.alloy"))
-files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+FOLDER = Path(__file__).parents[3] / "otel-config/alloy"
+CONFIGURATIONS = [("config.alloy",), ("kubernetes.alloy",), ("kubernetes.alloy", "kubernetes-journal.alloy")]
+"""Files that Alloy reads as one configuration."""
+configurations = pytest.mark.parametrize("names", CONFIGURATIONS, ids=" and ".join)
 LITERALS = {"true", "false", "null"}
 
 
-def components(path: Path) -> list[Block]:
-    return parse(path.read_text("utf-8")).blocks
+def components(names: Sequence[str]) -> list[Block]:
+    return [block for name in names for block in parse((FOLDER / name).read_text("utf-8")).blocks]
 
 
 def references(block: Block) -> set[str]:
@@ -27,9 +30,9 @@ def references(block: Block) -> set[str]:
     return {token for token in block.values() if re.match(r"[A-Za-z_]", token)}
 
 
-@files
-def test_components_blocks_and_arguments_are_those_that_are_documented(path: Path) -> None:
-    for block in components(path):
+@configurations
+def test_components_blocks_and_arguments_are_those_that_are_documented(names: Sequence[str]) -> None:
+    for block in components(names):
         what = f"{block.name} {block.label!r}"
         component = COMPONENTS[block.name]
         own = set(block.arguments) | {each.name for each in block.blocks}
@@ -42,9 +45,9 @@ def test_components_blocks_and_arguments_are_those_that_are_documented(path: Pat
                 assert component.takes(where, name), f"{where} of {what} takes no {name}"
 
 
-@files
-def test_what_is_referred_to_is_there_and_nothing_is_left_over(path: Path) -> None:
-    every = components(path)
+@configurations
+def test_what_is_referred_to_is_there_and_nothing_is_left_over(names: Sequence[str]) -> None:
+    every = components(names)
     exports = {
         f"{block.name}.{block.label}.{export}" for block in every for export in COMPONENTS[block.name].exports.split()
     }
@@ -58,22 +61,22 @@ def test_what_is_referred_to_is_there_and_nothing_is_left_over(path: Path) -> No
     assert inputs - used - kept <= {f"loki.relabel.{block.label}.receiver" for block in every}
 
 
-@files
-def test_secrets_and_addresses_come_from_the_environment_and_are_explained(path: Path) -> None:
-    text = path.read_text("utf-8")
+@configurations
+def test_secrets_and_addresses_come_from_the_environment_and_are_explained(names: Sequence[str]) -> None:
+    text = "".join((FOLDER / name).read_text("utf-8") for name in names)
     head = text[: text.index("logging {")]
 
     for name in re.findall(r'sys\.env\("(\w+)"\)', text):
         assert name in head, f"{name} is not explained"
-    for block in components(path):
+    for block in components(names):
         if block.name == "otelcol.auth.bearer":
             assert "sys.env" in block.arguments["token"]
 
 
-@files
-def test_requests_of_applications_stay_as_they_are_and_own_ones_are_bounded_in_bytes(path: Path) -> None:
+@configurations
+def test_requests_of_applications_stay_as_they_are_and_own_ones_are_bounded_in_bytes(names: Sequence[str]) -> None:
     """Put together with others, a request is another one each time that its sender repeats it."""
-    exporters = {each.label: each for each in components(path) if each.name == "otelcol.exporter.otlphttp"}
+    exporters = {each.label: each for each in components(names) if each.name == "otelcol.exporter.otlphttp"}
     for label, exporter in exporters.items():
         (queue,) = (each for each in exporter.blocks if each.name == "sending_queue")
         assert (queue.arguments["wait_for_result"], queue.arguments["block_on_overflow"]) == (["true"], ["true"])
@@ -84,10 +87,12 @@ def test_requests_of_applications_stay_as_they_are_and_own_ones_are_bounded_in_b
             assert int(batch["max_size"][0]) <= HttpConfig().max_request_body_size // 2
 
 
-@files
-def test_what_applications_send_meets_no_batch_and_what_alloy_reads_meets_no_memory_limiter(path: Path) -> None:
+@configurations
+def test_what_applications_send_meets_no_batch_and_what_alloy_reads_meets_no_memory_limiter(
+    names: Sequence[str],
+) -> None:
     """A batch answers its sender early; and drops what a memory limiter behind it refuses."""
-    every = {f"{block.name}.{block.label}": block for block in components(path)}
+    every = {f"{block.name}.{block.label}": block for block in components(names)}
 
     def behind(name: str) -> set[str]:
         following = {token.rpartition(".")[0] for token in references(every[name])} & set(every) - {name}
@@ -99,10 +104,10 @@ def test_what_applications_send_meets_no_batch_and_what_alloy_reads_meets_no_mem
     assert not any("memory_limiter" in each or each.endswith("otlphttp.applications") for each in own)
 
 
-@files
-def test_counters_that_are_scraped_become_sums(path: Path) -> None:
+@configurations
+def test_counters_that_are_scraped_become_sums(names: Sequence[str]) -> None:
     """A scrape hands on no types unless experimental features are switched on."""
-    every = {f"{block.name}.{block.label}": block for block in components(path)}
+    every = {f"{block.name}.{block.label}": block for block in components(names)}
     for name, block in every.items():
         if block.name == "otelcol.receiver.prometheus":
             following = {token.rpartition(".")[0] for token in references(block)} & set(every)
@@ -117,9 +122,23 @@ def test_the_parser_finds_mistakes() -> None:
             parse(text)
 
 
-@files
-def test_alloy_accepts_it_as_formatted(path: Path) -> None:
+@configurations
+def test_alloy_accepts_it_as_formatted(names: Sequence[str], tmp_path: Path) -> None:
     if shutil.which("alloy") is None:
         pytest.skip("there is no alloy on PATH")
-    subprocess.run(["alloy", "fmt", "--test", str(path)], check=True, timeout=PATIENCE)
-    subprocess.run(["alloy", "validate", str(path)], check=True, timeout=PATIENCE)
+    for name in names:
+        subprocess.run(["alloy", "fmt", "--test", shutil.copy(FOLDER / name, tmp_path)], check=True, timeout=PATIENCE)
+    subprocess.run(["alloy", "validate", str(tmp_path)], check=True, timeout=PATIENCE)
+
+
+def test_every_file_is_part_of_a_configuration() -> None:
+    assert {name for names in CONFIGURATIONS for name in names} == {path.name for path in FOLDER.glob("*.alloy")}
+
+
+def test_the_journal_of_a_node_is_read_as_that_of_a_host() -> None:
+    """The same entries get the same names, wherever Alloy runs."""
+    on_host, on_node = (
+        {f"{block.name}.{block.label}": block for block in components([name])}
+        for name in ("config.alloy", "kubernetes-journal.alloy")
+    )
+    assert on_node == {name: on_host[name] for name in on_node}

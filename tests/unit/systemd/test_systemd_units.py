@@ -15,8 +15,9 @@ from gateway.base.settings import parse_duration
 from gateway.cli import main
 from gateway.config import load
 from gateway.config.service import DeliverySettings
+from gateway.extensions.document_pipelines.config import _NAME
 from gateway.systemd.install import Target
-from gateway.systemd.units import FOLDER, MARK, UNITS, UnitError, rendered, sample, sysusers
+from gateway.systemd.units import FOLDER, MARK, UNITS, UnitError, rendered, sample, sysusers, unit_of
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
@@ -73,6 +74,24 @@ def test_a_service_may_do_little_beyond_its_job(tmp_path: Path, service: str) ->
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Overall exposure level" in result.stdout
+
+
+def test_a_template_has_instances_and_other_units_have_none() -> None:
+    reading = unit_of("pipeline@reading")
+    assert reading is not None
+    assert reading.files == ("obs-hub-pipeline@.service", "obs-hub-pipeline@.timer")
+    assert reading.started == ("obs-hub-pipeline@reading.service", "obs-hub-pipeline@reading.timer")
+    assert unit_of("reading-sync") == reading, "as it was called before"
+    assert unit_of("pipeline@to-do.2") is not None
+    for name in ("pipeline", "pipeline@", "pipeline@a b", "pipeline@../x", "pipeline@a%i", "backup@x", "nothing"):
+        assert unit_of(name) is None, name
+
+
+def test_every_pipeline_can_have_a_unit() -> None:
+    """What may be the name of one is what may stand behind the @."""
+    for name in ("reading", "a", "Orders_2.x-y", "0"):
+        assert _NAME.fullmatch(name)
+        assert unit_of(f"pipeline@{name}") is not None
 
 
 def test_every_file_belongs_to_a_unit_and_every_unit_has_its_files() -> None:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
-from exporters.timescale import numbers
+from exporters.timescale import metrics
 from exporters.timescale.copy import COLUMNS, Rows
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.exporter import TimescaleExporter
@@ -22,6 +22,7 @@ from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.numbers import Numbers
 from exporters.timescale.points import sample_rows
 from exporters.timescale.rejections import Acceptance, Rejections
+from exporters.timescale.templates import Templates
 from gateway.component import Batch, MalformedPayloadError, Signal
 from gateway.otlp.bounds import Budget
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests, number_points
@@ -72,7 +73,8 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
 def one_by_one(*payloads: bytes) -> Encoded:
     """Encode requests with every number point decoded on its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numbers, "layout_of", lambda _: None)
+        patch.setattr(metrics, "layout_of", lambda _: None)
+        patch.setattr(Templates, "find", lambda *_: None)
         return encode(*payloads)
 
 
@@ -205,7 +207,7 @@ def test_most_points_are_encoded_together(monkeypatch: pytest.MonkeyPatch) -> No
     def one(*_: Any) -> None:
         raise AssertionError("this point was decoded on its own")
 
-    monkeypatch.setattr(Numbers, "_decode", one)
+    monkeypatch.setattr(Numbers, "decode", one)
     rows, *_ = encode(request(*([point] * 3 for point in KNOWN)), request([COMMON]))
     assert len(rows["sample"]) == 3 * len(KNOWN) + 1
 
