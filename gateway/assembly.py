@@ -26,6 +26,7 @@ from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
 from gateway.config.service import signal_of
+from gateway.data_paths import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.datadir import DataDir, read_running
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator
@@ -37,7 +38,6 @@ from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.graph import Branch, Graph
 from gateway.pipeline.spool import Spool, status
-from gateway.places import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.secrets.rotation import Rotation
 from gateway.store import StoreSettings
 from gateway.telemetry import SelfTelemetry, elsewhere

@@ -33,14 +33,14 @@ from gateway.assembly import (
     tell_of_spools_without_exporter,
 )
 from gateway.config import Config
+from gateway.data_paths import spools
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, Step
 from gateway.files.ownership import holder
 from gateway.parent import end_at_once, end_with_parent
-from gateway.places import spools
 from gateway.store import LayoutError, SchemaError, secrets_of_dsn
 from gateway.systemd.notify import Notifier
-from gateway.systemd.watchdog import Heard, beat, keep_telling
+from gateway.systemd.watchdog import Heartbeats, beat, keep_telling
 
 _log = logging.getLogger(__name__)
 
@@ -167,13 +167,13 @@ async def _serve(
 ) -> bool:
     dsn = postgres.dsn if postgres else None
     grace = config.service.delivery.shutdown_grace.total_seconds()
-    heard = Heard()
+    heartbeats = Heartbeats()
     role = Role.ALL if workers == 1 else Role.EMITTERS
     # Beside workers its spools are numbered after theirs.
     number = 0 if workers == 1 else workers
     hub = Hub(config, embedded_dsn=dsn, data_dir=data_dir.path, role=role, worker=number, processes=number + 1)
     watchdog = notifier.watchdog
-    pool = _Workers(config, dsn, data_dir.path, workers, heard, watchdog) if workers > 1 else None
+    pool = _Workers(config, dsn, data_dir.path, workers, heartbeats, watchdog) if workers > 1 else None
     notifier.status("starting receivers and exporters")
     try:
         with step("starting receivers and exporters"):
@@ -192,7 +192,7 @@ async def _serve(
         hub.rotated = record
         announce(endpoints, dsn or configured_dsn(config))
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
-        telling = asyncio.create_task(keep_telling(notifier, heard.silent))
+        telling = asyncio.create_task(keep_telling(notifier, heartbeats.silent))
         guard = asyncio.create_task(_keep_running(postgres)) if postgres else None
         await stop.wait()
         notifier.stopping("storing what is in flight", 2 * grace + _STOP_MARGIN)
@@ -247,7 +247,7 @@ class _Workers:
         dsn: str | None,
         data_dir: Path,
         count: int,
-        heard: Heard,
+        heartbeats: Heartbeats,
         watchdog: float | None,
     ) -> None:
         self.endpoints: dict[str, str] = {}
@@ -255,7 +255,7 @@ class _Workers:
         self._dsn = dsn
         self._data_dir = data_dir
         self._count = count
-        self._heard = heard
+        self._heartbeats = heartbeats
         self._watchdog = watchdog
         self._context = multiprocessing.get_context("spawn")
         self._watchers: list[asyncio.Task[None]] = []
@@ -311,7 +311,7 @@ class _Workers:
             raise answer
         self.endpoints = answer
         if self._watchdog is not None:
-            self._heard.follow(number, os.dup(ours.fileno()))
+            self._heartbeats.follow(number, os.dup(ours.fileno()))
         return process
 
     async def _watch(self, process: BaseProcess, number: int) -> None:

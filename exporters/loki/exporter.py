@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exporters.loki import apart
 from exporters.loki.client import BusyError, LokiClient
 from exporters.loki.config import LokiConfig
+from exporters.loki.distinct_timestamps import with_distinct_timestamps
 from gateway.component import Batch, Prepared, TooLargeForDestinationError
 from gateway.otlp import mending
 
@@ -58,7 +58,7 @@ class LokiExporter:
         """
         records = await mending.check(batch)
         if self._config.duplicates == "keep":
-            batch = replace(batch, payload=await asyncio.to_thread(apart.set_apart, batch.payload))
+            batch = replace(batch, payload=await asyncio.to_thread(with_distinct_timestamps, batch.payload))
         return Prepared(batch, records)
 
     async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:

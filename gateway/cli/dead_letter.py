@@ -22,12 +22,12 @@ from gateway.base.settings import ExporterSettings
 from gateway.cli.options import config_option, data_dir_option, load_config, store_dsn
 from gateway.component import Batch, DeliveryError, Exporter, MalformedPayloadError, PartlyRefusedError, Signal
 from gateway.component.declaration import Context
+from gateway.data_paths import dead_letter_directory
 from gateway.datadir import DataDir
-from gateway.files.ownership import DirectoryLock, HeldError
+from gateway.files.ownership import DirectoryInUseError, DirectoryLock
 from gateway.otlp.mending import mend_batch
 from gateway.pipeline.attempts import attempt_alone
 from gateway.pipeline.dead_letters import DeadLetter, DeadLetters
-from gateway.places import dead_letter_directory
 from gateway.store import StoreSettings
 from gateway.terminal import safe
 
@@ -155,7 +155,7 @@ def _alone(data_dir: Path | None) -> Iterator[None]:
     lock = DirectoryLock(directory)
     try:
         lock.acquire()
-    except HeldError as error:
+    except DirectoryInUseError as error:
         raise click.ClickException(
             f"another `obs-hub dead-letter` is at work ({error.strerror}); try again once it ended"
         ) from error

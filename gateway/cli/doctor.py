@@ -31,12 +31,12 @@ from gateway.cli.options import (
 )
 from gateway.component import OverloadedError, RefusedError, UnavailableError
 from gateway.config import Config, resolve_path
+from gateway.data_paths import spools
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgresError, server_version
 from gateway.net.listeners import listeners_in, split_endpoint
 from gateway.net.proxies import DIRECTLY
 from gateway.pipeline.spool import status
-from gateway.places import spools
 from gateway.store import (
     RESTORE_UNFINISHED,
     Connections,

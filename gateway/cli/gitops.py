@@ -18,7 +18,7 @@ from gateway.cli.runs import done_here, follow, last_runs, local, output_option,
 from gateway.config import Config
 from gateway.explore.terminal import safe
 from gateway.extensions.gitops.config import GitOpsConfig, Repository
-from gateway.extensions.gitops.drift import Check, Look, check, last_look, with_look
+from gateway.extensions.gitops.drift import Check, CheckNote, check, last_check, with_note
 from gateway.extensions.gitops.reconcile import BusyError, Reconciler
 from gateway.extensions.gitops.service import KIND, order_of
 from gateway.operations import Operations
@@ -66,11 +66,11 @@ def status(
     config = load_config(config_path)
     chosen = _chosen(config, repositories)
     checks, last, problem = asyncio.run(_look(chosen, fetch, lambda: store_dsn(dsn, config_path, data_dir)))
-    for name, (found, look) in checks.items():
+    for name, (found, note) in checks.items():
         if output == "json":
-            click.echo(json.dumps(_as_json(name, chosen[name], found, look, last.get(name))))
+            click.echo(json.dumps(_as_json(name, chosen[name], found, note, last.get(name))))
         else:
-            _show(name, chosen[name], found, look, last.get(name))
+            _show(name, chosen[name], found, note, last.get(name))
     if problem and output == "text":
         click.echo(f"The runs cannot be shown: {problem}", err=True)
     if any(found is not None and found.drift for found, _ in checks.values()):
@@ -79,26 +79,26 @@ def status(
 
 async def _look(
     chosen: Mapping[str, Repository], fetch: bool | None, find_dsn: Callable[[], str]
-) -> tuple[dict[str, tuple[Check | None, Look | None]], dict[str, Run], str | None]:
+) -> tuple[dict[str, tuple[Check | None, CheckNote | None]], dict[str, Run], str | None]:
     """Look at the clones, and for the last run of each; or say why that cannot be had.
 
     A check that did not ask the remote comes with the hub's last look, where that is known.
     """
-    checks: dict[str, tuple[Check | None, Look | None]] = {}
+    checks: dict[str, tuple[Check | None, CheckNote | None]] = {}
     for name, repository in chosen.items():
-        look = None if fetch else await last_look(repository)
-        ask = fetch or (fetch is None and (look is None or not look.is_recent(repository)))
+        note = None if fetch else await last_check(repository)
+        ask = fetch or (fetch is None and (note is None or not note.is_recent(repository)))
         try:
             found = await check(repository, fetch=ask)
         except BusyError:
-            checks[name] = None, look
+            checks[name] = None, note
         else:
-            checks[name] = (found, None) if ask or look is None else (with_look(found, look), look)
+            checks[name] = (found, None) if ask or note is None else (with_note(found, note), note)
     last, problem = await last_runs(KIND, chosen, find_dsn)
     return checks, last, problem
 
 
-def _show(name: str, repository: Repository, found: Check | None, look: Look | None, run: Run | None) -> None:
+def _show(name: str, repository: Repository, found: Check | None, note: CheckNote | None, run: Run | None) -> None:
     if found is None:
         click.echo(f"{name}: a run works on it at this moment")
         return
@@ -111,8 +111,8 @@ def _show(name: str, repository: Repository, found: Check | None, look: Look | N
             click.echo(f"  {state.ahead} commits ahead, {state.behind} behind")
         for path in state.dirty:
             click.echo(f"  changed    {safe(path)}")
-    if look is not None:
-        click.echo(f"  looked     {local(datetime.fromtimestamp(look.at, UTC))}, by the hub")
+    if note is not None:
+        click.echo(f"  looked     {local(datetime.fromtimestamp(note.at, UTC))}, by the hub")
     if found.problem:
         click.echo(f"  problem    {safe(found.problem)}")
     if run is not None:
@@ -121,7 +121,7 @@ def _show(name: str, repository: Repository, found: Check | None, look: Look | N
 
 
 def _as_json(
-    name: str, repository: Repository, found: Check | None, look: Look | None, run: Run | None
+    name: str, repository: Repository, found: Check | None, note: CheckNote | None, run: Run | None
 ) -> dict[str, Any]:
     state = None if found is None else found.state
     return {
@@ -131,7 +131,7 @@ def _as_json(
         "busy": found is None,
         "drift": [] if found is None else sorted(found.drift),
         "problem": None if found is None else found.problem,
-        "looked_at": look and datetime.fromtimestamp(look.at, UTC).isoformat(timespec="seconds"),
+        "looked_at": note and datetime.fromtimestamp(note.at, UTC).isoformat(timespec="seconds"),
         "revision": state and state.head,
         "remote_revision": state and state.upstream,
         "good_revision": state and state.good,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from gateway import logs
 from gateway.cli.options import config_option, load_config
-from gateway.cli.waiting import load_when_possible
+from gateway.cli.waiting_for_secrets import load_when_possible
 
 
 @click.command()

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, load_config
-from gateway.cli.waiting import load_when_possible
+from gateway.cli.waiting_for_secrets import load_when_possible
+from gateway.data_paths import receiver_directory
 from gateway.datadir import DataDir, DataDirError
-from gateway.places import receiver_directory
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gateway.cli import nothing
+from gateway.cli import empty_results
 from gateway.cli.exploring import (
     Places,
     color_option,
@@ -135,7 +135,7 @@ def logs(
         else:
             records = latest(sources, wanted, start, end, limit)
         if not (shown := show(records)):
-            nothing.say(nothing.about_logs(sources, wanted, start, end, places.data_dir))
+            empty_results.say(empty_results.about_logs(sources, wanted, start, end, places.data_dir))
     if shown == limit and screen.is_terminal:
         click.echo(f"(the newest {limit}; --limit all shows all)", err=True)
 
@@ -150,7 +150,7 @@ def _follow(
         raise error
 
     # What the follower finds first is what it will not find again, and the rest of the past ends where that begins.
-    recent = [record for record in follower.look(failed) if record.time_unix_nano >= start]
+    recent = [record for record in follower.poll(failed) if record.time_unix_nano >= start]
     if limit == _ALL:
         shown = show(merged([source.between(wanted, start, follower.since) for source in sources])) + show(recent)
     elif len(recent) >= limit:
@@ -164,7 +164,7 @@ def _follow(
         screen.flush()
         time.sleep(_PAUSE)
         troubles: list[TemporarySourceError] = []
-        show(record for record in follower.look(troubles.append) if record.time_unix_nano >= start)
+        show(record for record in follower.poll(troubles.append) if record.time_unix_nano >= start)
         for error in troubles:
             if str(error) not in away:
                 click.echo(f"{error}; trying again", err=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from gateway.cli import nothing
+from gateway.cli import empty_results
 from gateway.cli.exploring import Places, color_option, nanoseconds, pairs, store_options, time_options
 from gateway.explore.log_lines import as_json
 from gateway.explore.metric_charts import SPARKLINE_WIDTH, chart_width, charts, metric_list
@@ -89,11 +89,11 @@ def metrics(
             if rows := catalogue(store, name):
                 _list(rows, output, screen)
             else:
-                nothing.say(nothing.about_metrics(store, name, places.data_dir))
+                empty_results.say(empty_results.about_metrics(store, name, places.data_dir))
             return
         every = series_of(store, name)
         if not every:
-            raise click.ClickException(safe(nothing.unknown_metric(store, name, places.data_dir)))
+            raise click.ClickException(safe(empty_results.unknown_metric(store, name, places.data_dir)))
         _check_keys(name, every, where, keys or ())
         found = series_of(store, name, where)
         if not found:
@@ -111,7 +111,7 @@ def metrics(
             as_rate = metric.is_counter if rate is None else rate and metric.is_number
             lines = read_lines(store, metric, series, window, rate=as_rate, by=keys)
             if not any(line.known for line in lines):
-                nothing.say(nothing.about_values(store, metric, start, end, rate=as_rate))
+                empty_results.say(empty_results.about_values(store, metric, start, end, rate=as_rate))
             if output == "text":
                 for text in charts(metric, lines, window, screen, rate=as_rate, limit=limit):
                     screen.line(text)

@@ -17,7 +17,7 @@ from gateway import logs
 from gateway.addresses import AddressesTakenError, reached_by
 from gateway.assembly import embedded_port
 from gateway.cli.options import config_option, data_dir_option
-from gateway.cli.waiting import load_when_possible
+from gateway.cli.waiting_for_secrets import load_when_possible
 from gateway.config import NO_FRONT, Config, Overrides
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgresError

@@ -16,12 +16,12 @@ from gateway.base.settings import ExporterSettings
 from gateway.cli.options import config_option, data_dir_option, load_config, running_hub
 from gateway.component import Batch
 from gateway.config import Config
+from gateway.data_paths import spools
 from gateway.datadir import AlreadyRunningError, DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from gateway.files.ownership import holder
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.spool import Damage, Record, find, removals, scan, segments, status
-from gateway.places import spools
 from gateway.store import LayoutError, SchemaError
 from gateway.suggestions import suggestion
 

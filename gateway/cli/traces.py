@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gateway.cli import nothing
+from gateway.cli import empty_results
 from gateway.cli.exploring import Places, color_option, loki_options, nanoseconds, store_options, time_options
 from gateway.explore.instants import SECOND
 from gateway.explore.log_lines import as_json, log_json
@@ -74,7 +74,7 @@ def traces(
             start = since or datetime.now().astimezone() - timedelta(hours=1)
             found = recent_traces(store, start, until, **options)
             if not found:
-                nothing.say(nothing.about_traces(store, options["services"], start, until, places.data_dir))
+                empty_results.say(empty_results.about_traces(store, options["services"], start, until, places.data_dir))
                 return
             for line in map(_as_line, found) if output == "json" else trace_list(found, screen):
                 screen.line(line)

@@ -64,13 +64,13 @@ class Follower:
         self._seen: _Counts = Counter()
         self._by_source: dict[str, _Counts] = {}
 
-    def look(self, failed: Callable[[TemporarySourceError], None]) -> list[LogRecord]:
+    def poll(self, failed: Callable[[TemporarySourceError], None]) -> list[LogRecord]:
         """Return what is new, in order of time. `failed` is told of a source that cannot be read now."""
         now = self._clock()
         found: list[LogRecord] = []
         for watched in self._watched:
             try:
-                found += watched.look(now)
+                found += watched.poll(now)
             except TemporarySourceError as error:
                 failed(error)
         new = sorted(_each_once(found, self._seen, self._by_source), key=_time)
@@ -97,7 +97,7 @@ class _Watched:
         """The time before which nothing is looked for. All sources can compare with whole seconds exactly."""
         return (self._thorough_at - self._late) // SECOND * SECOND
 
-    def look(self, now: int) -> list[LogRecord]:
+    def poll(self, now: int) -> list[LogRecord]:
         """Return the records that were not there before."""
         looks, self._looks = self._looks, 0  # should this fail, the next is thorough
         thorough = looks % self._THOROUGH_EVERY == 0

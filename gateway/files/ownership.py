@@ -16,7 +16,7 @@ from gateway.files.locks import FileLock, LockHeldError, holder_of, is_locked
 NAME = "lock"
 
 
-class HeldError(OSError):
+class DirectoryInUseError(OSError):
     """Another process holds the lock of a directory."""
 
     def __init__(self, directory: Path, who: str) -> None:
@@ -41,13 +41,13 @@ class DirectoryLock:
     def acquire(self, patience: float | None = None) -> None:
         """Become the owner of the directory, in at most so many seconds (`locks.PATIENCE`).
 
-        Raises `HeldError` when another process is, `OSError` when the directory is not there, may not be written to, or
-        is on a file system without locks.
+        Raises `DirectoryInUseError` when another process is, `OSError` when the directory is not there, may not be
+        written to, or is on a file system without locks.
         """
         try:
             self._lock.acquire(locks.PATIENCE if patience is None else patience)
         except LockHeldError:
-            raise HeldError(self._file.parent, holder_of(self._file)) from None
+            raise DirectoryInUseError(self._file.parent, holder_of(self._file)) from None
 
     def release(self) -> None:
         """Let others own the directory. Harmless when this is not its owner."""

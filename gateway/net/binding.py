@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 
-from gateway.net.accepting import Admission, Listener
+from gateway.net.connection_limit import ConnectionLimit, Listener
 from gateway.net.listeners import split_endpoint
 
 BACKLOG = 2048
@@ -16,7 +16,7 @@ BACKLOG = 2048
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-async def bind(endpoint: str, admission: Admission, *, reuse_port: bool) -> list[socket.socket]:
+async def bind(endpoint: str, admission: ConnectionLimit, *, reuse_port: bool) -> list[socket.socket]:
     """Return listening sockets, one for each address that the endpoint's host stands for, all on one port.
 
     Raises `OSError` when an address is taken.

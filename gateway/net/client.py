@@ -46,7 +46,7 @@ from gateway.component.errors import (
 from gateway.component.interfaces import ACCEPTED, Outcome
 from gateway.net.destination import Compression, Destination
 from gateway.net.proxies import channel_options, is_local
-from gateway.net.renewed import Renewed
+from gateway.net.reloading_client import ReloadingClient
 from gateway.otlp.services import SERVICES
 
 _OFFLOAD_BYTES = 64 * 1024
@@ -178,7 +178,7 @@ class _GrpcClient:
     def __init__(self, to: Destination) -> None:
         self._to = to
         self._metadata = tuple(to.headers.items())
-        self._channel = Renewed(functools.partial(_Channel, to), _Channel.close, _certificate_files(to))
+        self._channel = ReloadingClient(functools.partial(_Channel, to), _Channel.close, _certificate_files(to))
 
     async def send(self, signal: Signal, payload: bytes, seconds: float = 0.0) -> Outcome:
         timeout = max(self._to.timeout, seconds)
@@ -216,7 +216,7 @@ class _HttpClient:
         await self._client.close()
 
 
-def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.AsyncClient]:
+def http_client(to: Destination, headers: Mapping[str, str]) -> ReloadingClient[httpx.AsyncClient]:
     """Make an HTTP client of a destination that sends these headers with each request.
 
     Raises `OSError` when a certificate cannot be read or used.
@@ -230,7 +230,7 @@ def http_client(to: Destination, headers: Mapping[str, str]) -> Renewed[httpx.As
             trust_env=not is_local(to.endpoint),
         )
 
-    return Renewed(make, httpx.AsyncClient.aclose, _certificate_files(to))
+    return ReloadingClient(make, httpx.AsyncClient.aclose, _certificate_files(to))
 
 
 def unreachable(endpoint: str, error: Exception) -> UnavailableError:

@@ -44,7 +44,8 @@ class _Failure:
 
 
 class Handshakes:
-    """The handshakes of one listener. ``setting`` is where its settings stand; ``refused`` counts, as of `Admission`.
+    """The handshakes of one listener. ``setting`` is where its settings stand; ``refused`` counts, as that of
+    `ConnectionLimit`.
 
     Each reason is logged once a minute: strangers who look for open ports do not hide the client that somebody misses.
     """

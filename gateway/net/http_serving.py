@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 import uvicorn
 
-from gateway.net.accepting import Admission
 from gateway.net.binding import bind, cannot_listen
 from gateway.net.certificates import Certificates
+from gateway.net.connection_limit import ConnectionLimit
 from gateway.net.handshakes import Handshakes
 from gateway.net.http_bodies import Bodies, Whole
 from gateway.net.http_protocol import BoundedHttpProtocol
@@ -54,7 +54,7 @@ class AppServer:
         self._settings = settings
         self._app = Whole(app)
         self._bodies = Bodies() if bodies is None else bodies
-        self._admission = Admission(setting, settings.max_connections, refused)
+        self._admission = ConnectionLimit(setting, settings.max_connections, refused)
         self._handshakes = Handshakes(setting, settings.tls, refused)
         self._certificates: Certificates | None = None
         self._reuse_port = reuse_port

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from opentelemetry import metrics
 from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
 
+from gateway.base.bisection import bisect_refused, halves_of
 from gateway.base.crashpoints import crashpoint
 from gateway.base.retry import Circuit
 from gateway.base.settings import ExporterSettings
@@ -110,25 +111,24 @@ class Attempts:
 
         Raises `UnavailableError` when some could be neither committed nor found to be bad.
         """
-        alone = prepared[0] if len(prepared) == 1 else None
-        if alone is not None and (not alone.records or arrival(alone.batch) in self._courses):
-            await self._alone(alone, settle)
-            return
-        try:
-            new = await self._commit(prepared)
-        except (RefusedError, FailedError) as error:
-            if alone is not None:
-                await self._alone(alone, settle, error)
-                return
-            middle = len(prepared) // 2
-            await self.attempt(prepared[:middle], settle)
-            await self.attempt(prepared[middle:], settle)
-            return
-        self._answered()
-        crashpoint("after commit")
-        for each, is_new in zip(prepared, new, strict=True):
-            self._count(self._instruments.stored if is_new else self._instruments.duplicate, each, each.records)
-            settle(each, is_new)
+
+        async def commit(part: Sequence[Prepared]) -> DeliveryError | None:
+            if len(part) == 1 and (not part[0].records or arrival(part[0].batch) in self._courses):
+                await self._alone(part[0], settle)
+                return None
+            try:
+                new = await self._commit(part)
+            except (RefusedError, FailedError) as error:
+                return error
+            self._answered()
+            crashpoint("after commit")
+            for each, is_new in zip(part, new, strict=True):
+                self._count(self._instruments.stored if is_new else self._instruments.duplicate, each, each.records)
+                settle(each, is_new)
+            return None
+
+        async for part, refusal in bisect_refused([prepared], commit, halves_of):
+            await self._alone(part[0], settle, refusal)
 
     def move(self, before: Batch, after: Batch) -> None:
         """Know a batch, and how far it has come, by another arrival."""
@@ -167,10 +167,10 @@ class Attempts:
 
         ``known`` is what the first part was answered already.
         """
-        while course.left:
-            part = course.left[0]
+
+        async def commit(part: Prepared) -> RefusedError | None:
+            nonlocal known
             part.seconds = whole.seconds
-            parts: list[Prepared] = []
             try:
                 if known is not None:
                     answered, known = known, None
@@ -182,15 +182,22 @@ class Attempts:
                 self._note(course, error.payload, error.records, error)
             except RefusedError as error:
                 course.refusals += not isinstance(error, TooLargeForDestinationError)
-                if course.refusals > _MOST_REFUSALS or not await self._halve(part, course, parts):
-                    self._note(course, part.batch.payload, part.records, error)
+                return error
             else:
                 if part.records:
                     self._count(self._instruments.stored if is_new else self._instruments.duplicate, part, part.records)
                 course.new = course.new or is_new
             self._answered()
-            course.left[:1] = parts
-            course.taken_apart = course.taken_apart or bool(parts)
+            return None
+
+        async def halve(part: Prepared, _: RefusedError) -> list[Prepared] | None:
+            halves = await self._halve(part, course) if course.refusals <= _MOST_REFUSALS else None
+            course.taken_apart = course.taken_apart or bool(halves)
+            self._answered()
+            return halves
+
+        async for part, refusal in bisect_refused(course.left, commit, halve):
+            self._note(course, part.batch.payload, part.records, refusal)
 
     @staticmethod
     def _note(course: _Course, payload: bytes, records: int, error: DeliveryError) -> None:
@@ -198,8 +205,8 @@ class Attempts:
         course.refused_records += records
         course.reasons.append(str(error))
 
-    async def _halve(self, part: Prepared, course: _Course, parts: list[Prepared]) -> bool:
-        """Prepare both halves of a batch. Returns whether it can be taken apart.
+    async def _halve(self, part: Prepared, course: _Course) -> list[Prepared] | None:
+        """Return both halves of a batch, prepared; None where it cannot be taken apart.
 
         A half that is too much for the gateway itself, as one half may be where the other has most of the bytes, is
         refused as it is.
@@ -210,14 +217,15 @@ class Attempts:
         else:
             halves = await asyncio.to_thread(splitting.halves, batch.signal, batch.payload)
         if halves is None:
-            return False
+            return None
+        parts = []
         for half in map(batch.part, halves):
             try:
                 with failures_told():
                     parts.append(await self._exporter.prepare(half))
             except (MalformedPayloadError, TooLargeError) as error:
                 self._note(course, half.payload, count_readable(half), error)
-        return True
+        return parts
 
     @staticmethod
     def _refusal(course: _Course, whole: Prepared) -> RefusedError | None:

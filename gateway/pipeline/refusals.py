@@ -10,7 +10,7 @@ from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component.batch import Batch, Signal
 from gateway.component.errors import DeliveryError, PartlyRefusedError, RefusedError, UnavailableError
 from gateway.component.interfaces import Outcome
-from gateway.files.ownership import HeldError
+from gateway.files.ownership import DirectoryInUseError
 from gateway.pipeline.commit_queue import Pending
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.instruments import Instruments
@@ -108,7 +108,7 @@ class Refusals:
                 f"{self._exporter} refused a batch, which cannot be kept as a dead letter: "
                 f"{error.strerror or error} ({reason})"
             )
-            if self._spool is None or isinstance(error, HeldError):
+            if self._spool is None or isinstance(error, DirectoryInUseError):
                 raise UnavailableError(why, retry_after=5) from error
             await self._spool.drop(batch, why)
             return False

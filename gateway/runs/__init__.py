@@ -3,7 +3,7 @@
 `Runs` keeps them in the store; `Worker` does them. See docs/decisions/0015 for why they are in the store.
 """
 
-from gateway.runs.holding import holder
+from gateway.runs.hub_id import holder
 from gateway.runs.model import FINISHED, Enqueued, Request, Run, RunState, Trace
 from gateway.runs.repository import RunLostError, Runs, RunsUnavailableError
 from gateway.runs.worker import Execute, Outcome, Progress, Worker

@@ -10,9 +10,9 @@ a command that needs no database loads no driver.
 `schema`, `migrations`, `layout`             the tables, brought up to date, and which layout a server allows
 `locks`                                      by which gateways take turns
 `maintenance`, `policies`, `partitions`,     what keeps a store in shape: rollups, retention, dimensions without
-`collection`, `clock`, `taken`, `jobs`       facts
+`collection`, `clock`, `dropped_before`, `jobs`       facts
 `reader`, `login`                            the role that may only read, and logging in as it
-`backup`, `unfinished`                       backups, restoring them, and the mark on a store that is not whole
+`backup`, `restore_mark`                     backups, restoring them, and the mark on a store that is not whole
 `settings`                                   the settings of a store
 ============================================ ==================================================================
 """
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from gateway.store.postgres.server import examine as examine_server
     from gateway.store.postgres.session import UnusableServerError
     from gateway.store.reader import READER_ROLE, let_read, views_schema
+    from gateway.store.restore_mark import MESSAGE as RESTORE_UNFINISHED
     from gateway.store.schema import SchemaError, migrate
     from gateway.store.schema import Status as SchemaStatus
     from gateway.store.schema import status as schema_status
     from gateway.store.settings import StoreSettings
-    from gateway.store.unfinished import MESSAGE as RESTORE_UNFINISHED
 
 __all__ = [
     "CONNECTION_LIMIT",
@@ -93,7 +93,7 @@ __all__ = [
 _WHERE = {
     "CONNECTION_LIMIT": "login",
     "READER_ROLE": "reader",
-    "RESTORE_UNFINISHED": "unfinished:MESSAGE",
+    "RESTORE_UNFINISHED": "restore_mark:MESSAGE",
     "AsyncConnection": "postgres.connection",
     "BackupError": "backup",
     "Connection": "postgres.connection",

@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from gateway.store import layout, partitions, policies, unfinished
+from gateway.store import layout, partitions, policies, restore_mark
 from gateway.store.clock import Clock
 from gateway.store.collection import collect_dimensions
+from gateway.store.dropped_before import dropped_before, note_dropped
 from gateway.store.locks import Lock, try_hold
 from gateway.store.schema import SchemaError
 from gateway.store.settings import StoreSettings
-from gateway.store.taken import note_taken, taken_before
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class Maintenance:
 
         Raises `psycopg.Error`, and `schema.SchemaError` when the store is not whole.
         """
-        if unfinished.is_unfinished(connection):
-            raise SchemaError(unfinished.MESSAGE)
+        if restore_mark.is_unfinished(connection):
+            raise SchemaError(restore_mark.MESSAGE)
         if self._layout.native:
             self._partitions.forget()  # some of them may have been dropped, here or by another gateway
             self.make_partitions(connection)
@@ -105,7 +105,7 @@ class Maintenance:
             if kept is None:
                 continue
             if table in _SOURCES.values():
-                note_taken(connection, table, now - kept)
+                note_dropped(connection, table, now - kept)
             if not self._layout.native:
                 connection.execute(
                     "SELECT drop_chunks(%s::regclass, older_than => %s::timestamptz)", (table, now - kept)
@@ -143,7 +143,7 @@ class Maintenance:
                 if self._layout.native:
                     its_intervals = {partitions.interval_of(at, self._settings.chunk_interval) for at in starts}
                     self._partitions.ensure(connection, table, its_intervals)
-                taken = taken_before(connection, _SOURCES[table]) or datetime.min.replace(tzinfo=UTC)
+                taken = dropped_before(connection, _SOURCES[table]) or datetime.min.replace(tzinfo=UTC)
                 name = sql.Identifier(table)
                 for lower, upper in _ranges([at for at in starts if at < taken], bucket):
                     bounds = {"lower": lower, "upper": upper}

@@ -15,9 +15,9 @@ from psycopg import sql
 
 from gateway.base.settings import format_duration, parse_duration
 from gateway.store import layout
+from gateway.store.dropped_before import dropped_before, note_dropped
 from gateway.store.locks import Lock, hold
 from gateway.store.settings import StoreSettings
-from gateway.store.taken import note_taken, taken_before
 
 _MARGIN = timedelta(hours=1)
 """How much less than points are kept is refreshed: a chunk may be dropped while a refresh is under way."""
@@ -70,7 +70,7 @@ def _note_retention_of(connection: layout.Connection, applied: dict[str, Any], s
     for table, name in (("sample", "metrics"), ("sample_1m", "rollup_1m")):
         kept = (applied.get("retention") or {}).get(name)
         if kept is not None and parse_duration(kept) != getattr(settings.retention, name):
-            note_taken(connection, table, datetime.now(UTC) - parse_duration(kept))
+            note_dropped(connection, table, datetime.now(UTC) - parse_duration(kept))
 
 
 def _columnstore(connection: layout.Connection, settings: StoreSettings) -> None:
@@ -137,7 +137,7 @@ def _refreshed(
         ("sample_1m", "sample", settings.retention.metrics, timedelta(minutes=1)),
         ("sample_1h", "sample_1m", settings.retention.rollup_1m, timedelta(hours=1)),
     ):
-        taken = taken_before(connection, source)
+        taken = dropped_before(connection, source)
         limits = [] if kept is None else [kept - _MARGIN]
         if taken is not None:
             age = datetime.now(UTC) - taken

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.store import layout, locks, unfinished
+from gateway.store import layout, locks, restore_mark
 from gateway.store.connections import Connections
 from gateway.store.migrations import Migration, all_migrations
 from gateway.store.postgres import plan
@@ -41,8 +41,8 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
-        if unfinished.is_unfinished(connection):
-            raise SchemaError(unfinished.MESSAGE)
+        if restore_mark.is_unfinished(connection):
+            raise SchemaError(restore_mark.MESSAGE)
         locks.make(connection)
         connection.autocommit = False
         while not _advance(connection, migrations, wanted_layout):
@@ -65,7 +65,7 @@ def status(connections: Connections) -> Status:
     migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
-        if unfinished.is_unfinished(connection):
+        if restore_mark.is_unfinished(connection):
             return Status([], [], None, unfinished=True)
         done = _count_applied(connection, migrations)
         described = [migration.describe() for migration in migrations]

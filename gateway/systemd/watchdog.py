@@ -52,7 +52,7 @@ async def beat(descriptor: int, watchdog: float) -> None:
             await asyncio.sleep(watchdog / _BEATS)
 
 
-class Heard:
+class Heartbeats:
     """When each worker was last heard of, by its number."""
 
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from gateway.base.bisection import bisect_refused
 from gateway.base.rate_limited_log import RateLimitedLogger
 from gateway.base.retry import Backoff
 from gateway.base.settings import RetrySettings
@@ -22,6 +23,10 @@ _MAX_REFUSALS = 40
 
 AWAY_SECONDS = 30.0
 """After how long without the destination `Sender.send` calls ``away``."""
+
+
+class _GivenUpError(Exception):
+    """There was no answer, and none is waited for any longer."""
 
 
 class Sender:
@@ -41,7 +46,6 @@ class Sender:
         self._stopping = stopping
         self._patience = patience
         self._limited = RateLimitedLogger(_log)
-        self._refusals = 0
         self.failing = False
         """Whether the latest attempt did not reach the destination."""
         self.accepted = 0
@@ -56,33 +60,35 @@ class Sender:
         refused is halved again and again until the bad records stand alone. The halves are the same each time, so
         that a gateway recognizes those it has.
         """
-        self._refusals = 0
-        return await self._deliver(payload, records, away)
+        refusals = 0
 
-    async def _deliver(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            return await self._attempt(payload, records, away)
-        except DeliveryError as error:
-            self._refusals += 1
-            halves = splitting.halves(Signal.LOGS, payload) if self._refusals < _MAX_REFUSALS else None
+        async def attempt(part: tuple[bytes, int]) -> DeliveryError | None:
+            nonlocal refusals
+            try:
+                await self._attempt(*part, away)
+            except DeliveryError as error:
+                refusals += 1
+                return error
+            return None
+
+        async def halve(part: tuple[bytes, int], _: DeliveryError) -> list[tuple[bytes, int]] | None:
+            request, count = part
+            halves = splitting.halves(Signal.LOGS, request) if refusals < _MAX_REFUSALS else None
             if halves is None:
-                self.refused += records
-                self._limited.log(
-                    logging.ERROR,
-                    "refused",
-                    "%d log records are refused for good and left out: %s",
-                    records,
-                    error,
-                )
-                return True
-        first = records // 2
-        for half, count in zip(halves, (first, records - first), strict=True):
-            if not await self._deliver(half, count, away):
-                return False
+                return None
+            return list(zip(halves, (count // 2, count - count // 2), strict=True))
+
+        try:
+            async for (_, left_out), error in bisect_refused([(payload, records)], attempt, halve):
+                self.refused += left_out
+                message = "%d log records are refused for good and left out: %s"
+                self._limited.log(logging.ERROR, "refused", message, left_out, error)
+        except _GivenUpError:
+            return False
         return True
 
-    async def _attempt(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> bool:
-        """Send until there is an answer. Raises `DeliveryError` when sending it again cannot help."""
+    async def _attempt(self, payload: bytes, records: int, away: Callable[[], Awaitable[None]]) -> None:
+        """Send until there is an answer. Raises `DeliveryError` when sending it again cannot help, `_GivenUpError`."""
         batch = await Batch.received(Signal.LOGS, payload)
         began = time.monotonic()
         told = False
@@ -95,7 +101,7 @@ class Sender:
                 self._limited.log(logging.WARNING, "away", "logs cannot be sent, and wait in the journal: %s", error)
                 waited = time.monotonic() - began
                 if self._patience is not None and waited + pause > self._patience:
-                    return False
+                    raise _GivenUpError from error
                 if waited + pause > AWAY_SECONDS and not told:
                     told = True
                     await away()
@@ -109,8 +115,8 @@ class Sender:
                 self._limited.log(
                     logging.WARNING, "partial", "%s: %s", self._place, outcome.message or "records rejected"
                 )
-            return True
-        return False
+            return
+        raise _GivenUpError
 
     def _answered(self) -> None:
         self._backoff.reset()

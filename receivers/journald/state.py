@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.base.crashpoints import crashpoint
 from gateway.files.durability import replace_file
-from gateway.files.ownership import DirectoryLock, HeldError
+from gateway.files.ownership import DirectoryInUseError, DirectoryLock
 from receivers.journald.errors import JournalError
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class State:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         try:
             lock.acquire()
-        except HeldError:
+        except DirectoryInUseError:
             raise JournalError(
                 f"another process sends the journal and keeps its position in {directory}; stop it, or give this one "
                 "another --data-dir"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class Batch:
         return len(self.entries) + len(self.done) + len(self.failed)
 
 
-def payload(entries: list[Entry]) -> bytes:
+def payload(entries: Sequence[Entry]) -> bytes:
     """Serialize an ``ExportLogsServiceRequest`` of entries."""
     return request((entry.resource, entry.record) for entry in entries)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.base.bisection import bisect_refused, halves_of
 from gateway.base.retry import Backoff
 from gateway.base.settings import RetrySettings
 from gateway.component import Batch, Consumer, DeliveryError, NoPipelineError, Signal, UnavailableError
@@ -47,20 +48,21 @@ class Sender:
         the patience lasts, or takes no OTLP at all.
         """
         marks: list[Mark] = []
-        parts = [list(entries)]
-        while parts:
-            part = parts.pop()
+
+        async def attempt(part: Sequence[Entry]) -> _Refusal | None:
             refusal = await self._attempt(part)
             if refusal is None:
-                marks += [Mark(entry.id) for entry in part]
-            elif len(part) == 1 or refusal.whole:
-                marks += [Mark(entry.id, refusal.reason) for entry in part]
-            else:
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
+                marks.extend(Mark(entry.id) for entry in part)
+            return refusal
+
+        async def halve(part: Sequence[Entry], refusal: _Refusal) -> Sequence[Sequence[Entry]] | None:
+            return None if refusal.whole else await halves_of(part)
+
+        async for part, refusal in bisect_refused([entries], attempt, halve):
+            marks += [Mark(entry.id, refusal.reason) for entry in part]
         return marks
 
-    async def _attempt(self, part: list[Entry]) -> _Refusal | None:
+    async def _attempt(self, part: Sequence[Entry]) -> _Refusal | None:
         """Send until there is an answer; return what was refused, if anything."""
         request = await asyncio.to_thread(payload, part)
         try:

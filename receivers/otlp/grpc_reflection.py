@@ -22,7 +22,7 @@ from gateway.otlp.services import SERVICES
 from receivers.otlp.grpc_call import Call, Method
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.refusal import malformed, overloaded
-from receivers.otlp.seats import Seats
+from receivers.otlp.stream_limit import StreamLimit
 
 VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 """The packages that the service is in."""
@@ -104,8 +104,8 @@ _Answer: Any = message_factory.GetMessageClass(_OWN.FindMessageTypeByName(f"{VER
 class Reflection:
     """Tells of the services of ``signals`` and of health."""
 
-    def __init__(self, signals: Collection[Signal] = tuple(Signal), seats: Seats | None = None) -> None:
-        self._seats = seats or Seats(_MOST_CLIENTS)
+    def __init__(self, signals: Collection[Signal] = tuple(Signal), seats: StreamLimit | None = None) -> None:
+        self._seats = seats or StreamLimit(_MOST_CLIENTS)
         self._open: set[Call] = set()
         reflection = [f"{package}.ServerReflection" for package in VERSIONS]
         exports = [SERVICES[signal].grpc_name for signal in signals]

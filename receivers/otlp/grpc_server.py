@@ -13,10 +13,10 @@ from collections.abc import Collection
 import structlog
 
 from gateway.component import Consumer, Signal
-from gateway.net.accepting import Admission
 from gateway.net.access import Authenticator
 from gateway.net.binding import BACKLOG, bind, cannot_listen
 from gateway.net.certificates import Certificates
+from gateway.net.connection_limit import ConnectionLimit
 from gateway.net.handshakes import Handshakes
 from gateway.net.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import GrpcConfig
@@ -59,7 +59,7 @@ class GrpcServer:
         bounds = Bounds(limit, in_all, f"{setting}.max_recv_msg_size")
         methods = exports(consumer, authenticator, signals) | self._health.methods() | self._reflection.methods()
         self._services = Services(methods, bounds)
-        self._admission = Admission(setting, config.max_connections, consumer.refuse_connection)
+        self._admission = ConnectionLimit(setting, config.max_connections, consumer.refuse_connection)
         self._handshakes = Handshakes(setting, config.tls, consumer.refuse_connection)
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []

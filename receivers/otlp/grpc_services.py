@@ -17,7 +17,7 @@ from gateway.otlp.services import SERVICES, Service
 from receivers.otlp.grpc_call import Admitted, Call, Method
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.refusal import malformed, overloaded, refusal_of
-from receivers.otlp.seats import Seats
+from receivers.otlp.stream_limit import StreamLimit
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 """The standard health service (gRPC Health Checking Protocol), which Kubernetes probes and load balancers ask."""
@@ -109,8 +109,8 @@ def _authorization(call: Call) -> str | None:
 class Health:
     """What the health service tells: ``SERVING`` until `stop`, ``NOT_SERVING`` from then on."""
 
-    def __init__(self, signals: Collection[Signal] = tuple(Signal), seats: Seats | None = None) -> None:
-        self._seats = seats or Seats()
+    def __init__(self, signals: Collection[Signal] = tuple(Signal), seats: StreamLimit | None = None) -> None:
+        self._seats = seats or StreamLimit()
         self._services = {"", HEALTH_SERVICE, *(SERVICES[signal].grpc_name for signal in signals)}
         self._stopping = asyncio.Event()
 

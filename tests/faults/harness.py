@@ -28,8 +28,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.component import Signal
+from gateway.data_paths import spools
 from gateway.pipeline.spool import status
-from gateway.places import spools
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
 
 ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))

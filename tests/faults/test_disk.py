@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from gateway.data_paths import dead_letter_directory
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.places import dead_letter_directory
 from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database

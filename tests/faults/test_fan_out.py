@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from gateway.component import Signal
+from gateway.data_paths import spool_directory
 from gateway.pipeline.spool import status
-from gateway.places import spool_directory
 from tests.faults.harness import METHODS, Gateway, load, log_request, prove, request, stored, until
 from tests.integration.cli.processes import Hubs, free_port, obs_hub
 from tests.support.databases import Database

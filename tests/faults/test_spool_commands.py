@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from gateway.component import Batch, Signal
+from gateway.data_paths import dead_letter_directory, spool_directory
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import segments
-from gateway.places import dead_letter_directory, spool_directory
 from tests.faults.harness import METHOD, Gateway, load, prove, request, stored, until
 from tests.integration.cli.processes import Hubs, obs_hub
 from tests.support.databases import Database

@@ -601,7 +601,7 @@ async def test_a_client_ca_that_is_taken_away_is_trusted_no_more(
 async def test_an_exporter_takes_up_a_client_certificate_that_was_replaced(
     pki: Pki, pipeline: FakePipeline, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.net.renewed.LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr("gateway.net.reloading_client.POLL_INTERVAL", 0.0)
     clients, strangers = Authority(pki.folder, "clients"), Authority(pki.folder, "strangers")
     own = strangers.issue("expired")
     async with running(pipeline, tls=pki.settings(client_ca_file=str(clients.file))) as receiver:

@@ -121,7 +121,7 @@ def test_what_comes_in_is_followed_each_once(loki_url: str, logs: LokiLogs) -> N
     sent, shown = [], []
 
     def look() -> None:
-        shown.extend(str(record.body) for record in follower.look(lambda error: pytest.fail(str(error))))
+        shown.extend(str(record.body) for record in follower.poll(lambda error: pytest.fail(str(error))))
 
     for n in range(30):
         late = 30 * SECOND if n % 4 == 0 else 0

@@ -21,9 +21,9 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from gateway.data_paths import spool_directory
 from gateway.embedded import EmbeddedPostgres
 from gateway.pipeline.spool import status
-from gateway.places import spool_directory
 from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, until
 from tests.support.waiting import PATIENCE
 

@@ -16,7 +16,7 @@ from gateway.component.declaration import Context
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
 from receivers.otlp.grpc_reflection import VERSIONS, Reflection
-from receivers.otlp.seats import Seats
+from receivers.otlp.stream_limit import StreamLimit
 from tests.integration.test_otlp_receiver import FakePipeline
 from tests.support.http2 import END_STREAM, HEADERS, connected, message
 from tests.support.waiting import PATIENCE
@@ -210,7 +210,7 @@ async def test_questions_that_wait_for_no_answer_are_bounded(receiver: Receiver)
 
 
 def test_seats_are_given_back_once() -> None:
-    seats = Seats(2)
+    seats = StreamLimit(2)
     one, two = object(), object()
     leave = seats.take(one)
     assert leave is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.runs.holding import holder
+from gateway.runs.hub_id import holder
 
 
 @pytest.mark.parametrize("left", [None, ""], ids=["new", "killed before it wrote"])

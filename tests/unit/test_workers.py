@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway import supervisor
+from gateway.data_paths import spool_directory
 from gateway.files.ownership import DirectoryLock
-from gateway.places import spool_directory
 from tests.integration.cli.processes import ROOT, config_text, environment
 from tests.support.waiting import PATIENCE
 

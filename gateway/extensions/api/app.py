@@ -15,10 +15,10 @@ from gateway import __version__
 from gateway.component import DeliveryError
 from gateway.extensions.api.access import guard
 from gateway.extensions.api.config import ApiConfig
+from gateway.extensions.api.middleware import RequestMiddleware
 from gateway.extensions.api.page import Document, page_routes
 from gateway.extensions.api.problems import on_access_error, on_exception, on_http_exception
 from gateway.extensions.api.routes import routes
-from gateway.extensions.api.shell import Shell
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator, Scope
 from gateway.net.hosts import Hosts
@@ -67,7 +67,7 @@ def create_app(
     _check_declared(app)
     if config.reads_are_open:
         _describe_reads_as_open(app)
-    return Shell(app, view.tracer, view.meter, Hosts(setting, config), tls=config.tls is not None)
+    return RequestMiddleware(app, view.tracer, view.meter, Hosts(setting, config), tls=config.tls is not None)
 
 
 def _describe_reads_as_open(app: Litestar) -> None:

@@ -14,10 +14,10 @@ import psycopg
 
 from gateway import __version__
 from gateway.base.settings import ExporterSettings
+from gateway.data_paths import dead_letter_directory, spool_directory
 from gateway.extensions.view import HubView
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import status as spool_status
-from gateway.places import dead_letter_directory, spool_directory
 from gateway.store import UnusableServerError, connect_async
 
 _STORE_SECONDS = 2.0

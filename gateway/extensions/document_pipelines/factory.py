@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def create(name: str, config: PipelinesConfig, view: HubView) -> PipelinesService:
     """Make the service. Raises `ValueError` when the hub has no store to keep runs in."""
     from gateway.extensions.document_pipelines.service import PipelinesService
-    from gateway.runs.holding import runs_of
+    from gateway.runs.hub_id import runs_of
 
     return PipelinesService(name, config, runs_of(name, view), view.operations, view.consumer)
 

@@ -76,7 +76,7 @@ async def check(repository: Repository, *, fetch: bool = True) -> Check:
     return Check(state, drift | ({"unusable"} if problem else set()), problem, due and problem is None)
 
 
-class Look(msgspec.Struct, frozen=True):
+class CheckNote(msgspec.Struct, frozen=True):
     """What the hub's last look at a clone found, as a note in the clone. ``at`` is in seconds since the Unix epoch."""
 
     at: float
@@ -91,33 +91,33 @@ class Look(msgspec.Struct, frozen=True):
         return 0 <= time.time() - self.at <= patience.total_seconds()
 
 
-async def note_look(repository: Repository, found: Check) -> None:
+async def note_check(repository: Repository, found: Check) -> None:
     """Write down what a look found, for `obs-hub gitops status`. Where that fails, nothing old stays."""
     try:
         file = await Git(repository).notes() / _LOOK
     except (GitError, OSError):
         return  # what is no clone says so itself
     try:
-        look = Look(time.time(), tuple(sorted(found.drift)), found.problem)
-        replace_file(file, msgspec.json.encode(look), lasting=False)
+        note = CheckNote(time.time(), tuple(sorted(found.drift)), found.problem)
+        replace_file(file, msgspec.json.encode(note), lasting=False)
     except OSError:
         with contextlib.suppress(OSError):
             file.unlink(missing_ok=True)
 
 
-async def last_look(repository: Repository) -> Look | None:
+async def last_check(repository: Repository) -> CheckNote | None:
     """Return what the hub's last look found; None where that is not known."""
     try:
-        return msgspec.json.decode((await Git(repository).notes() / _LOOK).read_bytes(), type=Look)
+        return msgspec.json.decode((await Git(repository).notes() / _LOOK).read_bytes(), type=CheckNote)
     except (GitError, OSError, msgspec.MsgspecError):
         return None
 
 
-def with_look(found: Check, look: Look) -> Check:
+def with_note(found: Check, note: CheckNote) -> Check:
     """Add to what is found without asking the remote what the hub found when it asked."""
-    if "unusable" not in look.drift or "unusable" in found.drift:
+    if "unusable" not in note.drift or "unusable" in found.drift:
         return found
-    return Check(found.state, found.drift | {"unusable"}, look.problem)
+    return Check(found.state, found.drift | {"unusable"}, note.problem)
 
 
 class DriftReport:

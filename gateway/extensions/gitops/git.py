@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from gateway.base.child_environment import GIT, environment
 from gateway.base.exit_status import ended_with
 from gateway.base.redaction import without_credentials
-from gateway.extensions.gitops import locks, process
+from gateway.extensions.gitops import process, stale_locks
 from gateway.extensions.gitops.config import Repository
 
 GOOD = "refs/obs-hub/good"
@@ -203,7 +203,7 @@ class Git:
 
     async def reclaim(self) -> list[Path]:
         """Remove what a git that was killed has left locked, and return it. The caller holds the clone."""
-        return await asyncio.to_thread(locks.reclaim, self.path, await self.folders())
+        return await asyncio.to_thread(stale_locks.reclaim, self.path, await self.folders())
 
     async def _dirty(self) -> tuple[str, ...]:
         untracked = "no" if self.repository.allow_untracked else "normal"

@@ -14,7 +14,7 @@ import structlog
 from opentelemetry.trace import Span
 
 from gateway.extensions.gitops.config import GitOpsConfig, Repository
-from gateway.extensions.gitops.drift import Check, DriftReport, check, note_look
+from gateway.extensions.gitops.drift import Check, DriftReport, check, note_check
 from gateway.extensions.gitops.reconcile import BusyError, Order, Reconciler
 from gateway.operations import Operations, ids_of
 from gateway.runs import Enqueued, Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
@@ -153,7 +153,7 @@ class GitOpsService:
         if found.drift and (before is None or before.drift != found.drift):
             _log.warning("drift", repository=name, drift=sorted(found.drift), problem=found.problem)
         self._drift.found(name, found)
-        await note_look(repository, found)
+        await note_check(repository, found)
         return found
 
     async def _ask(self, name: str, found: Check, interval: float) -> None:

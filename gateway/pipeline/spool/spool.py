@@ -33,11 +33,11 @@ from gateway.base.settings import SpoolSettings
 from gateway.component.batch import Batch
 from gateway.component.errors import OverloadedError, UnavailableError
 from gateway.files.durability import create, sync
-from gateway.files.ownership import DirectoryLock, HeldError
+from gateway.files.ownership import DirectoryInUseError, DirectoryLock
 from gateway.pipeline.spool.dropped import Dropped, note_dropped, read_dropped
-from gateway.pipeline.spool.finding import DAMAGED, Segment, cut_short, find, read_file, segments
 from gateway.pipeline.spool.losses import Loss, read_losses, write_loss
 from gateway.pipeline.spool.position import Position, name_of, read_position, write_position
+from gateway.pipeline.spool.recovery import DAMAGED, Segment, cut_short, find, read_file, segments
 from gateway.pipeline.spool.segment import (
     HEADER_SIZE,
     Damage,
@@ -175,7 +175,7 @@ class Spool:
             return
         try:
             self._take()
-        except HeldError as error:
+        except DirectoryInUseError as error:
             self._say_once(logging.WARNING, "the spool %s waits for its former owner: %s", error)
         except OSError as error:
             self._say_once(logging.ERROR, "the spool %s cannot be used: %s", error)
@@ -187,7 +187,7 @@ class Spool:
             _log.log(level, message, self.directory, why)
 
     def _take(self) -> None:
-        """Own the directory and find what is in it. Raises `OSError`, of which `HeldError` is one."""
+        """Own the directory and find what is in it. Raises `OSError`, of which `DirectoryInUseError` is one."""
         self._lock.acquire()
         try:
             found = find(self.directory)
@@ -448,7 +448,7 @@ class Spool:
             return _Chunk()
         try:
             self._own()
-        except HeldError as error:  # somebody replaced the directory: what is in it now is another's
+        except DirectoryInUseError as error:  # somebody replaced the directory: what is in it now is another's
             raise UnavailableError(f"the spool cannot be read: {error.strerror}", retry_after=1) from error
         except OSError:
             pass  # reading says the same

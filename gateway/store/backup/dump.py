@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.files.durability import sync
 from gateway.files.locks import FileLock, LockHeldError
-from gateway.store import layout, unfinished
+from gateway.store import layout, restore_mark
 from gateway.store.backup import BackupError, archive, tools
 from gateway.store.connections import Connections
 from gateway.store.reader import views_schema
@@ -83,8 +83,8 @@ WHERE p.relkind = 'p' AND c.relnamespace <> p.relnamespace
 
 def _store(connection: layout.Connection) -> tuple[str, str | None]:
     """Return the schema that the store is in, and the version of TimescaleDB where it is laid out by that."""
-    if unfinished.is_unfinished(connection):
-        raise BackupError(unfinished.MESSAGE)
+    if restore_mark.is_unfinished(connection):
+        raise BackupError(restore_mark.MESSAGE)
     present = layout.current(connection)
     if present is None:
         raise BackupError("there is no store in this database: nothing to back up")

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from gateway.store import layout, unfinished
+from gateway.store import layout, restore_mark
 from gateway.store.backup import BackupError, archive, tools
 from gateway.store.connections import Connections
 from gateway.store.postgres import connect
@@ -63,7 +63,7 @@ def restore(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
         tools.check_direct(connection)
         programs = tools.find(tools.server_major(connection), bin_dirs)
         found = archive.read(path, programs)
-        marked = unfinished.is_unfinished(connection, found.schema)
+        marked = restore_mark.is_unfinished(connection, found.schema)
     if marked:
         say("an earlier restore was broken off: beginning anew")
         _clear(connections, found)
@@ -71,17 +71,17 @@ def restore(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
         _check_empty(connection, found)
         owner = found.owner if _can_be_owners(connection, found) else None
         _make_ready(connection, found, owner)
-        unfinished.mark(connection, found.schema)
+        restore_mark.mark(connection, found.schema)
     whose = "" if owner is None else f"; it belongs to {owner} again"
     say(f"restoring {path.name} with pg_restore {programs.major}{whose}")
     with connections.open() as guard, guard.transaction():
-        if not unfinished.hold(guard, found.schema):
+        if not restore_mark.hold(guard, found.schema):
             raise BackupError(_ANOTHER)
         with _without_timescale(connections, found):
             _fill(programs, dsn, found, keep_owners=owner is not None)
         with connections.open() as connection:
             let_read(connection, found.schema, owner)
-        unfinished.remove(guard, found.schema)
+        restore_mark.remove(guard, found.schema)
     with connections.open() as connection:
         say("analyzing")
         connection.execute("ANALYZE")
@@ -142,13 +142,13 @@ def _clear(connections: Connections, found: archive.Archive) -> None:
     where = None if found.timescale is not None else found.schema
     with connections.open() as connection:
         with connection.transaction():
-            if not unfinished.hold(connection, found.schema):
+            if not restore_mark.hold(connection, found.schema):
                 raise BackupError(_ANOTHER)
         _end_left(connection)
         if found.timescale is not None:
             connection.execute("DROP EXTENSION IF EXISTS timescaledb CASCADE")
     with connections.open() as connection:  # another session: an extension is made in one that has seen none
-        tables = connection.execute(_OWN_RELATIONS, {"schema": where, "mark": unfinished.TABLE}).fetchall()
+        tables = connection.execute(_OWN_RELATIONS, {"schema": where, "mark": restore_mark.TABLE}).fetchall()
         for schema, table, kind in tables:
             connection.execute(
                 sql.SQL("DROP {} IF EXISTS {} CASCADE").format(sql.SQL(_KINDS[kind]), sql.Identifier(schema, table))
@@ -179,10 +179,10 @@ def _remove_left(server: layout.Connection, dsn: str, name: str) -> None:
     for (each,) in left:
         with Connections(make_conninfo(dsn, dbname=each)).open() as connection, connection.transaction():
             marks = connection.execute(
-                "SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = %s", (unfinished.TABLE,)
+                "SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = %s", (restore_mark.TABLE,)
             ).fetchall()
             whole = not marks and connection.execute(_OWN_TABLES, {"schema": None}).fetchall()
-            busy = marks and not unfinished.hold(connection, marks[0][0])
+            busy = marks and not restore_mark.hold(connection, marks[0][0])
         if not whole and not busy:
             server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
 
@@ -190,7 +190,7 @@ def _remove_left(server: layout.Connection, dsn: str, name: str) -> None:
 def _check_empty(connection: layout.Connection, found: archive.Archive) -> None:
     """Raise unless nothing is where the store will be: one schema, or (for hypertables) the whole database."""
     where = None if found.timescale is not None else found.schema
-    mark = f"{found.schema}.{unfinished.TABLE}"
+    mark = f"{found.schema}.{restore_mark.TABLE}"
     tables = [row[0] for row in connection.execute(_OWN_TABLES, {"schema": where}) if row[0] != mark]
     if tables:
         more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""

@@ -8,8 +8,8 @@ from psycopg import sql
 
 from gateway.base.settings import parse_duration
 from gateway.store import layout
+from gateway.store.dropped_before import dropped_before
 from gateway.store.migrations import run_file
-from gateway.store.taken import taken_before
 
 _COLUMNS = sql.SQL("time, series_id, count, sum, min, max, last")
 
@@ -71,7 +71,7 @@ def _boundary(connection: layout.Connection) -> datetime | None:
     kept = (applied.get("retention") or {}).get("metrics")
     if kept is not None:
         complete.append(now - parse_duration(kept) + _MARGIN)
-    if (taken := taken_before(connection, "sample")) is not None:
+    if (taken := dropped_before(connection, "sample")) is not None:
         complete.append(taken)
     boundary = max(complete).astimezone(UTC)
     if earliest[0] is None or earliest[0] >= boundary:

@@ -30,9 +30,9 @@ from hyperframe.frame import GoAwayFrame
 
 from gateway.base.rate_limited_log import LogRateLimit
 from gateway.net.handshakes import Handshakes, begins_tls, peer_of
+from receivers.otlp.http2.flood_guard import AttackError, FloodGuard
 from receivers.otlp.http2.library import Library
 from receivers.otlp.http2.stream import Headers, Open, Stream
-from receivers.otlp.http2.watch import AttackError, FrameWatch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Http2Connection(asyncio.Protocol):
         self._patience = patience or Patience()
         self._handshakes = handshakes
         self._loop = asyncio.get_running_loop()
-        self._watch = FrameWatch(self._loop.time)
+        self._watch = FloodGuard(self._loop.time)
         self._h2 = Library(max_streams, lambda: self._watch.pay(1))
         self._streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None

@@ -14,8 +14,8 @@ from h2.settings import SettingCodes, Settings
 from hpack import Encoder
 from hyperframe.frame import DataFrame, Frame
 
+from receivers.otlp.http2.flood_guard import MAX_FRAME_SIZE, MAX_HEADER_BLOCK
 from receivers.otlp.http2.stream import MAX_HEADERS
-from receivers.otlp.http2.watch import MAX_FRAME_SIZE, MAX_HEADER_BLOCK
 
 _STREAM_WINDOW = 2**20
 _CONNECTION_WINDOW = 4 * 2**20

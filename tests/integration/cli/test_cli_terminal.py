@@ -20,11 +20,11 @@ import structlog
 import yaml
 
 from gateway import cli, logs
+from gateway.data_paths import dead_letter_directory
 from gateway.extensions.tokens.token import create
 from gateway.extensions.tokens.token_file import TokenFile
 from gateway.net.access import Scope
 from gateway.pipeline.dead_letters import DeadLetters
-from gateway.places import dead_letter_directory
 from gateway.runs import Request, Runs
 from gateway.terminal import guard_terminals
 from tests.support.databases import Database

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from gateway.extensions.gitops.config import GitOpsConfig
-from gateway.extensions.gitops.drift import Check, note_look
+from gateway.extensions.gitops.drift import Check, note_check
 from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Runs, worker
@@ -126,7 +126,7 @@ async def test_what_the_hub_found_last_is_what_is_shown(
     repository = GitOpsConfig.model_validate(gitops).repositories["home"]
     variables = {"OBSHUB_CONFIG": str(path), "OBSHUB_DATA_DIR": str(tmp_path / "data")}
     problem = "git fetch failed: No space left on device"
-    await note_look(repository, Check(None, frozenset({"unusable"}), problem))
+    await note_check(repository, Check(None, frozenset({"unusable"}), problem))
     status = await asyncio.to_thread(obs_hub, "gitops", "status", **variables)
     assert status.returncode == 1
     assert "home: unusable" in status.stdout

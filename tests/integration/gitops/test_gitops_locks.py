@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.extensions.gitops.drift import check
-from gateway.extensions.gitops.locks import reclaim
+from gateway.extensions.gitops.stale_locks import reclaim
 from tests.integration.cli.processes import until
 from tests.support.repositories import Repositories, git
 

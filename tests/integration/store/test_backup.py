@@ -27,7 +27,7 @@ from gateway.config import load as load_config
 from gateway.datadir import DataDir
 from gateway.embedded import binaries
 from gateway.extensions.api.status import Probe, State
-from gateway.store import unfinished
+from gateway.store import restore_mark
 from gateway.store.backup import BackupError, archive, tools
 from gateway.store.backup.dump import backup
 from gateway.store.backup.restore import replace, restore
@@ -451,7 +451,7 @@ async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, 
     view: Any = SimpleNamespace(dsn=database.dsn)
     assert (await Probe(view).look_at_store()).state is State.OK
     with database.connect() as connection:
-        unfinished.mark(connection, "public")
+        restore_mark.mark(connection, "public")
     with pytest.raises(SchemaError, match="run `obs-hub db restore FILE` again"):
         async with running_exporter(database):
             pass
@@ -477,7 +477,7 @@ def test_databases_of_replacements_that_were_broken_off_are_removed(filled: Fill
         target.run(f"CREATE DATABASE {name}")
     try:
         with Database(target.server, left).connect() as connection:
-            unfinished.mark(connection, "public")
+            restore_mark.mark(connection, "public")
         Database(target.server, whole).run("CREATE TABLE store_setting ()")
         replace(target.dsn, filled.backup, bin_dirs=[binaries()], say=lambda _: None)
         names = target.value("SELECT array_agg(datname::text) FROM pg_database")

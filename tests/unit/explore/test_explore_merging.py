@@ -64,7 +64,7 @@ def look(follower: Follower) -> list[Any]:
     def fail(error: TemporarySourceError) -> None:
         raise error
 
-    return [record.body for record in follower.look(fail)]
+    return [record.body for record in follower.poll(fail)]
 
 
 def test_an_event_that_is_in_the_store_and_in_loki_is_shown_once_as_the_store_has_it() -> None:
@@ -170,7 +170,7 @@ def test_what_came_in_while_a_source_was_away_is_shown_when_it_is_back(clock: Cl
         clock.tick(60)
         loki.add((minute * 60 + 59) * SECOND, f"loki {minute}")
         store.add((minute * 60 + 59) * SECOND, f"store {minute}")
-        shown += [record.body for record in following.look(errors.append)]
+        shown += [record.body for record in following.poll(errors.append)]
     assert shown == [f"store {minute}" for minute in range(10)]
     assert {str(error) for error in errors} == {"loki is away"}
     loki.away = False
@@ -220,7 +220,7 @@ def test_each_record_is_shown_once_in_whatever_order_and_from_wherever_they_come
                 source.records.append(record)
         for source in (store, loki):
             source.away = chance.random() < 0.3
-        shown += [record.body for record in following.look(lambda error: None)]
+        shown += [record.body for record in following.poll(lambda error: None)]
         clock.tick()
     store.away = loki.away = False
     shown += look(following)

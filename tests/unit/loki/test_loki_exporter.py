@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic import ValidationError
 
-from exporters.loki.apart import set_apart
 from exporters.loki.config import LokiConfig
+from exporters.loki.distinct_timestamps import with_distinct_timestamps
 from exporters.loki.exporter import LokiExporter
 from gateway.base.retry import Circuit
 from gateway.base.settings import ExporterSettings, RetrySettings
@@ -301,7 +301,7 @@ async def test_equal_records_are_dropped_by_loki_unless_they_are_kept_apart(loki
 def test_very_many_records_that_are_equal_are_set_apart_in_a_moment() -> None:
     """As long as each looks through all before it, half an hour goes by here."""
     payload = logs(*["same"] * 100_000, step=0, at=1).payload
-    request = ExportLogsServiceRequest.FromString(set_apart(payload))
+    request = ExportLogsServiceRequest.FromString(with_distinct_timestamps(payload))
     times = [record.time_unix_nano for record in request.resource_logs[0].scope_logs[0].log_records]
     assert times == list(range(1, 100_001))
 
@@ -317,7 +317,7 @@ def test_records_are_moved_to_the_next_nanosecond_that_is_free(records: list[tup
             at += 1
         taken.add((at, body))
         expected.append((at, body))
-    apart = ExportLogsServiceRequest.FromString(set_apart(request.SerializeToString()))
+    apart = ExportLogsServiceRequest.FromString(with_distinct_timestamps(request.SerializeToString()))
     found = apart.resource_logs[0].scope_logs[0].log_records
     assert [(record.time_unix_nano, record.body.string_value) for record in found] == expected
 
@@ -327,7 +327,7 @@ def test_records_with_the_time_of_their_observation_alone_are_set_apart_by_it_an
     scope = request.resource_logs.add().scope_logs.add()
     for observed in (7, 7, 0, 0):
         scope.log_records.add(observed_time_unix_nano=observed).body.string_value = "same"
-    apart = ExportLogsServiceRequest.FromString(set_apart(request.SerializeToString()))
+    apart = ExportLogsServiceRequest.FromString(with_distinct_timestamps(request.SerializeToString()))
     found = apart.resource_logs[0].scope_logs[0].log_records
     assert [(each.time_unix_nano, each.observed_time_unix_nano) for each in found] == [(0, 7), (0, 8), (0, 0), (0, 0)]
 
@@ -342,7 +342,7 @@ async def test_what_cannot_be_set_apart_is_sent_as_it_came(loki: StandInLoki, re
     async with exporter(loki, duplicates="keep") as made:
         with pytest.raises((RefusedError, MalformedPayloadError), match=r"2 of 2 records|not a valid request"):
             await commit(made, batch)
-    assert set_apart(batch.payload) == batch.payload
+    assert with_distinct_timestamps(batch.payload) == batch.payload
 
 
 async def test_what_is_no_request_is_not_sent() -> None:

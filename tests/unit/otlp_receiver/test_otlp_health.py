@@ -11,7 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest
 
 from receivers.otlp.grpc_messages import StatusError
 from receivers.otlp.grpc_services import HEALTH_SERVICE, Health
-from receivers.otlp.seats import Seats
+from receivers.otlp.stream_limit import StreamLimit
 
 WATCH, CHECK = f"/{HEALTH_SERVICE}/Watch", f"/{HEALTH_SERVICE}/Check"
 
@@ -28,7 +28,7 @@ class Asking:
 
 
 async def test_watchers_of_all_connections_are_bounded_together() -> None:
-    health = Health(seats=Seats(3))
+    health = Health(seats=StreamLimit(3))
     watch = health.methods()[WATCH]
 
     async def begin(connection: object) -> asyncio.Task[None]:

@@ -7,7 +7,7 @@ from h2.errors import ErrorCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receivers.otlp.http2.watch import MAX_FRAME_SIZE, MAX_HEADER_BLOCK, AttackError, FrameWatch
+from receivers.otlp.http2.flood_guard import MAX_FRAME_SIZE, MAX_HEADER_BLOCK, AttackError, FloodGuard
 from tests.support.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, frame
 
 PINGS = frame(PING, 0, 0, bytes(8))
@@ -26,13 +26,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(clock: Clock) -> FrameWatch:
-    watch = FrameWatch(clock)
+def watch(clock: Clock) -> FloodGuard:
+    watch = FloodGuard(clock)
     watch.see(PREFACE)
     return watch
 
 
-def pings_until_cut_off(watch: FrameWatch) -> int:
+def pings_until_cut_off(watch: FloodGuard) -> int:
     for count in range(100_000):
         try:
             watch.see(PINGS)
@@ -42,7 +42,7 @@ def pings_until_cut_off(watch: FrameWatch) -> int:
     raise AssertionError("never")
 
 
-def test_credit_comes_back_with_time(watch: FrameWatch, clock: Clock) -> None:
+def test_credit_comes_back_with_time(watch: FloodGuard, clock: Clock) -> None:
     assert pings_until_cut_off(watch) == pytest.approx(4000, abs=2)
     clock.now += 3
     assert pings_until_cut_off(watch) == pytest.approx(600, abs=2)
@@ -50,7 +50,7 @@ def test_credit_comes_back_with_time(watch: FrameWatch, clock: Clock) -> None:
     assert pings_until_cut_off(watch) == pytest.approx(4000, abs=2)
 
 
-def test_a_client_whose_requests_are_answered_never_runs_out(watch: FrameWatch) -> None:
+def test_a_client_whose_requests_are_answered_never_runs_out(watch: FloodGuard) -> None:
     """At any rate: ten frames of overhead for each request, and no time passes at all."""
     request = frame(HEADERS, END_HEADERS, 1, bytes(1000)) + 10 * PINGS + frame(DATA, END_STREAM, 1, b"\0" * 200)
     for _ in range(10_000):
@@ -58,17 +58,17 @@ def test_a_client_whose_requests_are_answered_never_runs_out(watch: FrameWatch) 
         watch.answered()
 
 
-def test_a_thousand_requests_in_flight_are_no_attack(watch: FrameWatch) -> None:
+def test_a_thousand_requests_in_flight_are_no_attack(watch: FloodGuard) -> None:
     for stream in range(1, 2001, 2):
         watch.see(frame(HEADERS, END_HEADERS, stream, bytes(2000)) + frame(PING, 0, 0, bytes(8)))
 
 
-def test_telemetry_costs_nothing(watch: FrameWatch) -> None:
+def test_telemetry_costs_nothing(watch: FloodGuard) -> None:
     for _ in range(10_000):
         watch.see(frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE)))
 
 
-def test_padding_brings_nothing_on(watch: FrameWatch) -> None:
+def test_padding_brings_nothing_on(watch: FloodGuard) -> None:
     padding = frame(DATA, PADDED, 1, b"\xff" + bytes(255))
     for _ in range(4_000):
         watch.see(padding)
@@ -76,12 +76,12 @@ def test_padding_brings_nothing_on(watch: FrameWatch) -> None:
         watch.see(padding)
 
 
-def test_data_that_is_padded_a_little_costs_nothing(watch: FrameWatch) -> None:
+def test_data_that_is_padded_a_little_costs_nothing(watch: FloodGuard) -> None:
     for _ in range(10_000):
         watch.see(frame(DATA, PADDED, 1, b"\x10" + bytes(MAX_FRAME_SIZE - 1)))
 
 
-def test_a_frame_that_comes_byte_by_byte_is_paid_for(watch: FrameWatch) -> None:
+def test_a_frame_that_comes_byte_by_byte_is_paid_for(watch: FloodGuard) -> None:
     """Each byte costs as much work as a frame."""
     watch.see(frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE))[:9])
     for _ in range(4_000):
@@ -91,7 +91,7 @@ def test_a_frame_that_comes_byte_by_byte_is_paid_for(watch: FrameWatch) -> None:
         watch.arrived(1)
 
 
-def test_a_frame_that_comes_in_packets_is_not(watch: FrameWatch) -> None:
+def test_a_frame_that_comes_in_packets_is_not(watch: FloodGuard) -> None:
     content = frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE))
     for _ in range(1_000):
         for at in range(0, len(content), 536):
@@ -99,13 +99,13 @@ def test_a_frame_that_comes_in_packets_is_not(watch: FrameWatch) -> None:
             watch.see(content[at : at + 536])
 
 
-def test_a_frame_too_long_is_refused_by_its_head(watch: FrameWatch) -> None:
+def test_a_frame_too_long_is_refused_by_its_head(watch: FloodGuard) -> None:
     with pytest.raises(AttackError) as caught:
         watch.see(frame(DATA, 0, 1, bytes(MAX_FRAME_SIZE + 1))[:9])
     assert caught.value.code is ErrorCodes.FRAME_SIZE_ERROR
 
 
-def test_a_header_block_is_bounded_over_its_frames(watch: FrameWatch) -> None:
+def test_a_header_block_is_bounded_over_its_frames(watch: FloodGuard) -> None:
     block = [frame(HEADERS, 0, 1, bytes(16_000))]
     block += [frame(CONTINUATION, 0, 1, bytes(16_000))] * (MAX_HEADER_BLOCK // 16_000 - 1)
     for part in block:
@@ -114,7 +114,7 @@ def test_a_header_block_is_bounded_over_its_frames(watch: FrameWatch) -> None:
         watch.see(frame(CONTINUATION, END_HEADERS, 1, bytes(16_000)))
 
 
-def test_header_blocks_are_counted_one_by_one(watch: FrameWatch) -> None:
+def test_header_blocks_are_counted_one_by_one(watch: FloodGuard) -> None:
     for _ in range(20):
         watch.see(frame(HEADERS, END_HEADERS, 1, bytes(16_000)))
 
@@ -122,7 +122,7 @@ def test_header_blocks_are_counted_one_by_one(watch: FrameWatch) -> None:
 @given(st.lists(st.tuples(st.sampled_from([DATA, HEADERS, PING, 99]), st.integers(0, 600)), max_size=30), st.data())
 def test_how_bytes_arrive_does_not_matter(frames: list[tuple[int, int]], data: st.DataObject) -> None:
     said = PREFACE + b"".join(frame(kind, END_HEADERS, 1, bytes(size)) for kind, size in frames)
-    whole, pieces = FrameWatch(Clock()), FrameWatch(Clock())
+    whole, pieces = FloodGuard(Clock()), FloodGuard(Clock())
     whole.see(said)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(said)), max_size=20)))
     for start, end in zip([0, *cuts], [*cuts, len(said)], strict=True):

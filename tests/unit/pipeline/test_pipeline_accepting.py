@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.net.accepting import Admission
 from gateway.net.binding import BACKLOG, bind
+from gateway.net.connection_limit import ConnectionLimit
 
 SETTING = "receivers.otlp.protocols.grpc"
 
@@ -37,7 +37,7 @@ async def listening(most: int = 100) -> AsyncIterator[tuple[int, list[str]]]:
         assert listener == SETTING
         refused.append(reason)
 
-    (taken,) = await bind("127.0.0.1:0", Admission(SETTING, most, note), reuse_port=False)
+    (taken,) = await bind("127.0.0.1:0", ConnectionLimit(SETTING, most, note), reuse_port=False)
     port = taken.getsockname()[1]
     async with await asyncio.get_running_loop().create_server(Echo, sock=taken, backlog=BACKLOG):
         yield port, refused

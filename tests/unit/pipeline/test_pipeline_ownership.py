@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.files.ownership import DirectoryLock, HeldError, holder
+from gateway.files.ownership import DirectoryInUseError, DirectoryLock, holder
 
 HOLD = """
 import sys
@@ -32,7 +32,7 @@ def test_another_process_is_told_who_the_owner_is_until_that_is_killed(tmp_path:
     assert owner.stdout is not None
     assert owner.stdout.readline() == "held\n"
     mine = DirectoryLock(tmp_path)
-    with pytest.raises(HeldError, match=f"process {owner.pid} still uses it"):
+    with pytest.raises(DirectoryInUseError, match=f"process {owner.pid} still uses it"):
         mine.acquire(patience=0)
     assert holder(tmp_path) == f"process {owner.pid}"
     assert not mine.held
@@ -49,7 +49,7 @@ def test_who_only_looks_does_not_keep_an_owner_out(tmp_path: Path) -> None:
     looking = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     lock = DirectoryLock(tmp_path)
-    with pytest.raises(HeldError):
+    with pytest.raises(DirectoryInUseError):
         lock.acquire(patience=0)
     os.close(looking)
     lock.acquire()
@@ -76,7 +76,7 @@ def test_the_owner_of_a_directory_that_was_replaced_is_not_the_owner_of_the_new_
         former.acquire()
     directory.mkdir()
     lock.acquire()
-    with pytest.raises(HeldError):
+    with pytest.raises(DirectoryInUseError):
         former.acquire(patience=0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.net.renewed import LOOK_INTERVAL, Renewed
+from gateway.net.reloading_client import POLL_INTERVAL, ReloadingClient
 
 
 class Clients:
@@ -18,14 +18,14 @@ class Clients:
         self.closed: list[str] = []
         self.file = file
         self.write("first")
-        self.renewed = Renewed(self.file.read_text, self._close, [None, file], lambda: self.now)
+        self.renewed = ReloadingClient(self.file.read_text, self._close, [None, file], lambda: self.now)
 
     def write(self, content: str) -> None:
         """Replace the file, and let it be time to look."""
         fresh = self.file.with_suffix(".new")
         fresh.write_text(content)
         fresh.replace(self.file)
-        self.now += LOOK_INTERVAL
+        self.now += POLL_INTERVAL
 
     async def used(self) -> str:
         async with self.renewed.use() as client:
@@ -70,7 +70,7 @@ async def test_a_failed_use_is_one_that_has_ended(clients: Clients) -> None:
 
 async def test_files_that_cannot_be_used_leave_the_client_as_it_was_until_they_can(clients: Clients) -> None:
     clients.file.unlink()
-    clients.now += LOOK_INTERVAL
+    clients.now += POLL_INTERVAL
     assert await clients.used() == "first"
     clients.write("second")
     assert await clients.used() == "second"
@@ -78,5 +78,5 @@ async def test_files_that_cannot_be_used_leave_the_client_as_it_was_until_they_c
 
 async def test_files_are_not_looked_at_for_each_use(clients: Clients) -> None:
     clients.write("second")
-    clients.now -= LOOK_INTERVAL / 2
+    clients.now -= POLL_INTERVAL / 2
     assert await clients.used() == "first"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.component import Batch, Signal
-from gateway.files.ownership import HeldError
+from gateway.files.ownership import DirectoryInUseError
 from gateway.pipeline.dead_letters import DeadLetters, Usage
 from tests.unit.spool.conftest import batch
 
@@ -139,9 +139,9 @@ def test_nobody_changes_the_letters_while_another_process_does(
     monkeypatch.setattr("gateway.pipeline.dead_letters._PATIENCE", 0)
     letter = letters.keep(batch(1), "no")
     with DeadLetters(letters.directory)._owned():
-        with pytest.raises(HeldError):
+        with pytest.raises(DirectoryInUseError):
             letters.keep(batch(2), "no")
-        with pytest.raises(HeldError):
+        with pytest.raises(DirectoryInUseError):
             letters.drop(letter)
         letters.tidy()
     assert list(letters) == [letter]

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from gateway.base.settings import SpoolSettings
 from gateway.cli import main
+from gateway.data_paths import spool_directory
 from gateway.pipeline.spool import Spool, removals
-from gateway.places import spool_directory
 from tests.unit.spool.conftest import batch
 
 

@@ -12,9 +12,9 @@ from gateway.base.settings import SpoolSettings
 from gateway.cli.doctor import examine
 from gateway.component import OverloadedError, Signal
 from gateway.config import load
+from gateway.data_paths import spool_directory
 from gateway.datadir import DataDir
 from gateway.pipeline.spool import Spool, status
-from gateway.places import spool_directory
 from tests.support.telemetry import logs
 from tests.unit.spool.conftest import OpenSpool, batch, everything
 

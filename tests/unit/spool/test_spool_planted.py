@@ -12,7 +12,7 @@ from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import removals
 from gateway.pipeline.spool.dropped import Dropped, note_dropped
 from gateway.pipeline.spool.position import Position, write_position
-from gateway.runs import holding
+from gateway.runs import hub_id
 from tests.unit.spool.conftest import batch
 
 BATCH = batch(1)
@@ -35,7 +35,7 @@ def note_what_was_dropped(directory: Path) -> None:
 
 
 def make_an_identity(directory: Path) -> None:
-    holding.holder(directory)
+    hub_id.holder(directory)
 
 
 def plant_pipe(path: Path, victim: Path) -> None:

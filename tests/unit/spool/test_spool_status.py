@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from gateway.base.settings import SpoolSettings
 from gateway.cli.spool import spool as command
 from gateway.config import Config
+from gateway.data_paths import spool_directory
 from gateway.pipeline.spool import Spool, segments
-from gateway.places import spool_directory
 from tests.unit.spool.conftest import batch, everything
 
 

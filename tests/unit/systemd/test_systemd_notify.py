@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.systemd.notify import Notifier
-from gateway.systemd.watchdog import Heard, beat, keep_telling
+from gateway.systemd.watchdog import Heartbeats, beat, keep_telling
 from tests.integration.cli.processes import PATIENCE
 from tests.support.service_manager import manager
 from tests.support.waiting import until
@@ -63,7 +63,7 @@ async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(
 ) -> None:
     with manager(str(tmp_path / "notify")) as systemd:
         ours, theirs = os.pipe()
-        heard = Heard()
+        heard = Heartbeats()
         heard.follow(3, ours)
         looks = 0
 

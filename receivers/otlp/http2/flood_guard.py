@@ -42,7 +42,7 @@ class AttackError(Exception):
         self.code = code
 
 
-class FrameWatch:
+class FloodGuard:
     """Counts what the frames of one connection cost. ``clock`` is in seconds.
 
     A frame that brings nothing on has to be paid for: pings, settings, resets, windows opened bit by bit, headers

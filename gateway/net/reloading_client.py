@@ -15,7 +15,7 @@ from gateway.files.file_changes import FileChanges
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-LOOK_INTERVAL = 10.0
+POLL_INTERVAL = 10.0
 """Seconds between two looks at the files."""
 
 _Client = TypeVar("_Client")
@@ -27,7 +27,7 @@ class _Made(Generic[_Client]):
     users: int = 0
 
 
-class Renewed(Generic[_Client]):
+class ReloadingClient(Generic[_Client]):
     """The client of a destination, which is what the ``files`` of its certificates last held.
 
     ``make`` raises `OSError` when they cannot be used: to begin with, so does this; later it is logged, and the client
@@ -43,7 +43,7 @@ class Renewed(Generic[_Client]):
     ) -> None:
         self._make = make
         self._close = close
-        self._changes = FileChanges(files, LOOK_INTERVAL, clock)
+        self._changes = FileChanges(files, POLL_INTERVAL, clock)
         self._current = _Made(make())
 
     @contextlib.asynccontextmanager

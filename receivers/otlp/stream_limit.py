@@ -9,7 +9,7 @@ _MOST = 1000
 _MOST_OF_ONE = 8
 
 
-class Seats:
+class StreamLimit:
     """How many such calls there may be at once: ``most`` of all clients, eight of one connection, which needs one."""
 
     def __init__(self, most: int = _MOST) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from gateway.store import layout
 
 
-def taken_before(connection: layout.Connection, table: str) -> datetime | None:
+def dropped_before(connection: layout.Connection, table: str) -> datetime | None:
     """Return the instant before which rows of a table may have been dropped; None when none were."""
     noted = layout.read_setting(connection, f"taken_before_{table}")
     before = None if noted is None else datetime.fromisoformat(noted)
@@ -16,8 +16,8 @@ def taken_before(connection: layout.Connection, table: str) -> datetime | None:
     return before if before is not None and before <= datetime.now(UTC) else None
 
 
-def note_taken(connection: layout.Connection, table: str, before: datetime) -> None:
+def note_dropped(connection: layout.Connection, table: str, before: datetime) -> None:
     """Note, before rows are dropped, that those from before an instant may be gone from now on."""
-    noted = taken_before(connection, table)
+    noted = dropped_before(connection, table)
     if noted is None or before > noted:
         layout.write_setting(connection, f"taken_before_{table}", json.dumps(before.isoformat()))

@@ -25,7 +25,7 @@ few, a quarter."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Admission:
+class ConnectionLimit:
     """Lets in ``most`` connections at once, over all sockets of one listener, and fewer where descriptors run out.
 
     ``setting`` is where the listener's settings stand. ``refused`` hears that and the reason of each refusal:
@@ -76,7 +76,7 @@ class Listener(socket.socket):
 
     _resting = False
 
-    def __init__(self, listening: socket.socket, admission: Admission) -> None:
+    def __init__(self, listening: socket.socket, admission: ConnectionLimit) -> None:
         super().__init__(fileno=listening.detach())
         self._admission = admission
 

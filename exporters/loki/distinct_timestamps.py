@@ -22,7 +22,7 @@ _LAST = 2**64 - 1
 """The last nanosecond that a record can have."""
 
 
-def set_apart(payload: bytes) -> bytes:
+def with_distinct_timestamps(payload: bytes) -> bytes:
     """Return a request in which no two records are equal in timestamp and body.
 
     Where some are, all but the first are moved to the next nanosecond that is free. The same request is changed in the

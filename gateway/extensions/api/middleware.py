@@ -48,7 +48,7 @@ _COOP = (b"cross-origin-opener-policy", b"same-origin")
 """Over plain HTTP browsers drop it, and say so in an error, unless the address is of loopback."""
 
 
-class Shell:
+class RequestMiddleware:
     """Wraps an application. ``hosts`` are the names it may be called by. ``tls``: it is served by TLS."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer, meter: Meter, hosts: Hosts, *, tls: bool = False) -> None:
