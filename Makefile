@@ -6,8 +6,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	{ echo $$python; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 
-# Tests are divided among processes, two a core: many wait most of the time. `make test PARALLEL=` runs them in one.
+# Tests are divided among processes, three a core: many wait most of the time. `make test PARALLEL=` runs them in one.
 PARALLEL ?= --numprocesses auto --dist worksteal
 
 # Runs pip and shows that it works: the seconds so far, at a terminal, and how many it took.
@@ -20,7 +21,7 @@ define install
 	if [ -t 1 ]; then printf '\r'; fi; echo "  $$(($$(date +%s) - began)) s"
 endef
 
-.PHONY: up test test-quick test-postgresql test-timescale lint bench soak clean help \
+.PHONY: up test test-quick test-postgresql test-timescale test-lowest coverage lint bench soak clean help \
 	k3s-up k3s-status k3s-down k3s-image k3s-token \
 	k3s-postgres-up k3s-loki-up k3s-grafana-up k3s-alloy-up k3s-gateway-up
 
@@ -47,10 +48,20 @@ test-timescale: $(VENV)/installed-dev  ## Run those of the store on a server wit
 		echo "Name a server with TimescaleDB, as a user who may make databases: make test-timescale DSN=postgresql://..." >&2; exit 1; }
 	@OBSHUB_TEST_TIMESCALE_DSN="$(DSN)" $(BIN)/pytest $(PARALLEL) -k timescale tests/integration tests/hostile tests/faults $(ARGS)
 
-lint: $(VENV)/installed-dev  ## Check style and types
+test-lowest: $(LOWEST)/installed  ## Run the unit tests with the lowest versions that pyproject.toml allows
+	@HYPOTHESIS_PROFILE=quick $(LOWEST)/bin/pytest $(PARALLEL) tests/unit $(ARGS)
+
+coverage: $(VENV)/installed-dev  ## Measure which lines and branches the default tests run, in all processes
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS); ended=$$?; \
+	$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered --skip-empty && exit $$ended
+
+lint: $(VENV)/installed-dev  ## Check style, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/installed-dev  ## Measure the gateway against bare COPY
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -60,7 +71,7 @@ soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an h
 		tests/faults tests/unit/spool tests/integration/store/test_lossless.py
 
 clean:  ## Remove what the commands above installed; says what stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) .coverage .coverage.* .grimp_cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@echo "What hubs stored stays: $${OBSHUB_DATA_DIR:-$${XDG_STATE_HOME:-$$HOME/.local/state}/obs-hub}, and root's /var/lib/obs-hub."
 	@echo "How to remove that, too, and what root's hub made: docs/configuration.md, Removing everything."
 
@@ -108,4 +119,13 @@ $(VENV)/installed: $(VENV)/python pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(call install,-e '.[dev]',Installing what tests need into $(VENV))
+	@touch $@
+
+$(LOWEST)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its module venv." >&2; exit 1; }
+	@echo "Installing the lowest versions into $(LOWEST) ..."
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	@$(LOWEST)/bin/uv pip compile -q --resolution lowest-direct pyproject.toml -o $(LOWEST)/lowest.txt
+	@$(LOWEST)/bin/uv pip install -q --python $(LOWEST)/bin/python -c $(LOWEST)/lowest.txt -e '.[test]'
 	@touch $@

@@ -30,8 +30,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes ``--numprocesses auto`` means: many tests wait most of the time, so two for each core."""
-    return 2 * len(os.sched_getaffinity(0))
+    """How many processes ``--numprocesses auto`` means: many tests wait most of the time, so three for each core."""
+    return 3 * len(os.sched_getaffinity(0))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -32,7 +32,7 @@ from gateway.net.client import (
     retry_after,
     unreachable,
 )
-from gateway.net.destination import Destination
+from gateway.net.destination import Compression, Destination
 
 _STORED = {200, 202, 204}
 _MAY_SPEAK_OF_SIZE = {400, 429, 500, 503}
@@ -52,7 +52,7 @@ class LokiClient:
 
     def __init__(self, config: LokiConfig) -> None:
         self._url = f"{config.endpoint}/otlp/v1/logs"
-        self._compression = config.compression
+        self._compression: Compression = config.compression
         self._timeout = seconds = config.timeout / timedelta(seconds=1)
         tls = config.tls
         to = Destination(

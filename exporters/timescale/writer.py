@@ -43,6 +43,12 @@ class DimensionsCollectedError(Exception):
 
 _ROWS_A_STATEMENT = 10_000
 
+
+def _literal(text: str) -> sql.SQL:
+    """SQL that is put together of what stands in this code."""
+    return sql.SQL(text)  # pyright: ignore[reportArgumentType]
+
+
 _COPY = {
     table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -67,8 +73,8 @@ _INSERT_DIMENSIONS = {
     ).format(
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         # jsonb travels as text, which psycopg sends as it is.
-        sql.SQL(", ").join(sql.SQL("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
-        sql.SQL(", ").join(sql.SQL("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
+        sql.SQL(", ").join(_literal("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
+        sql.SQL(", ").join(_literal("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         table=sql.Identifier(table),
         update=sql.SQL(_UPDATE_METRIC if table == "metric" else _UPDATE),

@@ -107,7 +107,8 @@ def logs(
     obs-hub logs --since 1d --limit all -o json | jq .body
     """
     places = Places.taken_from(options)
-    wanted = LogFilter(**options | {"trace_id": _trace_id(options["trace_id"])})
+    options["trace_id"] = _trace_id(options["trace_id"])
+    wanted = LogFilter(**options)
     if follow and until is not None:
         raise click.UsageError("--follow goes on for ever; leave --until out")
     if limit is None:

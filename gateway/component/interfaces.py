@@ -42,10 +42,12 @@ class Exporter(Protocol):
     @property
     def name(self) -> str:
         """The component's name in the configuration, such as ``timescale`` or ``timescale/archive``."""
+        ...
 
     @property
     def concurrency(self) -> int:
         """How many commits may run at once."""
+        ...
 
     @property
     def batches_per_commit(self) -> int | None:
@@ -53,12 +55,15 @@ class Exporter(Protocol):
 
         It is 1 where the destination cannot take several batches or none.
         """
+        ...
 
     async def start(self) -> None:
         """Get ready to commit. Raises when the destination can never work as configured."""
+        ...
 
     async def stop(self) -> None:
         """Release everything. Called once, after the last commit has returned."""
+        ...
 
     async def prepare(self, batch: Batch) -> Prepared:
         """Check and encode one batch. Uses the CPU only; raises `MalformedPayloadError` for a payload it cannot read.
@@ -66,6 +71,7 @@ class Exporter(Protocol):
         A large batch is prepared in slices, between which the event loop serves others. Records that break a rule are
         left out and counted in the outcome.
         """
+        ...
 
     async def commit(self, prepared: Sequence[Any]) -> Sequence[bool]:
         """Store all of the given batches, durably, or none.
@@ -76,9 +82,11 @@ class Exporter(Protocol):
         taken, and `PartlyRefusedError`, when the destination has all but some records of it. What is refused for good
         is given again in halves, until the bad records stand alone.
         """
+        ...
 
     def gauges(self) -> dict[str, float]:
         """Return the current values this exporter reports about itself, by metric name."""
+        ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -131,12 +139,15 @@ class Consumer(Protocol):
         Raises `UnavailableError` when it may be given again, after the pause that the error asks for, and another
         `DeliveryError` when it must not be.
         """
+        ...
 
     def refuse(self, signal: Signal, reason: str) -> None:
         """Count a request that was refused before it became a batch: too large, undecodable, unauthenticated."""
+        ...
 
     def refuse_connection(self, listener: str, reason: str) -> None:
         """Count a connection that was not let in."""
+        ...
 
 
 class Receiver(Protocol):
@@ -145,16 +156,20 @@ class Receiver(Protocol):
     @property
     def name(self) -> str:
         """The component's name in the configuration, such as ``otlp`` or ``otlp/internal``."""
+        ...
 
     @property
     def endpoints(self) -> dict[str, str]:
         """Where it listens: protocol to address, for people. Empty when it does not listen."""
+        ...
 
     async def start(self) -> None:
         """Begin. Raises `OSError` when an address is taken."""
+        ...
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, let what is in flight be answered for up to ``grace`` seconds, then end."""
+        ...
 
 
 class Service(Protocol):
@@ -163,16 +178,20 @@ class Service(Protocol):
     @property
     def name(self) -> str:
         """The component's name in the configuration."""
+        ...
 
     @property
     def endpoints(self) -> dict[str, str]:
         """Where it listens, for people: its name to the address. Empty when it does not listen."""
+        ...
 
     async def start(self) -> None:
         """Begin. Raises `OSError` when an address is taken."""
+        ...
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, finish what is under way within ``grace`` seconds, then end. Harmless when not started."""
+        ...
 
 
 @runtime_checkable
@@ -181,3 +200,4 @@ class Reconfigurable(Protocol):
 
     def reconfigure(self, settings: Any) -> bool:
         """Use the secrets of these settings, which are otherwise those it was made with. Returns whether it could."""
+        ...

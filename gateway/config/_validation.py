@@ -137,7 +137,7 @@ def _known_part(body: Any, error: ErrorDetails) -> Place:
         )
         if inside:
             steps.append(step)
-            body = body[step]
+            body = body[step]  # pyright: ignore[reportArgumentType, reportCallIssue] - as looked at above
     if error["type"] == "missing":
         steps.append(error["loc"][-1])
     return tuple(steps)

@@ -296,7 +296,7 @@ class EmbeddedPostgres:
         else:
             command += ["-c", f"listen_addresses={_settings.HOST}", "-c", f"hba_file={self._seen(self._access_file)}"]
         with self._start_output.open("wb") as output:
-            self._child = subprocess.Popen(  # noqa: S603 - the wheel's binary, fixed arguments
+            child: subprocess.Popen[Any] = subprocess.Popen(  # noqa: S603 - the wheel's binary, fixed arguments
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -304,8 +304,9 @@ class EmbeddedPostgres:
                 start_new_session=True,
                 **self._as(account),
             )
+        self._child = child
         try:
-            self._process = psutil.Process(self._child.pid)
+            self._process = psutil.Process(child.pid)
         except psutil.NoSuchProcess:
             raise self._failure("the embedded PostgreSQL ended at once") from None
 

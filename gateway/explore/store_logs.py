@@ -94,7 +94,7 @@ def _query(wanted: LogFilter, start: int, end: int | None) -> tuple[LiteralStrin
             " AND NOT EXISTS (SELECT FROM unnest(%(keys)s::text[], %(values)s::text[]) AS asked (key, value)"
             " WHERE coalesce(attributes ->> key, resource ->> key) IS DISTINCT FROM value)"
         )
-    return statement, parameters
+    return statement, parameters  # pyright: ignore[reportReturnType] - of literals all the same
 
 
 def _record(row: Row) -> LogRecord:

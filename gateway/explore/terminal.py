@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -43,7 +44,7 @@ class Screen:
         self._colored = color == "always" or (color == "auto" and self.is_terminal and not plain)
         self._instead = _instead(sys.stdout.encoding or "ascii", os.environ.get("TERM", ""))
         self.width = max(40, shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns)
-        if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a letter is no reason to fail
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a letter is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
 
     def paint(self, text: str, **style: Any) -> str:

@@ -24,6 +24,7 @@ class HasRouters(Protocol):
 
     def routers(self) -> Sequence[Router]:
         """Make them. Each handler's ``opt["scope"]`` says who may call it; None stands for everybody."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

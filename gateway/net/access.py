@@ -80,9 +80,11 @@ class Held(Protocol):
     @property
     def most(self) -> int | None:
         """How many bytes it may be, decompressed; None: the listener's limit is all."""
+        ...
 
     def resize(self, size: int) -> None:
         """Count it as ``size`` bytes from now on: more has arrived, or it was decompressed. Raises as `Grant.hold`."""
+        ...
 
 
 class _NothingHeld:
@@ -105,6 +107,7 @@ class Grant(Protocol):
         Raises `RateLimitedError` when the client has as much in flight as it may, and `TooLargeError` when it never may
         have so much.
         """
+        ...
 
 
 class Authenticator(Protocol):
@@ -115,6 +118,7 @@ class Authenticator(Protocol):
 
         ``authorization`` is the header of that name, ``peer`` the address that the connection comes from.
         """
+        ...
 
 
 Authenticators = Mapping[str, Authenticator]

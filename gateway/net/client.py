@@ -99,9 +99,11 @@ class OtlpClient(Protocol):
         and `UnavailableError` for what may be; the latter also where the destination is wrong (credentials, path, what
         answers is no OTLP) rather than the request, for that can be mended.
         """
+        ...
 
     async def close(self) -> None:
         """Release the connection."""
+        ...
 
 
 def connect(to: Destination) -> OtlpClient:
@@ -249,8 +251,13 @@ async def compressed(payload: bytes, how: Compression) -> bytes:
     """Return a payload compressed, without holding up the event loop for long."""
     if how == "none":
         return payload
-    compress = functools.partial(gzip.compress, compresslevel=6) if how == "gzip" else zstandard.compress
-    return compress(payload) if len(payload) < _OFFLOAD_BYTES else await asyncio.to_thread(compress, payload)
+    if len(payload) < _OFFLOAD_BYTES:
+        return _compress(payload, how)
+    return await asyncio.to_thread(_compress, payload, how)
+
+
+def _compress(payload: bytes, how: Compression) -> bytes:
+    return gzip.compress(payload, compresslevel=6) if how == "gzip" else zstandard.compress(payload)
 
 
 def retry_after(response: httpx.Response, otherwise: float = 1.0) -> float:
@@ -291,7 +298,7 @@ def _retry_info(error: grpc.aio.AioRpcError) -> float | None:
             try:
                 for detail in Status.FromString(value).details:
                     info = RetryInfo()
-                    if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):
+                    if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):  # pyright: ignore[reportArgumentType]
                         return float(info.retry_delay.ToMicroseconds() / 1e6)
             except DecodeError:
                 return None

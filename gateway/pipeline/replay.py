@@ -317,7 +317,7 @@ class Replay:
         known: tuple[dict[Arrival, Any], ...] = (self._patience, self._failures)
         for each in known:
             if (what := each.pop(arrival(batch), None)) is not None:
-                each[arrival(moved)] = what
+                each[arrival(moved)] = what  # pyright: ignore[reportArgumentType] - out of the same
         self._attempts.move(batch, moved)
         self._settled.add(arrival(batch))
         _log.warning("%s: a batch goes behind the others in the spool", self._exporter.name)

@@ -19,14 +19,17 @@ class View(Protocol):
     @property
     def data_dir(self) -> Path | None:
         """The hub's data directory."""
+        ...
 
     @property
     def dsn(self) -> str | None:
         """The connection string of its store."""
+        ...
 
     @property
     def operations(self) -> Operations:
         """What it tells about itself with."""
+        ...
 
 
 def runs_of(extension: str, view: View) -> Runs:

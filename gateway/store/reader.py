@@ -252,7 +252,7 @@ def _withdraw(connection: layout.Connection, rights: list[str], on_what: sql.Com
     """Take rights from everybody, and give them to some. Raises nothing when this user may not."""
     if not rights:
         return
-    listed = sql.SQL(", ").join(map(sql.SQL, rights))  # by the server
+    listed = sql.SQL(", ").join(map(sql.SQL, rights))  # pyright: ignore[reportArgumentType] - by the server
     try:
         with connection.transaction():
             for other in others:

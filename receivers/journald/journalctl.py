@@ -243,4 +243,4 @@ def _what(config: JournaldConfig) -> list[str]:
 
 
 def _parts(cursor: str) -> dict[str, str]:
-    return dict(part.partition("=")[::2] for part in cursor.split(";"))
+    return {name: value for name, _, value in (part.partition("=") for part in cursor.split(";"))}

@@ -113,7 +113,7 @@ class Collection:
         from bson.raw_bson import RawBSONDocument
 
         raw: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-        done = object()
+        done: Any = object()
 
         def begin() -> tuple[Any, Any]:
             collection = self._collection().with_options(codec_options=raw)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from receivers.mongodb.event import Event
 
@@ -30,5 +30,4 @@ def load(path: str) -> Transform:
     function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"transform: {path}: the module {module_name} has no function {name}")
-    transform: Transform = function
-    return transform
+    return cast("Transform", function)

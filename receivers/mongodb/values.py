@@ -208,6 +208,7 @@ _ENCODERS: dict[type, Callable[[Any, str, int], bytes]] = {
 
 def _other(found: Any, path: str, depth: int) -> bytes:
     import bson
+    from bson.datetime_ms import DatetimeMS
 
     _ENCODERS[bson.Int64], _ENCODERS[bson.ObjectId] = _int, _as_text
     text: str
@@ -218,7 +219,7 @@ def _other(found: Any, path: str, depth: int) -> bytes:
             text = iso(found)
         case date():
             text = found.isoformat()
-        case bson.datetime_ms.DatetimeMS():
+        case DatetimeMS():
             return _int(int(found), path, depth)
         case bson.Timestamp():
             text = iso(found.as_datetime())

@@ -37,19 +37,24 @@ class Admitted(Protocol):
     @property
     def most(self) -> int | None:
         """How many bytes its message may be, decompressed; None: the listener's limit is all."""
+        ...
 
     @property
     def reply(self) -> Callable[[bytes], bytes] | None:
         """What answers each message of a call that has many, or raises `StatusError`; None where `answer` has one."""
+        ...
 
     def resize(self, size: int) -> None:
         """Hear how long the message is, or is said to be. Raises `StatusError` when that is more than it may."""
+        ...
 
     async def answer(self, message: bytes) -> None:
         """Answer the message by `Call.send` and return, which means OK, or raise `StatusError`."""
+        ...
 
     def release(self) -> None:
         """The call has ended. Harmless when repeated."""
+        ...
 
 
 class Method(Protocol):
@@ -60,9 +65,11 @@ class Method(Protocol):
 
         What is to be known of its metadata is asked now: it is not kept.
         """
+        ...
 
     def refused(self, reason: str) -> None:
         """Hear of a call that was let in and refused before it was answered."""
+        ...
 
 
 @dataclass(slots=True)

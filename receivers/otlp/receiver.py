@@ -13,19 +13,24 @@ class Server(Protocol):
     @property
     def protocol(self) -> str:
         """The protocol's name in the configuration."""
+        ...
 
     @property
     def endpoint(self) -> str:
         """Where it listens, as ``host:port``; once bound, with the real port."""
+        ...
 
     async def bind(self) -> None:
         """Take the address. Raises `OSError` when it cannot be had, saying why and which setting to change."""
+        ...
 
     async def serve(self) -> None:
         """Begin to answer requests on the bound address."""
+        ...
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, finish those in flight within ``grace`` seconds. Harmless when not bound."""
+        ...
 
 
 class OtlpReceiver:

@@ -184,10 +184,10 @@ class Gateway:
 
 
 class Load:
-    """Clients that send without pause, and know what was acknowledged. Each sends one signal, all signals in turn.
+    """Clients that send again and again, and know what was acknowledged. Each sends one signal, all signals in turn.
 
     ``timeout`` is after how many seconds a client takes a request for unanswered. ``size`` is how many bytes each
-    request has at least.
+    request has at least. ``pause`` is how many seconds a client rests once it has an answer.
     """
 
     _numbers = itertools.count(1_000_000)
@@ -203,9 +203,11 @@ class Load:
         *,
         events: bool = False,
         size: int = 0,
+        pause: float = 0,
         of: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._of = of
+        self._pause = pause
         self._events = events
         self._size = size
         self._timeout = timeout
@@ -270,6 +272,7 @@ class Load:
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
+                time.sleep(self._pause)
 
     def _send(self, call: Any, payload: bytes) -> bool:
         while not self._stop.is_set():
@@ -368,16 +371,27 @@ def load(
     signals: Sequence[Signal] = tuple(Signal),
     events: bool = False,
     size: int = 0,
+    pause: float = 0.01,
     of: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before.
 
-    With ``events`` they send logs, every other of which is an event. ``of`` tells which numbers are used.
+    With ``events`` they send logs, every other of which is an event. ``of`` tells which numbers are used. The default
+    of ``pause`` has requests under way all the time and leaves most of the cores to other tests; 0 is the load that
+    takes all of them.
     """
     if events:
         signals = (Signal.LOGS,)
     running = Load(
-        [each.endpoint for each in gateways], clients, timeout, records, signals, events=events, size=size, of=of
+        [each.endpoint for each in gateways],
+        clients,
+        timeout,
+        records,
+        signals,
+        events=events,
+        size=size,
+        pause=pause,
+        of=of,
     )
     try:
         yield running

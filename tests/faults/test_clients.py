@@ -122,7 +122,7 @@ def test_more_than_fits_is_refused_with_a_time_to_come_back_and_what_is_accepted
     ).start()
     with psycopg.connect(native_database.dsn) as blocker:
         blocker.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
-        with load(gateway, clients=24, timeout=PATIENCE, size=2**17, signals=[Signal.METRICS]) as clients:
+        with load(gateway, clients=24, timeout=PATIENCE, size=2**17, pause=0, signals=[Signal.METRICS]) as clients:
             until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 30, "refusals")
             assert not clients.requests
             connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=PATIENCE)
@@ -148,7 +148,9 @@ def test_latency_stays_bounded_under_ten_times_what_fits(hubs_to_start: Hubs, na
     most, size = 2**20, 2**17
     settings = {"timeout": "5s", "slow_after": "2s"}
     gateway = Gateway(hubs_to_start, native_database.dsn, delivery={"max_in_flight": most}, **settings).start()
-    with load(gateway, clients=10 * most // size, timeout=PATIENCE, size=size, signals=[Signal.METRICS]) as clients:
+    with load(
+        gateway, clients=10 * most // size, timeout=PATIENCE, size=size, pause=0, signals=[Signal.METRICS]
+    ) as clients:
         clients.until_acknowledged(5)
         with psycopg.connect(native_database.dsn) as blocker:  # and now nothing gets away, until the spool takes it
             blocker.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")

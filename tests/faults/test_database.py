@@ -90,7 +90,7 @@ def test_postgresql_hangs_for_longer_than_every_timeout(hubs_to_start: Hubs, pos
 
 def test_connections_are_terminated_in_the_middle_of_commits(hubs_to_start: Hubs, database: Database) -> None:
     gateway, rounds = Gateway(hubs_to_start, database.dsn).start(), 60 * ROUNDS
-    with load(gateway, records=500) as clients:
+    with load(gateway, records=500, pause=0) as clients:
         clients.until_acknowledged(5)
         with database.connect() as connection:
             for _ in range(rounds):

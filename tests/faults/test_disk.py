@@ -61,7 +61,7 @@ def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
     """It refuses rows, or ends itself when not even its log can be written; both are over when there is space again."""
     with disk(hubs_to_start, "postgres", "256m") as place:
         gateway = Gateway(hubs_to_start).start()
-        with load(gateway, records=2000) as clients:
+        with load(gateway, records=2000, pause=0) as clients:
             clients.until_acknowledged(5)
             ballast = fill(place)
             until(lambda: gateway.spooled, "something being spooled")
@@ -78,7 +78,7 @@ def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
 
 def test_the_disk_of_the_spool_is_full(hubs_to_start: Hubs, small_disk: Path, native_database: Database) -> None:
     gateway = Gateway(hubs_to_start, native_database.dsn, spool={"segment_size": "256KiB"}).start()
-    with load(gateway, records=2000) as clients:
+    with load(gateway, records=2000, pause=0) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["UNAVAILABLE"] > 10, "refusals")
@@ -94,7 +94,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_keep_batches_from_a_databas
 ) -> None:
     gateway = Gateway(hubs_to_start, native_database.dsn).start()
     (small_disk / "ballast").write_bytes(b"\0" * (2**20 - 16 * 2**10))
-    with load(gateway, records=2000) as clients:
+    with load(gateway, records=2000, pause=0) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["UNAVAILABLE"] > 10, "refusals")
@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_keep_batches_from_a_databas
 def test_the_spool_is_full(hubs_to_start: Hubs, native_database: Database) -> None:
     spool = {"max_size": "1MiB", "segment_size": "128KiB"}
     gateway = Gateway(hubs_to_start, native_database.dsn, spool=spool).start()
-    with load(gateway, records=2000) as clients:
+    with load(gateway, records=2000, pause=0) as clients:
         clients.until_acknowledged(5)
         native_database.allow_connections(False)
         until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 10, "refusals")

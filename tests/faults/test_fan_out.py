@@ -114,7 +114,7 @@ def receipts(dsn: str) -> int:
 def test_a_dead_and_full_destination_does_not_stop_the_store(hubs_to_start: Hubs, native_database: Database) -> None:
     gateway = beside(hubs_to_start, native_database.dsn, f"http://127.0.0.1:{free_port()}", spool={"max_size": "1MiB"})
     directory = spool_directory(gateway.hub.data_dir, SIDE) / "0"
-    with load(gateway, size=20_000) as clients:
+    with load(gateway, size=20_000, pause=0) as clients:
         until(lambda: status(directory).dropped.batches, "the spool being full")
         clients.until_acknowledged(100)
         clients.finish()
@@ -134,7 +134,7 @@ def test_a_destination_that_refuses_when_it_is_full_gets_no_batch_twice_and_neit
 ) -> None:
     gateway = beside(hubs_to_start, native_database.dsn, side.url, spool={"max_size": "1MiB", "when_full": "refuse"})
     side.answer = 503
-    with load(gateway, signals=(Signal.LOGS,), size=20_000, of=lambda number: not is_bad(number)) as clients:
+    with load(gateway, signals=(Signal.LOGS,), size=20_000, pause=0, of=lambda number: not is_bad(number)) as clients:
         until(lambda: clients.answers["RESOURCE_EXHAUSTED"] > 20, "the spool being full")
         # One that was refused reached nobody; those under way at this moment may be answered a little later.
         assert receipts(gateway.dsn) <= clients.requests + 4

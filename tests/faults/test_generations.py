@@ -53,7 +53,7 @@ def test_the_first_process_is_killed_and_the_next_hub_starts_at_once(
     gateway = Gateway(hubs_to_start, dsn, timeout="25s", delivery={"shutdown_grace": "60s"})
     rounds = ROUNDS
     gateway.start("--workers", "2")
-    with load(gateway, clients=16, timeout=60) as clients:
+    with load(gateway, clients=16, timeout=60, pause=0) as clients:
         for _ in range(rounds):
             clients.until_acknowledged(30)
             with frozen(postgres):
@@ -107,7 +107,7 @@ def test_all_processes_are_killed_at_once_and_fewer_start(hubs_to_start: Hubs, n
 
 def test_several_workers_are_told_to_stop_under_full_load(hubs_to_start: Hubs, native_database: Database) -> None:
     gateway, rounds = Gateway(hubs_to_start, native_database.dsn, delivery={"shutdown_grace": "5s"}), ROUNDS
-    with load(gateway, clients=8) as clients:
+    with load(gateway, clients=8, pause=0) as clients:
         for _ in range(rounds):
             gateway.start("--workers", "2")
             clients.until_acknowledged(30)

@@ -74,7 +74,7 @@ def test_kill_at_each_step(hubs_to_start: Hubs, native_database: Database, step:
 
 def test_sigterm_under_full_load_ends_cleanly_and_in_time(hubs_to_start: Hubs, database: Database) -> None:
     gateway, rounds = Gateway(hubs_to_start, database.dsn, delivery={"shutdown_grace": "5s"}), 2 * ROUNDS
-    with load(gateway, clients=8) as clients:
+    with load(gateway, clients=8, pause=0) as clients:
         for _ in range(rounds):
             gateway.start()
             clients.until_acknowledged(30)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +17,8 @@ import pytest
 import yaml
 
 from tests.faults.harness import ROUNDS, Gateway, until
-from tests.integration.cli.processes import PATIENCE, ROOT, HubProcess, Hubs, config_text, environment, free_port
+from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, environment, free_port
+from tests.support import fork_server
 from tests.support.databases import Database
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry, real_is_here
 
@@ -58,21 +57,14 @@ class JournalProcess:
         self._folder = folder
         self._journal = journal
         self._endpoint = endpoint
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: fork_server.ForkedProcess | None = None
 
     def start(self, **variables: str) -> None:
         config = configuration(self._journal, endpoint=f"http://{self._endpoint}")
         (self._folder / "journal.yaml").write_text(config)
         arguments = ["--config", str(self._folder / "journal.yaml"), "--data-dir", str(self._folder / "state")]
         with (self._folder / "journal.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "journal", *arguments],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                cwd=ROOT,
-                env=environment(**variables),
-                start_new_session=True,
-            )
+            self.process = fork_server.start(["journal", *arguments], environment(**variables), log, log)
 
     @property
     def dead(self) -> bool:

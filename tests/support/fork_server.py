@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _ROOT = Path(__file__).parents[2]
-_BEFORE_PYTHON = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "GRPC_", "MALLOC_", "OPENBLAS_", "OMP_", "COVERAGE")
+_BEFORE_PYTHON = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "GRPC_", "MALLOC_", "OPENBLAS_", "OMP_")
 """Beginnings of variables that are read when an interpreter or a library begins."""
 _NOT_OF_HUBS = ("gateway.__main__", "gateway.cli.", "gateway.explore.", "receivers.mongodb.")
 _OF_HUBS = ("gateway.cli.run", "uvicorn.lifespan.off")
@@ -36,8 +36,9 @@ _MOST = 2**20
 
 
 def suits(variables: Mapping[str, str]) -> bool:
-    """Tell whether a process with these variables can be forked."""
-    return not any(name.startswith(_BEFORE_PYTHON) for name in variables) and "COVERAGE_PROCESS_START" not in os.environ
+    """Tell whether a process with these variables can be forked. Where coverage is measured, none can."""
+    measured = "COVERAGE_PROCESS_CONFIG" in os.environ
+    return not (measured or any(name.startswith(_BEFORE_PYTHON) for name in variables))
 
 
 class ForkedProcess:
@@ -67,6 +68,10 @@ class ForkedProcess:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""

@@ -151,10 +151,11 @@ def _clear(connections: Connections, found: archive.Archive) -> None:
         tables = connection.execute(_OWN_RELATIONS, {"schema": where, "mark": restore_mark.TABLE}).fetchall()
         for schema, table, kind in tables:
             connection.execute(
-                sql.SQL("DROP {} IF EXISTS {} CASCADE").format(sql.SQL(_KINDS[kind]), sql.Identifier(schema, table))
+                sql.SQL("DROP {} IF EXISTS {} CASCADE").format(sql.SQL(_KINDS[kind]), sql.Identifier(schema, table))  # pyright: ignore[reportArgumentType]
             )
         for function in found.functions():
-            connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {} CASCADE").format(sql.SQL(function)))  # by pg_dump
+            quoted = sql.SQL(function)  # pyright: ignore[reportArgumentType] - by pg_dump
+            connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {} CASCADE").format(quoted))
 
 
 def _end_left(connection: layout.Connection) -> None:

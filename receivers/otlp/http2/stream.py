@@ -22,18 +22,23 @@ class Handler(Protocol):
 
     def received(self, data: bytes) -> None:
         """Take a piece of the request's body."""
+        ...
 
     def ended(self) -> None:
         """The request is complete."""
+        ...
 
     def too_slow(self) -> None:
         """The request has not arrived in time; answer it."""
+        ...
 
     def shut_down(self) -> None:
         """The server stops now; answer what is still to be answered."""
+        ...
 
     def lost(self) -> None:
         """The client has given up, or is gone."""
+        ...
 
 
 class Carrier(Protocol):
@@ -43,12 +48,15 @@ class Carrier(Protocol):
 
     def now(self) -> float:
         """Return the time, in seconds."""
+        ...
 
     def send_headers(self, stream: Stream, headers: Headers, end: bool) -> None:
         """Send the headers of an answer."""
+        ...
 
     def pump(self, stream: Stream) -> None:
         """Send as much of an answer as the client has room for."""
+        ...
 
 
 class Stream:

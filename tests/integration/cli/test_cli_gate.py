@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +18,6 @@ import yaml
 
 from tests.integration.cli.processes import (
     PATIENCE,
-    ROOT,
     HubProcess,
     Hubs,
     config_text,
@@ -29,6 +26,7 @@ from tests.integration.cli.processes import (
     obs_hub,
     until,
 )
+from tests.support import fork_server
 from tests.support.tailscale import NAME, PATH, StandInTailscale, entry
 
 
@@ -71,7 +69,7 @@ class Gate:
         self._settings = {"target": target, **settings}
         self.configure()
         self._options = ["--config", str(folder / "gate.yaml"), "--data-dir", str(folder / "data")]
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[fork_server.ForkedProcess] = []
 
     def configure(self, **settings: Any) -> None:
         """Write the configuration that the next process reads."""
@@ -97,16 +95,9 @@ class Gate:
     def is_open(self) -> bool:
         return bool(self.tailscale.config == entry(self.proxy))
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> fork_server.ForkedProcess:
         with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "gate", "run", *self._options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=environment(),
-            )
+            process = fork_server.start(["gate", "run", *self._options], environment(), log, log)
         self._processes.append(process)
         return process
 

@@ -204,13 +204,17 @@ def native(native_database: Database) -> Database:
     return native_database
 
 
-def programs(folder: Path, pg_dump: str, version: str = "18.0") -> Path:
+def chosen_for(database: Database) -> Path:
+    """The folder of the programs that are chosen for the server of a database."""
+    return tools.find(int(database.value("SHOW server_version_num")) // 10_000, [binaries()]).folder
+
+
+def programs(folder: Path, pg_dump: str, real_folder: Path, version: str = "") -> Path:
     """A folder with a pg_dump that is a shell script, and the real pg_restore."""
     folder.mkdir()
-    real = shlex.quote(str(binaries()))
-    (folder / "pg_dump").write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) {version}" && exit\nreal={real}\n{pg_dump}\n'
-    )
+    real = shlex.quote(str(real_folder))
+    tell = f'echo "pg_dump (PostgreSQL) {version}"' if version else f"{real}/pg_dump --version"
+    (folder / "pg_dump").write_text(f'#!/bin/sh\n[ "$1" = --version ] && {tell} && exit\nreal={real}\n{pg_dump}\n')
     (folder / "pg_restore").write_text(f'#!/bin/sh\nexec {real}/pg_restore "$@"\n')
     for name in ("pg_dump", "pg_restore"):
         (folder / name).chmod(0o755)
@@ -305,7 +309,7 @@ def test_a_backup_that_fails_leaves_nothing_and_removes_nothing(
 ) -> None:
     good = dump(native, tmp_path / "out")
     with pytest.raises(BackupError, match=message):
-        dump(native, tmp_path / "out", keep=1, bin_dir=programs(tmp_path / "bin", pg_dump))
+        dump(native, tmp_path / "out", keep=1, bin_dir=programs(tmp_path / "bin", pg_dump, chosen_for(native)))
     assert list((tmp_path / "out").glob("*.dump*")) == [good]
 
 
@@ -328,7 +332,9 @@ def test_a_disk_that_is_full(native: Database, tmp_path: Path) -> None:
 def test_a_password_is_on_no_command_line(native: Database, tmp_path: Path) -> None:
     recorded = tmp_path / "recorded"
     folder = programs(
-        tmp_path / "bin", f'echo "$@" > {recorded}; echo "$PGPASSWORD" >> {recorded}; exec $real/pg_dump "$@"'
+        tmp_path / "bin",
+        f'echo "$@" > {recorded}; echo "$PGPASSWORD" >> {recorded}; exec $real/pg_dump "$@"',
+        chosen_for(native),
     )
     secret = Database(Server("native", make_conninfo(native.dsn, password="s3cret !")), native.name)
     dump(secret, tmp_path / "out", bin_dir=folder)
@@ -338,7 +344,7 @@ def test_a_password_is_on_no_command_line(native: Database, tmp_path: Path) -> N
 
 
 def test_programs_that_are_too_old_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = programs(tmp_path / "old", "", version="15.20")
+    old = programs(tmp_path / "old", "", binaries(), version="15.20")
     monkeypatch.setattr(tools, "_on_path", lambda: [old])
     with pytest.raises(BackupError, match=r"PostgreSQL 18 are needed.*only 15 was found.*postgresql-client-18"):
         tools.find(18, [])
@@ -352,7 +358,7 @@ def test_programs_that_are_too_old_or_missing(tmp_path: Path, monkeypatch: pytes
 def test_one_that_is_ended_leaves_no_backup(native: Database, tmp_path: Path, number: signal.Signals) -> None:
     """Not even SIGKILL leaves something that bears a backup's name, and the next one clears away what it did leave."""
     out, pid = tmp_path / "out", tmp_path / "pid"
-    folder = programs(tmp_path / "bin", f"echo $$ > {pid}; exec sleep 600")
+    folder = programs(tmp_path / "bin", f"echo $$ > {pid}; exec sleep 600", chosen_for(native))
     command = [sys.executable, "-m", "gateway", "db", "backup", "--output", out, "--bin-dir", folder]
     process = subprocess.Popen([*command, "--dsn", native.dsn], cwd=ROOT, env=environment())
     try:
@@ -385,12 +391,12 @@ def test_on_the_command_line(native: Database, embedded_server: Server, tmp_path
 
 
 @pytest.fixture
-def slow_bin_dir(tmp_path: Path) -> Path:
+def slow_bin_dir(target: Database, tmp_path: Path) -> Path:
     """PostgreSQL's programs, of which pg_restore stops half-way and stays: tables without their indexes."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "pg_dump").symlink_to(binaries() / "pg_dump")
-    real = shlex.quote(str(binaries() / "pg_restore"))
+    (folder / "pg_dump").symlink_to(chosen_for(target) / "pg_dump")
+    real = shlex.quote(str(chosen_for(target) / "pg_restore"))
     (folder / "pg_restore").write_text(
         f"""#!/bin/sh
 case "$1" in --list | --version) exec {real} "$@" ;; esac
