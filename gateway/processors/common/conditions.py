@@ -15,6 +15,7 @@ A condition is evaluated as soon as what is known decides it: of a resource firs
 
 from __future__ import annotations
 
+import difflib
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -26,7 +27,6 @@ from gateway.component.batch import Signal
 from gateway.processors.common.messages import RESOURCE, SCOPE
 from gateway.processors.common.patterns import Pattern, PatternError
 from gateway.processors.common.values import Value, as_text, decode, find
-from gateway.suggestions import suggestion
 
 MOST_CHARACTERS = 4096
 _MAX_DEPTH = 50
@@ -481,7 +481,7 @@ class _Parser:
             return _NAME, name
         found = _FIELDS.get(name)
         if found is None:
-            hint = suggestion(name, ["name", *_FIELDS, *_MAPPINGS])
+            hint = _suggestion(name, ["name", *_FIELDS, *_MAPPINGS])
             raise ConditionError(f"unknown field '{name[:60]}'{hint}", token.position)
         self.signals &= found.signals
         if not self.signals:
@@ -537,7 +537,7 @@ class _Parser:
         if field.words:
             word = token.text[1:-1] if token.kind == "text" else token.text
             if token.kind not in ("word", "text") or word.lower() not in field.words:
-                hint = suggestion(word, field.words)
+                hint = _suggestion(word, field.words)
                 raise ConditionError(f"{about} has no value {_shown(token)}{hint}", token.position)
             return field.words.index(word.lower())
         if field.is_duration:
@@ -574,6 +574,12 @@ def _tokens(text: str) -> Iterable[_Token]:
             yield _Token(kind, match[0], position)
         position = match.end()
     yield _Token("end", "", len(text))
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    words = list(known)
+    near = difflib.get_close_matches(word.lower(), words, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(words)}"
 
 
 def _unescaped(match: re.Match[str]) -> str:
