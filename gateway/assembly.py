@@ -411,7 +411,7 @@ def make_delivery(
     )
 
 
-def tell_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
+def warn_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
     """Log what the configuration at hand delivers nowhere: an exporter that is not used any more, or has no spool."""
     for name, directory in spools(data_dir):
         settings = config.exporters.get(name)

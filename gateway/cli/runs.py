@@ -150,7 +150,7 @@ def show_history(
         show_run(found[0][0], output)
 
 
-def tell_end(run: Run) -> bool:
+def show_end(run: Run) -> bool:
     """Say how a run ended; return whether it succeeded."""
     took = _seconds(run)
     click.echo(

@@ -122,7 +122,7 @@ class Probe:
                 State.OK if listening else State.DOWN,
                 ", ".join(f"{name} on {address}" for name, address in endpoints.items()) or "nothing listens",
             ),
-            await self.look_at_store(),
+            await self.check_store(),
         ]
         for name, exporter in exporters.items():
             detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
@@ -157,7 +157,7 @@ class Probe:
         dropped = self._view.dropped().get(pipeline, {})
         return [ProcessorStatus(name, None if self._view.shared else dropped.get(name, 0)) for name in names]
 
-    async def look_at_store(self) -> Dependency:
+    async def check_store(self) -> Dependency:
         """Say how the store is."""
         if self._view.dsn is None:
             return Dependency("store", State.OK, "none is configured")
