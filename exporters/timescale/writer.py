@@ -62,9 +62,9 @@ def _literal(text: str) -> sql.SQL:
 
 
 _COPY = {
-    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
+    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
+    .format(sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns)))
+    .as_bytes()
     for table, columns in COLUMNS.items()
 }
 _UPDATE = "epoch = excluded.epoch WHERE known.epoch < excluded.epoch"
@@ -82,7 +82,8 @@ _INSERT_DIMENSIONS = {
     table: sql.SQL(
         "INSERT INTO {table} AS known ({}, epoch) SELECT {}, %s FROM unnest({}) AS new ({})"
         " ON CONFLICT (id) DO UPDATE SET {update}"
-    ).format(
+    )
+    .format(
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         # jsonb travels as text, which psycopg sends as it is.
         sql.SQL(", ").join(_literal("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
@@ -91,6 +92,7 @@ _INSERT_DIMENSIONS = {
         table=sql.Identifier(table),
         update=sql.SQL(_UPDATE_METRIC if table == "metric" else _UPDATE),
     )
+    .as_bytes()
     for table, columns in TABLES.items()
 }
 # The members of a set that is there are there: they are stored, and removed, in one transaction with it.
