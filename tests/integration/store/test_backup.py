@@ -438,13 +438,13 @@ async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, 
     """A gateway does not start on it, the page is not ready, the doctor finds it."""
     migrate(database)
     view: Any = SimpleNamespace(dsn=database.dsn)
-    assert (await Probe(view).look_at_store()).state is State.OK
+    assert (await Probe(view).check_store()).state is State.OK
     with database.connect() as connection:
         restore_mark.mark(connection, "public")
     with pytest.raises(SchemaError, match="run `obs-hub db restore FILE` again"):
         async with running_exporter(database):
             pass
-    store = await Probe(view).look_at_store()
+    store = await Probe(view).check_store()
     assert (store.state, store.detail) == (
         State.DOWN,
         "it is not whole: a restore is under way, or was broken off",
