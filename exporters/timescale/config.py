@@ -26,8 +26,9 @@ class TimescaleConfig(StoreSettings):
     ``remote_write``, when a standby takes over."""
     connections: int = Field(default=1, ge=1, le=32)
     """How many commits may run at once, each on a connection of its own."""
-    series_cache: int = Field(default=200_000, ge=1_000)
-    """How many series are remembered so that a known one costs a dictionary look-up."""
+    series_cache: int = Field(default=2_000_000, ge=1_000)
+    """How many series are remembered, so that a known one costs a look-up: twice as many as are in use at a time. Each
+    takes 24 to 48 bytes once it is there."""
     series_limit: int = Field(default=100_000, ge=1)
     """How many series one metric may have. Points with new attributes beyond go to its overflow series."""
     series_limit_total: int = Field(default=1_000_000, ge=1)

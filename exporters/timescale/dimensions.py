@@ -21,6 +21,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.limits import OVERFLOW, SeriesLimits
+from exporters.timescale.series_index import SeriesIndex, salt
 from exporters.timescale.templates import Templates
 from exporters.timescale.values import Fragments, string_json, without_nul
 from gateway.otlp.bounds import check_parts
@@ -87,10 +88,8 @@ class MetricKey(msgspec.Struct, frozen=True, gc=False):
     metadata: tuple[bytes, ...]
 
 
-class MetricContext(msgspec.Struct, eq=False, gc=False):
-    """One metric of one resource and scope, with its series known so far by what their points carry.
-
-    The keys of ``series`` are either the serialized tail of a number point or a tuple of serialized attributes.
+class MetricContext(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One metric of one resource and scope. ``salt`` is combined with the hashes by which its series are known.
 
     Nothing in it refers back to it, so Python's garbage collection need not know of it, nor of a `MetricKey`: to look
     through hundreds of thousands would hold the event loop.
@@ -99,17 +98,16 @@ class MetricContext(msgspec.Struct, eq=False, gc=False):
     metric_id: int
     resource_id: int
     scope_id: int
-    name: str = ""
-    series: dict[Any, int] = msgspec.field(default_factory=dict)
-    previous: dict[Any, int] = msgspec.field(default_factory=dict)
+    name: str
+    salt: int
 
 
 class Dimensions:
     """Computes keys, remembers them, and collects the rows that the database may not have yet.
 
-    ``limit`` bounds the series remembered. The cache has two generations: when the younger is full it becomes the
-    older and the older is forgotten, so that series in use survive and those that ended do not. What has a long
-    serialized form is not remembered at all: it is likely unique, and a few of them would fill the memory.
+    ``limit`` bounds the series remembered (see `SeriesIndex`), and the resources and scopes; metrics are at most a
+    twentieth of that. What has a long serialized form is not remembered at all: it is likely unique, and a few of them
+    would fill the memory.
     """
 
     _PENDING_LIMIT = 64 * 2**20
@@ -124,20 +122,16 @@ class Dimensions:
         self.epoch: int | None = None
         self.generation = 0
         self._limit = limit
-        self._count = 0
+        self.series_known = SeriesIndex(limit)
         self._resources: dict[tuple[bytes | None, str], int] = {}
         self._scopes: dict[tuple[bytes | None, str], int] = {}
         self._metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
+        self._older_metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
         self._known: set[int] = set()
         self._descriptions: dict[int, tuple[str, bytes]] = {}
         self._pending: Rows = {table: {} for table in TABLES}
         self._pending_size = 0
         self._expected: dict[bytes, tuple[Any, ...]] = {}
-
-    @property
-    def series_cached(self) -> int:
-        """How many series are remembered, at most."""
-        return self._count + sum(len(context.previous) for context in self._metrics.values())
 
     @property
     def pending_count(self) -> int:
@@ -152,10 +146,11 @@ class Dimensions:
         self.epoch = epoch
         self.generation += 1
         self.templates.clear()
-        self._count = 0
+        self.series_known.clear()
         self._resources.clear()
         self._scopes.clear()
         self._metrics.clear()
+        self._older_metrics.clear()
         self._known.clear()
         self._descriptions.clear()
         self._pending = {table: {} for table in TABLES}
@@ -200,42 +195,31 @@ class Dimensions:
 
     def metric(self, resource_id: int, scope_id: int, key: MetricKey) -> MetricContext:
         """Return the context in which the series of a metric are known."""
-        context = self._metrics.get((resource_id, scope_id, key))
+        its_key = resource_id, scope_id, key
+        context = self._metrics.get(its_key)
         if context is None:
-            self._count_one()
-            context = MetricContext(self._new_metric(key), resource_id, scope_id, key.name)
+            context = self._older_metrics.get(its_key)
+            if context is None:
+                metric_id = self._new_metric(key)
+                its_salt = salt(metric_id, resource_id, scope_id)
+                context = MetricContext(metric_id, resource_id, scope_id, key.name, its_salt)
             if _size((key.name, key.unit, key.description, *key.metadata)) <= self._LONGEST_KEY:
-                self._metrics[resource_id, scope_id, key] = context
+                self._metrics[its_key] = context
+                if len(self._metrics) >= self._limit // 40:
+                    self._older_metrics, self._metrics = self._metrics, {}
+                    # Found again at the cost of one insertion that does nothing.
+                    self._known.clear()
+                    self._descriptions.clear()
         return context
 
-    def series(self, context: MetricContext, key: Any, attributes: Sequence[bytes]) -> int:
-        """Return the key of the series with these attributes, and know it by ``key`` from now on."""
-        found = context.series.get(key)
+    def series(self, context: MetricContext, its_hash: int, attributes: Sequence[bytes]) -> int:
+        """Return the key of the series with these attributes, and know it by a hash of them from now on."""
+        its_hash ^= context.salt
+        found = self.series_known.get(its_hash)
         if found is None:
-            found = context.previous.get(key)
-            if found is None:
-                found = self._new_series(context, attributes)
-            if (len(key) if isinstance(key, bytes) else _size(key)) <= self._LONGEST_KEY:
-                context.series[key] = found
-                self._count_one()
+            found = self._new_series(context, attributes)
+            self.series_known.add(its_hash, found)
         return found
-
-    def _count_one(self) -> None:
-        """Count a series, or a metric, which may never get one: its points may all be rejected."""
-        self._count += 1
-        if self._count >= self._limit // 2:
-            self._turn()
-
-    def _turn(self) -> None:
-        """Let the younger generation of the series cache become the older."""
-        self._count = 0
-        for key, context in list(self._metrics.items()):
-            context.previous, context.series = context.series, {}
-            if not context.previous:
-                del self._metrics[key]
-        # Few compared with the series, and found again at the cost of one insertion that does nothing.
-        self._known.clear()
-        self._descriptions.clear()
 
     def _remember(self, cache: dict[tuple[bytes | None, str], int], key: tuple[bytes | None, str], value: int) -> int:
         if _size(key) <= self._LONGEST_KEY:
@@ -248,10 +232,14 @@ class Dimensions:
     def _add(self, table: str, key: int, row: tuple[Any, ...]) -> int:
         if key not in self._known:
             self._known.add(key)
-            if key not in self._pending[table]:
-                self._pending[table][key] = (key, *row)
-                self._pending_size += self._ROW + _size(row)
+            self._await(table, key, row)
         return key
+
+    def _await(self, table: str, key: int, row: tuple[Any, ...]) -> None:
+        """Have every commit insert a row, until one has."""
+        if key not in self._pending[table]:
+            self._pending[table][key] = (key, *row)
+            self._pending_size += self._ROW + _size(row)
 
     def expect(self, raw: bytes, decoded: tuple[Any, ...]) -> None:
         """Hear what a large resource or scope decodes to, by `decode_resource` or `decode_scope`, before it is met."""
@@ -323,8 +311,9 @@ class Dimensions:
         key, attributes = self._series_key(context, raw)
         if self.limits is not None and not self.limits.admit(key, context.metric_id, context.name):
             key, attributes = self._series_key(context, OVERFLOW)
-        row = (context.metric_id, context.resource_id, context.scope_id, attributes)
-        return self._add("series", key, row)
+        if self.limits is None or not self.limits.is_declared(key, self.epoch):
+            self._await("series", key, (context.metric_id, context.resource_id, context.scope_id, attributes))
+        return key
 
     def _series_key(self, context: MetricContext, raw: Sequence[bytes]) -> tuple[int, bytes]:
         attributes = self.fragments.canonical(raw)

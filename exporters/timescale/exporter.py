@@ -186,7 +186,9 @@ class TimescaleExporter:
         # Its locks keep writers waiting: who cannot go on with them, since the network is away, does not keep them.
         with self._connections.open({"idle_in_transaction_session_timeout": "60s"}) as connection:
             maintenance.run(connection)
-            return limits.read(connection) if limits.count(connection) != self._limits.count else None
+            if not self._limits.have_changed(limits.count(connection)):
+                return None
+            return limits.read(connection, self._limits.stored)
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -360,7 +362,7 @@ class TimescaleExporter:
     def gauges(self) -> dict[str, float]:
         """Return the size of the series cache, the series there are, and how often one was turned away."""
         return {
-            "obs_hub.series_cache.size": self._dimensions.series_cached,
+            "obs_hub.series_cache.size": len(self._dimensions.series_known),
             "obs_hub.series.count": self._limits.count,
             "obs_hub.series.turned_away": self._limits.turned_away,
         }

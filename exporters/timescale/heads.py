@@ -75,10 +75,8 @@ class Layout:
         return [_TAGS.get(tag) for tag in tags] == [*self.fields]
 
     def read(self, cut: Sequence[bytes]) -> Times:
-        """Read what was cut off points."""
+        """Read what was cut off points, none of which is too short."""
         joined, count = b"".join(cut), len(cut)
-        if len(joined) != count * self.size:  # points that are too short are among them
-            joined = bytes(count * self.size)
         table = np.frombuffer(joined, _FIELD).reshape(count, len(self.fields))
         of_time = table[:, self.fields.index(TIME)]
         of_value = table[:, self.fields.index(VALUE)]

@@ -259,8 +259,7 @@ class MetricsEncoder:
 
     def _series(self, context: MetricContext, point: Any) -> int:
         attributes = tuple(point.attributes)
-        found = context.series.get(attributes)
-        return self._dimensions.series(context, attributes, attributes) if found is None else found
+        return self._dimensions.series(context, hash(attributes), attributes)
 
     def _admit(self, unix_nano: int) -> bool:
         reason = NO_TIMESTAMP if not unix_nano else self._window.reason(unix_nano)

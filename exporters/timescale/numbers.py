@@ -1,7 +1,8 @@
 """Number points of a request, from their bytes to `NumberPoints`.
 
-A point costs two slices and one dictionary look-up: what is around the key of its series is cut off (see `heads`), and
-what was cut off all points is read at once. A point that is not laid out like that is decoded on its own.
+A point costs two slices and a hash: what is around the key of its series is cut off (see `heads`), and what was cut off
+all points is read at once, as the series of all keys are looked up at once. A point that is not laid out like that is
+decoded on its own, and one whose series is not known to the end of its key.
 """
 
 from __future__ import annotations
@@ -29,28 +30,43 @@ Pauses = Iterable[Callable[[], Any] | None]
 
 
 class _Gathered:
-    """Points of one layout: what was cut off each, its series, and where in the request those of a metric are.
+    """Points of one layout: what was cut off each, a hash of its key, and where in the request those of a metric are.
 
     Lists of numbers and bytes alone, as all that grows with a request: Python's garbage collection need not look at it.
     """
 
     def __init__(self) -> None:
         self.cut: list[bytes] = []
-        self.series: list[int] = []
+        self._keys: list[int] = []
         self._firsts: list[int] = []
         self._counts: list[int] = []
+        self._salts: list[int] = []
 
-    def add(self, first: int, cut: Iterable[bytes], series: Sequence[int]) -> None:
-        """Add the points of a metric, the first of which has this place in the request."""
+    def add(self, layout: Layout, first: int, salt: int, points: Sequence[bytes]) -> None:
+        """Add points of a metric, the first of which has this place in the request."""
         self._firsts.append(first)
-        self._counts.append(len(series))
-        self.cut += cut
-        self.series += series
+        self._counts.append(len(points))
+        self._salts.append(salt)
+        self.cut += layout.cut(points)
+        self._keys += map(hash, map(layout.key, points))
+
+    def hashes(self) -> npt.NDArray[np.int64]:
+        """Return of each point a hash of its key and its metric."""
+        return np.array(self._keys, np.int64) ^ np.repeat(np.array(self._salts, np.int64), self._counts)
+
+    def empty(self) -> list[int]:
+        """Return which points may have an empty key."""
+        return (
+            np.flatnonzero(np.array(self._keys) == _HASH_OF_NOTHING).tolist() if _HASH_OF_NOTHING in self._keys else []
+        )
 
     def places(self) -> npt.NDArray[np.intp]:
         """Return the place of each point in the request."""
         counts = np.array(self._counts)
-        return np.repeat(np.array(self._firsts) - np.cumsum(counts) + counts, counts) + np.arange(len(self.series))
+        return np.repeat(np.array(self._firsts) - np.cumsum(counts) + counts, counts) + np.arange(len(self._keys))
+
+
+_HASH_OF_NOTHING = hash(b"")
 
 
 class _Apart(NamedTuple):
@@ -117,46 +133,13 @@ class Numbers:
         gathered = self._gathered.get(layout)
         if gathered is None:
             gathered = self._gathered[layout] = _Gathered()
-        known = context.series
-        if b"" in known and min(map(len, points)) < layout.size:
-            # Of one that is too short the key would be empty, too.
-            return self._learn(context, first, points, layout, gathered)
-        try:
-            series = list(map(known.__getitem__, map(layout.key, points)))
-        except KeyError:
-            return self._learn(context, first, points, layout, gathered)
-        gathered.add(first, layout.cut(points), series)
+        gathered.add(layout, first, context.salt, points)
         return ()
 
     def _each(self, context: MetricContext, first: int, points: Sequence[bytes]) -> Steps[None]:
         for place, point in enumerate(points, first):
             yield from self.decode(context, place, point)
             yield None
-
-    def _learn(
-        self, context: MetricContext, first: int, points: Sequence[bytes], layout: Layout, gathered: _Gathered
-    ) -> Steps[None]:
-        """Gather the points whose series is known, or is now; decode the others on their own."""
-        cut: list[bytes] = []
-        series: list[int] = []
-        for place, point in enumerate(points, first):
-            key = layout.key(point)
-            found = context.series.get(key) if len(point) >= layout.size else None
-            if found is None and layout.fits(point):
-                yield None
-                if len(point) > LARGE:
-                    yield functools.partial(check_parts, point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
-                attributes = _attributes_alone(key)
-                if attributes is not None:
-                    found = self._dimensions.series(context, key, attributes)
-            if found is None:
-                yield from self.decode(context, place, point)
-                cut.append(bytes(layout.size))
-                series.append(0)
-            else:
-                cut += layout.cut((point,))
-                series.append(found)
-        gathered.add(first, cut, series)
 
     def decode(self, context: MetricContext, place: int, raw: bytes) -> Steps[None]:
         """Decode a point on its own."""
@@ -167,9 +150,7 @@ class Numbers:
         if not self._admit(point.time_unix_nano):
             return
         attributes = tuple(point.attributes)
-        series = context.series.get(attributes)
-        if series is None:
-            series = self._dimensions.series(context, attributes, attributes)
+        series = self._dimensions.series(context, hash(attributes), attributes)
         times = point.time_unix_nano, point.start_time_unix_nano
         self._apart[place] = _Apart(series, *times, *_value(point), point.flags)
         if point.exemplars:
@@ -196,20 +177,40 @@ class Numbers:
         start, value = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
         kind = np.zeros(count, np.uint8)
         for layout, gathered in self._gathered.items():
+            places = np.arange(count) if len(gathered.cut) == count else gathered.places()
+            its_series, known = self._dimensions.series_known.find(gathered.hashes())
+            for index in gathered.empty():
+                if len(self._points[places[index]]) < layout.size:
+                    # It is shorter than what was to be cut off, so that its key only seems to be empty.
+                    gathered.cut[index], known[index] = bytes(layout.size), False
             read = layout.read(gathered.cut)
-            places: Any = slice(count) if len(gathered.cut) == count else gathered.places()
-            series[places], time[places] = gathered.series, read.time
+            known &= read.valid
+            for index in np.flatnonzero(~known).tolist():
+                found = yield from self._learn(layout, int(places[index]))
+                if found is not None:
+                    its_series[index] = found
+            series[places], time[places] = its_series, read.time
             value[places], kind[places] = read.value, read.kind
             if read.start is not None:
                 start[places] = read.start
-            if not read.valid.all():
-                for place in np.arange(count)[places][~read.valid].tolist():
-                    if place not in self._apart:
-                        context = self._contexts[bisect.bisect_right(self._firsts, place) - 1]
-                        yield from self.decode(context, place, self._points[place])
-                        yield None
         metric = np.repeat(np.arange(len(self._firsts), dtype=np.int32), np.diff([*self._firsts, count]))
         return NumberPoints(series, time, start, value, kind, None, metric, self._contexts)
+
+    def _learn(self, layout: Layout, place: int) -> Steps[int | None]:
+        """Return the series of a point, which is known from now on; decode the point on its own when it has another
+        layout, or more than attributes."""
+        point = self._points[place]
+        context = self._contexts[bisect.bisect_right(self._firsts, place) - 1]
+        yield None
+        if layout.fits(point):
+            if len(point) > LARGE:
+                yield functools.partial(check_parts, point, metrics_pb2.NumberDataPoint.DESCRIPTOR)
+            key = layout.key(point)
+            attributes = _attributes_alone(key)
+            if attributes is not None:
+                return self._dimensions.series(context, hash(key), attributes)
+        yield from self.decode(context, place, point)
+        return None
 
 
 def _put(apart: Mapping[int, _Apart | None], points: NumberPoints) -> NumberPoints:

@@ -43,16 +43,19 @@ def replace_file(
     *,
     mode: int = 0o600,
     lasting: bool = True,
+    sweep: bool = True,
     before: Callable[[int], None] | None = None,
 ) -> None:
     """Replace a file as a whole: whoever reads sees it before or after. Raises `OSError`.
 
     What is written is a new file beside it. A link that somebody planted, under its name or under that of the new file,
-    is replaced or passed over, and never written through. ``lasting``: it is on the disk when this returns. ``before``
-    is called with the new file's descriptor before it takes the other's place.
+    is replaced or passed over, and never written through. ``lasting``: it is on the disk when this returns.
+    ``sweep``: what killed processes left there is taken away, which takes a look at the whole folder. ``before`` is
+    called with the new file's descriptor before it takes the other's place.
     """
-    with contextlib.suppress(OSError):
-        _sweep(path)
+    if sweep:
+        with contextlib.suppress(OSError):
+            _sweep(path)
     fresh, descriptor = _beside(path, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,11 +1,13 @@
 """The version that a build of a checkout has, by its tags. A source distribution has it written down.
 
 It is run by the build and imports nothing but the standard library: each package that builds need would run with the
-rights of whoever installs the hub.
+rights of whoever installs the hub. Run by hand, it prints the version. Where there is no git, as in the build of an
+image, ``OBSHUB_BUILD_VERSION`` says it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -37,9 +39,12 @@ def version_of(checkout: Path) -> str:
 
 def _git(checkout: Path, *arguments: str) -> str | None:
     """Return what git says about a checkout, or None where there is no git, or none that it would speak of."""
+    # A hook of git's sets variables by which it would speak of the repository that the hook is of.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         said = subprocess.run(  # noqa: S603 - fixed arguments
             ["git", "-C", str(checkout), *arguments],  # noqa: S607
+            env=variables,
             capture_output=True,
             text=True,
             check=False,
@@ -50,4 +55,7 @@ def _git(checkout: Path, *arguments: str) -> str | None:
     return said.stdout.strip() if said.returncode == 0 else None
 
 
-__version__ = version_of(Path(__file__).resolve().parents[2])
+__version__ = os.environ.get("OBSHUB_BUILD_VERSION") or version_of(Path(__file__).resolve().parents[2])
+
+if __name__ == "__main__":
+    print(__version__)

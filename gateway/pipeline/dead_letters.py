@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.component.batch import Batch, Signal
-from gateway.files.durability import create
+from gateway.files.durability import replace_file
 from gateway.files.ownership import NAME, DirectoryLock
 
 _PAYLOAD, _ABOUT = ".otlp", ".json"
@@ -121,9 +121,9 @@ class DeadLetters:
             "digest": batch.digest.hex(),
             "size": len(batch.payload),
         }
-        _write_durably(self.directory / (name + _PAYLOAD), batch.payload)
+        replace_file(self.directory / (name + _PAYLOAD), batch.payload, sweep=False)
         # Written last: a letter is there when this file is.
-        _write_durably(self.directory / (name + _ABOUT), json.dumps(about, indent=2).encode())
+        replace_file(self.directory / (name + _ABOUT), json.dumps(about, indent=2).encode(), sweep=False)
         return _letter(name, about)
 
     def _make_room(self, size: int) -> None:
@@ -193,22 +193,3 @@ def _letter(name: str, about: dict[str, Any]) -> DeadLetter:
 def _on_disk(size: int) -> int:
     """Return the bytes that a file occupies: many small letters must not be mistaken for little."""
     return max(-(-size // _BLOCK), 1) * _BLOCK
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    try:
-        with os.fdopen(create(fresh), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink()  # on a full disk half a letter would take the place of what could be whole
-        raise
-    fresh.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

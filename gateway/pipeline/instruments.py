@@ -45,6 +45,12 @@ class Instruments:
             "{record}",
             "Records refused, by reason; those of undecodable requests not counted",
         )
+        self.dropped = Counter(
+            meter,
+            "obs_hub.records.dropped",
+            "{record}",
+            "Records that a processor left out, as it is configured to, by processor and pipeline",
+        )
         self.requests_refused = Counter(
             meter, "obs_hub.requests.refused", "{request}", "Requests refused as a whole, by reason"
         )

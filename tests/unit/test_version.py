@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from gateway.packaging import version
 from gateway.packaging.version import version_of
 
 
@@ -57,6 +60,31 @@ def test_other_tags_are_none_of_its_versions(checkout: Path, tag: str) -> None:
     commit(checkout)
     git(checkout, "tag", tag)
     assert version_of(checkout).startswith("0.0.0.post1+g")
+
+
+def test_whoever_builds_a_copy_may_say_what_it_is(tmp_path: Path) -> None:
+    copy = tmp_path / "gateway/packaging/version.py"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(version.__file__, copy)
+
+    def printed(**variables: str) -> str:
+        said = subprocess.run([sys.executable, copy], check=True, capture_output=True, text=True, env=variables)
+        return said.stdout.strip()
+
+    assert printed() == "0.0.0"
+    assert printed(OBSHUB_BUILD_VERSION="1.4.0") == "1.4.0"
+
+
+def test_a_build_within_a_hook_of_another_repository_asks_about_its_own(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(checkout)
+    git(checkout, "tag", "v1.0.0")
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    assert version_of(checkout) == "1.0.0"
 
 
 def test_the_checkout_of_something_else_says_nothing_about_a_copy_in_it(checkout: Path) -> None:

@@ -12,15 +12,15 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import psycopg
 from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 
-from gateway.store.postgres.session import BEGIN_SESSION, BEGIN_TRANSACTION, Session, check, explain, plan
+from gateway.store.postgres.session import BEGIN_SESSION, BEGIN_TRANSACTION, Session, SessionOptions, explain, plan
 
 
 class Connection(psycopg.Connection[Any]):
@@ -95,27 +95,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         await super().execute(BEGIN_TRANSACTION, session.parameters())
 
 
-def connect(
-    dsn: str,
-    *,
-    autocommit: bool = False,
-    application_name: str = "obs-hub",
-    connect_timeout: int = 5,
-    settings: Mapping[str, str] | None = None,
-    reading: bool = False,
-) -> Connection:
+def connect(dsn: str, *, autocommit: bool = False, **options: Unpack[SessionOptions]) -> Connection:
     """Connect to a server, and set up the session (see `session.plan` for what wins over what).
 
     Raises `UnusableServerError` for what only a person can mend, and `psycopg.OperationalError` when the server does
     not answer or does not take a setting.
     """
-    session = plan(
-        dsn,
-        application_name=application_name,
-        connect_timeout=connect_timeout,
-        settings=settings,
-        reading=reading,
-    )
+    session = plan(dsn, **options)
     connection = Connection.connect(session.conninfo, autocommit=True)
     # libpq's own limit ends with the login, and an answer that is swallowed after it would be waited for for ever.
     patience = threading.Timer(session.set_up_timeout, break_off, (connection,)) if session.set_up_timeout else None
@@ -125,9 +111,7 @@ def connect(
             patience.start()
         key = connection.info.backend_pid
         row = connection.execute(BEGIN_SESSION, session.parameters(key)).fetchone()
-        server, encoding, database, _ = row or (key, "", "", 0)
-        check(encoding, database)
-        if session.is_pooled(key, server):
+        if session.is_pooled(key, row):
             connection.pooled, connection.prepare_threshold = session, None
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             connection.read_only, connection.deferrable = session.reading, False
@@ -155,32 +139,16 @@ def break_off(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
         pass  # it ended meanwhile
 
 
-async def connect_async(
-    dsn: str,
-    *,
-    autocommit: bool = False,
-    application_name: str = "obs-hub",
-    connect_timeout: int = 5,
-    settings: Mapping[str, str] | None = None,
-    reading: bool = False,
-) -> AsyncConnection:
+async def connect_async(dsn: str, *, autocommit: bool = False, **options: Unpack[SessionOptions]) -> AsyncConnection:
     """As `connect`, without blocking."""
-    session = plan(
-        dsn,
-        application_name=application_name,
-        connect_timeout=connect_timeout,
-        settings=settings,
-        reading=reading,
-    )
+    session = plan(dsn, **options)
     connection = await AsyncConnection.connect(session.conninfo, autocommit=True)
     seconds = session.set_up_timeout
     patience = asyncio.get_running_loop().call_later(seconds, break_off, connection) if seconds else None
     try:
         key = connection.info.backend_pid
         row = await (await connection.execute(BEGIN_SESSION, session.parameters(key))).fetchone()
-        server, encoding, database, _ = row or (key, "", "", 0)
-        check(encoding, database)
-        if session.is_pooled(key, server):
+        if session.is_pooled(key, row):
             connection.pooled, connection.prepare_threshold = session, None
             await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
             await connection.set_read_only(session.reading)

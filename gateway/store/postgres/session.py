@@ -8,9 +8,9 @@ is therefore set by each connection itself, whatever it finds.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -124,9 +124,23 @@ class Session:
             "key": key,
         }
 
-    def is_pooled(self, key: int, server: int) -> bool:
-        """Tell whether a pooler is in between: it gives a client a key of its own, not the one of a server process."""
+    def is_pooled(self, key: int, answer: Sequence[Any] | None) -> bool:
+        """Tell whether a pooler is in between: it gives a client a key of its own, not the one of a server process.
+
+        ``answer`` is that of `BEGIN_SESSION`. Raises `UnusableServerError` for a database that cannot hold every text.
+        """
+        server, encoding, database, _ = answer or (key, "", "", 0)
+        _check(encoding, database)
         return self.pooler == "transaction" or (self.pooler == "auto" and key != server)
+
+
+class SessionOptions(TypedDict, total=False):
+    """What whoever connects may say of the session; see `plan`."""
+
+    application_name: str
+    connect_timeout: int
+    settings: Mapping[str, str] | None
+    reading: bool
 
 
 def plan(
@@ -191,7 +205,7 @@ def program_options(dsn: str) -> str:
     return options.join({name: settings[name] for name in settings.keys() - _NOT_OF_EVERY_SERVER}, remaining)
 
 
-def check(encoding: str, database: str) -> None:
+def _check(encoding: str, database: str) -> None:
     """Raise `UnusableServerError` for a database that cannot hold every text."""
     if encoding != "UTF8":
         raise UnusableServerError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from exporters.timescale import limits
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.component import Batch, Outcome
 from gateway.store.collection import collect_dimensions
@@ -81,3 +82,36 @@ async def test_the_limit_is_said_once_a_metric(database: Database, caplog: pytes
     warnings = [record.getMessage() for record in caplog.records if "too many series" in record.getMessage()]
     assert len(warnings) == 1
     assert "logins" in warnings[0]
+
+
+async def test_series_that_the_store_has_are_not_declared_again_after_a_restart(database: Database) -> None:
+    async with running_exporter(database) as exporter:
+        await send(exporter, *(point(user) for user in range(10)))
+    async with running_exporter(database) as exporter:
+        await exporter.prepare(point(3))
+        assert "series" not in exporter._dimensions.pending()
+        await send(exporter, point(3), point(10))
+    assert database.value("SELECT count(*) FROM series") == 11
+    with database.connect() as connection:
+        collect_dimensions(connection)
+    async with running_exporter(database) as exporter:
+        await exporter.prepare(point(3))
+        assert len(exporter._dimensions.pending()["series"]) == 1, "an epoch later it might be removed"
+
+
+async def test_of_what_another_gateway_adds_no_more_is_read_than_what_is_near(database: Database) -> None:
+    async with running_exporter(database) as exporter:
+        await send(exporter, *(point(user) for user in range(300)))
+    with database.connect() as connection:
+        known = limits.read(connection)
+        assert len(known.series) == 300
+        async with running_exporter(database) as exporter:
+            await send(exporter, point(999))
+        database.run("DELETE FROM series WHERE id = (SELECT max(id) FROM series)")
+        changed = limits._changed(connection, known)
+        assert 1 <= len(changed) <= 2
+        again = limits.read(connection, known)
+    whole = database.run("SELECT id, metric_id FROM series ORDER BY id")
+    assert list(zip(again.series.tolist(), again.metrics.tolist(), strict=True)) == whole
+    assert again.is_declared.all()
+    assert again.counts.total() == 300

@@ -1,0 +1,1 @@
+"""An exporter and a receiver for the Observability Hub."""
