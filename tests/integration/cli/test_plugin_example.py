@@ -53,7 +53,7 @@ def test_it_is_an_installed_package(site: Path) -> None:
 
 
 def test_it_runs_in_a_hub(site: Path, hubs_to_start: Hubs, tmp_path: Path) -> None:
-    """From the receiver to the exporter, without anything of the hub's own between."""
+    """From the receiver through the processor to the exporter, without anything of the hub's own between."""
     written = tmp_path / "heartbeats.jsonl"
     config = (EXAMPLE / "hub.yaml").read_text()
     hub = hubs_to_start.start(config, PYTHONPATH=on_path(site), HEARTBEATS=str(written)).until_ready()
@@ -63,6 +63,8 @@ def test_it_runs_in_a_hub(site: Path, hubs_to_start: Hubs, tmp_path: Path) -> No
         (owner,) = json.loads(line)["resourceLogs"]
         ((record,),) = [scope["logRecords"] for scope in owner["scopeLogs"]]
         assert record["eventName"] == "heartbeat"
+        attributes = {each["key"]: each["value"]["stringValue"] for each in owner["resource"]["attributes"]}
+        assert attributes["site"] == "cellar"
 
 
 def test_its_settings_are_checked_and_described(site: Path, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_its_settings_are_checked_and_described(site: Path, tmp_path: Path) -> N
     assert checked.returncode == 0, checked.stderr
     schema = json.loads(obs_hub_process("config", "schema", **variables).stdout)
     assert "^jsonlines(/.+)?$" in schema["properties"]["exporters"]["patternProperties"]
-    assert schema["$defs"]["HeartbeatConfig"]["properties"]["interval"]["description"] == "How often."
+    assert schema["$defs"]["SiteConfig"]["properties"]["name"]["description"] == "Its value."
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text((EXAMPLE / "hub.yaml").read_text().replace("interval: 1s", "interval: 1ms"))
     told = obs_hub_process("config", "check", "-c", wrong, **variables)
