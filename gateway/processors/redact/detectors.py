@@ -82,8 +82,14 @@ def is_card(digits: str) -> bool:
     return (sum(numbers[::2]) + sum(_DOUBLED[number] for number in numbers[1::2])) % 10 == 0
 
 
-# Whole numbers and floats of that size, as values are serialized: whose text is not in the bytes.
-_CARD_BYTES = re.compile(rb"[2-6](?:[ \-]?\d){12}|\x18[\x80-\xff]{5}|\x21[\s\S]{7}[\x42\x43]")
+_THIRTEEN = re.compile(rb"\d{13}")
+_INT, _DOUBLE = re.compile(rb"\x18[\x80-\xff]{5}"), re.compile(rb"\x21[\s\S]{7}[\x42\x43]")
+
+
+def _may_hold_cards(raw: bytes) -> object:
+    # Whole numbers and floats of that size, as values are serialized, besides text.
+    return _THIRTEEN.search(raw.translate(None, b" -")) or _INT.search(raw) or _DOUBLE.search(raw)
+
 
 # -- IP addresses ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +136,12 @@ def _is_somebodys(address: str) -> bool:
     return not (found.is_loopback or found.is_unspecified)
 
 
-_IP_BYTES = re.compile(rb"\d\.\d{1,3}\.\d{1,3}\.\d|::|(?:[0-9A-Fa-f]{1,4}+:){6}")
+_IPV4_BYTES = re.compile(rb"\.\d{1,3}\.\d")
+
+
+def _may_hold_addresses(raw: bytes) -> object:
+    return _IPV4_BYTES.search(raw) or b"::" in raw or raw.count(b":") >= 7
+
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
 
@@ -196,11 +207,35 @@ def _is_user_and_password(text: str) -> bool:
         return False
 
 
-_TOKEN_BYTES = re.compile(
-    rb"eyJ|gh[opsur]_|github_pat_|gl[a-z]{2,5}-|xox|xapp-|AKIA|ASIA|ABIA|ACCA|AIza|ya29|GOCSPX|sk-|[rs]k_|obshub_"
-    rb"|npm_|pypi-|hv[bs]\.|dop_v1|SG\.|glsa_|shp|tskey|AGE-S|[Bb][Ee][Aa][Rr][Ee][Rr]|[Bb][Aa][Ss][Ii][Cc]"
-    rb"|://[^\s/]{0,388}@|PRIVATE KEY"
+# What every expression above holds, one of.
+_TOKEN_BYTES = (
+    *(b"eyJ", b"ghp_", b"gho_", b"ghs_", b"ghu_", b"ghr_", b"github_pat_", b"glpat-", b"gldt-", b"glrt-", b"glcbt-"),
+    *(b"glptt-", b"glsoat-", b"glagent-", b"xox", b"xapp-", b"AKIA", b"ASIA", b"ABIA", b"ACCA", b"AIza", b"ya29."),
+    *(
+        b"GOCSPX-",
+        b"sk-",
+        b"rk_",
+        b"sk_",
+        b"obshub_",
+        b"npm_",
+        b"pypi-",
+        b"hvs.",
+        b"hvb.",
+        b"dop_v1_",
+        b"SG.",
+        b"glsa_",
+    ),
+    *(b"shpat_", b"shpca_", b"shppa_", b"shpss_", b"tskey-", b"AGE-SECRET", b"PRIVATE KEY"),
 )
+_USER_BYTES = re.compile(rb"://[^\s/]{0,388}@")
+
+
+def _may_hold_tokens(raw: bytes) -> object:
+    if any(each in raw for each in _TOKEN_BYTES) or _USER_BYTES.search(raw):
+        return True
+    lower = raw.lower()
+    return b"bearer" in lower or b"basic" in lower
+
 
 # -- secrets by their keys ---------------------------------------------------------------------------------------------
 
@@ -238,14 +273,20 @@ def keyed(keys: tuple[str, ...]) -> Detector:
             if index is not None and not match[index].startswith(MARK[:-1]):
                 yield match.span(index)
 
-    return Detector(spans, re.compile(word.encode(), re.IGNORECASE).search)
+    words = [key.encode() for key in keys]
+
+    def may_hold(raw: bytes) -> bool:
+        plain = raw.lower().translate(None, b"._- ")
+        return any(each in plain for each in words)
+
+    return Detector(spans, may_hold)
 
 
 DETECTORS: dict[str, Detector] = {
     "email": Detector(_emails, lambda raw: b"@" in raw or b"%40" in raw),
-    "token": Detector(_tokens, _TOKEN_BYTES.search),
-    "card": Detector(_cards, _CARD_BYTES.search),
-    "ip": Detector(_addresses, _IP_BYTES.search),
+    "token": Detector(_tokens, _may_hold_tokens),
+    "card": Detector(_cards, _may_hold_cards),
+    "ip": Detector(_addresses, _may_hold_addresses),
     "key": keyed(SECRET_KEYS),
 }
 """What is looked for, by the name that stands in its place."""

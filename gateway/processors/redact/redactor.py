@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -18,6 +18,10 @@ _LARGEST_CARD = 10**19
 _SMALLEST_CARD = 10**12
 _VERSION = re.compile(rb"\x0a.v?\d{1,9}(?:\.\d{1,9}){0,6}", re.DOTALL)
 """A text that is a version and nothing else, serialized."""
+
+
+Finder = tuple[str, Callable[[str], Iterator[Span]]]
+"""What stands in place of something, and what finds it."""
 
 
 def _mark(label: str) -> str:
@@ -43,23 +47,21 @@ class Redactor:
         if own:
             detectors["key"] = keyed(self._secret_keys)
         detectors |= {label: _pattern_detector(pattern) for label, pattern in config.patterns.items()}
-        self._detectors = [(_mark(label), detector.find) for label, detector in detectors.items()]
-        self._may_hold: list[Callable[[bytes], object]] = [each.may_hold for each in detectors.values()]
+        self._detectors = [(detector.may_hold, (_mark(label), detector.find)) for label, detector in detectors.items()]
         self._finds_cards = "card" in config.detect
         self._allowed_values = config.allowed_values
         self._ignored_keys = frozenset(config.ignored_keys)
         self._allowed_keys = None if config.allowed_keys is None else frozenset(config.allowed_keys)
 
-    def may_change(self, raw: bytes) -> bool:
-        """Tell, by the bytes of a message, whether there might be anything to redact in it."""
-        if self._allowed_keys is not None:
-            return True
-        return any(may_hold(raw) for may_hold in self._may_hold)
+    def finders(self, raw: bytes) -> list[Finder] | None:
+        """Return what is worth looking for in a message, by its bytes; None where nothing of it is to be changed."""
+        found = [finder for may_hold, finder in self._detectors if may_hold(raw)]
+        return found if found or self._allowed_keys is not None else None
 
-    def text(self, text: str) -> str:
-        """Return a text redacted; the same object where nothing is found."""
+    def text(self, text: str, finders: Sequence[Finder] | None = None) -> str:
+        """Return a text redacted; the same object where nothing is found. Without ``finders`` all is looked for."""
         found: list[tuple[int, int, str]] = []
-        for mark, find in self._detectors:
+        for mark, find in [finder for _, finder in self._detectors] if finders is None else finders:
             for start, end in find(text):
                 if not any(allowed.fullmatch(text[start:end]) for allowed in self._allowed_values):
                     found.append((start, end, mark))
@@ -76,7 +78,7 @@ class Redactor:
         pieces.append(text[behind:])
         return "".join(pieces)
 
-    def attributes(self, attributes: Any) -> bool:
+    def attributes(self, attributes: Any, finders: Sequence[Finder]) -> bool:
         """Redact a repeated field of attributes. Returns whether that changed anything."""
         changed = False
         if self._allowed_keys is not None:
@@ -84,36 +86,35 @@ class Redactor:
             for index in reversed(others):
                 del attributes[index]
             changed = bool(others)
-        renamed = False
-        for each in attributes:
-            if each.key in self._ignored_keys:
-                continue
-            changed_value, changed_key = self._attribute(each, 0)
-            changed = changed or changed_value or changed_key
-            renamed = renamed or changed_key
+        ignored = self._ignored_keys
+        its = [each for each in attributes if each.key not in ignored] if ignored else attributes
+        return self._pairs(its, attributes, finders, 0) or changed
+
+    def _pairs(self, pairs: Iterable[Any], all_of_them: Any, finders: Sequence[Finder], depth: int) -> bool:
+        """Redact keys and values. Returns whether that changed any."""
+        changed = renamed = False
+        for each in pairs:
+            key, raw = each.key, each.value
+            value = self._keyed_value(key, raw, finders, depth)
+            if value != raw:
+                each.value = value
+                changed = True
+            new_key = self.text(key, finders)
+            if new_key is not key:
+                each.key = new_key
+                renamed = True
         if renamed:
-            _tell_apart(attributes)
-        return changed
+            _tell_apart(all_of_them)
+        return changed or renamed
 
-    def _attribute(self, attribute: Any, depth: int) -> tuple[bool, bool]:
-        """Redact a key and its value. Returns whether the value changed, and whether the key did."""
-        key, raw = attribute.key, attribute.value
-        value = self._keyed_value(key, raw, depth)
-        if value != raw:
-            attribute.value = value
-        new_key = self.text(key)
-        if new_key is not key:
-            attribute.key = new_key
-        return value != raw, new_key is not key
-
-    def _keyed_value(self, key: str, raw: bytes, depth: int) -> bytes:
+    def _keyed_value(self, key: str, raw: bytes, finders: Sequence[Finder], depth: int) -> bytes:
         if self._secret_keys and plain_key(key).endswith(self._secret_keys):
             return _masked(raw)
-        if _VERSION.fullmatch(raw) and key.endswith("version"):  # which an address may look like
+        if key.endswith("version") and _VERSION.fullmatch(raw):  # which an address may look like
             return raw
-        return self.value(raw, depth)
+        return self.value(raw, finders, depth)
 
-    def value(self, raw: bytes, depth: int = 0) -> bytes:
+    def value(self, raw: bytes, finders: Sequence[Finder], depth: int = 0) -> bytes:
         """Return a serialized value redacted; an equal one where nothing is found."""
         if not raw:
             return raw
@@ -123,7 +124,7 @@ class Redactor:
         match message.WhichOneof("value"):
             case "string_value":
                 text = message.string_value
-                redacted = self.text(text)
+                redacted = self.text(text, finders)
                 return raw if redacted is text else encode(redacted)
             case "int_value":
                 return encode(_mark("card")) if self._is_card(message.int_value) else raw
@@ -134,30 +135,21 @@ class Redactor:
             case "bytes_value":
                 # Whatever of it is ASCII can be read by whoever looks.
                 text = message.bytes_value.decode("latin-1")
-                redacted = self.text(text)
+                redacted = self.text(text, finders)
                 return raw if redacted is text else encode(redacted.encode("latin-1"))
             case "array_value":
                 values = message.array_value.values
-                redacted_values = [self.value(each, depth + 1) for each in values]
+                redacted_values = [self.value(each, finders, depth + 1) for each in values]
                 if redacted_values == list(values):
                     return raw
                 values[:] = redacted_values
             case "kvlist_value":
-                if not self._mapping(message.kvlist_value.values, depth):
+                pairs = message.kvlist_value.values
+                if not self._pairs(pairs, pairs, finders, depth + 1):
                     return raw
             case _:
                 return raw
         return bytes(message.SerializeToString())
-
-    def _mapping(self, values: Any, depth: int) -> bool:
-        changed = renamed = False
-        for each in values:
-            changed_value, changed_key = self._attribute(each, depth + 1)
-            changed = changed or changed_value or changed_key
-            renamed = renamed or changed_key
-        if renamed:
-            _tell_apart(values)
-        return changed
 
     def _is_card(self, number: int) -> bool:
         return self._finds_cards and _SMALLEST_CARD <= number < _LARGEST_CARD and is_card(str(number))

@@ -64,7 +64,7 @@ SECRETS = [
 def test_what_is_found_in_a_text_is_replaced_by_what_it_was(text: str, becomes: str) -> None:
     assert REDACTOR.text(text) == becomes
     assert REDACTOR.text(becomes) == becomes, "what was redacted is left alone"
-    assert REDACTOR.may_change(text.encode())
+    assert REDACTOR.finders(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,14 @@ def test_nothing_is_left_of_what_stands_apart_from_the_rest(parts: list[str], be
     redacted = REDACTOR.text(text)
     assert not [secret for secret in SECRETS if secret in redacted]
     assert REDACTOR.text(redacted) == redacted
-    assert redacted == text or REDACTOR.may_change(text.encode())
+    assert redacted == text or REDACTOR.finders(text.encode())
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("a@.:/1b4 -%=\"'\\pwdtoken"), max_size=60))
 def test_the_quick_look_never_passes_over_what_would_be_found(text: str) -> None:
-    assert REDACTOR.text(text) == text or REDACTOR.may_change(text.encode())
+    finders = REDACTOR.finders(text.encode())
+    assert REDACTOR.text(text) == (text if finders is None else REDACTOR.text(text, finders))
 
 
 def everywhere() -> list[tuple[str, Batch]]:
