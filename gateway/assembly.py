@@ -386,7 +386,8 @@ def make_delivery(
     The first of so many ``processes`` of a hub delivers what those left that are no more. ``kept_by_others`` are the
     signals that it is given beside a store.
     """
-    exporter = components.exporter(name).create(name, settings, Context(embedded_dsn=embedded_dsn, data_dir=data_dir))
+    context = Context(embedded_dsn=embedded_dsn, data_dir=data_dir, meter=instruments.meter, tracer=tracer)
+    exporter = components.exporter(name).create(name, settings, context)
     assert isinstance(settings, ExporterSettings)
     spool = dead_letters = None
 

@@ -96,10 +96,6 @@ class Context:
         """Return what a processor of a pipeline is given."""
         return replace(self, pipeline=pipeline, signals=frozenset({signal}))
 
-    def keeping(self, state_dir: Path | None) -> Context:
-        """Return what a component is given that has a place for its state."""
-        return replace(self, state_dir=state_dir)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:

@@ -21,11 +21,12 @@ from gateway.store.connections import Connections
 from gateway.store.layout import METRIC_FACTS, ROLLUPS, Layout
 from gateway.store.maintenance import Maintenance
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 
 def settings(**changes: Any) -> TimescaleConfig:
     """The default settings with these changes, with maintenance left to the test, and patience with a busy machine."""
-    return TimescaleConfig.model_validate({"maintenance_interval": "1h", "timeout": "2m", **changes})
+    return TimescaleConfig.model_validate({"maintenance_interval": "1h", "timeout": f"{PATIENCE:g}s", **changes})
 
 
 @asynccontextmanager

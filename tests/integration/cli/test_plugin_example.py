@@ -7,13 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+import yaml
 
 from tests.integration.cli.processes import ROOT, Hubs, environment, hubs, obs_hub_process
+from tests.support.telemetry import logs
 from tests.support.waiting import PATIENCE
 
 EXAMPLE = ROOT / "docs/examples/plugin"
+EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
 def run(*words: object, **variables: str) -> str:
@@ -53,16 +58,24 @@ def test_it_is_an_installed_package(site: Path) -> None:
 
 
 def test_it_runs_in_a_hub(site: Path, hubs_to_start: Hubs, tmp_path: Path) -> None:
-    """From the receiver to the exporter, without anything of the hub's own between."""
+    """From the receiver through the processor to the exporter, besides what a client sends."""
     written = tmp_path / "heartbeats.jsonl"
-    config = (EXAMPLE / "hub.yaml").read_text()
-    hub = hubs_to_start.start(config, PYTHONPATH=on_path(site), HEARTBEATS=str(written)).until_ready()
-    hub.until(lambda: written.exists() and len(written.read_text().splitlines()) > 1)
+    config = yaml.safe_load((EXAMPLE / "hub.yaml").read_text())
+    config["receivers"]["otlp"] = {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}
+    config["service"]["pipelines"]["logs"]["receivers"].append("otlp")
+    text = yaml.safe_dump(config)
+    hub = hubs_to_start.start(text, PYTHONPATH=on_path(site), HEARTBEATS=str(written)).until_ready()
+    with grpc.insecure_channel(hub.grpc) as channel:
+        channel.unary_unary(EXPORT)(logs("same", "same", "other").payload, timeout=PATIENCE)
+
+    def records() -> list[dict[str, Any]]:
+        requests = map(json.loads, written.read_text().splitlines()) if written.exists() else []
+        scopes = [each for request in requests for owner in request["resourceLogs"] for each in owner["scopeLogs"]]
+        return [record for scope in scopes for record in scope["logRecords"]]
+
+    hub.until(lambda: sum(record.get("eventName") == "heartbeat" for record in records()) > 1)
     assert hub.stop() == 0, hub.stderr
-    for line in written.read_text().splitlines():
-        (owner,) = json.loads(line)["resourceLogs"]
-        ((record,),) = [scope["logRecords"] for scope in owner["scopeLogs"]]
-        assert record["eventName"] == "heartbeat"
+    assert [each["body"]["stringValue"] for each in records() if "body" in each] == ["same", "other"]
 
 
 def test_its_settings_are_checked_and_described(site: Path, tmp_path: Path) -> None:

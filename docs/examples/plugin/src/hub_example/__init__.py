@@ -1,1 +1,1 @@
-"""An exporter and a receiver for the Observability Hub."""
+"""An exporter, a receiver and a processor for the Observability Hub."""
