@@ -111,9 +111,11 @@ class Processor(Protocol):
     @property
     def name(self) -> str:
         """The component's name in the configuration, such as ``filter`` or ``filter/noise``."""
+        ...
 
     async def start(self) -> None:
         """Get ready. Raises when it can never work as configured."""
+        ...
 
     async def process(self, batch: Batch) -> Processed:
         """Return what becomes of a batch.
@@ -125,9 +127,11 @@ class Processor(Protocol):
         Raises `MalformedPayloadError` for a payload that it cannot read, which is then mended and given again, and
         `UnavailableError` when the client is to try again.
         """
+        ...
 
     async def stop(self) -> None:
         """Release everything. Called once, after the last batch."""
+        ...
 
 
 class Consumer(Protocol):

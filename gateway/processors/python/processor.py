@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -60,8 +60,7 @@ def load(config: PythonConfig) -> Function:
         raise FunctionError(f"the function {config.function} cannot be loaded: {error!r}") from error
     if not callable(function) or inspect.iscoroutinefunction(function):
         raise FunctionError(f"{config.function} is no function that can be called with a record")
-    loaded: Function = function
-    return loaded
+    return cast("Function", function)
 
 
 class Python:
