@@ -95,7 +95,7 @@ status() {
     reachable
     need helm
     installed || { say "no release $release in the namespace $namespace: make k3s-up"; exit 1; }
-    kubectl --namespace "$namespace" get pods,services,persistentvolumeclaims,jobs --selector app.kubernetes.io/part-of=observability-hub
+    kubectl --namespace "$namespace" get pods,services,persistentvolumeclaims,jobs --selector "app.kubernetes.io/instance=$release"
     kubectl --namespace "$namespace" exec statefulset/obs-hub --container gateway -- obs-hub doctor 2>/dev/null || true
     helm get notes "$release" --namespace "$namespace"
 }
@@ -106,7 +106,11 @@ down() {
     if installed; then helm uninstall "$release" --namespace "$namespace" --wait; fi
     selector=app.kubernetes.io/instance=$release
     if [ "${DATA:-}" = delete ]; then
-        kubectl --namespace "$namespace" delete persistentvolumeclaims,secrets --selector "$selector"
+        kinds=persistentvolumeclaims,secrets
+        if kubectl get customresourcedefinition clusters.postgresql.cnpg.io >/dev/null 2>&1; then
+            kinds=clusters.postgresql.cnpg.io,$kinds
+        fi
+        kubectl --namespace "$namespace" delete "$kinds" --selector "$selector"
         say "Volumes and passwords are deleted."
     else
         say "Kept, with all that was stored:"

@@ -11,7 +11,7 @@ import enum
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from gateway.component import Consumer, Receiver, Signal
 from gateway.component.declaration import Context
 from gateway.component.interfaces import Reconfigurable, Service
 from gateway.config import Config
+from gateway.config.service import signal_of
 from gateway.data_paths import dead_letter_directory, receiver_directory, spool_directory, spools
 from gateway.datadir import DataDir, read_running
 from gateway.extensions.view import HubView
@@ -35,6 +36,7 @@ from gateway.net.listeners import ListenerSettings, from_here, listeners_in
 from gateway.net.remote import close, consumer_of
 from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.pipeline.graph import Branch, Graph
 from gateway.pipeline.spool import Spool, status
 from gateway.secrets.rotation import Rotation
 from gateway.store import StoreSettings
@@ -132,13 +134,8 @@ class Hub:
         }
         for delivery in self._deliveries.values():
             _observe(delivery, instruments)
-        routes = {
-            Signal(signal): [self._deliveries[name] for name in pipeline.exporters if name in self._deliveries]
-            for signal, pipeline in service.pipelines.items()
-        }
-        self._pipeline = Pipeline(routes, service.delivery.max_in_flight, instruments, service.delivery.max_batch_size)
         context = Context(
-            signals=frozenset(routes),
+            signals=service.signals,
             data_dir=data_dir,
             embedded_dsn=embedded_dsn,
             meter=self._telemetry.meter,
@@ -146,15 +143,22 @@ class Hub:
             reuse_port=reuse_port,
         )
         self._context = replace(context, authenticators=_authenticators(config, context))
+        graph = make_graph(config, self._deliveries, context)
+        bounds = service.delivery
+        self._pipeline = Pipeline(graph, bounds.max_in_flight, instruments, bounds.max_batch_size)
         self._consumers: dict[str, Consumer] = {}
         self._receivers: dict[str, Receiver] = {
             name: components.receiver(name).create(
                 name,
                 config.receivers[name],
                 self._consumer_of(name),
-                self._context.keeping(None if data_dir is None else receiver_directory(data_dir, name)),
+                replace(
+                    self._context,
+                    signals=signals,
+                    state_dir=None if data_dir is None else receiver_directory(data_dir, name),
+                ),
             )
-            for name in config.used_receivers
+            for name, signals in config.used_receivers.items()
             if role is Role.ALL or components.receiver(name).listens == (role is Role.LISTENERS)
         }
         self._services: dict[str, Service] = {}
@@ -181,9 +185,10 @@ class Hub:
     def _consumer_of(self, receiver: str) -> Consumer:
         """Return what a receiver hands its batches to: the pipelines, or for an emitter where it was told to send."""
         settings, its = self._config.receivers[receiver], components.receiver(receiver)
+        entry = self._pipeline.entry(receiver)
         if its.listens or not isinstance(settings, EmitterSettings):
-            return self._pipeline
-        self._consumers[receiver] = consumer_of(settings, its.signals, self._pipeline)
+            return entry
+        self._consumers[receiver] = consumer_of(settings, its.signals, entry)
         return self._consumers[receiver]
 
     def _make_services(self, *, shared: bool) -> None:
@@ -193,6 +198,7 @@ class Hub:
             config=config,
             consumer=self._pipeline,
             deliveries={} if shared else self._deliveries,
+            dropped=lambda: self._pipeline.dropped,
             endpoints=lambda: _all_endpoints(self, data_dir),
             find_dsn=lambda: embedded_dsn or configured_dsn(config),
             make_operations=lambda: self._telemetry.operations,
@@ -207,6 +213,7 @@ class Hub:
     async def start(self) -> None:
         """Start everything. Raises `OSError` when an address is taken, and then has stopped what it had started."""
         try:
+            await self._pipeline.start()
             for delivery in self._deliveries.values():
                 await delivery.start()
             self._handover = Handover(self._pipeline, asyncio.get_running_loop(), own_telemetry=True)
@@ -244,6 +251,8 @@ class Hub:
             component = self._receivers.get(name)
         elif section == "extensions":
             component = self._services.get(name)
+        elif section == "processors":
+            return self._pipeline.reconfigure(name, settings)
         return isinstance(component, Reconfigurable) and component.reconfigure(settings)
 
     async def stop(self) -> None:
@@ -278,6 +287,7 @@ class Hub:
         )
         if not await self._pipeline.drain(left(0.8)):
             _log.warning("the time to finish is over; batches still in flight are refused, their senders keep them")
+        await self._bounded(self._pipeline.stop(), "stopping the processors")
         for delivery in self._deliveries.values():
             await self._bounded(delivery.stop(), f"stopping {delivery.exporter.name}")
 
@@ -298,6 +308,27 @@ def _authenticators(config: Config, context: Context) -> dict[str, Authenticator
     names = [name for name in config.service.extensions if components.extension(name).authenticates]
     made = {name: components.extension(name).create(name, config.extensions[name], context) for name in names}
     return cast("dict[str, Authenticator]", made)
+
+
+def make_graph(config: Config, deliveries: Mapping[str, Delivery], context: Context) -> Graph:
+    """Make the pipelines of a configuration, each with processors of its own, to those of its exporters that run."""
+    return Graph(
+        [
+            Branch(
+                name,
+                signal_of(name),
+                tuple(deliveries[each] for each in pipeline.exporters if each in deliveries),
+                frozenset(pipeline.receivers),
+                tuple(
+                    components.processor(each).create(
+                        each, config.processors[each], context.within(name, signal_of(name))
+                    )
+                    for each in pipeline.processors
+                ),
+            )
+            for name, pipeline in config.service.pipelines.items()
+        ]
+    )
 
 
 def _all_endpoints(hub: Hub, data_dir: Path | None) -> dict[str, str]:
@@ -355,7 +386,8 @@ def make_delivery(
     The first of so many ``processes`` of a hub delivers what those left that are no more. ``kept_by_others`` are the
     signals that it is given beside a store.
     """
-    exporter = components.exporter(name).create(name, settings, Context(embedded_dsn=embedded_dsn, data_dir=data_dir))
+    context = Context(embedded_dsn=embedded_dsn, data_dir=data_dir, meter=instruments.meter, tracer=tracer)
+    exporter = components.exporter(name).create(name, settings, context)
     assert isinstance(settings, ExporterSettings)
     spool = dead_letters = None
 
@@ -380,7 +412,7 @@ def make_delivery(
     )
 
 
-def tell_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
+def warn_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
     """Log what the configuration at hand delivers nowhere: an exporter that is not used any more, or has no spool."""
     for name, directory in spools(data_dir):
         settings = config.exporters.get(name)

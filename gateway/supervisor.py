@@ -30,7 +30,7 @@ from gateway.assembly import (
     configured_dsn,
     embedded_port,
     needs_embedded,
-    tell_of_spools_without_exporter,
+    warn_of_spools_without_exporter,
 )
 from gateway.config import Config
 from gateway.data_paths import spools
@@ -40,7 +40,7 @@ from gateway.files.ownership import holder
 from gateway.parent import end_at_once, end_with_parent
 from gateway.store import LayoutError, SchemaError, secrets_of_dsn
 from gateway.systemd.notify import Notifier
-from gateway.systemd.watchdog import Heartbeats, beat, keep_telling
+from gateway.systemd.watchdog import Heartbeats, beat, feed_watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def run(
     with data_dir.locked():
         _wait_for_former_workers(data_dir.path)
         check_free(config)
-        tell_of_spools_without_exporter(config, data_dir.path)
+        warn_of_spools_without_exporter(config, data_dir.path)
         postgres = None
         if needs_embedded(config):
             postgres = EmbeddedPostgres(data_dir.postgres, port=embedded_port(config))
@@ -192,7 +192,7 @@ async def _serve(
         hub.rotated = record
         announce(endpoints, dsn or configured_dsn(config))
         notifier.ready("serving " + ", ".join(f"{name} on {address}" for name, address in endpoints.items()))
-        telling = asyncio.create_task(keep_telling(notifier, heartbeats.silent))
+        telling = asyncio.create_task(feed_watchdog(notifier, heartbeats.silent))
         guard = asyncio.create_task(_keep_running(postgres)) if postgres else None
         await stop.wait()
         notifier.stopping("storing what is in flight", 2 * grace + _STOP_MARGIN)

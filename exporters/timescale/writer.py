@@ -50,9 +50,9 @@ def _literal(text: str) -> sql.SQL:
 
 
 _COPY = {
-    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
+    table: sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
+    .format(sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns)))
+    .as_bytes()
     for table, columns in COLUMNS.items()
 }
 _UPDATE = "epoch = excluded.epoch WHERE known.epoch < excluded.epoch"
@@ -70,7 +70,8 @@ _INSERT_DIMENSIONS = {
     table: sql.SQL(
         "INSERT INTO {table} AS known ({}, epoch) SELECT {}, %s FROM unnest({}) AS new ({})"
         " ON CONFLICT (id) DO UPDATE SET {update}"
-    ).format(
+    )
+    .format(
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         # jsonb travels as text, which psycopg sends as it is.
         sql.SQL(", ").join(_literal("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
@@ -79,6 +80,7 @@ _INSERT_DIMENSIONS = {
         table=sql.Identifier(table),
         update=sql.SQL(_UPDATE_METRIC if table == "metric" else _UPDATE),
     )
+    .as_bytes()
     for table, columns in TABLES.items()
 }
 _MORE_TIME = (

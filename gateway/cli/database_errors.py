@@ -19,7 +19,7 @@ _ADVICE_OF_SOCKETS = (
 )
 
 
-def told(error: psycopg.Error) -> str:
+def error_text(error: psycopg.Error) -> str:
     """Return what went wrong, without what libpq asks over further lines, and what to do where it is known."""
     lines = (error.diag.message_primary or str(error)).strip().splitlines() or [type(error).__name__]
     asked = ("Is the server running", "This probably means", "before or while processing")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import psycopg
 
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from gateway.cli.db_backup import backup, restore
 from gateway.cli.db_reader import reader
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
@@ -57,7 +57,7 @@ def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: s
     except (SchemaError, LayoutError) as error:
         raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
-        raise click.ClickException(f"PostgreSQL is not available: {told(error)}") from error
+        raise click.ClickException(f"PostgreSQL is not available: {error_text(error)}") from error
     for revision in pending:
         click.echo(f"applied {revision}")
     click.echo(f"The schema is up to date: {present.describe()}.")
@@ -74,7 +74,7 @@ def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> 
     except SchemaError as error:
         raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
-        raise click.ClickException(f"PostgreSQL is not available: {told(error)}") from error
+        raise click.ClickException(f"PostgreSQL is not available: {error_text(error)}") from error
     if found.unfinished:
         raise click.ClickException(RESTORE_UNFINISHED)
     if found.layout is not None:

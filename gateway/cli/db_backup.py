@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import psycopg
 
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store
 from gateway.datadir import DataDir, DataDirError
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -137,7 +137,7 @@ def _reporting() -> Iterator[None]:
         _clear_progress()
         raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
-        raise click.ClickException(f"PostgreSQL refuses or is not available: {told(error)}") from error
+        raise click.ClickException(f"PostgreSQL refuses or is not available: {error_text(error)}") from error
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from gateway.base.settings import parse_duration
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 from gateway.net.listeners import join_endpoint
 from gateway.store import CONNECTION_LIMIT, READER_ROLE, connect, let_read, views_schema
@@ -96,7 +96,7 @@ def reader(
             "run this with --dsn as one that may, such as postgres"
         ) from error
     except psycopg.Error as error:
-        raise click.ClickException(f"PostgreSQL refuses or is not available: {told(error)}") from error
+        raise click.ClickException(f"PostgreSQL refuses or is not available: {error_text(error)}") from error
 
 
 def _given_password() -> str:

@@ -30,7 +30,7 @@ _LOOK_BACK = 30 * 86_400 * SECOND
 """How far back the last record is looked for. Loki refuses to look much further in one query."""
 
 
-def say(text: str) -> None:
+def show(text: str) -> None:
     """Say something about what is not there."""
     click.echo(safe(text), err=True)
 

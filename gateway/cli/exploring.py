@@ -15,7 +15,7 @@ import psycopg
 
 from exporters.loki.config import LokiConfig
 from gateway.base.settings import parse_duration
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, reading_dsn
 from gateway.explore.instants import parse_instant
 from gateway.explore.records import LogSource, SourceError
@@ -80,7 +80,7 @@ class Places:
             with Store(reading_dsn(self.dsn, self.config_path, self.data_dir), READER_ROLE) as store:
                 yield store
         except psycopg.Error as error:
-            raise click.ClickException(f"the store cannot be read: {told(error)}") from error
+            raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error
         except UnicodeEncodeError as error:
             raise click.UsageError(f"{error.object!r} is no UTF-8; the store has no other text") from error
 

@@ -14,7 +14,7 @@ import click
 
 from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
-from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
+from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_end, show_history, telling
 from gateway.config import Config
 from gateway.explore.terminal import safe
 from gateway.extensions.gitops.config import GitOpsConfig, Repository
@@ -179,7 +179,7 @@ def sync(
             ended = asyncio.run(_sync_by_the_hub(chosen, store, trigger, wait=not no_wait))
     except RunsUnavailableError as error:
         raise click.ClickException(str(error)) from error
-    succeeded = [tell_end(run) for run in ended]
+    succeeded = [show_end(run) for run in ended]
     if not all(succeeded):
         raise click.exceptions.Exit(1)
 

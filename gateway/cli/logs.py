@@ -136,7 +136,7 @@ def logs(
         else:
             records = latest(sources, wanted, start, end, limit)
         if not (shown := show(records)):
-            empty_results.say(empty_results.about_logs(sources, wanted, start, end, places.data_dir))
+            empty_results.show(empty_results.about_logs(sources, wanted, start, end, places.data_dir))
     if shown == limit and screen.is_terminal:
         click.echo(f"(the newest {limit}; --limit all shows all)", err=True)
 

@@ -89,7 +89,7 @@ def metrics(
             if rows := catalogue(store, name):
                 _list(rows, output, screen)
             else:
-                empty_results.say(empty_results.about_metrics(store, name, places.data_dir))
+                empty_results.show(empty_results.about_metrics(store, name, places.data_dir))
             return
         every = series_of(store, name)
         if not every:
@@ -111,7 +111,7 @@ def metrics(
             as_rate = metric.is_counter if rate is None else rate and metric.is_number
             lines = read_lines(store, metric, series, window, rate=as_rate, by=keys)
             if not any(line.known for line in lines):
-                empty_results.say(empty_results.about_values(store, metric, start, end, rate=as_rate))
+                empty_results.show(empty_results.about_values(store, metric, start, end, rate=as_rate))
             if output == "text":
                 for text in charts(metric, lines, window, screen, rate=as_rate, limit=limit):
                     screen.line(text)

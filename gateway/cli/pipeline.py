@@ -16,7 +16,7 @@ from gateway import logs
 from gateway.assembly import open_grpc_endpoint
 from gateway.base.settings import format_duration
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
-from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_history, tell_end, telling
+from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_end, show_history, telling
 from gateway.component import Signal
 from gateway.config import Config
 from gateway.explore.terminal import safe, safe_text
@@ -115,7 +115,7 @@ def run(name: str, here: bool, no_wait: bool, config_path: Path | None, data_dir
     if isinstance(ended, Outcome):
         click.echo(f"{name}: {ended.state.value}" + (f": {safe(ended.error)}" if ended.error else ""))
         sys.exit(0 if ended.state is RunState.SUCCEEDED else 1)
-    if ended is not None and not tell_end(ended):
+    if ended is not None and not show_end(ended):
         raise click.exceptions.Exit(1)
 
 

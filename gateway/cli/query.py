@@ -19,7 +19,7 @@ import psycopg
 import psycopg.sql
 from psycopg.pq import TransactionStatus
 
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store, reading_dsn
 from gateway.explore.statements import statements, writes
 from gateway.explore.store import read_only
@@ -206,7 +206,7 @@ def _side(value: Any) -> Any:
 def _said(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
         return "this statement returns no rows, and obs-hub query is for those that do"
-    return told(error) + (f" ({safe(error.diag.message_hint)})" if error.diag.message_hint else "")
+    return error_text(error) + (f" ({safe(error.diag.message_hint)})" if error.diag.message_hint else "")
 
 
 def _advice(error: psycopg.Error, sql: str, connection: psycopg.Connection[Any]) -> str | None:

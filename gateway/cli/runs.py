@@ -83,7 +83,7 @@ async def telling(config: Config) -> AsyncIterator[Operations]:
     """What is done in this process is told about like a hub's work, and sent before the block ends."""
 
     def front_door(signal: Signal) -> Destination | None:
-        endpoint = open_grpc_endpoint(config) if signal in config.service.pipelines else None
+        endpoint = open_grpc_endpoint(config) if signal in config.service.signals else None
         return None if endpoint is None else Destination("grpc", endpoint)
 
     telemetry = SelfTelemetry(config.service.telemetry, front_door)
@@ -150,7 +150,7 @@ def show_history(
         show_run(found[0][0], output)
 
 
-def tell_end(run: Run) -> bool:
+def show_end(run: Run) -> bool:
     """Say how a run ended; return whether it succeeded."""
     took = _seconds(run)
     click.echo(

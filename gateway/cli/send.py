@@ -23,7 +23,7 @@ from psycopg import sql
 
 from gateway import __version__
 from gateway.base.settings import parse_duration
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from gateway.cli.options import (
     ca_file_option,
     client_certificate_options,
@@ -286,7 +286,7 @@ def _reading_dsn(options: dict[str, Any]) -> str:
     try:
         return reading_dsn(options["dsn"], options["config_path"], options["data_dir"])
     except psycopg.Error as error:
-        raise click.ClickException(f"the store cannot be read: {told(error)}") from error
+        raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error
 
 
 def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
@@ -301,4 +301,4 @@ def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
                     return False
                 time.sleep(0.05)
     except psycopg.Error as error:
-        raise click.ClickException(f"the store cannot be read: {told(error)}") from error
+        raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error

@@ -74,7 +74,9 @@ def traces(
             start = since or datetime.now().astimezone() - timedelta(hours=1)
             found = recent_traces(store, start, until, **options)
             if not found:
-                empty_results.say(empty_results.about_traces(store, options["services"], start, until, places.data_dir))
+                empty_results.show(
+                    empty_results.about_traces(store, options["services"], start, until, places.data_dir)
+                )
                 return
             for line in map(_as_line, found) if output == "json" else trace_list(found, screen):
                 screen.line(line)

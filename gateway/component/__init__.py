@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ExporterComponent,
         ExtensionComponent,
         ProcessorComponent,
+        ProcessorSettings,
         ReceiverComponent,
     )
     from gateway.component.errors import (
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
         TooLargeForDestinationError,
         UnavailableError,
     )
-    from gateway.component.interfaces import Consumer, Exporter, Prepared, Receiver, Reconfigurable, Service
+    from gateway.component.interfaces import (
+        Consumer,
+        Exporter,
+        Prepared,
+        Processed,
+        Processor,
+        Receiver,
+        Reconfigurable,
+        Service,
+    )
 
 __all__ = [
     "ACCEPTED",
@@ -47,7 +57,10 @@ __all__ = [
     "OverloadedError",
     "PartlyRefusedError",
     "Prepared",
+    "Processed",
+    "Processor",
     "ProcessorComponent",
+    "ProcessorSettings",
     "Receiver",
     "ReceiverComponent",
     "Reconfigurable",
@@ -68,9 +81,19 @@ _MODULES = {
         "ExporterComponent",
         "ExtensionComponent",
         "ProcessorComponent",
+        "ProcessorSettings",
         "ReceiverComponent",
     ),
-    "interfaces": ("Consumer", "Exporter", "Prepared", "Receiver", "Reconfigurable", "Service"),
+    "interfaces": (
+        "Consumer",
+        "Exporter",
+        "Prepared",
+        "Processed",
+        "Processor",
+        "Receiver",
+        "Reconfigurable",
+        "Service",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

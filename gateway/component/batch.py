@@ -61,12 +61,12 @@ def digest(signal: Signal, payload: bytes) -> bytes:
 class Batch:
     """One ``Export*ServiceRequest``, serialized and decompressed, with its identity.
 
-    ``own_telemetry`` is true for the gateway's own telemetry that comes back through its own receiver; such a batch
-    makes no spans of its own, so that the gateway never feeds on itself. ``received_at`` is in nanoseconds since the
-    Unix epoch: what an exporter decides by the time of arrival, it decides the same way when a spool replays the batch.
-    ``left_out`` is what the receiver could not read of the request, and left out of the payload. ``peer`` is the
-    address of whoever sent it, where that is known, for people. ``whole`` is the size in bytes of the request that this
-    is a part of, 0 where it is all of it; ``load`` what it counts for among what is in flight.
+    ``own_telemetry`` is true for what the gateway, or another one, tells of itself; such a batch makes no spans of its
+    own, so that the gateway never feeds on itself. ``received_at`` is in nanoseconds since the Unix epoch: what an
+    exporter decides by the time of arrival, it decides the same way when a spool replays the batch. ``left_out`` is
+    what the receiver could not read of the request, and left out of the payload. ``peer`` is the address of whoever
+    sent it, where that is known, for people. ``whole`` is the size in bytes of the request that this is a part of, 0
+    where it is all of it; ``load`` what it counts for among what is in flight.
     """
 
     signal: Signal

@@ -26,11 +26,19 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
 
-    from gateway.component.interfaces import Consumer, Exporter, Receiver, Service
+    from gateway.component.interfaces import Consumer, Exporter, Processor, Receiver, Service
     from gateway.net.access import Authenticator
     from gateway.net.http_bodies import Bodies
 
 ALL_SIGNALS = frozenset(Signal)
+
+
+class ProcessorSettings(Settings):
+    """Base of the settings of processors that not every pipeline can have, as they are set."""
+
+    def signals(self) -> frozenset[Signal]:
+        """Return the signals of the pipelines that it can be in, of those that its type takes."""
+        return ALL_SIGNALS
 
 
 def _no_meter() -> Meter:
@@ -56,7 +64,10 @@ class Context:
     """What a component is given of the hub that it becomes a part of. Every default is that of a hub without it."""
 
     signals: frozenset[Signal] = ALL_SIGNALS
-    """Those that the hub has pipelines for."""
+    """Those that the hub has pipelines for; of a receiver, those that it is in a pipeline of; of a processor, that of
+    its pipeline."""
+    pipeline: str = ""
+    """The pipeline that a processor is a part of, such as ``logs/audit``."""
     state_dir: Path | None = None
     """Where the component may keep what it has to remember; it makes the directory when it needs it. One process has
     it at a time. None: nothing outlasts this process."""
@@ -75,9 +86,15 @@ class Context:
     reuse_port: bool = False
     """Whether listeners share their addresses with other processes (``SO_REUSEPORT``): then each must."""
 
-    def keeping(self, state_dir: Path | None) -> Context:
-        """Return what a component is given that has a place for its state."""
-        return replace(self, state_dir=state_dir)
+    @property
+    def signal(self) -> Signal:
+        """That of the pipeline which a processor is a part of."""
+        (signal,) = self.signals
+        return signal
+
+    def within(self, pipeline: str, signal: Signal) -> Context:
+        """Return what a processor of a pipeline is given."""
+        return replace(self, pipeline=pipeline, signals=frozenset({signal}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +121,12 @@ class ReceiverComponent(Component):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorComponent(Component):
-    """A type of processor: what is made stands before the consumer it is given, and is one itself."""
+    """A type of processor. Each pipeline that names one has one made of its own.
 
-    create: Callable[[str, Any, Consumer, Context], Consumer]
+    Its settings may narrow, by a method ``signals``, which pipelines they can stand in (`ProcessorSettings`).
+    """
+
+    create: Callable[[str, Any, Context], Processor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

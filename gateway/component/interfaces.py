@@ -14,6 +14,8 @@ __all__ = [
     "Exporter",
     "Outcome",
     "Prepared",
+    "Processed",
+    "Processor",
     "Receiver",
     "Reconfigurable",
     "Service",
@@ -85,6 +87,47 @@ class Exporter(Protocol):
     def gauges(self) -> dict[str, float]:
         """Return the current values this exporter reports about itself, by metric name."""
         ...
+
+
+@dataclass(slots=True, frozen=True)
+class Processed:
+    """What a processor made of a batch.
+
+    ``batch`` is the same object where it was left as it is, and None where no record is left. ``dropped`` counts the
+    records that were left out on purpose, which no client is told of; ``outcome`` tells of those that failed.
+    """
+
+    batch: Batch | None
+    dropped: int = 0
+    outcome: Outcome = ACCEPTED
+
+
+class Processor(Protocol):
+    """What stands between receivers and exporters: it changes batches, or leaves records out.
+
+    It belongs to one pipeline, and keeps nothing: what it returns goes to the next, and is not sent later.
+    """
+
+    @property
+    def name(self) -> str:
+        """The component's name in the configuration, such as ``filter`` or ``filter/noise``."""
+
+    async def start(self) -> None:
+        """Get ready. Raises when it can never work as configured."""
+
+    async def process(self, batch: Batch) -> Processed:
+        """Return what becomes of a batch.
+
+        A batch that comes again, which its digest tells, is to become the same again: a client repeats it when some of
+        the exporters did not take it. The digest of what is returned is no matter of the processor's. A large batch is
+        worked on in slices (`gateway.base.slices`).
+
+        Raises `MalformedPayloadError` for a payload that it cannot read, which is then mended and given again, and
+        `UnavailableError` when the client is to try again.
+        """
+
+    async def stop(self) -> None:
+        """Release everything. Called once, after the last batch."""
 
 
 class Consumer(Protocol):

@@ -45,6 +45,28 @@ _TYPES: Mapping[str, Mapping[str, str]] = {
         ],
         f"the gateway takes OTLP alone; {_IN_FRONT}",
     ),
+    "processors": {
+        "batch": "leave it out: batches are built in; what arrives while a commit is under way goes with the next",
+        "memory_limiter": "leave it out: it is built in; 'service.delivery.max_in_flight' is its bound",
+        "resourcedetection": "leave it out: SDKs, Alloy and the gateway's own receivers name their host themselves",
+        "cumulativetodelta": "leave it out: the store keeps both, and rates are made when it is read",
+        "deltatocumulative": "leave it out: the store keeps both, and rates are made when it is read",
+        "redaction": "write 'redact' (docs/processors.md)",
+        "probabilistic_sampler": "write 'sample' with 'ratio: 0.1' for 'sampling_percentage: 10' (docs/processors.md)",
+        "logdedup": "write 'limit', which lets so many records a second through of each service (docs/processors.md)",
+        "transform": (
+            "write 'attributes', 'resource', 'filter' or 'redact', or a function of your own by 'python' "
+            "(docs/processors.md)"
+        ),
+    }
+    | dict.fromkeys(
+        [
+            *("coralogix", "deltatorate", "geoip", "groupbyattrs", "groupbytrace", "interval", "isolationforest"),
+            *("k8sattributes", "metricsgeneration", "metricstarttime", "metricstransform", "remotetap", "schema"),
+            *("span", "sumologic", "tail_sampling", "unroll"),
+        ],
+        f"the gateway has none like it; {_IN_FRONT}",
+    ),
     "exporters": {
         "otlphttp": _OTLP,
         "otlp_http": _OTLP,
@@ -97,20 +119,13 @@ _TYPES: Mapping[str, Mapping[str, str]] = {
 }
 """Types of components, by their section."""
 
-_PROCESSORS: Mapping[str, str] = {
-    "batch": "leave it out: batches are built in; what arrives while a commit is under way goes with the next",
-    "memory_limiter": "leave it out: it is built in; 'service.delivery.max_in_flight' is its bound",
-    "resourcedetection": "leave it out: SDKs, Alloy and the gateway's own receivers name their host themselves",
-    "cumulativetodelta": "leave it out: the store keeps both, and rates are made when it is read",
-    "deltatocumulative": "leave it out: the store keeps both, and rates are made when it is read",
-}
-_ANY_PROCESSOR = f"the gateway passes batches on as they came; {_IN_FRONT}"
+_ANY_CONNECTOR = f"the gateway has none; {_IN_FRONT}"
 _CONNECTORS: Mapping[str, str] = {
     "spanmetrics": "leave it out: SQL on the view 'spans' has rates, errors and durations (docs/store.md)",
     "servicegraph": "leave it out: SQL on the view 'spans' has who calls whom (docs/store.md)",
     "count": "leave it out: SQL on the views counts",
-    "forward": "leave it out: a pipeline names all of its receivers and exporters",
-    "routing": "leave it out: a pipeline names all of its exporters, and each gets every batch",
+    "forward": "leave it out: a pipeline names all of its receivers and exporters, and each may be in several",
+    "routing": "write a pipeline for each way, such as 'logs' and 'logs/audit', with a 'filter' in each",
 }
 
 _NO_QUEUE = (
@@ -170,9 +185,12 @@ _SETTINGS: Mapping[tuple[str, ...], str] = {
     ),
     ("receivers", "journald", "storage"): "leave it out: its place is kept in the data directory",
     ("receivers", "journald", "operators"): "leave it out: fields become attributes as docs/journal.md says",
-    ("service", "pipelines", "*", "processors"): (
-        "leave it out: batch and memory_limiter are built in, and the gateway passes batches on as they came"
+    ("processors", "filter", "*"): (
+        "write conditions under 'drop' and 'keep', such as 'drop: [severity < warn]' (docs/processors.md)"
     ),
+    ("processors", "attributes", "include"): "write a condition under 'where' (docs/processors.md)",
+    ("processors", "attributes", "exclude"): "write a condition under 'where', with 'not' before it",
+    ("processors", "resource", "actions"): "write 'attributes', as the Collector does",
     ("service", "telemetry", "metrics", "level"): "write 'enabled' and 'interval'",
     ("service", "telemetry", "metrics", "address"): (
         "leave it out: the gateway sends its metrics as OTLP, to itself or to 'service.telemetry.endpoint'"
@@ -199,14 +217,9 @@ def component(section: str, its_type: str) -> str | None:
     return _TYPES.get(section, {}).get(its_type)
 
 
-def processor(its_type: str) -> str:
-    """Return what to do without a processor."""
-    return _PROCESSORS.get(its_type, _ANY_PROCESSOR)
-
-
 def connector(its_type: str) -> str:
     """Return what to do without a connector."""
-    return _CONNECTORS.get(its_type, _ANY_PROCESSOR)
+    return _CONNECTORS.get(its_type, _ANY_CONNECTOR)
 
 
 def setting(place: Place) -> str | None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway.base.settings import ExporterSettings, Settings
 from gateway.component import Signal
-from gateway.component.declaration import Component, ExtensionComponent
-from gateway.components import COMPONENTS, ComponentError, Registry, type_of
+from gateway.component.declaration import Component, ExtensionComponent, ProcessorSettings
+from gateway.components import COMPONENTS, SECTIONS, ComponentError, Registry, type_of
 from gateway.config import _collector
 from gateway.config._document import Document, kind, read
 from gateway.config._overrides import NO_OVERRIDES, Overrides
 from gateway.config._validation import MASK, is_own_key, validate
 from gateway.config.errors import ConfigError, Place, Problem, shown_name
-from gateway.config.service import ServiceSettings
+from gateway.config.service import PipelineSettings, ServiceSettings, signal_of
 from gateway.config.substitution import SCHEMES, Scheme
 from gateway.net.listeners import listeners_in, split_endpoint
 from gateway.net.proxies import is_local
@@ -32,11 +33,8 @@ DEFAULT_YAML = DEFAULT_FILE.read_text(encoding="utf-8")
 STARTER_YAML = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8")
 """A file to begin with, which says the same and what people change first."""
 
-_SECTIONS = ("receivers", "exporters", "extensions", "service")
-_ELSEWHERE = {
-    "processors": "the gateway has no processors: it passes batches on as they came",
-    "connectors": "the gateway has no connectors",
-}
+_SECTIONS = (*SECTIONS, "service")
+_ELSEWHERE = {"connectors": "the gateway has no connectors"}
 """Sections that the Collector has besides."""
 
 _NAME = re.compile(r"(?P<type>[A-Za-z]\w*)(/\S+)?", re.ASCII)
@@ -53,8 +51,9 @@ NO_FRONT = (
 class Config:
     """A valid configuration, every default filled in.
 
-    ``receivers``, ``exporters`` and ``extensions`` hold the settings of all that are defined, by name (``otlp`` or
-    ``otlp/internal``); `used_receivers` and `used_exporters` are those that a pipeline names. ``source`` is ``None``
+    ``receivers``, ``processors``, ``exporters`` and ``extensions`` hold the settings of all that are defined, by name
+    (``otlp`` or ``otlp/internal``); `used_receivers`, `used_processors` and `used_exporters` are those that a pipeline
+    names. ``source`` is ``None``
     for the embedded default. ``secret_places`` are the values that came from a secret source.
     """
 
@@ -65,6 +64,7 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     secret_places: frozenset[Place] = frozenset()
     extensions: dict[str, Settings] = field(default_factory=dict)
+    processors: dict[str, Settings] = field(default_factory=dict)
     lacking: tuple[Problem, ...] = ()
     """What `load` was to do without: values that could not be had, in whose place the references stand."""
     overrides: Overrides = NO_OVERRIDES
@@ -78,6 +78,11 @@ class Config:
     def used_receivers(self) -> dict[str, frozenset[Signal]]:
         """The receivers that pipelines name, each with the signals it is wanted for."""
         return self._used("receivers")
+
+    @property
+    def used_processors(self) -> dict[str, frozenset[Signal]]:
+        """The processors that pipelines name, each with the signals that it is given."""
+        return self._used("processors")
 
     @property
     def used_exporters(self) -> dict[str, frozenset[Signal]]:
@@ -98,16 +103,20 @@ class Config:
         settings = self.exporters[exporter]
         if isinstance(settings, ExporterSettings) and settings.spool.when_full != "auto":
             return "drop_oldest" if settings.spool.when_full == "drop_oldest" else "refuse"
-        signals = {signal for signal, each in self.service.pipelines.items() if exporter in each.exporters}
+        signals = {signal_of(name) for name, _ in self._pipelines_to(exporter)}
         return "drop_oldest" if signals and signals == self.kept_by_others(exporter) else "refuse"
 
     def kept_by_others(self, exporter: str) -> frozenset[Signal]:
         """Return the signals that an exporter is given beside a store, so that others keep all that it is given."""
         if self._is_store(exporter):
             return frozenset()
-        pipelines = self.service.pipelines.items()
-        signals = [signal for signal, each in pipelines if exporter in each.exporters]
-        return frozenset(Signal(signal) for signal in signals if self._others_keep(signal, exporter))
+        mine = self._pipelines_to(exporter)
+        kept = {
+            name for name, each in mine if self._is_covered(name, each, lambda one: self._others_keep(one, exporter))
+        }
+        return frozenset(signal_of(name) for name, _ in mine) - {
+            signal_of(name) for name, _ in mine if name not in kept
+        }
 
     def kept_logs(self, store: str) -> Literal["all", "events"]:
         """Return which logs a store keeps. One that is told nothing keeps events only where Loki gets the same logs."""
@@ -116,15 +125,32 @@ class Config:
             return "all"
         if settings.logs != "auto":
             return settings.logs
-        pipeline = self.service.pipelines.get(Signal.LOGS)
-        named = pipeline.exporters if pipeline is not None else []
-        return "events" if store in named and any(map(self._keeps_logs, named)) else "all"
+        mine = [(name, each) for name, each in self._pipelines_to(store) if signal_of(name) is Signal.LOGS]
 
-    def _others_keep(self, signal: Signal, exporter: str) -> bool:
-        """Tell whether other exporters of a signal keep all of it."""
-        others = [name for name in self.service.pipelines[signal].exporters if name != exporter]
+        def is_kept(pipeline: str) -> bool:
+            return any(map(self._keeps_logs, self.service.pipelines[pipeline].exporters))
+
+        return "events" if mine and all(self._is_covered(name, each, is_kept) for name, each in mine) else "all"
+
+    def _pipelines_to(self, exporter: str) -> list[tuple[str, PipelineSettings]]:
+        return [(name, each) for name, each in self.service.pipelines.items() if exporter in each.exporters]
+
+    def _is_covered(self, name: str, pipeline: PipelineSettings, keeps: Callable[[str], bool]) -> bool:
+        """Tell whether all that goes through a pipeline is kept: in it, or in another that gets the same and more."""
+        return keeps(name) or any(
+            keeps(other)
+            for other, each in self.service.pipelines.items()
+            if other != name
+            and signal_of(other) is signal_of(name)
+            and not each.processors
+            and set(each.receivers) >= set(pipeline.receivers)
+        )
+
+    def _others_keep(self, pipeline: str, exporter: str) -> bool:
+        """Tell whether other exporters of a pipeline keep all that goes through it."""
+        others = [name for name in self.service.pipelines[pipeline].exporters if name != exporter]
         stores = [name for name in others if self._is_store(name)]
-        if signal is not Signal.LOGS or "all" in map(self.kept_logs, stores):
+        if signal_of(pipeline) is not Signal.LOGS or "all" in map(self.kept_logs, stores):
             return bool(stores)
         # Loki keeps what a store leaves out.
         return bool(stores) and any(map(self._keeps_logs, others))
@@ -138,9 +164,9 @@ class Config:
 
     def _used(self, section: str) -> dict[str, frozenset[Signal]]:
         used: dict[str, frozenset[Signal]] = {}
-        for signal, pipeline in self.service.pipelines.items():
-            for name in filter(getattr(self, section).__contains__, getattr(pipeline, section)):
-                used[name] = used.get(name, frozenset()) | {signal}
+        for pipeline, settings in self.service.pipelines.items():
+            for name in filter(getattr(self, section).__contains__, getattr(settings, section)):
+                used[name] = used.get(name, frozenset()) | {signal_of(pipeline)}
         return used
 
 
@@ -176,10 +202,12 @@ def load(
     _check_sections(document, registry)
     overrides.apply(document)
     receivers = _components(document, "receivers", registry.receivers)
+    processors = _components(document, "processors", registry.processors)
     exporters = _components(document, "exporters", registry.exporters)
     extensions = _components(document, "extensions", registry.extensions)
     service = _service(document)
     _check_pipelines(document, "receivers", registry.receivers)
+    _check_pipelines(document, "processors", registry.processors, processors)
     _check_pipelines(document, "exporters", registry.exporters)
     if service is not None:
         _check_extensions(document, service, registry)
@@ -194,6 +222,7 @@ def load(
         source=path,
         secret_places=frozenset(place for place, one in document.substituted.items() if one.secret),
         extensions=extensions,
+        processors=processors,
         lacking=tuple(lacking),
         overrides=overrides,
     )
@@ -202,7 +231,7 @@ def load(
 
 def _misplaced_section(name: str, registry: Registry) -> str | None:
     """Say where something belongs that stands at the start of a line and is no section."""
-    homes = [section for section in _SECTIONS[:3] if type_of(name) in getattr(registry, section)]
+    homes = [section for section in SECTIONS if type_of(name) in getattr(registry, section)]
     if name in ServiceSettings.model_fields:
         homes.append("service")
     quoted = " or ".join(f"'{home}'" for home in homes)
@@ -212,10 +241,9 @@ def _misplaced_section(name: str, registry: Registry) -> str | None:
 def _check_sections(document: Document, registry: Registry) -> None:
     for section, body in document.root.items():
         if section in _ELSEWHERE:
-            advise = _collector.processor if section == "processors" else _collector.connector
             names = list(body) if isinstance(body, dict) else []
             for name in names:
-                advice = advise(type_of(name))
+                advice = _collector.connector(type_of(name))
                 document.complain((section, name), f"the gateway has no {section.removesuffix('s')} for this; {advice}")
             if not names:
                 document.complain((section,), _ELSEWHERE[section])
@@ -284,40 +312,57 @@ def _service(document: Document) -> ServiceSettings | None:
     return validate(ServiceSettings, document, ("service",)) if body is None or isinstance(body, dict) else None
 
 
-def _named(document: Document, section: str) -> Iterator[tuple[Place, Signal, str]]:
-    """Yield each name in a list of the pipelines, with its place and signal.
+def _named(document: Document, section: str) -> Iterator[tuple[Place, str, str]]:
+    """Yield each name in a list of the pipelines, with its place and the pipeline's name.
 
     They are read from the document rather than from the settings, which there are none of as long as anything else in
     the service section is wrong.
     """
-    for signal in Signal:
-        place = ("service", "pipelines", signal.value, section)
-        names: Any = document.root
-        for step in place:
-            names = names.get(step) if isinstance(names, dict) else None
+    service = _section(document, "service").get("pipelines")
+    for pipeline, body in service.items() if isinstance(service, dict) else ():
+        names = body.get(section) if isinstance(body, dict) else None
+        place = ("service", "pipelines", pipeline, section)
         for index, name in enumerate(names if isinstance(names, list) else []):
             if isinstance(name, str) and (*place, index) not in document.unresolved:
-                yield (*place, index), signal, name
+                yield (*place, index), str(pipeline), name
 
 
-def _check_pipelines(document: Document, section: str, known: Mapping[str, Component]) -> None:
-    """Check that what the pipelines name is defined, is named once, and has to do with the pipeline's signal."""
+def _check_pipelines(
+    document: Document,
+    section: str,
+    known: Mapping[str, Component],
+    made: Mapping[str, Settings] = MappingProxyType({}),
+) -> None:
+    """Check that what the pipelines name is defined, is named once, and has to do with the pipeline's signal.
+
+    ``made`` are the settings of those that may narrow which signals they take.
+    """
     singular = section.removesuffix("s")
     defined = _section(document, section)
-    seen: set[tuple[Signal, str]] = set()
-    for place, signal, name in _named(document, section):
+    seen: set[tuple[str, str]] = set()
+    for place, pipeline, name in _named(document, section):
+        try:
+            signal = signal_of(pipeline)
+        except ValueError:
+            continue  # which is a problem already
         component = _look_up(type_of(name), known)
         shown = MASK if document.source_of(place) else name
         if name not in defined:
             hint = suggestion(name, defined) if defined else f"; '{section}' defines none"
+            if component is None and (advice := _collector.component(section, type_of(name))):
+                hint = f"; {advice}"
             document.complain(place, f"the {singular} '{shown}' is not defined under '{section}'{hint}")
-        elif (signal, name) in seen:
+        elif (pipeline, name) in seen:
             document.complain(place, f"the {singular} '{shown}' is named twice in this pipeline")
-        elif isinstance(component, Component) and signal not in component.signals:
-            verb = "gives" if section == "receivers" else "takes"
-            signals = " and ".join(sorted(component.signals))
-            document.complain(place, f"the {singular} '{shown}' {verb} {signals}, not {signal.value}")
-        seen.add((signal, name))
+        elif component is not None and not isinstance(component, str):
+            signals = component.signals
+            if isinstance(narrowed := made.get(name), ProcessorSettings):
+                signals &= narrowed.signals()
+            if signal not in signals:
+                verb = "gives" if section == "receivers" else "takes"
+                listed = " and ".join(sorted(signals))
+                document.complain(place, f"the {singular} '{shown}' {verb} {listed}, not {signal.value}")
+        seen.add((pipeline, name))
 
 
 def _check_extensions(document: Document, service: ServiceSettings, registry: Registry) -> None:
@@ -359,6 +404,7 @@ def _with_warnings(config: Config, document: Document, registry: Registry) -> Co
         )
         for section, defined, used in (
             ("receivers", config.receivers, config.used_receivers),
+            ("processors", config.processors, config.used_processors),
             ("exporters", config.exporters, config.used_exporters),
         )
         for name in defined
@@ -366,7 +412,7 @@ def _with_warnings(config: Config, document: Document, registry: Registry) -> Co
     ]
     warnings += [
         document.problem((section, name, *each.place), each.message)
-        for section in ("receivers", "exporters", "extensions")
+        for section in SECTIONS
         for name, settings in getattr(config, section).items()
         for each in settings.contradictions()
         if not each.refused
@@ -379,10 +425,10 @@ def _with_warnings(config: Config, document: Document, registry: Registry) -> Co
     warnings += [
         document.problem(
             ("exporters", name),
-            f"the exporter '{name}' sends {signal.value} to this hub's own {listener}, from where they come back to it "
-            "without end",
+            f"the exporter '{name}' sends {signal_of(of)} to this hub's own {listener}, from where they come back to "
+            "it without end",
         )
-        for signal, pipeline in config.service.pipelines.items()
+        for of, pipeline in config.service.pipelines.items()
         for name in filter(config.exporters.__contains__, pipeline.exporters)
         for listener in filter(config.receivers.__contains__, pipeline.receivers)
         if _leads_to(config.exporters[name], config.receivers[listener])

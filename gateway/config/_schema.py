@@ -42,6 +42,7 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "receivers": _section(known["receivers"], refs, "Where telemetry comes from."),
+            "processors": _section(known["processors"], refs, "What is done to telemetry on its way."),
             "exporters": _section(known["exporters"], refs, "Where telemetry goes."),
             "extensions": _section(
                 known["extensions"], refs, "What components need besides, such as who may use them."

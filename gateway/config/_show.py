@@ -28,10 +28,13 @@ def show(config: Config) -> str:
     """
     effective = {
         "receivers": {name: _dump(settings) for name, settings in config.receivers.items()},
+        "processors": {name: _dump(settings) for name, settings in config.processors.items()},
         "exporters": {name: _dump(settings) for name, settings in config.exporters.items()},
         "extensions": {name: _dump(settings) for name, settings in config.extensions.items()},
         "service": _dump(config.service),
     }
+    if not config.processors:
+        del effective["processors"]
     return yaml.safe_dump(_masked(effective, (), config), sort_keys=False, allow_unicode=True)
 
 

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.base.settings import ByteSize, Duration, Settings
 from gateway.component import Signal
 from gateway.net.destination import EndpointUrl, Headers
 
+_PIPELINE = re.compile(r"(?P<signal>[a-z]+)(?:/[\w.-]{1,63})?", re.ASCII)
+_SIGNALS = "'metrics', 'logs' or 'traces'"
+
+
+def signal_of(pipeline: str) -> Signal:
+    """Return the signal of a pipeline by its name: ``logs`` for ``logs`` and for ``logs/audit``."""
+    return Signal(pipeline.partition("/")[0])
+
+
+def _pipeline_name(name: str) -> str:
+    match = _PIPELINE.fullmatch(name)
+    if match is None or match["signal"] not in list(Signal):
+        more = ", with a name of its own behind it as in 'logs/audit'" if "/" in name else ""
+        raise ValueError(f"expected {_SIGNALS}{more}")
+    return name
+
+
+PipelineName = Annotated[str, AfterValidator(_pipeline_name)]
+"""A signal, with a name behind a slash where there are several pipelines of it."""
+
 
 class PipelineSettings(Settings):
-    """The way of one signal through the gateway: from each of its receivers to all of its exporters."""
+    """The way of one signal through the gateway: from each of its receivers, through its processors, to all of its
+    exporters."""
 
     receivers: list[str] = Field(min_length=1)
     """Names of receivers that are defined under ``receivers``."""
+    processors: list[str] = Field(default_factory=list)
+    """Names of processors that are defined under ``processors``, in the order in which batches go through them."""
     exporters: list[str] = Field(min_length=1)
     """Names of exporters that are defined under ``exporters``. Each gets every batch."""
 
@@ -78,9 +102,15 @@ class TelemetrySettings(Settings):
 class ServiceSettings(Settings):
     """How the components work together."""
 
-    pipelines: dict[Signal, PipelineSettings] = Field(min_length=1)
-    """The pipeline of each signal: ``metrics``, ``logs``, ``traces``. A signal without one is refused."""
+    pipelines: dict[PipelineName, PipelineSettings] = Field(min_length=1)
+    """The pipelines, each named by its signal: ``metrics``, ``logs``, ``traces``; with a name behind it where there are
+    several, such as ``logs/audit``. What a receiver gets of a signal that it is in no pipeline of is refused."""
     extensions: list[str] = Field(default_factory=list)
     """Names of extensions that are defined under ``extensions``. Only those run."""
     delivery: DeliverySettings = DeliverySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def signals(self) -> frozenset[Signal]:
+        """The signals that there are pipelines of."""
+        return frozenset(map(signal_of, self.pipelines))

@@ -32,12 +32,14 @@ class HubView(Context):
     """The hub as parts of the gateway may look at it that run beside its pipelines.
 
     ``deliveries`` are those of this process: with several workers there are none here, and what they do is seen on disk
-    only. ``consumer`` is the pipelines of this process, ``endpoints`` where the hub listens. ``services`` are
-    those made so far: all others, for the API front.
+    only. ``dropped`` returns how many records the processors of this process left out, by pipeline and processor.
+    ``consumer`` is the pipelines of this process, ``endpoints`` where the hub listens. ``services`` are those made so
+    far: all others, for the API front.
     """
 
     config: Config
     deliveries: Mapping[str, Delivery] = field(default_factory=dict)
+    dropped: Callable[[], Mapping[str, Mapping[str, int]]] = field(default=dict)
     endpoints: Callable[[], Mapping[str, str]] = field(default=dict)
     consumer: Consumer
     find_dsn: Callable[[], str | None] = field(default=lambda: None, repr=False)

@@ -51,18 +51,24 @@ class Hosts:
     def __init__(self, setting: str, settings: HttpListenerSettings) -> None:
         self._setting = setting
         self._names: frozenset[str] = frozenset()
+        self._last_right: list[bytes] | None = None
+        """What the header was last when it was right: mostly it is the same for all requests."""
         if settings.allowed_hosts or is_loopback(settings.endpoint):
             host, _ = split_endpoint(settings.endpoint)
             self._names = frozenset(name.lower() for name in ("localhost", host, *settings.allowed_hosts)) - {""}
 
     def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> WrongHost | None:
         """Look at a request's headers, whose names are in lower case. Returns None when its name is right."""
-        presented = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+        named = [value for name, value in headers if name == b"host"]
+        if named == self._last_right:
+            return None
+        presented = [value.decode("latin-1").lower() for value in named]
         host = presented[0] if presented else ""
         if len(presented) > 1 or not _HOST.fullmatch(host):
             return WrongHost(HTTPStatus.BAD_REQUEST, "the header Host is malformed")
         name = _name_of(host)
         if not self._names or name in self._names or name.endswith(".localhost") or _is_address(name):
+            self._last_right = named
             return None
         return WrongHost(
             HTTPStatus.MISDIRECTED_REQUEST,

@@ -39,9 +39,12 @@ def version_of(checkout: Path) -> str:
 
 def _git(checkout: Path, *arguments: str) -> str | None:
     """Return what git says about a checkout, or None where there is no git, or none that it would speak of."""
+    # A hook of git's sets variables by which it would speak of the repository that the hook is of.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         said = subprocess.run(  # noqa: S603 - fixed arguments
             ["git", "-C", str(checkout), *arguments],  # noqa: S607
+            env=variables,
             capture_output=True,
             text=True,
             check=False,

@@ -102,7 +102,7 @@ class Attempts:
         self._slots = asyncio.Semaphore(exporter.concurrency)
         # Of those that were broken off: as many as can have been under way when the destination went, and then some.
         self._courses: OrderedDict[Arrival, _Course] = OrderedDict()
-        self._said_so = False
+        self._outage_logged = False
         self.committed: collections.Counter[Signal] = collections.Counter()
         """How many commits have succeeded that carried a signal."""
 
@@ -137,8 +137,8 @@ class Attempts:
 
     def failed(self, error: UnavailableError) -> None:
         """Note that an attempt failed, and say so once an outage."""
-        if not self._said_so:
-            self._said_so = True
+        if not self._outage_logged:
+            self._outage_logged = True
             name = self._exporter.name
             _log.warning("%s: %s; batches %s until it answers again", name, error, self._meanwhile)
         self._circuit.fail(error.retry_after)
@@ -221,7 +221,7 @@ class Attempts:
         parts = []
         for half in map(batch.part, halves):
             try:
-                with failures_told():
+                with failures_reported():
                     parts.append(await self._exporter.prepare(half))
             except (MalformedPayloadError, TooLargeError) as error:
                 self._note(course, half.payload, count_readable(half), error)
@@ -245,7 +245,7 @@ class Attempts:
         """Note that the destination has made up its mind about a batch."""
         if self._circuit.open:
             _log.info("%s takes batches again", self._exporter.name)
-        self._said_so = False
+        self._outage_logged = False
         self._circuit.close()
 
     def _count(self, counter: Counter, prepared: Prepared, records: int) -> None:
@@ -300,7 +300,7 @@ class Attempts:
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
+def failures_reported() -> Iterator[None]:
     """Raise `FailedError` instead of whatever else than a `DeliveryError` comes out of a block, and report that."""
     try:
         yield

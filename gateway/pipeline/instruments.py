@@ -35,7 +35,7 @@ class Instruments:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+        self.meter = meter
         self.accepted = Counter(
             meter, "obs_hub.records.accepted", "{record}", "Records acknowledged: every exporter of the signal has them"
         )
@@ -44,6 +44,12 @@ class Instruments:
             "obs_hub.records.refused",
             "{record}",
             "Records refused, by reason; those of undecodable requests not counted",
+        )
+        self.dropped = Counter(
+            meter,
+            "obs_hub.records.dropped",
+            "{record}",
+            "Records that a processor left out, as it is configured to, by processor and pipeline",
         )
         self.requests_refused = Counter(
             meter, "obs_hub.requests.refused", "{request}", "Requests refused as a whole, by reason"
@@ -103,7 +109,7 @@ class Instruments:
         def callback(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(read(), attributes)]
 
-        self._meter.create_observable_gauge(name, [callback], unit, description)
+        self.meter.create_observable_gauge(name, [callback], unit, description)
 
 
 def connections_refused(meter: Meter) -> Callable[[str, str], None]:

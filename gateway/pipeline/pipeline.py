@@ -1,18 +1,20 @@
-"""The pipeline: admits batches, hands each to the exporters of its signal, and answers for them.
+"""The pipeline: admits batches, hands each through the pipelines of its receiver to their exporters, and answers.
 
-A request reaches all exporters of its signal or none: first each prepares it, which finds what is malformed, then each
-is asked whether it has room, and only then each takes it. One that fails after that is the only one to get the batch
-when the client sends it again.
+A request reaches all exporters of all its pipelines or none: first it is processed (`gateway.pipeline.graph`) and each
+exporter prepares what comes of it, which finds what is malformed, then each is asked whether it has room, and only then
+each takes it. One that fails after that is the only one to get the batch when the client sends it again.
 
-A request that is larger than what exporters like is cut into several batches, always the same ones.
+A request that is larger than what exporters like is cut into several batches, always the same ones, before it is
+processed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -26,11 +28,12 @@ from gateway.component.errors import (
     RefusedError,
     TooLargeError,
 )
-from gateway.component.interfaces import ACCEPTED, Outcome, Prepared
+from gateway.component.interfaces import ACCEPTED, Consumer, Outcome, Prepared, Reconfigurable
 from gateway.otlp import bounds, splitting
 from gateway.otlp.bounds import Budget, InFlight, Load
 from gateway.otlp.mending import NothingLeftError, mend_batch
 from gateway.pipeline.delivery import Delivery, Ticket
+from gateway.pipeline.graph import Graph, Processed, Ways
 from gateway.pipeline.instruments import Instruments
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -49,22 +52,21 @@ _MAX_WHY = 300
 
 
 class Pipeline:
-    """Implements `gateway.pipeline.Consumer`.
+    """Implements `gateway.component.Consumer` for what comes from no receiver; `entry` does so for each receiver.
 
     ``max_in_flight`` bounds the bytes of payload that are admitted and not yet answered for; what decodes to much more
     than payloads do counts as more. Beyond it batches are refused as overloaded, except that one batch alone is always
-    admitted. What is larger than ``max_batch_size``, in
-    bytes, is cut.
+    admitted. What is larger than ``max_batch_size``, in bytes, is cut.
     """
 
     def __init__(
         self,
-        routes: Mapping[Signal, Sequence[Delivery]],
+        graph: Graph | Mapping[Signal, Sequence[Delivery]],
         max_in_flight: int,
         instruments: Instruments,
         max_batch_size: int = 4 * 2**20,
     ) -> None:
-        self._routes = routes
+        self._graph = graph if isinstance(graph, Graph) else Graph.plain(graph)
         self._max_batch_size = max_batch_size
         self._instruments = instruments
         self._in_flight = InFlight(max_in_flight)
@@ -72,12 +74,37 @@ class Pipeline:
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._mended = LogRateLimit()
         self._refusals: dict[tuple[Signal, str], LogRateLimit] = {}
+        self._dropped: dict[str, dict[str, int]] = {}
         instruments.observe(
             "obs_hub.in_flight.size", "By", "Payload admitted and not yet answered for", lambda: self._in_flight.size
         )
 
-    async def accept(self, batch: Batch) -> Outcome:
-        """Return when every exporter of the batch's signal holds it durably. Raises `DeliveryError`."""
+    def entry(self, receiver: str) -> Consumer:
+        """Return where a receiver hands its batches: the pipelines that name it."""
+        return _Entry(self, receiver)
+
+    @property
+    def dropped(self) -> Mapping[str, Mapping[str, int]]:
+        """How many records processors left out since the start, by pipeline and processor."""
+        return self._dropped
+
+    async def start(self) -> None:
+        """Start the processors. Raises what they raise."""
+        for processor in self._graph.processors:
+            await processor.start()
+
+    async def stop(self) -> None:
+        """Stop the processors."""
+        for processor in self._graph.processors:
+            await processor.stop()
+
+    def reconfigure(self, processor: str, settings: Any) -> bool:
+        """Have the processors of that name use the secrets of these settings. Returns whether all of them could."""
+        its = [each for each in self._graph.processors if each.name == processor]
+        return all(isinstance(each, Reconfigurable) and each.reconfigure(settings) for each in its)
+
+    async def accept(self, batch: Batch, receiver: str | None = None) -> Outcome:
+        """Return when every exporter of the batch's pipelines holds it durably. Raises `DeliveryError`."""
         try:
             load = self._in_flight.admit(len(batch.payload))
         except OverloadedError as error:
@@ -86,7 +113,7 @@ class Pipeline:
         # A client that gives up cancels this call. Its batch is on the way all the same, and occupies memory until
         # it has arrived.
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._deliver(replace(batch, load=load)))
+        task = asyncio.create_task(self._deliver(replace(batch, load=load), receiver))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._answer, load, answer))
         return await answer
@@ -131,52 +158,64 @@ class Pipeline:
         else:
             answer.set_result(task.result())
 
-    async def _deliver(self, batch: Batch) -> Outcome:
+    async def _deliver(self, batch: Batch, receiver: str | None) -> Outcome:
         try:
             if len(batch.payload) > bounds.LARGE_REQUEST:
                 await bounds.check(batch)
-            made, mended = await self._to_all(batch)
+            parts, mended = await self._to_all(batch, receiver)
         except DeliveryError as error:
             self._refuse(batch, error)
             raise
-        if not mended and batch.left_out is ACCEPTED and len(made) == 1:
-            ((where, prepared),) = made
-            return _of_part(where, self._outcome(batch.signal, prepared))
+        if not mended and batch.left_out is ACCEPTED and len(parts) == 1 and parts[0].processed is None:
+            return _of_part(parts[0].where, self._outcome(batch.signal, parts[0]))
         unreadable = [batch.left_out, *mended]
-        if rejected := sum(each.rejected for each in unreadable):
-            self._instruments.refused.add(rejected, {"signal": batch.signal.value, "reason": "malformed"})
-        outcomes = [*unreadable, *(_of_part(where, self._outcome(batch.signal, each)) for where, each in made)]
+        failed = [_of_part(each.where, outcome) for each in parts for outcome in self._count_processed(batch, each)]
+        for reason, left_out in (("malformed", unreadable), ("processor", failed)):
+            if rejected := sum(each.rejected for each in left_out):
+                self._instruments.refused.add(rejected, {"signal": batch.signal.value, "reason": reason})
+        outcomes = [*unreadable, *failed, *(_of_part(each.where, self._outcome(batch.signal, each)) for each in parts)]
         messages = dict.fromkeys(each.message for each in outcomes if each.message)
         return Outcome(sum(each.rejected for each in outcomes), "; ".join(messages))
 
-    def _outcome(self, signal: Signal, prepared: Sequence[Prepared]) -> Outcome:
-        """Count what became of a batch, and return what of it the client is told."""
+    def _count_processed(self, batch: Batch, part: _Part) -> Sequence[Outcome]:
+        """Count what processors left out of a part; return what they tell of records on which they failed."""
+        if part.processed is None:
+            return ()
+        for pipeline, processor, records in part.processed.dropped:
+            its = self._dropped.setdefault(pipeline, {})
+            its[processor] = its.get(processor, 0) + records
+            attributes = {"pipeline": pipeline, "processor": processor, "signal": batch.signal.value}
+            self._instruments.dropped.add(records, attributes)
+        return part.processed.outcomes
+
+    def _outcome(self, signal: Signal, part: _Part) -> Outcome:
+        """Count what became of a part, and return what of it the client is told."""
         # An exporter may have been given some of the records only; what one of them left out, not all have.
-        rejected = max([each.outcome.rejected for each in prepared], default=0)
-        records = max([each.records + each.outcome.rejected for each in prepared], default=0)
+        rejected, records = 0, 0
+        for prepared in part.by_exporter():
+            left_out = sum(each.outcome.rejected for each in prepared)
+            rejected = max(rejected, left_out)
+            records = max(records, left_out + sum(each.records for each in prepared))
         attributes = {"signal": signal.value}
         self._instruments.accepted.add(records - rejected, attributes)
-        if all(each.outcome is ACCEPTED for each in prepared):
+        told = [prepared.outcome for _, prepared in part.pairs if prepared.outcome is not ACCEPTED]
+        if not told:
             return ACCEPTED
         if rejected:
             self._instruments.refused.add(rejected, attributes | {"reason": "rejected"})
-        messages = dict.fromkeys(each.outcome.message for each in prepared if each.outcome.message)
-        return Outcome(rejected, "; ".join(messages))
+        return Outcome(rejected, "; ".join(dict.fromkeys(each.message for each in told if each.message)))
 
-    async def _to_all(self, batch: Batch) -> tuple[list[tuple[str, list[Prepared]]], list[Outcome]]:
-        """Deliver a request to all exporters of its signal.
-
-        Returns for each batch of it which part it is and what they made of it; and what had to be mended.
-        """
-        deliveries = self._routes.get(batch.signal, ())
-        if not deliveries:
+    async def _to_all(self, batch: Batch, receiver: str | None) -> tuple[list[_Part], list[Outcome]]:
+        """Deliver a request to all exporters of its pipelines. Returns its parts, and what had to be mended."""
+        ways = self._graph.ways(receiver, batch.signal)
+        if ways is None:
             raise NoPipelineError(batch.signal.value)
-        parts: list[tuple[str, list[Prepared]]] = []
+        parts: list[_Part] = []
         mended: list[Outcome] = []
         nothing_left: NothingLeftError | None = None
         for where, part in [("", batch)] if len(batch.payload) <= self._max_batch_size else await self._cut(batch):
             try:
-                parts += await self._prepare(deliveries, where, part, mended)
+                parts += await self._prepare(ways, where, part, mended)
             except NothingLeftError as error:
                 nothing_left = error
                 mended.append(_of_part(where, error.outcome))
@@ -187,30 +226,37 @@ class Pipeline:
                 message = f"{nothing_left}; {batch.left_out.message}"
                 raise NothingLeftError(message, nothing_left.outcome, nothing_left.violations)
             raise nothing_left
-        tickets = self._admit([pair for _, part in parts for pair in zip(deliveries, part, strict=True)])
-        taken = await self._take(tickets)
-        each = len(deliveries)
-        return [(where, taken[n * each : (n + 1) * each]) for n, (where, _) in enumerate(parts)], mended
+        await self._take(self._admit([pair for part in parts for pair in part.pairs]))
+        return parts, mended
 
-    async def _prepare(
-        self, deliveries: Sequence[Delivery], where: str, batch: Batch, mended: list[Outcome]
-    ) -> list[tuple[str, list[Prepared]]]:
-        """Have every exporter prepare a batch; mended for all of them when one cannot read it.
+    async def _prepare(self, ways: Ways, where: str, batch: Batch, mended: list[Outcome]) -> list[_Part]:
+        """Process a batch and have every exporter prepare what comes of it; mended when one of them cannot read it.
 
         What could not be read could not be cut either, or may have grown: then it is cut now. Raises `NothingLeftError`
         when no record of it can be kept.
         """
         try:
-            return [(where, [await delivery.exporter.prepare(batch) for delivery in deliveries])]
+            return [await self._prepare_as_it_is(ways, where, batch)]
         except MalformedPayloadError:
             batch, outcome = await mend_batch(batch)
         mended.append(_of_part(where, outcome))
         if told := self._mended.count():
             _log.warning("requests could not be read as they came", mended=told, one_of_them=outcome.message)
-        return [
-            (where or within, [await delivery.exporter.prepare(part) for delivery in deliveries])
-            for within, part in await self._cut(batch)
+        return [await self._prepare_as_it_is(ways, where or within, part) for within, part in await self._cut(batch)]
+
+    async def _prepare_as_it_is(self, ways: Ways, where: str, batch: Batch) -> _Part:
+        if not ways.processed:
+            return _Part(where, [[(delivery, await delivery.exporter.prepare(batch)) for delivery in ways.plain]])
+        processed = await ways.process(batch)
+        groups = [
+            [
+                (delivery, await delivery.exporter.prepare(piece))
+                for _, piece in await self._cut(going)  # it may have grown
+                for delivery in deliveries
+            ]
+            for going, deliveries in processed.going
         ]
+        return _Part(where, groups, processed)
 
     async def _cut(self, batch: Batch) -> list[tuple[str, Batch]]:
         """Return the batches that a request goes on in, each with the part it is of it; one alone is no part."""
@@ -220,11 +266,12 @@ class Pipeline:
             return await asyncio.to_thread(_parts, batch, self._max_batch_size)
 
     @staticmethod
-    async def _take(tickets: Sequence[tuple[Delivery, Ticket]]) -> list[Prepared]:
+    async def _take(tickets: Sequence[tuple[Delivery, Ticket]]) -> None:
         """Have every exporter take what it admitted, all at once. Raises the first error once all have answered."""
         if len(tickets) == 1:
             ((delivery, ticket),) = tickets
-            return [await delivery.take(ticket)]
+            await delivery.take(ticket)
+            return
         lined_up = [delivery.line_up(ticket) for delivery, ticket in tickets]
         if not all(lined_up):
             takes = [delivery.take(ticket) for delivery, ticket in tickets]
@@ -240,12 +287,9 @@ class Pipeline:
                     for its_delivery, left in tickets[index + 1 :]:
                         its_delivery.withdraw(left)
                     raise
-        taken: list[Prepared] = []
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-            taken.append(result)
-        return taken
 
     @staticmethod
     def _admit(pairs: Sequence[tuple[Delivery, Prepared]]) -> list[tuple[Delivery, Ticket]]:
@@ -259,6 +303,47 @@ class Pipeline:
                 delivery.withdraw(ticket)
             raise
         return admitted
+
+
+@dataclass(slots=True)
+class _Part:
+    """A request, or the part ``where`` of one.
+
+    ``groups`` are what the exporters are given of it: one group for each batch that its pipelines made of it.
+    """
+
+    where: str
+    groups: list[list[tuple[Delivery, Prepared]]]
+    processed: Processed | None = None
+
+    @property
+    def pairs(self) -> list[tuple[Delivery, Prepared]]:
+        """What the exporters are given, all of it."""
+        return self.groups[0] if len(self.groups) == 1 else [pair for group in self.groups for pair in group]
+
+    def by_exporter(self) -> Iterable[Sequence[Prepared]]:
+        """Return what each exporter is given of each batch: one, or the pieces of one that had grown."""
+        if self.processed is None:
+            return [(prepared,) for _, prepared in self.pairs]
+        found: dict[tuple[int, int], list[Prepared]] = {}
+        for number, group in enumerate(self.groups):
+            for delivery, prepared in group:
+                found.setdefault((number, id(delivery)), []).append(prepared)
+        return found.values()
+
+
+class _Entry:
+    """Where one receiver hands its batches."""
+
+    def __init__(self, pipeline: Pipeline, receiver: str) -> None:
+        self._pipeline = pipeline
+        self._receiver = receiver
+        self.refuse = pipeline.refuse
+        self.refuse_connection = pipeline.refuse_connection
+
+    async def accept(self, batch: Batch) -> Outcome:
+        """Return when every exporter of the pipelines of this receiver holds the batch. Raises `DeliveryError`."""
+        return await self._pipeline.accept(batch, self._receiver)
 
 
 def _parts(batch: Batch, most_bytes: int) -> list[tuple[str, Batch]]:

@@ -29,7 +29,7 @@ from gateway.component.errors import (
 )
 from gateway.component.interfaces import Exporter, Prepared
 from gateway.otlp.mending import mend_batch
-from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_told, report
+from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_reported, report
 from gateway.pipeline.refusals import Refusals
 from gateway.pipeline.spool import Spool, removals
 from gateway.pipeline.spool.segment import record_size
@@ -241,7 +241,7 @@ class Replay:
 
     async def _prepare_mended(self, batch: Batch) -> Prepared:
         """Prepare a batch that was spooled before it was known what is wrong with it. Raises `DeliveryError`."""
-        with failures_told():
+        with failures_reported():
             try:
                 return await self._exporter.prepare(batch)
             except MalformedPayloadError:

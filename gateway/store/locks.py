@@ -8,6 +8,7 @@ writing, and one of a session does not work behind a pooler.
 from __future__ import annotations
 
 import enum
+import functools
 
 import psycopg
 from psycopg import sql
@@ -63,13 +64,14 @@ def try_hold(connection: Connection, lock: Lock) -> bool:
     """Take a lock for the rest of the transaction if nobody holds it. Returns whether it was taken."""
     try:
         with connection.transaction():  # a savepoint: what was refused would end the transaction
-            connection.execute(_statement(lock) + sql.SQL(" NOWAIT"))
+            connection.execute(_statement(lock) + b" NOWAIT")
     except psycopg.errors.LockNotAvailable:
         return False
     return True
 
 
-def _statement(lock: Lock, *, shared: bool = False) -> sql.Composed:
+@functools.cache
+def _statement(lock: Lock, *, shared: bool = False) -> bytes:
     # Neither mode keeps out ACCESS SHARE, which a backup takes on every table.
     mode = sql.SQL("ROW SHARE" if shared else "EXCLUSIVE")
-    return sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(lock), mode)
+    return sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(lock), mode).as_bytes()

@@ -20,7 +20,7 @@ _BEATS = 8
 """How often a worker is heard of, and how often systemd is told, in the time of the watchdog."""
 
 
-async def keep_telling(notifier: Notifier, silent: Callable[[float], Collection[int]]) -> None:
+async def feed_watchdog(notifier: Notifier, silent: Callable[[float], Collection[int]]) -> None:
     """Tell systemd that all is well, for as long as it is. Ends at once where nobody looks.
 
     ``silent`` returns the workers that have not been heard of for so many seconds. A worker that ended is not silent

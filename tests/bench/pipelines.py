@@ -26,8 +26,9 @@ from bson.raw_bson import RawBSONDocument
 from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer
 
-from gateway.net.client import connect
+from gateway.component import Signal
 from gateway.net.destination import Destination
+from gateway.net.remote import RemoteConsumer
 from receivers.mongodb.collection import Collection
 from receivers.mongodb.config import MongoPipeline
 from receivers.mongodb.reading import Reading
@@ -116,8 +117,8 @@ async def measure(hub: HubProcess, documents: int, uri: str | None) -> None:
             some = [document(number) for number in range(start, min(start + 1_000, documents))]
             server["obs_hub_bench"]["events"].insert_many(some)
         source = Collection("bench", settings)
-    client = connect(Destination("grpc", f"http://{hub.grpc}"))
-    reading = Reading("bench", settings, source, client, NoOpTracer())
+    consumer = RemoteConsumer({Signal.LOGS: Destination("grpc", f"http://{hub.grpc}")})
+    reading = Reading("bench", settings, source, consumer, NoOpTracer())
     postgres = hub.postgres
     watched = [psutil.Process(), psutil.Process(hub.pid), *([postgres] if postgres else [])]
     before = [_cpu(each) for each in watched]
@@ -125,7 +126,7 @@ async def measure(hub: HubProcess, documents: int, uri: str | None) -> None:
     await reading.run(Context(), lambda _: None, lambda _: None)
     seconds = time.perf_counter() - began
     used = [_cpu(each) - earlier for each, earlier in zip(watched, before, strict=True)]
-    await client.close()
+    await consumer.close()
     with psycopg.connect(hub.dsn) as connection:
         (stored,) = connection.execute("SELECT count(*) FROM events").fetchone() or (0,)
     assert (reading.counts.processed, stored) == (documents, documents), (str(reading.counts), stored)

@@ -108,6 +108,14 @@ def refusals(hub: HubProcess) -> set[str]:
         return {reason for (reason,) in rows}
 
 
+def listening(hub: HubProcess) -> set[int]:
+    """The ports that any process of a hub listens on."""
+    first = psutil.Process(hub.pid)
+    processes = [first, *first.children(recursive=True)]
+    found = [each for process in processes for each in process.net_connections("tcp")]
+    return {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_behind_client_certificates_the_hub_still_hears_itself(to_start: Hubs, workers: str, tmp_path: Path) -> None:
     ca = Authority(tmp_path, "ca")
@@ -121,7 +129,11 @@ def test_behind_client_certificates_the_hub_still_hears_itself(to_start: Hubs, w
     hub = to_start.start(yaml.safe_dump(config), *options).until_ready()
     hub.until(lambda: has_metric(hub, "obs_hub.%"))
     hub.until(lambda: has_metric(hub, "system.cpu.%"))
-    assert set(hub.running.endpoints) == {"otlp grpc", "otlp http"}  # its own door is its own
+    endpoints = hub.running.endpoints
+    assert set(endpoints) == {"otlp grpc", "otlp http"}
+    assert listening(hub) == {int(address.rpartition(":")[2]) for address in endpoints.values()}, (
+        "there is no other door"
+    )
     examined = obs_hub("doctor", "--data-dir", hub.data_dir, "--config", hub.config_file)
     assert examined.stdout.count("serving by TLS") == 2
     assert hub.stop() == 0

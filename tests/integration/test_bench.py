@@ -76,6 +76,20 @@ def test_points_are_written_as_each_client_writes_them_and_one_series_changes() 
         assert len(set(requests)) == 11
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "told"),
+    [
+        ("pipelines", ["--documents=300"], "300 documents in"),
+        ("stalls", ["--only=spans: one with 7,000"], "spans: one with 7,000 events, mended"),
+    ],
+)
+def test_what_else_is_measured_can_be(module: str, arguments: list[str], told: str) -> None:
+    command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2.5 * PATIENCE, check=False)
+    assert result.returncode == 0, result.stderr
+    assert told in result.stdout
+
+
 def test_a_row_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     count = Store.rows
     monkeypatch.setattr(Store, "rows", lambda store, signal: count(store, signal) - 1)

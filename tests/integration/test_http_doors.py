@@ -404,6 +404,15 @@ async def test_a_name_that_leads_here_by_a_trick_is_refused(pipeline: Pipeline, 
         assert (b"receivers.otlp.protocols.http.allowed_hosts" in answer) == (status == 421)
 
 
+async def test_a_name_that_was_right_makes_no_other_right(pipeline: Pipeline) -> None:
+    async with listening(pipeline) as receiver:
+        told = []
+        for host in (b"localhost", b"evil.example", b"localhost", b"localhost\r\nHost: evil.example", b""):
+            request = POST.replace(b"localhost", host) + b"Connection: close\r\n" + WHOLE
+            told += statuses(await said_to(receiver, request))
+    assert told == [200, 421, 200, 400, 421]
+
+
 @pytest.mark.parametrize(("allowed", "status"), [([], 200), (["hub.example.com"], 421)])
 async def test_beyond_loopback_any_name_will_do_unless_some_are_given(
     pipeline: Pipeline, allowed: list[str], status: int

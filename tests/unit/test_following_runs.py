@@ -54,7 +54,7 @@ async def test_what_a_run_writes_does_nothing_to_a_terminal(capsys: pytest.Captu
     ended = run(RunState.FAILED, pushed)
     await follow(cast("Runs", Answers(ended)), IDENTITY, "hint")
     cli_runs.show_run(ended, "text")
-    cli_runs.tell_end(dataclasses.replace(ended, error="\x1b[2Jgone"))
+    cli_runs.show_end(dataclasses.replace(ended, error="\x1b[2Jgone"))
     written = capsys.readouterr()
     assert written.err == "red\n\\x1b]0;a title\\x07 \\x1b[2J100%\n"
     assert written.out.endswith(f"\n\n{written.err}home: failed: \\x1b[2Jgone\n")

@@ -75,6 +75,18 @@ def test_whoever_builds_a_copy_may_say_what_it_is(tmp_path: Path) -> None:
     assert printed(OBSHUB_BUILD_VERSION="1.4.0") == "1.4.0"
 
 
+def test_a_build_within_a_hook_of_another_repository_asks_about_its_own(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(checkout)
+    git(checkout, "tag", "v1.0.0")
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    assert version_of(checkout) == "1.0.0"
+
+
 def test_the_checkout_of_something_else_says_nothing_about_a_copy_in_it(checkout: Path) -> None:
     commit(checkout)
     git(checkout, "tag", "v7.0.0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,11 +65,20 @@ class ExporterStatus(msgspec.Struct):
     circuit_open: bool | None = None
 
 
-class PipelineStatus(msgspec.Struct):
-    """The way of one signal."""
+class ProcessorStatus(msgspec.Struct):
+    """A processor of a pipeline. ``dropped_records`` counts what it left out since the start; null with several
+    workers, each of which tells its own by the metric ``obs_hub.records.dropped``."""
+
+    name: str
+    dropped_records: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class PipelineStatus(msgspec.Struct, omit_defaults=True):
+    """The way of one signal. ``processors`` are in the order in which batches go through them."""
 
     receivers: list[str]
     exporters: list[str]
+    processors: list[ProcessorStatus] = []
 
 
 class HubStatus(msgspec.Struct):
@@ -112,7 +122,7 @@ class Probe:
                 State.OK if listening else State.DOWN,
                 ", ".join(f"{name} on {address}" for name, address in endpoints.items()) or "nothing listens",
             ),
-            await self.look_at_store(),
+            await self.check_store(),
         ]
         for name, exporter in exporters.items():
             detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
@@ -134,14 +144,20 @@ class Probe:
             round(time.monotonic() - self._view.started_at, 1),
             dict(self._view.endpoints()),
             {
-                signal.value: PipelineStatus(pipeline.receivers, pipeline.exporters)
-                for signal, pipeline in config.service.pipelines.items()
+                name: PipelineStatus(
+                    pipeline.receivers, pipeline.exporters, self._processors(name, pipeline.processors)
+                )
+                for name, pipeline in config.service.pipelines.items()
             },
             exporters,
             next(each for each in readiness.dependencies if each.name == "store"),
         )
 
-    async def look_at_store(self) -> Dependency:
+    def _processors(self, pipeline: str, names: Sequence[str]) -> list[ProcessorStatus]:
+        dropped = self._view.dropped().get(pipeline, {})
+        return [ProcessorStatus(name, None if self._view.shared else dropped.get(name, 0)) for name in names]
+
+    async def check_store(self) -> Dependency:
         """Say how the store is."""
         if self._view.dsn is None:
             return Dependency("store", State.OK, "none is configured")

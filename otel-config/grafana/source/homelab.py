@@ -19,7 +19,7 @@ from panels import (
     table,
     timeseries,
 )
-from queries import HOST, VARIABLES, attribute, gauge, now, rate
+from queries import HOST, VARIABLES, attribute, gauge, now, rate, resource, summed_gauge
 
 HOSTS = from_sql(
     "host",
@@ -93,6 +93,71 @@ ORDER BY 6 NULLS LAST, 1, 2""",
     "table",
 )
 
+PROCESS, CONTAINER = resource("process.executable.name"), resource("container.name")
+
+PROCESSES = sql(
+    now(
+        (
+            "process.cpu.utilization",
+            "process.memory.usage",
+            "process.thread.count",
+            "process.unix.file_descriptor.count",
+            "process.uptime",
+        ),
+        "host_name, resource",
+        OF_HOSTS,
+    )
+    + f"""
+SELECT
+  host_name AS "Host",
+  {PROCESS} AS "Process",
+  {resource("process.pid")} AS "PID",
+  {resource("process.owner")} AS "Owner",
+  sum(value) FILTER (WHERE name = 'process.cpu.utilization') AS "CPU",
+  sum(value) FILTER (WHERE name = 'process.memory.usage') AS "Memory",
+  sum(value) FILTER (WHERE name = 'process.thread.count') AS "Threads",
+  sum(value) FILTER (WHERE name = 'process.unix.file_descriptor.count') AS "Open files",
+  max(value) FILTER (WHERE name = 'process.uptime') AS "Up"
+FROM latest
+GROUP BY 1, 2, 3, 4
+ORDER BY 5 DESC NULLS LAST, 1, 2, 3
+LIMIT 100""",
+    "table",
+)
+
+CONTAINERS = sql(
+    now(
+        (
+            "container.cpu.usage",
+            "container.memory.working_set",
+            "container.memory.available",
+            "container.restarts",
+            "container.health.status",
+            "container.uptime",
+        ),
+        "host_name, attributes, resource",
+        OF_HOSTS,
+    )
+    + f"""
+SELECT
+  host_name AS "Host",
+  {CONTAINER} AS "Container",
+  {resource("container.image.name")} AS "Image",
+  sum(value) FILTER (WHERE name = 'container.cpu.usage') AS "CPUs",
+  max(value) FILTER (WHERE name = 'container.memory.working_set') AS "Memory",
+  max(value) FILTER (WHERE name = 'container.memory.working_set')
+    / nullif(sum(value) FILTER (WHERE name IN ('container.memory.working_set', 'container.memory.available')), 0)
+    * CASE WHEN bool_or(name = 'container.memory.available') THEN 1 END AS "Of its limit",
+  max(value) FILTER (WHERE name = 'container.restarts') AS "Restarts",
+  max({attribute("container.health.state")}) FILTER (WHERE name = 'container.health.status' AND value > 0) AS "Health",
+  max(value) FILTER (WHERE name = 'container.uptime') AS "Up"
+FROM latest
+GROUP BY 1, 2, 3, {resource("container.id")}
+ORDER BY 4 DESC NULLS LAST, 1, 2
+LIMIT 100""",
+    "table",
+)
+
 
 def _gauge_column(high: float = 1, unit: str = "percentunit", thresholds: object = FULL) -> dict[str, object]:
     return {
@@ -110,7 +175,7 @@ HEAT = steps((None, BLUE), (60, GREEN), (75, YELLOW), (85, ORANGE), (95, RED))
 DASHBOARD = Dashboard(
     uid="obs-hub-homelab",
     title="Homelab",
-    description="Processors, memory, disks, filesystems, network and sensors of every host.",
+    description="Processors, memory, disks, filesystems, network, sensors, processes and containers of every host.",
     variables=(HOSTS, *VARIABLES),
     rows=(
         Row(
@@ -405,6 +470,135 @@ DASHBOARD = Dashboard(
                     name=OF_HOST_AND + "state}",
                     stack=True,
                     width=8,
+                ),
+            ),
+        ),
+        Row(
+            "Processes that use most",
+            (
+                timeseries(
+                    "CPU of processes",
+                    sql(summed_gauge("process.cpu.utilization", {"host": HOST, "process": PROCESS}, OF_HOSTS)),
+                    description="Share of all processors of the host that the processes of each name used. Which "
+                    "processes are here is chosen in the host metrics' settings.",
+                    unit="percentunit",
+                    name=OF_HOST_AND + "process}",
+                    links=(HOST_LOGS,),
+                    width=8,
+                ),
+                timeseries(
+                    "Memory of processes",
+                    sql(summed_gauge("process.memory.usage", {"host": HOST, "process": PROCESS}, OF_HOSTS)),
+                    description="Resident memory of the processes of each name. What they share is counted in each.",
+                    unit="bytes",
+                    name=OF_HOST_AND + "process}",
+                    links=(HOST_LOGS,),
+                    width=8,
+                ),
+                timeseries(
+                    "Disk throughput of processes",
+                    sql(
+                        rate(
+                            "process.disk.io",
+                            {"host": HOST, "process": PROCESS, "direction": attribute("disk.io.direction")},
+                            OF_HOSTS,
+                        )
+                    ),
+                    description="Bytes a second that the processes of each name had read from and written to disks. Of "
+                    "other users' processes only root may see it.",
+                    unit="Bps",
+                    name=OF_HOST_AND + "process} ${__field.labels.direction}",
+                    low=None,
+                    links=(HOST_LOGS,),
+                    overrides=(override_matching(" read$", custom_transform="negative-Y"),),
+                    width=8,
+                ),
+                table(
+                    "Processes now",
+                    PROCESSES,
+                    description="The latest of each process in the last ten minutes, those that use most first.",
+                    overrides=(
+                        override("CPU", unit="percentunit", decimals=1),
+                        override("Memory", unit="bytes"),
+                        override("Up", unit="dtdurations", decimals=0),
+                    ),
+                    widths={
+                        "Host": 130,
+                        "PID": 90,
+                        "Owner": 130,
+                        "CPU": 80,
+                        "Memory": 100,
+                        "Threads": 85,
+                        "Open files": 95,
+                        "Up": 110,
+                    },
+                ),
+            ),
+        ),
+        Row(
+            "Containers",
+            (
+                timeseries(
+                    "CPU of containers",
+                    sql(gauge("container.cpu.usage", {"host": HOST, "container": CONTAINER}, OF_HOSTS)),
+                    description="Processors that each container used: 1 is one of them all the time.",
+                    name=OF_HOST_AND + "container}",
+                    links=(HOST_LOGS,),
+                    width=8,
+                ),
+                timeseries(
+                    "Memory of containers",
+                    sql(gauge("container.memory.working_set", {"host": HOST, "container": CONTAINER}, OF_HOSTS)),
+                    description="Memory of each container that cannot be given up, as docker stats has it.",
+                    unit="bytes",
+                    name=OF_HOST_AND + "container}",
+                    links=(HOST_LOGS,),
+                    width=8,
+                ),
+                timeseries(
+                    "Network of containers",
+                    sql(
+                        rate(
+                            "container.network.io",
+                            {"host": HOST, "container": CONTAINER, "direction": attribute("network.io.direction")},
+                            OF_HOSTS,
+                        )
+                    ),
+                    description="Bytes a second through all interfaces of each container; what is received points "
+                    "down. Rootless Podman tells nothing of it.",
+                    unit="Bps",
+                    name=OF_HOST_AND + "container} ${__field.labels.direction}",
+                    low=None,
+                    links=(HOST_LOGS,),
+                    overrides=(override_matching(" receive$", custom_transform="negative-Y"),),
+                    width=8,
+                ),
+                table(
+                    "Containers now",
+                    CONTAINERS,
+                    description="The latest of each container in the last ten minutes. Of its limit is there where it "
+                    "has a memory limit, Health where it has a health check.",
+                    overrides=(
+                        override("CPUs", decimals=2),
+                        override("Memory", unit="bytes"),
+                        override("Of its limit", **_gauge_column()),
+                        override(
+                            "Restarts",
+                            thresholds=steps((None, GREEN), (1, YELLOW), (10, RED)),
+                            custom_cellOptions={"type": "color-text"},
+                        ),
+                        override("Up", unit="dtdurations", decimals=0),
+                    ),
+                    widths={
+                        "Host": 130,
+                        "Image": 200,
+                        "CPUs": 80,
+                        "Memory": 100,
+                        "Of its limit": 130,
+                        "Restarts": 85,
+                        "Health": 100,
+                        "Up": 110,
+                    },
                 ),
             ),
         ),

@@ -115,6 +115,12 @@ def test_plugins_and_the_hub_have_the_same_classes(installed: Installation) -> N
         "from gateway.component import Signal; from obs_hub.component import Signal as public; print(Signal is public)"
     )
     assert installed.python(f"import obs_hub; obs_hub.open_folder(); {other}") == "True"
+    for module, name, of in (
+        ("settings", "ExporterSettings", "gateway.base.settings"),
+        ("testing", "ExporterContract", "gateway.testing"),
+    ):
+        same = f"from obs_hub.{module} import {name}; import {of} as ours; print({name} is ours.{name})"
+        assert installed.python(same) == "True"
 
 
 def test_a_process_that_has_imported_another_package_is_told_so(installed: Installation) -> None:

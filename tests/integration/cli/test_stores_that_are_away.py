@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.cli.database_errors import told
+from gateway.cli.database_errors import error_text
 from tests.integration.cli.processes import free_port, obs_hub
 from tests.support.databases import Database
 
@@ -51,14 +51,14 @@ def test_a_hub_that_has_just_stopped_is_told(command: tuple[str, ...], tmp_path:
 def test_what_the_server_answers_is_told_without_advice_on_connections(database: Database) -> None:
     with pytest.raises(psycopg.Error) as refused, psycopg.connect(database.dsn) as connection:
         connection.execute("SELECT 1 / 0")
-    assert told(refused.value) == "division by zero"
+    assert error_text(refused.value) == "division by zero"
     options = "-c statement_timeout=1"
     with pytest.raises(psycopg.Error) as late, psycopg.connect(database.dsn, options=options) as connection:
         connection.execute("SELECT pg_sleep(10)")
-    assert told(late.value) == "canceling statement due to statement timeout"
+    assert error_text(late.value) == "canceling statement due to statement timeout"
 
 
 def test_a_connection_that_was_cut_off_is_told(database: Database) -> None:
     with psycopg.connect(database.dsn) as connection, pytest.raises(psycopg.Error) as cut:
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-    assert told(cut.value).startswith("terminating connection due to administrator command; ")
+    assert error_text(cut.value).startswith("terminating connection due to administrator command; ")

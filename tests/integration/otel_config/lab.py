@@ -138,6 +138,32 @@ def _host(lab: Metrics) -> None:
     lab.gauge("hw.temperature", NAS, wave(45, 80), hw__type="temperature", **sensor)
     fan = {"hw__id": "fan/nct6775/1", "hw__name": "nct6775", "hw__sensor_location": "fan1"}
     lab.gauge("hw.fan.speed", NAS, wave(700, 1500), hw__type="fan", **fan)
+    for pid in (812, 813):
+        process = {**NAS, "process.pid": pid, "process.executable.name": "postgres", "process.owner": "postgres"}
+        for mode in ("user", "system"):
+            lab.gauge("process.cpu.utilization", process, wave(0, 0.2), cpu__mode=mode)
+        lab.gauge("process.memory.usage", process, wave(1e8, 2e8))
+        lab.gauge("process.thread.count", process, lambda _: 1)
+        lab.gauge("process.unix.file_descriptor.count", process, lambda _: 40)
+        lab.gauge("process.uptime", process, lambda minute: 3_600.0 + 60 * minute)
+        for direction in ("read", "write"):
+            lab.counter("process.disk.io", process, 6e6, disk__io__direction=direction)
+    container = {**NAS, "container.id": "f2a1", "container.name": "web", "container.image.name": "nginx"}
+    lab.gauge("container.cpu.usage", container, wave(0, 1.5))
+    lab.gauge("container.memory.working_set", container, lambda _: 3e8)
+    lab.gauge("container.memory.available", container, lambda _: 1e8)
+    lab.counter("container.restarts", container, 0.02)
+    for state in ("starting", "healthy", "unhealthy"):
+        lab.gauge(
+            "container.health.status",
+            container,
+            lambda _, now=state: now == "unhealthy",
+            container__health__state=state,
+        )
+    lab.gauge("container.uptime", container, lambda minute: 60.0 * minute)
+    for direction in ("receive", "transmit"):
+        network = {"network__interface__name": "eth0", "network__io__direction": direction}
+        lab.counter("container.network.io", container, 6e7, **network)
 
 
 def _kubernetes(lab: Metrics) -> None:

@@ -27,6 +27,14 @@ from tests.support.waiting import PATIENCE
 
 ROOT = GRAFANA.parents[1]
 ATTRIBUTES = {
+    "container.health.state",
+    "container.id",
+    "container.image.name",
+    "container.name",
+    "process.executable.name",
+    "process.owner",
+    "process.pid",
+    "process.state",
     "system.device",
     "system.filesystem.mountpoint",
     "system.filesystem.state",
@@ -181,15 +189,12 @@ def test_metrics_of_the_hub_and_its_host_have_the_names_that_are_documented() ->
         for file in (ROOT / path).rglob("*.py")
         for name in re.findall(r'"(obs_hub\.[a-z_.]+)"', file.read_text("utf-8"))
     }
-    known |= set(
-        re.findall(
-            r"^\| `((?:system|hw)\.[a-z_0-9.]+)`", (ROOT / "docs/host-metrics.md").read_text("utf-8"), re.MULTILINE
-        )
-    )
+    documented = (ROOT / "docs/host-metrics.md").read_text("utf-8")
+    known |= set(re.findall(r"^\| `((?:system|hw|process|container)\.[a-z_0-9.]+)`", documented, re.MULTILINE))
     for dashboard in map(grafana.load, DASHBOARDS):
         for query in grafana.queries(dashboard, "rawSql"):
-            named = set(re.findall(r"'((?:obs_hub|system|hw)\.[a-z_0-9.]+)'", query.text)) - ATTRIBUTES
-            assert {name for name in named if not name.endswith(".")} <= known, query.where
+            named = set(re.findall(r"'((?:obs_hub|system|hw|process|container)\.[a-z_0-9.]+)'", query.text))
+            assert {name for name in named - ATTRIBUTES if not name.endswith(".")} <= known, query.where
 
 
 def test_a_rate_survives_a_reset_and_is_right(store: Database) -> None:

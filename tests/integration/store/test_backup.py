@@ -36,6 +36,7 @@ from gateway.store.maintenance import Maintenance
 from gateway.store.schema import READER_ROLE, SchemaError
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
+from tests.support.restores import stuck_pg_restore
 from tests.support.stores import maintain, migrate, running_exporter, settings, store
 from tests.support.telemetry import DAY, gauge, logs, now, spans
 from tests.support.waiting import PATIENCE
@@ -390,36 +391,18 @@ def test_on_the_command_line(native: Database, embedded_server: Server, tmp_path
         assert "is not empty" in again.stderr
 
 
-@pytest.fixture
-def slow_bin_dir(target: Database, tmp_path: Path) -> Path:
-    """PostgreSQL's programs, of which pg_restore stops half-way and stays: tables without their indexes."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "pg_dump").symlink_to(chosen_for(target) / "pg_dump")
-    real = shlex.quote(str(chosen_for(target) / "pg_restore"))
-    (folder / "pg_restore").write_text(
-        f"""#!/bin/sh
-case "$1" in --list | --version) exec {real} "$@" ;; esac
-{real} --section=pre-data --section=data "$@" || exit
-cd {shlex.quote(str(tmp_path))} && echo $$ > pid.new && mv pid.new pid
-exec sleep 600
-"""
-    )
-    (folder / "pg_restore").chmod(0o755)
-    return folder
-
-
 def test_a_restore_that_is_broken_off_leaves_a_store_that_nobody_takes_for_whole(
-    filled: Filled, target: Database, slow_bin_dir: Path, tmp_path: Path
+    filled: Filled, target: Database, tmp_path: Path
 ) -> None:
+    programs_that_halt, pid = stuck_pg_restore(tmp_path, chosen_for(target))
     command = [sys.executable, "-m", "gateway", "db", "restore", str(filled.backup), "--dsn", target.dsn]
     with (tmp_path / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [*command, "--bin-dir", str(slow_bin_dir)], cwd=ROOT, env=environment(), stderr=stderr
+            [*command, "--bin-dir", str(programs_that_halt)], cwd=ROOT, env=environment(), stderr=stderr
         )
-    until(lambda: (tmp_path / "pid").exists() or process.poll() is not None)
+    until(lambda: pid.exists() or process.poll() is not None)
     assert process.poll() is None, (tmp_path / "stderr").read_text()
-    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    child = psutil.Process(int(pid.read_text()))
     with pytest.raises(BackupError, match="another restore into this database is under way"):
         load(target, filled.backup)
     process.kill()
@@ -455,13 +438,13 @@ async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, 
     """A gateway does not start on it, the page is not ready, the doctor finds it."""
     migrate(database)
     view: Any = SimpleNamespace(dsn=database.dsn)
-    assert (await Probe(view).look_at_store()).state is State.OK
+    assert (await Probe(view).check_store()).state is State.OK
     with database.connect() as connection:
         restore_mark.mark(connection, "public")
     with pytest.raises(SchemaError, match="run `obs-hub db restore FILE` again"):
         async with running_exporter(database):
             pass
-    store = await Probe(view).look_at_store()
+    store = await Probe(view).check_store()
     assert (store.state, store.detail) == (
         State.DOWN,
         "it is not whole: a restore is under way, or was broken off",

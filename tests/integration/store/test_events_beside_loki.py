@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from exporters.loki.config import LokiConfig
 from gateway.assembly import exporter_settings
 from gateway.component import Batch, Signal
 from gateway.config import Config, PipelineSettings, ServiceSettings
@@ -76,5 +77,6 @@ def test_the_assembly_decides_which_logs_the_store_keeps(setting: str, exporters
         Signal.LOGS: PipelineSettings(receivers=["otlp"], exporters=exporters),
         Signal.METRICS: PipelineSettings(receivers=["otlp"], exporters=["timescale"]),
     }
-    config = Config({}, {"timescale": settings(logs=setting)}, ServiceSettings(pipelines=pipelines))
+    others = {name: LokiConfig(endpoint="http://127.0.0.1:3100") for name in exporters if name.startswith("loki")}
+    config = Config({}, {"timescale": settings(logs=setting), **others}, ServiceSettings(pipelines=pipelines))
     assert exporter_settings(config, "timescale").logs == kept  # type: ignore[attr-defined]

@@ -335,9 +335,10 @@ def test_tokens_are_what_the_gateway_reads(tmp_path: Any) -> None:
 
 
 def test_hooks_wait_for_what_they_need() -> None:
-    """Nothing of a first installation waits for a database that comes with it; an upgrade migrates first."""
+    """Nothing of a first installation waits for a database that comes with it. That an upgrade migrates first is seen
+    where there is a cluster to ask: tests/integration/charts."""
     job = find(manifests("gateway"), "Job", "obs-hub-gateway-migrate")
-    assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,pre-upgrade"
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
     config = find(manifests("gateway"), "ConfigMap", "obs-hub-gateway-migrate")
     weights = [int(each["metadata"]["annotations"].get("helm.sh/hook-weight", "0")) for each in (config, job)]
     assert weights[0] < weights[1]

@@ -136,7 +136,10 @@ def test_down_keeps_data_unless_it_is_told_not_to(cluster: Cluster) -> None:
     done = cluster.make("k3s-down", "DATA=delete", "NAMESPACE=mine", "RELEASE=other", NOT_INSTALLED="1")
     assert done.returncode == 0, done.stderr
     selector = "--selector app.kubernetes.io/instance=other"
-    assert f"--namespace mine delete persistentvolumeclaims,secrets {selector}" in cluster.notes.read_text()
+    assert (
+        f"--namespace mine delete clusters.postgresql.cnpg.io,persistentvolumeclaims,secrets {selector}"
+        in cluster.notes.read_text()
+    )
     assert "uninstall" not in cluster.notes.read_text()
 
 

@@ -29,7 +29,7 @@ receivers:
   foo:
 exporters:
   store: {connections: 99, size: big, headers: []}
-processors:
+connectors:
 """
     service = """\
 service:
@@ -45,7 +45,7 @@ service:
         "hub.yaml:5: exporters.store.headers: expected a mapping, found a list",
         "hub.yaml:5: exporters.store.size: expected a size such as 4MiB, 500KB or a number of bytes, found 'big'",
         "hub.yaml:5: exporters.store.connections: expected less than or equal to 32, found 99",
-        "hub.yaml:6: processors: the gateway has no processors: it passes batches on as they came",
+        "hub.yaml:6: connectors: the gateway has no connectors",
         "hub.yaml:9: service.pipelines.metrics.exporters: empty; expected at least one",
         "hub.yaml:9: service.pipelines.metrics.receivers[1]: the receiver 'otlp' is named twice in this pipeline",
         "hub.yaml:9: service.pipelines.metrics.receivers[2]: the receiver 'otpl' is not defined under 'receivers'; "

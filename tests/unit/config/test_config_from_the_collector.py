@@ -38,6 +38,10 @@ processors:
   batch: {}
   memory_limiter/big: {check_interval: 1s}
   tail_sampling: {}
+  redaction: {}
+  probabilistic_sampler: {}
+  filter: {drop: [severity < warn], logs: {log_record: []}}
+  attributes: {actions: [{action: delete, key: a}], include: {}}
 exporters:
   otlphttp/vendor: {endpoint: "https://example.com"}
   debug: {verbosity: detailed}
@@ -55,7 +59,7 @@ service:
   extensions: [health_check]
   telemetry: {logs: {encoding: json}, metrics: {level: detailed}}
   pipelines:
-    traces: {receivers: [otlp], processors: [batch], exporters: [otlp/tempo]}
+    traces: {receivers: [otlp], processors: [batch, memory_limiter], exporters: [otlp/tempo]}
 """
 
 
@@ -83,7 +87,11 @@ service:
         ("extensions.zpages", "obs-hub doctor"),
         ("service.telemetry.logs.encoding", "write 'format'"),
         ("service.telemetry.metrics.level", "write 'enabled'"),
-        ("service.pipelines.traces.processors", "batch and memory_limiter are built in"),
+        ("service.pipelines.traces.processors[1]", "it is built in; 'service.delivery.max_in_flight'"),
+        ("processors.filter.logs", "write conditions under 'drop' and 'keep'"),
+        ("processors.attributes.include", "write a condition under 'where'"),
+        ("processors.redaction", "write 'redact'"),
+        ("processors.probabilistic_sampler", "write 'sample' with 'ratio: 0.1'"),
     ],
 )
 def test_each_key_that_is_not_taken_says_what_to_write(tmp_path: Path, key: str, advice: str) -> None:
@@ -95,6 +103,7 @@ def test_each_key_that_is_not_taken_says_what_to_write(tmp_path: Path, key: str,
 def test_what_has_advice_is_not_known_all_the_same() -> None:
     for section, known in (
         ("receivers", COMPONENTS.receivers),
+        ("processors", COMPONENTS.processors),
         ("exporters", COMPONENTS.exporters),
         ("extensions", COMPONENTS.extensions),
     ):
@@ -104,6 +113,7 @@ def test_what_has_advice_is_not_known_all_the_same() -> None:
 def test_components_that_the_advice_names_are_there() -> None:
     assert {"otlp", "timescale", "loki"} <= set(COMPONENTS.exporters)
     assert {"otlp", "hostmetrics", "journald"} <= set(COMPONENTS.receivers)
+    assert {"filter", "attributes", "resource", "redact", "sample", "limit", "python"} <= set(COMPONENTS.processors)
     assert {"tokens", "api", "pipelines"} <= set(COMPONENTS.extensions)
     assert (PAGE.parent.parent / _collector.PAGE).is_file()
 

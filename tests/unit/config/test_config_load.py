@@ -167,6 +167,7 @@ def test_every_setting_is_in_the_reference() -> None:
     text = DOCUMENT.read_text()
     components: list[Component] = [
         *COMPONENTS.receivers.values(),
+        *COMPONENTS.processors.values(),
         *COMPONENTS.exporters.values(),
         *COMPONENTS.extensions.values(),
     ]

@@ -86,12 +86,12 @@ async def test_segments_that_cannot_be_removed_are_shown_and_count_for_nothing(
 async def test_what_no_exporter_takes_is_told_at_the_start(
     data_dir: Path, caplog: pytest.LogCaptureFixture, exporter: str
 ) -> None:
-    from gateway.assembly import tell_of_spools_without_exporter
+    from gateway.assembly import warn_of_spools_without_exporter
     from gateway.config import load
 
     await (await with_batches(spool_directory(data_dir, exporter) / "0", 1)).close()
     config: Config = load(None)
-    tell_of_spools_without_exporter(config, data_dir)
+    warn_of_spools_without_exporter(config, data_dir)
     assert ("holds 60 bytes for the exporter elsewhere" in caplog.text) == (exporter == "elsewhere")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.systemd.notify import Notifier
-from gateway.systemd.watchdog import Heartbeats, beat, keep_telling
+from gateway.systemd.watchdog import Heartbeats, beat, feed_watchdog
 from tests.integration.cli.processes import PATIENCE
 from tests.support.service_manager import manager
 from tests.support.waiting import until
@@ -72,7 +72,7 @@ async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(
             looks += 1
             return heard.silent(seconds)
 
-        telling = asyncio.create_task(keep_telling(Notifier(systemd.address, 0.4), silent))
+        telling = asyncio.create_task(feed_watchdog(Notifier(systemd.address, 0.4), silent))
         beating = asyncio.create_task(beat(theirs, 0.4))
         await until(lambda: systemd.has("WATCHDOG"))
         beating.cancel()

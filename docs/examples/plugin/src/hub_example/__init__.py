@@ -1,0 +1,1 @@
+"""An exporter, a receiver and a processor for the Observability Hub."""

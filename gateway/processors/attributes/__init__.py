@@ -1,0 +1,1 @@
+"""Changes the attributes of records."""

@@ -1,0 +1,1 @@
+"""Leaves records out by conditions."""

@@ -1,0 +1,1 @@
+"""Lets only so many records a second through of each service."""

@@ -1,0 +1,1 @@
+"""Takes out of telemetry what is not for everybody who reads it."""

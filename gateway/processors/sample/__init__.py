@@ -1,0 +1,1 @@
+"""Keeps a part of all traces and logs."""
