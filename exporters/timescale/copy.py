@@ -15,16 +15,12 @@ import msgspec
 import numpy as np
 
 from exporters.timescale.values import without_nul
+from gateway.store import POSTGRES_EPOCH_US
 
 if TYPE_CHECKING:
     from exporters.timescale.points import NumberPoints
 
-HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
-
-POSTGRES_EPOCH_US = 946_684_800_000_000
-"""2000-01-01 in microseconds since the Unix epoch: PostgreSQL counts from there."""
 
 _int2 = struct.Struct(">ih").pack
 _int4 = struct.Struct(">ii").pack
@@ -38,6 +34,9 @@ _FEW = 64
 COLUMNS: dict[str, tuple[str, ...]] = {
     "sample": (
         "time", "series_id", "value", "start_time", "int_value", "flags", "time_ns", "start_time_ns",
+    ),
+    "frame": (
+        "time", "set_id", "time_ns", "start_time", "start_time_ns", "vals", "ints", "starts",
     ),
     "histogram_sample": (
         "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",

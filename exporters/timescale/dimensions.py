@@ -62,6 +62,9 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """The dimension tables: for each its columns with their types, the key first. The order is the order of insertion."""
 
+SETS = "series_set"
+"""The table of sets (`exporters.timescale.sets`): their keys and their members. It comes after `TABLES`."""
+
 Rows = dict[str, dict[int, tuple[Any, ...]]]
 """Dimension rows by table and key."""
 
@@ -129,7 +132,7 @@ class Dimensions:
         self._older_metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
         self._known: set[int] = set()
         self._descriptions: dict[int, tuple[str, bytes]] = {}
-        self._pending: Rows = {table: {} for table in TABLES}
+        self._pending: Rows = {table: {} for table in (*TABLES, SETS)}
         self._pending_size = 0
         self._expected: dict[bytes, tuple[Any, ...]] = {}
 
@@ -153,7 +156,7 @@ class Dimensions:
         self._older_metrics.clear()
         self._known.clear()
         self._descriptions.clear()
-        self._pending = {table: {} for table in TABLES}
+        self._pending = {table: {} for table in (*TABLES, SETS)}
         self._pending_size = 0
 
     def relieve(self) -> None:
@@ -220,6 +223,10 @@ class Dimensions:
             found = self._new_series(context, attributes)
             self.series_known.add(its_hash, found)
         return found
+
+    def series_set(self, key: int, members: bytes) -> None:
+        """Declare a set, of which all series are declared."""
+        self._add(SETS, key, (members,))
 
     def _remember(self, cache: dict[tuple[bytes | None, str], int], key: tuple[bytes | None, str], value: int) -> int:
         if _size(key) <= self._LONGEST_KEY:

@@ -24,6 +24,7 @@ from exporters.timescale.limits import SeriesLimits
 from exporters.timescale.logs import encode_logs
 from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.rejections import Acceptance, Rejections
+from exporters.timescale.sets import Sets
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.base.slices import StaleError, Steps, at_once, in_slices
@@ -53,6 +54,10 @@ _LONG_AT_ONCE = 4
 """What takes long to encode goes on among so many others only: a turn of the event loop would be as long as all their
 slices, and a request that needs ten turns and no time would wait for hundreds."""
 
+_MOST_SETS = 1_000
+_SERIES_A_SET = 8
+"""What bounds the sets that the store is to know: where collections are alike, there are a tenth of them."""
+
 _ROWS_A_SLICE = 5_000
 _MANY_DIMENSIONS = 1_000
 
@@ -73,6 +78,7 @@ class TimescaleExporter:
         self._acceptance = Acceptance(config)
         self._limits = SeriesLimits(config.series_limit, config.series_limit_total)
         self._dimensions = Dimensions(config.series_cache, self._limits)
+        self._sets = Sets(self._dimensions, _MOST_SETS + config.series_limit_total // _SERIES_A_SET)
         self._texts = Texts()
         self._interval = config.chunk_interval // timedelta(microseconds=1)
         self._layout: Layout | None = None
@@ -235,8 +241,7 @@ class TimescaleExporter:
         encoding: Steps[bool | None]
         match batch.signal:
             case Signal.METRICS:
-                rollups = self._layout is None or self._layout.gateway_rollups
-                encoder = MetricsEncoder(dimensions, window, rows, rejections, budget, rollups)
+                encoder = MetricsEncoder(dimensions, self._sets, window, rows, rejections, budget)
                 encoding = encoder.encode(batch.payload)
             case Signal.LOGS:
                 events_only = self._config.logs == "events"

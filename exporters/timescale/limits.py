@@ -23,8 +23,7 @@ import numpy.typing as npt
 from opentelemetry.proto.common.v1 import common_pb2
 from psycopg import sql
 
-from exporters.timescale.copy import HEADER, TRAILER
-from gateway.store import Connection
+from gateway.store import COPY_HEADER, COPY_TRAILER, Connection
 
 _log = logging.getLogger(__name__)
 
@@ -187,5 +186,5 @@ def _read(connection: Connection, epoch: int, parts: _Keys | None) -> tuple[_Key
     )
     with connection.cursor().copy(query.format(epoch, where)) as stream:
         data = b"".join(stream)
-    rows = np.frombuffer(data[len(HEADER) : -len(TRAILER)], _ROW)
+    rows = np.frombuffer(data[len(COPY_HEADER) : -len(COPY_TRAILER)], _ROW)
     return rows["series"].astype(np.int64), rows["metric"].astype(np.int64), rows["is_declared"].copy()

@@ -31,10 +31,12 @@ from exporters.timescale.copy import (
     time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions, MetricContext, MetricKey
+from exporters.timescale.frames import frames_of
 from exporters.timescale.heads import Layout, layout_of
 from exporters.timescale.numbers import Numbers, Pauses, Taken
 from exporters.timescale.points import NumberPoints, concatenate, distinct
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
+from exporters.timescale.sets import Sets
 from exporters.timescale.templates import Metric, Template, learn
 from exporters.timescale.walk import PACE, decode_large
 from gateway.base.slices import LARGE, Steps
@@ -53,22 +55,22 @@ _METRIC = 32
 
 
 class MetricsEncoder:
-    """Encodes one request. ``rollups`` says whether the minutes touched are to be collected as well."""
+    """Encodes one request. ``sets`` says which points are stored as frames."""
 
     def __init__(
         self,
         dimensions: Dimensions,
+        sets: Sets,
         window: TimeWindow,
         rows: Rows,
         rejections: Rejections,
         budget: Budget,
-        rollups: bool,
     ):
         self._dimensions = dimensions
         self._window = window
         self._rows = rows
         self._rejections = rejections
-        self._rollups = rollups
+        self._sets = sets
         self._numbers = Numbers(dimensions, self._admit, self._exemplars_of)
         self._taken: list[Taken] = []
         self._metrics: list[Metric] = []
@@ -236,10 +238,15 @@ class MetricsEncoder:
             points = points.select(self._accepted(points.time))
             if not len(points):
                 return
-        microseconds = points.time // 1000
-        self._rows.add_points(points, distinct(microseconds, self._rows.interval))
-        if self._rollups:
-            self._rows.minutes.update(distinct(microseconds, _MINUTE_US))
+        self._rows.minutes.update(distinct(points.time // 1000, _MINUTE_US))
+        yield None
+        frames, alone = frames_of(points, self._sets)
+        if frames:
+            intervals = {frame.unix_nano // 1000 // self._rows.interval for frame in frames}
+            count = sum(frame.points for frame in frames)
+            self._rows.add("frame", b"".join([frame.row for frame in frames]), count, intervals)
+        if len(alone):
+            self._rows.add_points(alone, distinct(alone.time // 1000, self._rows.interval))
 
     def _accepted(self, times: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         early = times < self._window.earliest

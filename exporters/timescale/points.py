@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.copy import POSTGRES_EPOCH_US
+from gateway.store import POSTGRES_EPOCH_US
 
 if TYPE_CHECKING:
     from exporters.timescale.dimensions import MetricContext

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import psycopg
 from psycopg import sql
 
-from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, IdentifiedRow, Rows
-from exporters.timescale.dimensions import TABLES, in_order
+from exporters.timescale.copy import COLUMNS, IdentifiedRow, Rows
+from exporters.timescale.dimensions import SETS, TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.points import sample_rows
+from exporters.timescale.sets import member_rows
 from gateway.component import Prepared, RefusedError, TimedOutError, UnavailableError
-from gateway.store import Connection, Connections, Layout, Lock, Partitions, break_off, hold_lock
+from gateway.store import (
+    COPY_HEADER,
+    COPY_TRAILER,
+    Connection,
+    Connections,
+    Layout,
+    Lock,
+    Partitions,
+    break_off,
+    hold_lock,
+)
 
 
 @dataclass(slots=True)
@@ -83,6 +95,12 @@ _INSERT_DIMENSIONS = {
     .as_bytes()
     for table, columns in TABLES.items()
 }
+# The members of a set that is there are there: they are stored, and removed, in one transaction with it.
+_INSERT_SETS = (
+    "INSERT INTO series_set AS known (id, epoch) SELECT id, %s FROM unnest(%s::bigint[]) AS new (id)"
+    " ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch WHERE known.epoch < excluded.epoch RETURNING id, xmax = 0"
+)
+_COPY_MEMBERS = "COPY member (set_id, series_id, ord, is_int, has_start) FROM STDIN (FORMAT binary)"
 _MORE_TIME = (
     "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 )
@@ -249,6 +267,9 @@ class Writer:
         epoch: int | None,
     ) -> None:
         for table, its_rows in dimensions.items():
+            if table == SETS:
+                _store_sets(connection, its_rows, epoch)
+                continue
             rest = in_order(its_rows)
             # A statement of all at once would take long, and hold up every other thread while it is put together.
             while some := list(itertools.islice(rest, _ROWS_A_STATEMENT)):
@@ -265,16 +286,29 @@ class Writer:
             if table == "sample" and self._is_worth_direct_copy(rows):
                 connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
             with connection.cursor().copy(copy) as stream:
-                stream.write(HEADER)
+                stream.write(COPY_HEADER)
                 for chunk in chunks:
                     stream.write(chunk)
-                stream.write(TRAILER)
+                stream.write(COPY_TRAILER)
         minutes = sorted(set().union(*(batch.minutes for batch in rows)))
         if minutes:
             connection.execute(
                 "INSERT INTO rollup_pending (minute) SELECT to_timestamp(m * 60) FROM unnest(%s::bigint[]) AS m",
                 (minutes,),
             )
+
+
+def _store_sets(connection: Connection, rows: Mapping[int, tuple[Any, ...]], epoch: int | None) -> None:
+    """Insert sets, each with its members if it was not there."""
+    known = connection.execute(_INSERT_SETS, (epoch, sorted(rows))).fetchall()
+    new = [key for key, is_new in known if is_new]
+    if not new:
+        return
+    with connection.cursor().copy(_COPY_MEMBERS) as stream:
+        stream.write(COPY_HEADER)
+        for key in new:
+            stream.write(member_rows(key, rows[key][1]))
+        stream.write(COPY_TRAILER)
 
 
 def _new_events(connection: Connection, events: Sequence[IdentifiedRow]) -> list[IdentifiedRow]:

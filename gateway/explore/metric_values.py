@@ -69,7 +69,7 @@ _POINTS: dict[str, LiteralString] = {
     "sample": """
         SELECT series_id, time, time_ns AS ns, value AS sum, 1 AS count, value AS min, value AS max, value AS last,
             time AS at, start_time
-        FROM sample
+        FROM number_point
         WHERE series_id = ANY(%(series)s) AND time >= %(lead)s AND time < %(end)s AND abs(value) < 1e290
         """,
     "sample_1m": """

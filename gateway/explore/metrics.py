@@ -70,7 +70,14 @@ def catalogue(store: Store, pattern: str | None = None) -> list[Row]:
                     (SELECT time FROM exp_histogram_sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1)
                 WHEN 'summary' THEN
                     (SELECT time FROM summary_sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1)
-                ELSE (SELECT time FROM sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1)
+                ELSE greatest(
+                    (SELECT time FROM sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1),
+                    (SELECT max(f.time)
+                     FROM member b
+                     CROSS JOIN LATERAL
+                         (SELECT time FROM frame WHERE set_id = b.set_id ORDER BY time DESC LIMIT 1) f
+                     WHERE b.series_id = e.id)
+                )
             END) AS last_seen,
             array(
                 SELECT DISTINCT jsonb_object_keys(o.attributes)

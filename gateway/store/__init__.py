@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from gateway.store.backup.dump import backup as back_up
     from gateway.store.backup.restore import replace as restore_in_place
     from gateway.store.backup.restore import restore
+    from gateway.store.binary import HEADER as COPY_HEADER
+    from gateway.store.binary import POSTGRES_EPOCH_US
+    from gateway.store.binary import TRAILER as COPY_TRAILER
     from gateway.store.connections import Connections
     from gateway.store.jobs import examine as examine_jobs
     from gateway.store.layout import Layout, LayoutError
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONNECTION_LIMIT",
+    "COPY_HEADER",
+    "COPY_TRAILER",
+    "POSTGRES_EPOCH_US",
     "READER_ROLE",
     "RESTORE_UNFINISHED",
     "AsyncConnection",
@@ -92,6 +98,9 @@ __all__ = [
 
 _WHERE = {
     "CONNECTION_LIMIT": "login",
+    "COPY_HEADER": "binary:HEADER",
+    "COPY_TRAILER": "binary:TRAILER",
+    "POSTGRES_EPOCH_US": "binary",
     "READER_ROLE": "reader",
     "RESTORE_UNFINISHED": "restore_mark:MESSAGE",
     "AsyncConnection": "postgres.connection",

@@ -21,8 +21,11 @@ from gateway.store.locks import Lock, hold
 
 _AT_ONCE = 1_000
 
-_SERIES_FACTS = (*layout.FACTS[:5], "rollup_1m", "rollup_1h")
+_SERIES_FACTS = (*(table for table in layout.METRIC_FACTS if table != "frame"), "rollup_1m", "rollup_1h", "member")
+_FRAMES = ("frame", "frame_1m", "frame_1h")
+_DELETE_MEMBERS = sql.SQL(", members AS (DELETE FROM member m USING unused WHERE m.set_id = unused.id)")
 _REFERRERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "series_set": tuple((table, "set_id") for table in _FRAMES),
     "series": tuple((table, "series_id") for table in _SERIES_FACTS),
     "metric": (("series", "metric_id"),),
     "resource": (("series", "resource_id"), ("log", "resource_id"), ("span", "resource_id")),
@@ -49,8 +52,8 @@ def _collect(connection: layout.Connection, table: str, epoch: int) -> int:
     # Rows are locked in the order of their keys, as writers do, so that nobody deadlocks.
     delete = sql.SQL(
         "WITH unused AS MATERIALIZED (SELECT id FROM {0} WHERE id = ANY(%s) AND epoch < %s ORDER BY id FOR UPDATE)"
-        " DELETE FROM {0} d USING unused WHERE d.id = unused.id"
-    ).format(dimension)
+        "{1} DELETE FROM {0} d USING unused WHERE d.id = unused.id"
+    ).format(dimension, _DELETE_MEMBERS if table == "series_set" else sql.SQL(""))
     found = [row[0] for row in connection.execute(find, (epoch,))]
     return sum(
         connection.execute(delete, (found[first : first + _AT_ONCE], epoch)).rowcount

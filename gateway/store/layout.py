@@ -14,10 +14,13 @@ import psycopg
 Connection = psycopg.Connection[Any]
 LayoutName = Literal["timescale", "native"]
 
-FACTS = ("sample", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar", "log", "span")
-ROLLUPS = ("sample_1m", "sample_1h")
+FACTS = ("sample", "frame", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar", "log", "span")
+METRIC_FACTS = FACTS[:6]
+ROLLUPS = ("sample_1m", "sample_1h", "frame_1m", "frame_1h")
 EARLIER = "_earlier"
 """Ends the names of rollups that an earlier version made, where they reach back further than the points."""
+CONTINUOUS = "_continuous"
+"""Ends the names of rollups that were continuous aggregates, in stores of an earlier version that used them."""
 
 
 class LayoutError(Exception):

@@ -22,20 +22,24 @@ from gateway.store.settings import StoreSettings
 _MARGIN = timedelta(hours=1)
 """How much less than points are kept is refreshed: a chunk may be dropped while a refresh is under way."""
 
+_IN_COLUMNSTORE = (*layout.FACTS, "frame_1m", "frame_1h")
 # What rows are grouped by in the columnstore, so that a query for one series or resource reads only its own.
-_SEGMENT_BY = {table: "resource_id" if table in ("log", "span") else "series_id" for table in layout.FACTS}
+_SEGMENT_BY = dict.fromkeys(layout.FACTS, "series_id") | {"log": "resource_id", "span": "resource_id"}
+_SEGMENT_BY |= dict.fromkeys(("frame", "frame_1m", "frame_1h"), "set_id")
 
 
 def retention_of(settings: StoreSettings) -> dict[str, timedelta | None]:
     """Return how long each table's rows are kept, by table; None for ever."""
     kept = settings.retention
-    metrics = dict.fromkeys(layout.FACTS[:5], kept.metrics)
+    metrics = dict.fromkeys(layout.METRIC_FACTS, kept.metrics)
     return {
         **metrics,
         "log": kept.logs,
         "span": kept.traces,
         "sample_1m": kept.rollup_1m,
+        "frame_1m": kept.rollup_1m,
         "sample_1h": kept.rollup_1h,
+        "frame_1h": kept.rollup_1h,
     }
 
 
@@ -49,7 +53,7 @@ def apply(connection: layout.Connection, present: layout.Layout, settings: Store
         wanted = _wanted(connection, settings, present)
         if applied == wanted:
             return False
-        for table in layout.FACTS:
+        for table in (*layout.FACTS, *layout.ROLLUPS):
             connection.execute("SELECT set_chunk_time_interval(%s::regclass, %s)", (table, settings.chunk_interval))
         if present.community:
             _columnstore(connection, settings)
@@ -74,7 +78,7 @@ def _note_retention_of(connection: layout.Connection, applied: dict[str, Any], s
 
 
 def _columnstore(connection: layout.Connection, settings: StoreSettings) -> None:
-    for table in layout.FACTS:
+    for table in _IN_COLUMNSTORE:
         name = sql.Identifier(table)
         connection.execute(
             sql.SQL(
@@ -100,10 +104,14 @@ def _retention(connection: layout.Connection, settings: StoreSettings) -> None:
 
 def _earlier_rollups(connection: layout.Connection) -> Iterator[tuple[str, str]]:
     """Yield the rollups of which there is one of an earlier version, and its name."""
-    for table in layout.ROLLUPS:
-        earlier = table + layout.EARLIER
-        if connection.execute("SELECT to_regclass(%s)", (earlier,)).fetchone() != (None,):
-            yield table, earlier
+    for table in ("sample_1m", "sample_1h"):
+        for earlier in (table + layout.EARLIER, table + layout.CONTINUOUS):
+            if _exists(connection, earlier):
+                yield table, earlier
+
+
+def _exists(connection: layout.Connection, table: str) -> bool:
+    return connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() != (None,)
 
 
 _OLDEST_FIRST = """
@@ -128,7 +136,9 @@ def _rollups(connection: layout.Connection, settings: StoreSettings) -> None:
 def _refreshed(
     connection: layout.Connection, settings: StoreSettings
 ) -> Iterator[tuple[str, timedelta, timedelta | None]]:
-    """Yield each rollup with its bucket, and how far back it is refreshed; None for ever.
+    """Yield each continuous aggregate with its bucket, and how far back it is refreshed; None for ever.
+
+    There are some in stores of an earlier version, which are read up to when gateways began to roll up.
 
     Never to where its points may have been dropped: what is left there, or came late, would take the place of what was.
     After retention was made longer, what was dropped before stays away; the reach grows with each start, by whole days.
@@ -137,12 +147,14 @@ def _refreshed(
         ("sample_1m", "sample", settings.retention.metrics, timedelta(minutes=1)),
         ("sample_1h", "sample_1m", settings.retention.rollup_1m, timedelta(hours=1)),
     ):
+        if not _exists(connection, view + layout.CONTINUOUS):
+            continue
         taken = dropped_before(connection, source)
         limits = [] if kept is None else [kept - _MARGIN]
         if taken is not None:
             age = datetime.now(UTC) - taken
             limits.append(timedelta(days=age.days) if age.days else age)
-        yield view, bucket, max(min(limits), 3 * bucket) if limits else None
+        yield view + layout.CONTINUOUS, bucket, max(min(limits), 3 * bucket) if limits else None
 
 
 def summary(settings: StoreSettings) -> str:

@@ -22,14 +22,15 @@ READABLE = (
     *VIEWS,
     *layout.FACTS,
     *layout.ROLLUPS,
-    *("rollup_1m", "rollup_1h"),
-    *("resource", "scope", "metric", "series"),
+    *("rollup_1m", "rollup_1h", "number_point"),
+    *("resource", "scope", "metric", "series", "series_set", "member"),
     *("store_setting", "schema_version"),
 )
 """What a reader may read: the views, what they are made of, and what tells the state of the store."""
 
 PRIVATE = (
-    *("run", "webhook_delivery", "receipt", "event_identity", "rollup_pending", "dimension_epoch"),
+    *("run", "webhook_delivery", "receipt", "event_identity", "rollup_pending", "rollup_pending_1h"),
+    "dimension_epoch",
     *("lock_migration", "lock_maintenance", "lock_dimensions", "lock_partitions", "store_restoring"),
 )
 """What no reader has any right on: what gateways work by, what steps of theirs wrote, and what they lock."""

@@ -19,7 +19,7 @@ from gateway.store.connections import Connections
 _SPOOL_TIMEOUT = 30.0
 _POLL = 0.2
 
-TABLES = {Signal.METRICS: "sample", Signal.TRACES: "span", Signal.LOGS: "log"}
+TABLES = {Signal.METRICS: "number_point", Signal.TRACES: "span", Signal.LOGS: "log"}
 
 _OWN = "SELECT id FROM resource WHERE service_name = 'obs-hub'"
 _IS_OWN = {

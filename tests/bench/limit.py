@@ -15,11 +15,13 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale.config import TimescaleConfig
-from exporters.timescale.copy import COLUMNS, HEADER, TRAILER, Rows
+from exporters.timescale.copy import COLUMNS, Rows
 from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.points import sample_rows
 from exporters.timescale.writer import PreparedRows
 from gateway.component import Batch
+from gateway.store import COPY_HEADER as HEADER
+from gateway.store import COPY_TRAILER as TRAILER
 from gateway.store import layout
 from gateway.store.partitions import Partitions
 from tests.bench.payloads import Payloads

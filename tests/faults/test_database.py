@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from gateway.embedded import EmbeddedPostgres
-from tests.faults.harness import METHOD, ROUNDS, Gateway, load, prove, request, stored, until
+from tests.faults.harness import METHOD, ROUNDS, Gateway, load, prove, request, stored, until, until_delivered
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 from tests.support.waiting import PATIENCE
@@ -29,7 +29,7 @@ def test_killed_embedded_postgresql_is_started_again(hubs_to_start: Hubs) -> Non
             clients.until_acknowledged(5)
             until(lambda: gateway.hub.postgres, "PostgreSQL").kill()
             clients.until_acknowledged(20)
-            until(lambda: not gateway.spooled, "the spool being empty")
+            until_delivered(clients, gateway)
         clients.finish()
     prove("embedded PostgreSQL killed", clients, gateway, rounds=rounds)
 
@@ -48,7 +48,7 @@ def test_postgresql_is_stopped_and_started(hubs_to_start: Hubs, postgres: Embedd
         clients.until_acknowledged(20)
         assert gateway.spooled
         postgres.start()
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.until_acknowledged(5)
         clients.finish()
     prove(f"PostgreSQL stopped ({how}) and started", clients, gateway)
@@ -61,7 +61,7 @@ def test_a_gateway_that_starts_without_its_database_spools(hubs_to_start: Hubs, 
     with load(gateway) as clients:
         clients.until_acknowledged(20)
         postgres.start()
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.finish()
     prove("PostgreSQL is away when the gateway starts", clients, gateway)
 
@@ -83,7 +83,7 @@ def test_postgresql_hangs_for_longer_than_every_timeout(hubs_to_start: Hubs, pos
             for process in frozen:
                 with suppress(psutil.NoSuchProcess):
                     process.resume()
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.finish()
     prove("PostgreSQL frozen for longer than every timeout", clients, gateway)
 
@@ -123,7 +123,7 @@ def test_the_server_has_no_connection_left(hubs_to_start: Hubs, postgres: Embedd
         finally:
             for connection in (*held, admin):
                 connection.close()
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.finish()
     prove("no connection left on the server", clients, gateway)
 
@@ -145,7 +145,7 @@ def test_a_table_is_locked_for_longer_than_the_timeout(hubs_to_start: Hubs, data
             clients.until_acknowledged(20)
             time.sleep(2.5)
             clients.until_acknowledged(20)
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.finish()
     prove(f"table {table} locked", clients, gateway)
 
@@ -181,7 +181,7 @@ def test_the_database_is_read_only_for_a_while(hubs_to_start: Hubs, database: Da
         clients.until_acknowledged(20)
         until(lambda: gateway.spooled, "something being spooled")
         read_only(False)
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.finish()
     prove("read-only database", clients, gateway)
     assert not list(gateway.hub.data_dir.glob("dead-letter/*/*.json")), "read-only for now is not refused for good"

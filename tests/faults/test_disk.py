@@ -15,7 +15,7 @@ import pytest
 
 from gateway.data_paths import dead_letter_directory
 from gateway.pipeline.dead_letters import DeadLetters
-from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until
+from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until, until_delivered
 from tests.integration.cli.processes import Hubs
 from tests.support.databases import Database
 from tests.support.waiting import PATIENCE
@@ -71,7 +71,7 @@ def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
             clients.until_acknowledged(5)
             ballast.unlink()
             clients.finish()
-            until(lambda: not gateway.spooled, "the spool being empty")
+            until_delivered(clients, gateway)
         assert "No space left on device" in gateway.log()
         prove("the disk of PostgreSQL is full", clients, gateway)
 
@@ -129,7 +129,7 @@ def test_the_spool_s_directory_is_removed_at_run_time(hubs_to_start: Hubs, nativ
     with load(gateway) as clients:
         clients.until_acknowledged(10)
         native_database.allow_connections(True)
-        until(lambda: not gateway.spooled, "the spool being empty")
+        until_delivered(clients, gateway)
         clients.finish()
     assert "was removed" in gateway.log()
     prove("spool directory removed at run time", clients, gateway)

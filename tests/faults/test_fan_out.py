@@ -229,8 +229,8 @@ def test_a_malformed_request_reaches_no_destination(hubs_to_start: Hubs, native_
     with grpc.insecure_channel(gateway.endpoint) as channel:
         call = channel.unary_unary(METHODS[Signal.LOGS])
         with pytest.raises(grpc.RpcError) as refused:
-            call(log_request([2, 4]) + b"\x0a\xff", timeout=30)
-        call(log_request([6, 8]), timeout=30)
+            call(log_request([2, 4]) + b"\x0a\xff", timeout=PATIENCE)
+        call(log_request([6, 8]), timeout=PATIENCE)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     until(lambda: side.found, "what is well-formed")
     assert set(side.found) == {6, 8}
@@ -245,7 +245,7 @@ def test_a_batch_that_is_too_much_for_the_timeout_does_not_stop_those_behind_it(
     with load(gateway) as clients, grpc.insecure_channel(gateway.endpoint) as channel:
         clients.until_acknowledged(5)
         call = channel.unary_unary(METHODS[Signal.METRICS])
-        call(many_series(20_000), timeout=60)
+        call(many_series(20_000), timeout=PATIENCE)
         clients.until_acknowledged(50)
         clients.finish()
     prove("a batch that is too much for the timeout", clients, gateway)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from gateway.embedded import EmbeddedPostgres
-from tests.faults.harness import ROUNDS, Gateway, load, prove, until
+from tests.faults.harness import ROUNDS, Gateway, load, prove, until, until_delivered
 from tests.integration.cli.processes import Hubs, has_ended
 from tests.support.databases import Database
 
@@ -64,7 +64,7 @@ def test_the_first_process_is_killed_and_the_next_hub_starts_at_once(
                 gateway.start("--workers", "2")
                 clients.until_acknowledged(10)
                 until(lambda gone=orphans: all(map(has_ended, gone)), "the end of the former workers")
-            until(lambda: not gateway.spooled, "the spools being empty")
+            until_delivered(clients, gateway)
         clients.finish()
     prove("the first of three processes killed, the next hub at once", clients, gateway, rounds=rounds)
 
@@ -98,7 +98,7 @@ def test_all_processes_are_killed_at_once_and_fewer_start(hubs_to_start: Hubs, n
             gateway.start()
             clients.until_acknowledged(5)
             native_database.allow_connections(True)
-            until(lambda: not gateway.spooled, "the spools being empty")
+            until_delivered(clients, gateway)
             assert gateway.hub.stop() == 0, gateway.log()
         gateway.start("--workers", "2")
         clients.finish()

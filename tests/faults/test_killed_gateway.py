@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.harness import ROUNDS, Gateway, load, prove, until
+from tests.faults.harness import ROUNDS, Gateway, load, prove, until_delivered
 from tests.integration.cli.processes import PATIENCE, Hubs
 from tests.support.databases import Database
 
@@ -109,6 +109,6 @@ def test_the_spools_of_workers_that_are_no_more_are_delivered(hubs_to_start: Hub
         assert gateway.hub.stop() == 0, gateway.log()
         database.allow_connections(True)
         gateway.start()
-        until(lambda: not gateway.spooled, "the spools being empty")
+        until_delivered(clients, gateway)
         clients.stop()
     prove("fewer workers than before", clients, gateway)

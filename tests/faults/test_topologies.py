@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.component import Signal
 from gateway.embedded import EmbeddedPostgres
-from tests.faults.harness import ROUNDS, Gateway, Load, load, prove, until
+from tests.faults.harness import ROUNDS, Gateway, Load, load, prove, until, until_delivered
 from tests.integration.cli.processes import Hubs, free_port
 from tests.support.databases import Database, Server
 from tests.support.poolers import bouncing, need_program
@@ -48,10 +48,6 @@ class Site:
     spool: str | None = None
     """The exporter that has to deliver; None for all."""
 
-    @property
-    def spooled(self) -> int:
-        return sum(each.spooled_for(self.spool) for each in self.gateways)
-
     def start(self) -> None:
         for each in self.gateways:
             each.start(*self.options, wait=False)
@@ -61,8 +57,8 @@ class Site:
     def until_spooled(self) -> None:
         until(lambda: all(each.spooled_for("timescale") for each in self.gateways), "something in each spool")
 
-    def until_delivered(self) -> None:
-        until(lambda: not self.spooled, "the spools being empty")
+    def until_delivered(self, clients: Load) -> None:
+        until_delivered(clients, *self.gateways, spool=self.spool, dsn=self.database.dsn)
 
 
 @pytest.fixture(params=TOPOLOGIES)
@@ -123,7 +119,7 @@ def killed(site: Site, clients: Load) -> None:
     site.start()
     clients.until_acknowledged(5)
     site.database.allow_connections(True)
-    site.until_delivered()
+    site.until_delivered(clients)
 
 
 def told_to_stop(site: Site, clients: Load) -> None:
@@ -145,7 +141,7 @@ def server_killed(site: Site, clients: Load) -> None:
     clients.until_acknowledged(10)
     site.until_spooled()
     site.server.start()
-    site.until_delivered()
+    site.until_delivered(clients)
 
 
 def connections_ended(site: Site, clients: Load) -> None:
@@ -167,7 +163,7 @@ def table_locked(site: Site, clients: Load) -> None:
         site.until_spooled()
         clients.until_acknowledged(10)
         time.sleep(1.5)
-    site.until_delivered()
+    site.until_delivered(clients)
 
 
 FAULTS: dict[str, Callable[[Site, Load], None]] = {
@@ -212,7 +208,7 @@ def test_packets_are_swallowed_between_gateway_and_database(site: Site, what: Sw
             site.until_spooled()
             clients.until_acknowledged(10)
             site.wire.mend()
-            site.until_delivered()
+            site.until_delivered(clients)
         clients.finish()
     fault = f"packets swallowed, {SWALLOWED[what]}"
     prove(fault, clients, *site.gateways, rounds=ROUNDS, spool=site.spool, dsn=site.database.dsn)

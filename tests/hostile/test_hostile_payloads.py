@@ -107,7 +107,8 @@ async def test_good_records_in_the_same_commit_are_stored(database: Database) ->
     mixed = [
         batch for n, its_good in enumerate(good) for batch in (*hostile[n * step : (n + 1) * step], its_good)
     ] + hostile[len(good) * step :]
-    async with running_pipeline(database) as pipeline:
+    # One commit of seven seconds of a processor: with a load of forty, minutes.
+    async with running_pipeline(database, timeout="15m") as pipeline:
         results = await asyncio.gather(*map(pipeline.accept, mixed), return_exceptions=True)
     failed = [result for result in results if isinstance(result, BaseException)]
     assert all(isinstance(error, MalformedPayloadError | RefusedError) for error in failed), failed

@@ -44,7 +44,7 @@ JOIN resource r ON r.id = e.resource_id JOIN scope c ON c.id = e.scope_id
 """
 
 FACTS = {
-    "metrics": ("sample", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar"),
+    "metrics": ("sample", "frame", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar"),
     "logs": ("log",),
     "traces": ("span",),
 }
@@ -227,7 +227,7 @@ def _summary(point: Any, row: Row) -> None:
 
 
 _POINT_TABLES: dict[str, Callable[[Any, Row], None]] = {
-    "sample": _number_value,
+    "number_point": _number_value,
     "histogram_sample": _histogram,
     "exp_histogram_sample": _exponential_histogram,
     "summary_sample": _summary,

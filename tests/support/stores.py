@@ -18,14 +18,15 @@ from gateway.component import Batch, Outcome, Signal
 from gateway.pipeline import Delivery, Instruments, Pipeline
 from gateway.store import schema
 from gateway.store.connections import Connections
-from gateway.store.layout import FACTS, Layout
+from gateway.store.layout import METRIC_FACTS, ROLLUPS, Layout
 from gateway.store.maintenance import Maintenance
 from tests.support.databases import Database
+from tests.support.waiting import PATIENCE
 
 
 def settings(**changes: Any) -> TimescaleConfig:
     """The default settings with these changes, with maintenance left to the test, and patience with a busy machine."""
-    return TimescaleConfig.model_validate({"maintenance_interval": "1h", "timeout": "2m", **changes})
+    return TimescaleConfig.model_validate({"maintenance_interval": "1h", "timeout": f"{PATIENCE:g}s", **changes})
 
 
 @asynccontextmanager
@@ -82,7 +83,10 @@ def maintain(database: Database, **changes: Any) -> None:
 
 ORPHANS = "\nUNION ALL\n".join(
     [f"SELECT '{table}' FROM {table} f WHERE NOT EXISTS (SELECT FROM series d WHERE d.id = f.series_id)"
-     for table in FACTS[:5]]
+     for table in (*METRIC_FACTS, *ROLLUPS, "member") if not table.startswith("frame")]
+    + [f"SELECT '{table}' FROM {table} f WHERE NOT EXISTS (SELECT FROM {other} d WHERE d.{key} = f.set_id)"
+       for table in ("frame", "frame_1m", "frame_1h") for other, key in (("series_set", "id"), ("member", "set_id"))]
+    + ["SELECT 'member' FROM member f WHERE NOT EXISTS (SELECT FROM series_set d WHERE d.id = f.set_id)"]
     + [f"SELECT '{table}' FROM {table} f WHERE NOT EXISTS (SELECT FROM {dimension} d WHERE d.id = f.{dimension}_id)"
        for table in ("log", "span", "series") for dimension in ("resource", "scope")]
     + ["SELECT 'series' FROM series f WHERE NOT EXISTS (SELECT FROM metric d WHERE d.id = f.metric_id)"]

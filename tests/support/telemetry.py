@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from gateway.component import Batch, Signal
 
@@ -49,6 +50,42 @@ def gauge(
     for unix_nano, value in points.items():
         point = metric.gauge.data_points.add(time_unix_nano=unix_nano, as_double=value)
         set_attributes(point.attributes, attributes or {})
+    return Batch.of(Signal.METRICS, request.SerializeToString())
+
+
+Value = int | float
+"""A number point's value, sent as what it is."""
+
+
+def collection(
+    at: int,
+    values: Sequence[Value],
+    *,
+    start: Callable[[int], int] = lambda index: 0,
+    host: str = "nas",
+    metrics: int = 7,
+    names: Iterable[int] | None = None,
+) -> Batch:
+    """One collection of a host: a series for each value, spread over some metrics."""
+    request = ExportMetricsServiceRequest()
+    owner = request.resource_metrics.add()
+    set_attributes(owner.resource.attributes, {"host.name": host})
+    scope = owner.scope_metrics.add()
+    by_name: dict[str, Any] = {}
+    for index, value in zip(range(len(values)) if names is None else names, values, strict=True):
+        name = f"m{index % metrics}" + ("" if start(index) else ".now")
+        metric = by_name.get(name)
+        if metric is None:
+            metric = by_name[name] = scope.metrics.add(name=name)
+            if start(index):
+                metric.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+        data = metric.sum if start(index) else metric.gauge
+        point = data.data_points.add(time_unix_nano=at, start_time_unix_nano=start(index))
+        set_attributes(point.attributes, {"n": str(index)})
+        if isinstance(value, int):
+            point.as_int = value
+        else:
+            point.as_double = value
     return Batch.of(Signal.METRICS, request.SerializeToString())
 
 

@@ -40,7 +40,8 @@ class Pattern:
     def __init__(self, text: str) -> None:
         self.text = text
         node = _Parser(text).read()
-        self._literal = _literal_in(node)
+        self.literal = _literal_in(node)
+        """A text that every match holds; empty where that is not easily told."""
         self._anywhere = _Automaton(node, anywhere=True)
         self._here = _Automaton(node)
         self._starts = _Automaton(_reversed(node), anywhere=True, backwards=True)
@@ -56,7 +57,7 @@ class Pattern:
 
     def search(self, text: str) -> bool:
         """Tell whether a text holds a match."""
-        if self._literal not in text:  # by far the quickest, and true of most
+        if self.literal not in text:  # by far the quickest, and true of most
             return False
         state = self._anywhere.begin()
         for character in text:

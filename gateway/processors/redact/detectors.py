@@ -34,6 +34,7 @@ MARK = "[redacted:"
 
 _EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]++@[\w\-]++(?:\.[\w\-]++)++")
 _EMAIL_IN_URL = re.compile(r"(?<![\w.+\-])[\w.+\-]++%40[\w\-]++(?:\.[\w\-]++)++", re.IGNORECASE)
+_EMAIL_BYTES = re.compile(rb"@[\w\-\x80-\xff]")
 _TOP = re.compile(r"\.[^\W\d_]\w")
 
 
@@ -283,7 +284,7 @@ def keyed(keys: tuple[str, ...]) -> Detector:
 
 
 DETECTORS: dict[str, Detector] = {
-    "email": Detector(_emails, lambda raw: b"@" in raw or b"%40" in raw),
+    "email": Detector(_emails, lambda raw: _EMAIL_BYTES.search(raw) or b"%40" in raw),
     "token": Detector(_tokens, _may_hold_tokens),
     "card": Detector(_cards, _may_hold_cards),
     "ip": Detector(_addresses, _may_hold_addresses),

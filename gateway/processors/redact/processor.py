@@ -22,7 +22,8 @@ class Redact(EditingProcessor):
 
     def editor(self, batch: Batch) -> Editor | None:
         """Return what redacts one batch."""
-        return _Redacting(self._redactor)
+        redactor = self._redactor.for_payload(batch.payload)
+        return None if redactor is None else _Redacting(redactor)
 
 
 class _Redacting(Editor):

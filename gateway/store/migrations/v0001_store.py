@@ -5,6 +5,9 @@ from __future__ import annotations
 from gateway.store import layout
 from gateway.store.migrations import run_file
 
+_FACTS = ("sample", "histogram_sample", "exp_histogram_sample", "summary_sample", "exemplar", "log", "span")
+_ROLLUPS = ("sample_1m", "sample_1h")
+
 
 def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     """Make every table and view of an empty store, in the layout that is asked for or found possible."""
@@ -14,10 +17,10 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     layout.write_setting(connection, "layout", f'"{chosen.name}"')
     layout.write_setting(connection, "rollups", '"gateway"' if chosen.gateway_rollups else '"continuous"')
     run_file(connection, "0001_facts.sql", partitioned=partitioned)
-    _make_hypertables(connection, chosen, layout.FACTS)
+    _make_hypertables(connection, chosen, _FACTS)
     if chosen.gateway_rollups:
         run_file(connection, "0001_rollups_gateway.sql", partitioned=partitioned)
-        _make_hypertables(connection, chosen, layout.ROLLUPS)
+        _make_hypertables(connection, chosen, _ROLLUPS)
         run_file(connection, "0001_time_indexes.sql")
     else:
         run_file(connection, "0001_rollups_continuous.sql")

@@ -11,6 +11,7 @@ from gateway.store import layout
 from gateway.store.dropped_before import dropped_before
 from gateway.store.migrations import run_file
 
+_ROLLUPS = ("sample_1m", "sample_1h")
 _COLUMNS = sql.SQL("time, series_id, count, sum, min, max, last")
 
 _MARGIN = timedelta(days=1)
@@ -31,7 +32,7 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
         run_file(connection, "0006_rollups_gateway.sql")
     else:
         boundary = _boundary(connection)
-        for table in layout.ROLLUPS:
+        for table in _ROLLUPS:
             connection.execute(
                 sql.SQL("ALTER MATERIALIZED VIEW {} RENAME TO {}").format(_name(table), _name(table + layout.EARLIER))
             )
@@ -41,7 +42,7 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     run_file(connection, "0006_views.sql")
     if present.gateway_rollups:
         return
-    for table in reversed(layout.ROLLUPS):
+    for table in reversed(_ROLLUPS):
         earlier = table + layout.EARLIER
         if boundary is None:
             connection.execute(sql.SQL("DROP MATERIALIZED VIEW {}").format(_name(earlier)))

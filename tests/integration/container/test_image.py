@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.processes import config_text, environment, free_port, until
+from tests.integration.cli.processes import PATIENCE, config_text, environment, free_port, until
 from tests.support.container import ROOT, stages
 
 WHOLE = os.environ.get("OBSHUB_TEST_IMAGE_STEPS") == "whole"
@@ -160,7 +160,7 @@ def test_the_gateway_starts_is_healthy_beside_jobs_and_emitters_and_stops(image:
         )
         assert counted.stdout.splitlines()[1:] == ["True"], counted.stderr
         hub.terminate()
-        assert hub.wait(120) == 0, (image.folder / "log").read_text()
+        assert hub.wait(PATIENCE) == 0, (image.folder / "log").read_text()
     finally:
         if hub.poll() is None:
             hub.kill()

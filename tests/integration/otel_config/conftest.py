@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -10,17 +11,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.component import Batch, Signal
+from gateway.store.partitions import Partitions, interval_of
 from tests.integration.cli.processes import config_text, free_port, hubs
 from tests.integration.otel_config import lab
 from tests.integration.test_self_telemetry import send
 from tests.support.databases import Database, Server, fresh_store
-from tests.support.stores import maintain, running_exporter
+from tests.support.stores import maintain, migrate, running_exporter
 from tests.support.stores import store as commit
 from tests.support.waiting import PATIENCE
 
@@ -57,9 +60,46 @@ def store(module_database: Database) -> Database:
         " (gen_random_uuid(), 'pipeline', 'reading', 'succeeded', '{}', '{\"done\": 3}', now(), now(), 1, %s)",
         [lab.TRACE],
     )
-    if module_database.native:
-        maintain(module_database)
+    have_it_an_hour_earlier_too(module_database)
     return module_database
+
+
+def have_it_an_hour_earlier_too(database: Database) -> None:
+    """Have rollups of what the hub and this machine told: of the minute and the hour under way there are none."""
+    earlier = datetime.now(UTC) - timedelta(hours=1)
+    present = migrate(database)
+    with database.connect() as connection:
+        own = (
+            "SELECT e.id FROM series e JOIN resource r ON r.id = e.resource_id"
+            " WHERE (r.service_name = 'obs-hub' AND r.attributes ->> 'service.instance.id' <> 'another')"
+            f" OR r.host_name = '{socket.gethostname()}'"
+        )
+        whose = {
+            "sample": f"series_id IN ({own})",
+            "frame": f"set_id NOT IN (SELECT set_id FROM member WHERE series_id NOT IN ({own}))",
+        }
+        for table, which in whose.items():
+            if present.native:
+                Partitions(timedelta(days=1)).ensure(connection, table, [interval_of(earlier, timedelta(days=1))])
+            columns = [
+                row[0]
+                for row in connection.execute(
+                    "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0", [table]
+                )
+            ]
+            other = {"time": "time - interval '1 hour'", "time_ns": "999"}
+            shifted = [other.get(name, name) for name in columns]
+            connection.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(shifted)} FROM {table}"
+                f" WHERE {which}".encode()
+            )
+        connection.execute(
+            "INSERT INTO rollup_pending SELECT DISTINCT date_trunc('minute', time) FROM number_point"
+            " WHERE time_ns = 999 UNION SELECT minute FROM rollup_pending"
+        )
+    maintain(database)
+    for table in whose:
+        database.run(f"DELETE FROM {table} WHERE time_ns = 999")
 
 
 def store_all(database: Database, *batches: Batch) -> None:

@@ -50,7 +50,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
     with ThreadPoolExecutor(6) as threads:
         layouts = list(threads.map(lambda _: migrate(database), range(6)))
     assert {layout.name for layout in layouts} == {database.server.layout}
-    assert database.run("SELECT version_num FROM schema_version") == [("0006",)]
+    assert database.run("SELECT version_num FROM schema_version") == [("0007",)]
 
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
@@ -68,7 +68,7 @@ def test_many_processes_may_migrate_one_empty_database_at_once(database: Databas
 def test_status_lists_what_is_pending_and_changes_nothing(database: Database) -> None:
     status = schema.status(Connections(database.dsn))
     assert status.applied == []
-    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003", "0004", "0005", "0006"]
+    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
     assert status.layout is None
     assert database.value("SELECT to_regclass('schema_version')") is None
 
@@ -129,7 +129,7 @@ def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(
 def test_status_lists_what_is_applied(database: Database) -> None:
     present = migrate(database)
     status = schema.status(Connections(database.dsn))
-    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003", "0004", "0005", "0006"]
+    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
     assert status.pending == []
     assert status.layout == present
 
@@ -290,7 +290,7 @@ async def test_rollups_of_an_earlier_version_stay(earlier: Database) -> None:
     if not earlier.native:
         jobs = earlier.run("SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
                            " AND config ->> 'drop_after' = '60 days'")  # fmt: skip
-        assert jobs == [(2,)]  # of the rollup by minute, and of its predecessor
+        assert jobs == [(4,)]  # of the rollup by minute, as rows and in frames, and of its two predecessors
     assert earlier.run("SELECT time, value, last FROM metrics_1m ORDER BY 1") == before
 
 

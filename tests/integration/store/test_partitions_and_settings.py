@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.layout import FACTS, ROLLUPS
+from gateway.store.layout import FACTS, METRIC_FACTS, ROLLUPS
 from gateway.store.partitions import existing
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
@@ -171,8 +171,8 @@ async def test_every_table_has_its_policies(timescale_database: Database) -> Non
     async with running_exporter(timescale_database):
         pass
     assert set(jobs(timescale_database, "policy_retention")) == {*FACTS, *ROLLUPS}
-    assert set(jobs(timescale_database, "policy_compression")) == set(FACTS)
-    assert set(jobs(timescale_database, "policy_refresh_continuous_aggregate")) == set(ROLLUPS)
+    assert set(jobs(timescale_database, "policy_compression")) == {*FACTS, "frame_1m", "frame_1h"}
+    assert jobs(timescale_database, "policy_refresh_continuous_aggregate") == {}
 
 
 async def test_retention_is_each_signals_own(timescale_database: Database) -> None:
@@ -181,10 +181,10 @@ async def test_retention_is_each_signals_own(timescale_database: Database) -> No
         pass
     drop_after = {name: its["drop_after"] for name, its in jobs(timescale_database, "policy_retention").items()}
     assert drop_after == {
-        **dict.fromkeys(FACTS[:5], "10 days"),
+        **dict.fromkeys(METRIC_FACTS, "10 days"),
         "log": "20 days",
-        "sample_1m": "30 days",
-        "sample_1h": "40 days",
+        **dict.fromkeys(("sample_1m", "frame_1m"), "30 days"),
+        **dict.fromkeys(("sample_1h", "frame_1h"), "40 days"),
     }
 
 
@@ -230,8 +230,8 @@ async def test_policies_can_be_switched_off_and_on(timescale_database: Database)
     assert "log" not in jobs(timescale_database, "policy_retention")
     async with running_exporter(timescale_database):
         pass
-    assert set(jobs(timescale_database, "policy_compression")) == set(FACTS)
-    assert set(jobs(timescale_database, "policy_refresh_continuous_aggregate")) == set(ROLLUPS)
+    assert set(jobs(timescale_database, "policy_compression")) == {*FACTS, "frame_1m", "frame_1h"}
+    assert jobs(timescale_database, "policy_refresh_continuous_aggregate") == {}
 
 
 async def test_a_backlog_is_written_into_the_columnstore_and_read_back(timescale_database: Database) -> None:
@@ -264,11 +264,3 @@ async def test_settings_are_remembered_with_the_store(timescale_database: Databa
         timescale_database.value("SELECT value #>> '{retention,logs}' FROM store_setting WHERE key = 'policies'")
         == "7d"
     )
-
-
-async def test_a_long_refresh_hides_nothing_until_it_is_done(timescale_database: Database) -> None:
-    """A view computes what is newer than all that is materialized, so the oldest is to be materialized first."""
-    async with running_exporter(timescale_database):
-        pass
-    refreshes = jobs(timescale_database, "policy_refresh_continuous_aggregate")
-    assert [settings["refresh_newest_first"] for settings in refreshes.values()] == [False] * 2

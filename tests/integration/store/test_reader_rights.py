@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from gateway.store.layout import FACTS, ROLLUPS
 from gateway.store.reader import PRIVATE, READABLE, READER_ROLE, VIEWS
 from tests.support.databases import Database
-from tests.support.stores import migrate, running_exporter, store
+from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import DAY, gauge, now
 from tests.support.waiting import PATIENCE
 
@@ -126,7 +126,7 @@ async def test_rights_wait_while_timescale_drops_a_chunk(table: str, timescale_d
     """Else the whole server would crash, or the change of rights would fail."""
     async with running_exporter(timescale_database) as exporter:
         await store(exporter, gauge(at=now() - 20 * DAY), gauge())
-    timescale_database.run("CALL refresh_continuous_aggregate('sample_1m', NULL, NULL)")
+    maintain(timescale_database)
     timescale_database.run(f"REVOKE ALL ON {table} FROM {READER_ROLE}")
     with timescale_database.connect() as job, ThreadPoolExecutor(1) as threads:
         with job.transaction():

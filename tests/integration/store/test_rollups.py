@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.store import rollups
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store
 from tests.support.telemetry import SECOND, gauge, now
@@ -17,21 +18,17 @@ _HOUR = 3600 * SECOND
 _EXPECTED = """
 SELECT date_bin(%s, time, 'epoch'), series_id, count(*), min(value), max(value),
     (array_agg(value ORDER BY time DESC))[1], max(time), sum(value)
-FROM sample WHERE value <> 'NaN' GROUP BY 1, 2 ORDER BY 1, 2
+FROM number_point WHERE value <> 'NaN' GROUP BY 1, 2 ORDER BY 1, 2
 """
 _ACTUAL = "SELECT time, series_id, count, min, max, last, last_time, sum FROM {} WHERE count > 0 ORDER BY 1, 2"
 
 
 def roll_up(database: Database) -> None:
-    if database.native:
-        maintain(database)
-        return
-    for view in ("sample_1m", "sample_1h"):
-        database.run(f"CALL refresh_continuous_aggregate('{view}', NULL, NULL)")
+    maintain(database)
 
 
 def assert_rolled_up(database: Database) -> None:
-    for table, length in (("sample_1m", "1 minute"), ("sample_1h", "1 hour")):
+    for table, length in (("rollup_1m", "1 minute"), ("rollup_1h", "1 hour")):
         expected = database.run(_EXPECTED, [length])
         actual = database.run(_ACTUAL.format(table))
         assert [row[:-1] for row in actual] == [row[:-1] for row in expected]
@@ -97,6 +94,30 @@ async def test_only_the_minutes_that_got_points_are_computed_anew(native_databas
         await store(exporter, gauge({first + SECOND: 2.0}))
         maintain(native_database)
     assert native_database.run("SELECT last FROM sample_1m ORDER BY time") == [(2.0,), (99.0,)]
+
+
+async def test_of_a_long_backlog_what_is_done_stays_done(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, done = hour_ago(), 0
+    async with running_exporter(database) as exporter:
+        await store(exporter, gauge({first + n * 60 * SECOND: float(n) for n in range(35)}))
+    original = rollups._take_up
+
+    def interrupted(*arguments: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == 4:
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    monkeypatch.setattr(rollups, "_take_up", interrupted)
+    monkeypatch.setattr(rollups, "_SECONDS", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        maintain(database)
+    monkeypatch.undo()
+    assert [row[0].minute for row in database.run("SELECT time FROM rollup_1m ORDER BY 1")] == list(range(1 + 2 + 4))
+    assert database.count("rollup_1h") == 0
+    maintain(database)
+    assert_rolled_up(database)
 
 
 async def test_rollups_can_be_switched_off(native_database: Database) -> None:

@@ -120,7 +120,8 @@ async def test_times_are_exact_in_nanoseconds(database: Database) -> None:
 
 
 async def test_every_point_has_its_exact_times_its_scope_and_its_schemas(database: Database) -> None:
-    at, start = now() // 1000 * 1000 + 789, now() // 1000 * 1000 - 60 * SECOND + 321
+    at = now() // 1000 * 1000 - 7200 * SECOND + 789  # whose hour has ended
+    start = at - 60 * SECOND - 468
     request = ExportMetricsServiceRequest()
     owner = request.resource_metrics.add(schema_url="https://example.com/resource")
     scope = owner.scope_metrics.add(schema_url="https://example.com/scope")

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporters.timescale import copy
-from exporters.timescale.copy import HEADER, NO_SPAN_ID, NULL, TRAILER, Rows, Texts
+from exporters.timescale.copy import NO_SPAN_ID, NULL, Rows, Texts
+from gateway.store import COPY_HEADER as HEADER
+from gateway.store import COPY_TRAILER as TRAILER
 from tests.support.databases import Server, fresh_store
 from tests.support.otlp_strategies import any_times, doubles, int32, int64, texts
 

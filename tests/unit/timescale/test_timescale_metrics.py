@@ -22,6 +22,7 @@ from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.numbers import Numbers
 from exporters.timescale.points import sample_rows
 from exporters.timescale.rejections import Acceptance, Rejections
+from exporters.timescale.sets import Sets
 from exporters.timescale.templates import Templates
 from gateway.component import Batch, MalformedPayloadError, Signal
 from gateway.otlp.bounds import Budget
@@ -56,7 +57,8 @@ def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:
     rows = Rows(86_400_000_000)
     rejections = Rejections(Signal.METRICS)
     for payload in payloads:
-        list(MetricsEncoder(dimensions, window, rows, rejections, Budget(len(payload)), rollups=True).encode(payload))
+        budget = Budget(len(payload))
+        list(MetricsEncoder(dimensions, Sets(dimensions, 0), window, rows, rejections, budget).encode(payload))
     all_chunks = dict(rows.chunks)
     if samples := [chunk for points in rows.points for chunk in sample_rows(points)]:
         all_chunks["sample"] = samples

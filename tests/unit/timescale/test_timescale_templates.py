@@ -19,6 +19,7 @@ from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.points import NumberPoints, concatenate
 from exporters.timescale.rejections import Acceptance, Rejections
+from exporters.timescale.sets import Sets
 from exporters.timescale.templates import Templates
 from gateway.component import Signal
 from gateway.otlp.bounds import Budget
@@ -35,7 +36,8 @@ Arrays = tuple[list[Any], ...]
 def encode(payload: bytes, dimensions: Dimensions) -> tuple[NumberPoints | None, Rows, set[str]]:
     """Encode a request; return its number points, everything else, and why others were left out."""
     rows, rejections = Rows(86_400_000_000), Rejections(Signal.METRICS)
-    list(MetricsEncoder(dimensions, WINDOW, rows, rejections, Budget(len(payload)), rollups=True).encode(payload))
+    sets = Sets(dimensions, 0)  # none is declared: all points are rows
+    list(MetricsEncoder(dimensions, sets, WINDOW, rows, rejections, Budget(len(payload))).encode(payload))
     reasons = set(rejections.outcome().message.partition(": ")[2].split("; "))
     return (concatenate(rows.points) if rows.points else None), rows, reasons
 
