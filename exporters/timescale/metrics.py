@@ -117,7 +117,8 @@ class MetricsEncoder:
             apart += [first + place for place in taken.apart]
             first += len(taken.points)
         templates = self._dimensions.templates
-        gap = templates.due(hash((len(payload), points.series.tobytes(), *apart)), 2 * len(payload))
+        shape = hash((len(payload), points.series.tobytes(), *apart))
+        gap = templates.due(shape, int(points.series[0]), 2 * len(payload))
         if gap is not None:
             template = yield from learn(payload, self._metrics, points, apart, self._weight)
             if template is not None:

@@ -97,6 +97,7 @@ class Template:
         self._regular = None if len(regular) == self._count else regular
         self._starts = None if len(starts) == self._count else starts
         self.places = at
+        self.stream = int(points.series[0])
         self.expected = self._blanked(payload)
         self.probe = _probe(np.concatenate(at), opaque, len(payload))
         arrays = [self._series, self._kind, self._metric, self._regular, self._starts, *at]
@@ -289,6 +290,7 @@ class Templates:
         self._by_length: dict[int, dict[_Probe, dict[Any, list[Template]]]] = {}
         self._order: OrderedDict[Template, int] = OrderedDict()  # with their lengths; the one found last is last
         self._seen: dict[int, int] = {}
+        self._streams: dict[int, Template] = {}  # those found last
 
     def __len__(self) -> int:
         return len(self._order)
@@ -306,15 +308,20 @@ class Templates:
                     template.gap = max(self._now - template.found, template.gap // 2)
                     template.found = self._now
                     self._order.move_to_end(template)
+                    self._streams[template.stream] = template
                     return template
         return None
 
-    def due(self, shape: int, cost: int) -> int | None:
-        """Tell whether a request that fits no template should become one: it came before, and there is room.
+    def due(self, shape: int, stream: int, cost: int) -> int | None:
+        """Tell whether a request that fits no template becomes one: it is likely to come again, and there is room.
 
-        ``shape`` is a hash of what of it would be the same. Returns how many requests ago that was, otherwise None.
+        It is where it came before, ``shape`` being a hash of what of it would be the same; and where others came that
+        begin with the same series, ``stream``, and were found again lately, as those of a client of which one series is
+        new. Returns how many requests ago that was, otherwise None.
         """
         before = self._seen.pop(shape, None)
+        if before is None and (former := self._streams.get(stream)) is not None and self._is_in_use(former):
+            before = former.found
         if before is not None and self._make_room(cost):
             return self._now - before
         self._seen[shape] = self._now
@@ -342,15 +349,20 @@ class Templates:
         if self.size + cost <= self._most:
             return True
         for template in list(itertools.islice(self._order, _LOOKED_AT)):
-            if self._now - template.found > _PATIENCE * template.gap + _LOOKED_AT:
+            if not self._is_in_use(template):
                 self._give_up(template)
                 if self.size + cost <= self._most:
                     return True
         return False
 
+    def _is_in_use(self, template: Template) -> bool:
+        return self._now - template.found <= _PATIENCE * template.gap + _LOOKED_AT
+
     def _give_up(self, template: Template) -> None:
         length = self._order.pop(template)
         self.size -= template.cost
+        if self._streams.get(template.stream) is template:
+            del self._streams[template.stream]
         probes = self._by_length[length]
         by_key = probes[template.probe]
         key = _probed(template.expected, template.probe)

@@ -12,7 +12,7 @@ from rich.console import Console
 from gateway.component import Signal
 from tests.bench import report
 from tests.bench.loader import LoadError
-from tests.bench.loads import NOUNS, RECORDS_PER_REQUEST, Load, Options, Protocol
+from tests.bench.loads import NOUNS, RECORDS_PER_REQUEST, Load, Options, Protocol, regimes
 from tests.bench.measure import RowsLostError, run
 from tests.bench.profiling import profile
 from tests.bench.subject import SubjectError
@@ -37,6 +37,7 @@ def _arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=2, metavar="N", help="of gateway and bare COPY in turn (%(default)s)")
     add("--idle-seconds", type=float, default=20.0, metavar="S", help="length of the idle measurement; 0: none")
     add("--no-small", action="store_true", help="without the row of small requests")
+    add("--regimes", action="store_true", help="with rows of points in each client's order, few and many series, ...")
     add("--gzip", action="store_true", help="compress requests; costs the load generator most")
     add("--workers", type=int, default=1, metavar="N", help="gateway processes (%(default)s)")
     add("--dsn", help="a PostgreSQL server on which databases may be made and dropped; default: the embedded one")
@@ -65,6 +66,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     return Options(
         loads=[load(signal, protocol) for protocol in protocols for signal in signals],
         small=None if arguments.no_small else small,
+        regimes=regimes(protocols[0]) if arguments.regimes else [],
         rounds=arguments.rounds,
         seconds=arguments.seconds,
         requests=arguments.requests,

@@ -26,6 +26,7 @@ from gateway.component import Signal
 from gateway.otlp.services import SERVICES
 from tests.bench.loads import Load, Protocol
 from tests.bench.payloads import Payloads
+from tests.support.otlp_orders import Order
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT = 60.0
@@ -48,6 +49,8 @@ class Job:
     in_flight: int
     connections: int
     gzip: bool
+    order: Order
+    changing: bool
     first_time_ns: int
     first: int
     warm_up: int
@@ -255,8 +258,10 @@ def job_for(load: Load, endpoint: str, first_time_ns: int, *, first: int, warm_u
         series=load.series,
         in_flight=load.in_flight,
         # The kernel spreads connections over workers by chance: with a few for each, none stays idle.
-        connections=1 if workers == 1 else min(4 * workers, load.in_flight),
+        connections=load.connections or (1 if workers == 1 else min(4 * workers, load.in_flight)),
         gzip=load.gzip,
+        order=load.order,
+        changing=load.changing,
         first_time_ns=first_time_ns,
         first=first,
         warm_up=warm_up,
@@ -268,7 +273,7 @@ def job_for(load: Load, endpoint: str, first_time_ns: int, *, first: int, warm_u
 def main() -> None:
     """Do the job that standard input names."""
     job = Job(**json.loads(sys.stdin.readline()))
-    payloads = Payloads(Signal(job.signal), job.records, job.series, job.first_time_ns)
+    payloads = Payloads(Signal(job.signal), job.records, job.series, job.first_time_ns, job.order, job.changing)
     with (_grpc_sender if job.protocol == "grpc" else _http_sender)(job) as sender:
         senders = [sender() for _ in range(job.in_flight)]
         _Run(payloads, job, job.first, lambda begun: begun >= job.warm_up).run(senders)

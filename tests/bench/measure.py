@@ -114,6 +114,7 @@ class Report:
     """Of the minute before: what else the machine was doing."""
     results: list[Result]
     small: Result | None
+    regimes: list[Result]
     idle: Idle | None
 
     @property
@@ -128,7 +129,8 @@ def run(options: Options, say: Say) -> Report:
     idle = measure_idle(options, say) if options.idle_seconds else None
     results = [measure(load, options, say) for load in options.loads]
     small = measure(options.small, options, say) if options.small else None
-    return Report(options, load_average, results, small, idle)
+    regimes = [measure(load, options, say) for load in options.regimes]
+    return Report(options, load_average, results, small, regimes, idle)
 
 
 @contextlib.contextmanager
@@ -152,7 +154,7 @@ def measure_idle(options: Options, say: Say) -> Idle:
 def measure(load: Load, options: Options, say: Say) -> Result:
     """Measure one load: rounds of gateway and limit, then a look whether all rows are there."""
     first_time_ns = first_time()
-    payloads = Payloads(load.signal, load.records, load.series, first_time_ns)
+    payloads = Payloads(load.signal, load.records, load.series, first_time_ns, load.order, load.changing)
     with contextlib.ExitStack() as stack:
         subject = stack.enter_context(store_of(options))
         limit_dsn = stack.enter_context(fresh_database(subject.dsn))

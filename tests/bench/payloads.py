@@ -36,6 +36,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from gateway.component import Signal
+from tests.support.otlp_orders import Order, written
 
 SERVICE_PREFIX = "bench-"
 """What the ``service.name`` of everything sent begins with."""
@@ -51,6 +52,8 @@ _METRICS_PER_HOST = 25
 _SERIES_PER_METRIC = 20
 _SPANS_PER_TRACE = 8
 _SERVICES = 5
+_CHANGING = 10
+"""Requests for which a series that changes is the same."""
 _VALUES = 5_000
 
 _Bytes = npt.NDArray[np.uint8]
@@ -64,11 +67,19 @@ def first_time(now_ns: int | None = None) -> int:
 class Payloads:
     """Makes request number 0, 1, 2, … of a signal."""
 
-    def __init__(self, signal: Signal, records: int, series: int, first_time_ns: int) -> None:
+    def __init__(
+        self,
+        signal: Signal,
+        records: int,
+        series: int,
+        first_time_ns: int,
+        order: Order = "python",
+        changing: bool = False,
+    ) -> None:
         self.signal = signal
         match signal:
             case Signal.METRICS:
-                self._templates = _metrics(records, series, first_time_ns)
+                self._templates = _metrics(records, series, first_time_ns, order, changing)
             case Signal.TRACES:
                 self._templates = [_traces(records, first_time_ns)]
             case Signal.LOGS:
@@ -192,19 +203,21 @@ _SCOPE = InstrumentationScope(name="bench.load", version="1.0.0")
 # -- metrics -------------------------------------------------------------------------------------------------------
 
 
-def _metrics(records: int, series: int, first_time_ns: int) -> list[_Template]:
+def _metrics(records: int, series: int, first_time_ns: int, order: Order, changing: bool) -> list[_Template]:
     """Return templates that go through all series once; one of more records than series holds several collections."""
     if records > series:
         collections = -(-records // series)
-        return [_metrics_template(range(records // collections), 1, collections, first_time_ns)]
+        return [_metrics_template(range(records // collections), 1, collections, first_time_ns, order, changing)]
     templates = series // records
     return [
-        _metrics_template(range(first * records, (first + 1) * records), templates, 1, first_time_ns)
+        _metrics_template(range(first * records, (first + 1) * records), templates, 1, first_time_ns, order, changing)
         for first in range(templates)
     ]
 
 
-def _metrics_template(series: range, templates: int, collections: int, first_time_ns: int) -> _Template:
+def _metrics_template(
+    series: range, templates: int, collections: int, first_time_ns: int, order: Order, changing: bool
+) -> _Template:
     request = ExportMetricsServiceRequest()
     for host, its_series in itertools.groupby(
         series, lambda number: number // (_METRICS_PER_HOST * _SERIES_PER_METRIC)
@@ -215,7 +228,10 @@ def _metrics_template(series: range, templates: int, collections: int, first_tim
             for number in numbers:
                 for _ in range(collections):
                     _add_point(metric, number, first_time_ns)
-    serialized = request.SerializeToString()
+    if changing:
+        data = metric.gauge if metric.HasField("gauge") else metric.sum
+        data.data_points[-1].attributes.append(_attribute("changing", _UNIQUE.text))
+    serialized = request.SerializeToString() if order == "python" else written(request, order)
 
     step = _COLLECTION_NS // collections
     offsets = np.tile(np.arange(collections, dtype=np.uint64) * np.uint64(step), len(series))
@@ -233,11 +249,15 @@ def _metrics_template(series: range, templates: int, collections: int, first_tim
         grown = np.arange(len(ints), dtype=np.int64) * 1_000_003 + number * 10_000
         return _fixed64(grown + random.integers(0, 10_000, len(ints)))
 
-    return _Template(
-        len(series) * collections,
-        serialized,
-        [_Patch(_TIME.positions(serialized), times), _Patch(doubles, double_values), _Patch(ints, int_values)],
-    )
+    patches = [_Patch(_TIME.positions(serialized), times), _Patch(doubles, double_values), _Patch(ints, int_values)]
+    if changing:
+        unique = _UNIQUE.positions(serialized)
+
+        def changed(number: int, _: np.random.Generator) -> _Bytes:
+            return _hex(_random(len(unique), 8, np.random.Generator(np.random.SFC64((number // _CHANGING, 2)))))
+
+        patches.append(_Patch(unique, changed))
+    return _Template(len(series) * collections, serialized, patches)
 
 
 def _metric(metric: Metric, which: int) -> Metric:

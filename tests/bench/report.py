@@ -72,7 +72,8 @@ def targets(report: Report) -> list[Target]:
     if report.options.workers > 1:
         return found  # what follows is about one process
     if report.results:
-        peak = max(result.peak_memory for result in (*report.results, *([report.small] if report.small else [])))
+        loads = (*report.results, *([report.small] if report.small else []), *report.regimes)
+        peak = max(result.peak_memory for result in loads)
         found.append(_at_most("resident memory under load", peak, _MOST_MEMORY_LOADED, ".0f", " MiB"))
     if report.idle:
         found.append(_at_most("resident memory idle", report.idle.memory, _MOST_MEMORY_IDLE, ".0f", " MiB"))
@@ -98,7 +99,7 @@ def show(report: Report, console: Console) -> None:
     table.add_column("load", no_wrap=True)
     for heading, _, _ in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in (*report.results, *([report.small] if report.small else [])):
+    for result in (*report.results, *([report.small] if report.small else []), *report.regimes):
         table.add_row(result.load.title, *(format(value(result), form) for _, value, form in COLUMNS.values()))
     if report.idle:
         cells = {"peak_memory_mib": f"{report.idle.memory:.0f}", "records_per_cpu_second": "of a core"}
@@ -130,6 +131,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "rounds": options.rounds,
         "loads": [_result_json(result) for result in report.results],
         "small": _result_json(report.small) if report.small else None,
+        "regimes": [_result_json(result) for result in report.regimes],
         "idle": {"memory_mib": report.idle.memory, "cpu_share": report.idle.cpu_share} if report.idle else None,
         "targets": [
             {"what": target.what, "wanted": target.wanted, "measured": target.found, "met": target.met}

@@ -17,6 +17,7 @@ from tests.bench import loader, measure, report
 from tests.bench.database import Store
 from tests.bench.loads import Load, Options
 from tests.bench.payloads import Payloads
+from tests.support.otlp_orders import ORDERS
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,18 @@ def test_every_load_is_measured_and_every_row_is_there() -> None:
     assert found["idle"]["cpu_share"] >= 0
     assert len(found["targets"]) == 7
     assert "PostgreSQL" in found["server"]
+
+
+def test_points_are_written_as_each_client_writes_them_and_one_series_changes() -> None:
+    for order in ORDERS:
+        payloads = Payloads(Signal.METRICS, 100, 100, FIRST_TIME, order, changing=True)
+        requests = [payloads.request(number) for number in range(11)]
+        shapes = [
+            [point.attributes[-1].value.string_value for point in records(Signal.METRICS, raw)] for raw in requests
+        ]
+        assert shapes[0] == shapes[9]
+        assert sum(a != b for a, b in zip(shapes[9], shapes[10], strict=True)) == 1
+        assert len(set(requests)) == 11
 
 
 @pytest.mark.parametrize(

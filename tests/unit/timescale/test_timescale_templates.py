@@ -194,7 +194,7 @@ def test_templates_are_of_one_generation_of_dimensions() -> None:
     for _ in range(3):
         encode(payload, dimensions)
     dimensions.forget(7)
-    assert not len(dimensions.templates)
+    assert not dimensions.templates.all()
     encode(payload, dimensions)
     assert dimensions.pending()["series"], "they are declared again"
 
@@ -223,6 +223,21 @@ def test_templates_in_use_are_not_given_up_for_others() -> None:
             encode(payload, dimensions)
     assert len(dimensions.templates) == 10
     assert sum(dimensions.templates.find(payload) is not None for payload in payloads) == 10
+
+
+def test_a_collection_that_changes_by_one_series_is_learnt_at_once() -> None:
+    """Where what the client sent before was found again."""
+    dimensions, payload = Dimensions(10_000), written(collection(6), "go")
+    for _ in range(3):
+        encode(payload, dimensions)
+    changed = written(collection(7), "go")
+    encode(changed, dimensions)
+    assert len(dimensions.templates) == 2
+    for _ in range(100):
+        encode(changed, dimensions)
+    for series in range(8, 80):  # and never what changes each time
+        encode(written(collection(series), "go"), dimensions)
+    assert len(dimensions.templates) < 40
 
 
 def test_what_does_not_come_any_more_makes_room() -> None:
