@@ -25,6 +25,7 @@ from exporters.timescale.logs import encode_logs
 from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.sets import Sets
+from exporters.timescale.sets import read as read_sets
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.base.slices import StaleError, Steps, at_once, in_slices
@@ -129,13 +130,14 @@ class TimescaleExporter:
             if self._layout is not None:
                 return self._layout
             try:
-                present, epoch, stored = await self._in_thread(self._set_up)
+                present, epoch, stored, stored_sets = await self._in_thread(self._set_up)
             except UnusableServerError as error:
                 raise SchemaError(str(error)) from error
             except psycopg.Error as error:
                 raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
             self._dimensions.forget(epoch)
             self._limits.load(stored, ())
+            self._sets.load(stored_sets)
             _log.info("%s: %s; %s", self.name, present.describe(), describe_retention(self._config))
             partitions = Partitions(self._config.chunk_interval)
             columnstore = self._config.columnstore
@@ -154,7 +156,7 @@ class TimescaleExporter:
             self._layout = present
             return present
 
-    def _set_up(self) -> tuple[Layout, int, limits.StoredSeries]:
+    def _set_up(self) -> tuple[Layout, int, limits.StoredSeries, set[int]]:
         present = migrate(self._connections, self._config.layout)
         with self._connections.open() as connection:
             if present.native:
@@ -167,7 +169,7 @@ class TimescaleExporter:
             epoch, path = row or (0, None)
             # The store stays where it was found, whatever is set for database or role while this runs.
             self._connections.search_path = path
-            return present, epoch or 0, limits.read(connection)
+            return present, epoch or 0, limits.read(connection), read_sets(connection)
 
     async def _maintain(self) -> None:
         pause = self._config.maintenance_interval.total_seconds()
@@ -176,9 +178,10 @@ class TimescaleExporter:
             try:
                 if maintenance is None:
                     maintenance = Maintenance(self._config, await self._ensure_ready())
-                stored = await self._in_thread(functools.partial(self._maintain_once, maintenance))
+                stored, stored_sets = await self._in_thread(functools.partial(self._maintain_once, maintenance))
                 if stored is not None:
                     self._limits.load(stored, self._dimensions.pending().get("series", {}).values())
+                self._sets.load(stored_sets)
             except (psycopg.Error, UnavailableError) as error:
                 _log.warning("%s: maintenance is put off: %s", self.name, _first_line(error))
             except (SchemaError, LayoutError) as error:
@@ -187,14 +190,14 @@ class TimescaleExporter:
                 _log.exception("%s: maintenance failed unexpectedly; it is tried again", self.name)
             await asyncio.sleep(pause)
 
-    def _maintain_once(self, maintenance: Maintenance) -> limits.StoredSeries | None:
-        """Do the maintenance; return the series that the store has when they are not those that are known."""
+    def _maintain_once(self, maintenance: Maintenance) -> tuple[limits.StoredSeries | None, set[int]]:
+        """Do the maintenance; return the series that the store has, where others than are known, and its sets."""
         # Its locks keep writers waiting: who cannot go on with them, since the network is away, does not keep them.
         with self._connections.open({"idle_in_transaction_session_timeout": "60s"}) as connection:
             maintenance.run(connection)
-            if not self._limits.have_changed(limits.count(connection)):
-                return None
-            return limits.read(connection, self._limits.stored)
+            have_changed = self._limits.have_changed(limits.count(connection))
+            stored = limits.read(connection, self._limits.stored) if have_changed else None
+            return stored, read_sets(connection)
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

@@ -8,7 +8,6 @@ own.
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from exporters.timescale.copy import NULL, int8_array
 from exporters.timescale.points import INT, NO_VALUE, NumberPoints
 from exporters.timescale.sets import HAS_START, IS_INT, Piece, Sets
+from gateway.base.slices import Steps
 from gateway.store import POSTGRES_EPOCH_US
 
 _EXACT = 2**53
@@ -44,8 +44,8 @@ class Frame(NamedTuple):
     points: int
 
 
-def frames_of(points: NumberPoints, sets: Sets) -> tuple[list[Frame], NumberPoints]:
-    """Return the frames that points make, and the points that are to be rows of their own."""
+def frames_of(points: NumberPoints, sets: Sets) -> Steps[tuple[list[Frame], NumberPoints]]:
+    """Return the frames that points make, and the points that are to be rows of their own, pausing now and then."""
     frames: list[Frame] = []
     is_row = points.kind == NO_VALUE
     is_row |= points.start > _LATEST
@@ -54,11 +54,8 @@ def frames_of(points: NumberPoints, sets: Sets) -> tuple[list[Frame], NumberPoin
     bits = (points.kind == INT).view(np.uint8) * IS_INT | (points.start != 0).view(np.uint8) * HAS_START
     resources = np.array([metric.resource_id for metric in points.metrics], np.int64)
     metrics = np.array([metric.metric_id for metric in points.metrics], np.int64)
-    candidates = np.flatnonzero(~is_row)
-    for unix_nano, which in _collections(points.time, candidates):
-        if len(which) == 1:
-            is_row[which] = True
-            continue
+    for unix_nano, which in _collections(points.time, is_row):
+        yield None
         whose = points.metric[which]
         composition = sets.composition(points.series[which], bits[which], resources[whose], metrics[whose])
         is_row[which[composition.alone]] = True
@@ -74,18 +71,22 @@ def frames_of(points: NumberPoints, sets: Sets) -> tuple[list[Frame], NumberPoin
     return frames, points.select(is_row) if frames else points
 
 
-def _collections(times: npt.NDArray[np.uint64], which: _Indexes) -> Iterator[tuple[int, _Indexes]]:
-    """Yield each moment with the indexes of its points, of those given."""
+def _collections(times: npt.NDArray[np.uint64], is_row: npt.NDArray[np.bool_]) -> Iterator[tuple[int, _Indexes]]:
+    """Yield each moment with the indexes of its points. Rows are left out, and points alone become rows."""
+    which = np.flatnonzero(~is_row)
     if not len(which):
         return
     its = times[which]
-    if (its == its[0]).all():
+    if len(which) > 1 and (its == its[0]).all():
         yield int(its[0]), which
         return
     order = np.argsort(its, kind="stable")
     which, its = which[order], its[order]
-    starts = np.flatnonzero(its[1:] != its[:-1]) + 1
-    for first, end in itertools.pairwise((0, *starts.tolist(), len(its))):
+    starts = np.concatenate(([0], np.flatnonzero(its[1:] != its[:-1]) + 1))
+    ends = np.append(starts[1:], len(its))
+    is_row[which[starts[ends - starts == 1]]] = True
+    several = ends - starts > 1
+    for first, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
         yield int(its[first]), which[first:end]
 
 

@@ -240,7 +240,7 @@ class MetricsEncoder:
                 return
         self._rows.minutes.update(distinct(points.time // 1000, _MINUTE_US))
         yield None
-        frames, alone = frames_of(points, self._sets)
+        frames, alone = yield from frames_of(points, self._sets)
         if frames:
             intervals = {frame.unix_nano // 1000 // self._rows.interval for frame in frames}
             count = sum(frame.points for frame in frames)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.timescale.dimensions import Dimensions
+from gateway.store import Connection
 
 MOST = 112
 """Members of a set, at most: a frame with a start time for each is below 2 kB, above which PostgreSQL would move its
@@ -78,9 +79,10 @@ class Sets:
         """How many sets the store has, as far as this process knows."""
         return len(self._declared)
 
-    def load(self, stored: _Ids) -> None:
-        """Take over which sets the store has."""
-        self._declared = set(stored.tolist())
+    def load(self, stored: set[int]) -> None:
+        """Take over which sets the store has (see `read`). One on the way to it is declared again when it comes."""
+        self._seen |= self._declared - stored
+        self._declared = stored
 
     def composition(self, series: _Ids, bits: npt.NDArray[np.uint8], resources: _Ids, metrics: _Ids) -> Composition:
         """Return how points are cut, of which each has a series, bits, a resource and a metric."""
@@ -156,6 +158,11 @@ def member_rows(key: int, members: bytes) -> bytes:
     rows["ord"] = np.arange(1, count + 1)
     rows["is_int"], rows["has_start"] = (bits & IS_INT) > 0, (bits & HAS_START) > 0
     return rows.tobytes()
+
+
+def read(connection: Connection) -> set[int]:
+    """Return the keys of the sets that the store has."""
+    return {row[0] for row in connection.execute("SELECT id FROM series_set")}
 
 
 def set_id(members: bytes) -> int:

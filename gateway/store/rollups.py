@@ -83,7 +83,7 @@ class Values(NamedTuple):
 
     def take(self, which: Any) -> Values:
         """Return some of them, by their indexes or a mask."""
-        return Values(*(column[which] for column in self))
+        return Values._make(column[which] for column in self)
 
 
 class _Home(NamedTuple):
@@ -221,7 +221,7 @@ def merge(values: Sequence[Values], begin: int, length: int) -> Values:
 
     Intervals are of a length in nanoseconds, the first begins at ``begin``, in nanoseconds since the Unix epoch.
     """
-    joined = Values(*map(np.concatenate, zip(*values, strict=True))) if values else _nothing()
+    joined = Values._make(map(np.concatenate, zip(*values, strict=True))) if values else _nothing()
     order = np.lexsort((joined.last_at, joined.series, (joined.last_at - begin) // length))
     joined = joined.take(order)
     interval = (joined.last_at - begin) // length

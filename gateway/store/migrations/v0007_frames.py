@@ -34,7 +34,7 @@ SELECT
     r.schema_url AS resource_schema_url""")
 
 _POINT = ("time", "value", "int_value", "start_time", "flags", "time_ns", "start_time_ns")
-_FROM_ROWS: dict[str, sql.Composable] = {name: sql.SQL(f"s.{name}") for name in _POINT}
+_FROM_ROWS: dict[str, sql.Composable] = {name: sql.Identifier("s", name) for name in _POINT}
 _FROM_FRAMES: dict[str, sql.Composable] = {
     "time": sql.SQL("f.time"),
     "value": sql.SQL("f.vals[b.ord]"),
@@ -46,8 +46,8 @@ _FROM_FRAMES: dict[str, sql.Composable] = {
 }
 
 _ROLLUP = ("time", "count", "sum", "min", "max", "last", "last_time")
-_ROLLUP_FROM_ROWS: dict[str, sql.Composable] = {name: sql.SQL(f"s.{name}") for name in _ROLLUP}
-_PLACE = sql.SQL(f"(b.ord - 1) % {_PART} + 1")
+_ROLLUP_FROM_ROWS: dict[str, sql.Composable] = {name: sql.Identifier("s", name) for name in _ROLLUP}
+_PLACE = sql.SQL("(b.ord - 1) % {} + 1").format(_PART)
 _ROLLUP_FROM_FRAMES: dict[str, sql.Composable] = {
     "time": sql.SQL("f.time"),
     "count": sql.SQL("f.count::bigint"),
@@ -139,13 +139,13 @@ def _end_continuous(connection: layout.Connection) -> datetime | None:
     """
     since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     used = connection.execute("SELECT EXISTS (SELECT FROM rollup_1h) OR EXISTS (SELECT FROM sample)").fetchone()
-    for name, kind in (("rollup", "VIEW"), ("sample", "MATERIALIZED VIEW")):
+    for name, kind in (("rollup", sql.SQL("VIEW")), ("sample", sql.SQL("MATERIALIZED VIEW"))):
         for interval in ("1h", "1m"):
             # What reads them goes on reading them, whatever their names.
             old = f"{name}_{interval}"
             connection.execute(
                 sql.SQL("ALTER {} {} RENAME TO {}").format(
-                    sql.SQL(kind), sql.Identifier(old), sql.Identifier(old + layout.CONTINUOUS)
+                    kind, sql.Identifier(old), sql.Identifier(old + layout.CONTINUOUS)
                 )
             )
     if used == (False,):
@@ -160,10 +160,10 @@ def _end_continuous(connection: layout.Connection) -> datetime | None:
 
 def _drop_continuous(connection: layout.Connection) -> None:
     """Remove TimescaleDB's rollups of a store that holds nothing."""
-    for name, kind in (("rollup", "VIEW"), ("sample", "MATERIALIZED VIEW")):
+    for name, kind in (("rollup", sql.SQL("VIEW")), ("sample", sql.SQL("MATERIALIZED VIEW"))):
         for interval in ("1h", "1m"):
             old = sql.Identifier(f"{name}_{interval}{layout.CONTINUOUS}")
-            connection.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), old))
+            connection.execute(sql.SQL("DROP {} {}").format(kind, old))
 
 
 def _make_hypertables(connection: layout.Connection, tables: tuple[str, ...]) -> None:
