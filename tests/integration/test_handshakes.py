@@ -20,6 +20,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.component import ACCEPTED, Batch, Outcome, Signal
+from gateway.component.declaration import Context
 from gateway.net import handshakes as module
 from gateway.net.http_serving import AppServer
 from gateway.net.listeners import ListenerSettings
@@ -84,7 +85,7 @@ async def listening(kind: str, tls: dict[str, Any] | None) -> AsyncIterator[tupl
         endpoint, stop = front.endpoint, front.stop
     else:
         config = OtlpReceiverConfig.model_validate({"protocols": {kind: settings}})
-        receiver = create("otlp", config, sink)
+        receiver = create("otlp", config, sink, Context())
         await receiver.start()
         endpoint, stop = receiver.endpoints[kind], receiver.stop
     host, _, port = endpoint.rpartition(":")
