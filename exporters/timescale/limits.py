@@ -146,17 +146,32 @@ def count(connection: Connection) -> int:
 
 
 def read(connection: Connection, known: StoredSeries = _NONE) -> StoredSeries:
-    """Return all series that the store has, of which some are known."""
+    """Return all series that the store has, of which some are known.
+
+    Read while dimensions are collected, some may be gone: then the epoch has changed, and all is read again.
+    """
     with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        row = connection.execute("SELECT epoch FROM dimension_epoch").fetchone()
-        epoch = row[0] if row else 0
-        if epoch != known.epoch:
-            return StoredSeries.of(*_read(connection, epoch, None), epoch)
-        changed = _changed(connection, known)
-        if 2 * len(changed) > 2**_PART_BITS:
-            return StoredSeries.of(*_read(connection, epoch, None), epoch)
-        new = _read(connection, epoch, changed)
+        epoch = _epoch(connection)
+        while True:
+            found = _read_as_of(connection, epoch, known)
+            now = _epoch(connection)
+            if now == epoch:
+                return found
+            epoch = now
+
+
+def _epoch(connection: Connection) -> int:
+    row = connection.execute("SELECT epoch FROM dimension_epoch").fetchone()
+    return row[0] if row else 0
+
+
+def _read_as_of(connection: Connection, epoch: int, known: StoredSeries) -> StoredSeries:
+    if epoch != known.epoch:
+        return StoredSeries.of(*_read(connection, epoch, None), epoch)
+    changed = _changed(connection, known)
+    if 2 * len(changed) > 2**_PART_BITS:
+        return StoredSeries.of(*_read(connection, epoch, None), epoch)
+    new = _read(connection, epoch, changed)
     kept = ~np.isin(known.series >> 64 - _PART_BITS, changed)
     series = np.concatenate((known.series[kept], new[0]))
     metrics, is_declared = (

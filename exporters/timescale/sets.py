@@ -162,7 +162,8 @@ def member_rows(key: int, members: bytes) -> bytes:
 
 def read(connection: Connection) -> set[int]:
     """Return the keys of the sets that the store has."""
-    return {row[0] for row in connection.execute("SELECT id FROM series_set")}
+    with connection.transaction():
+        return {row[0] for row in connection.execute("SELECT id FROM series_set")}
 
 
 def set_id(members: bytes) -> int:
