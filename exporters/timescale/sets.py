@@ -74,11 +74,6 @@ class Sets:
         self._seen_before: set[int] = set()
         self._declared: set[int] = set()
 
-    @property
-    def declared(self) -> int:
-        """How many sets the store has, as far as this process knows."""
-        return len(self._declared)
-
     def load(self, stored: set[int]) -> None:
         """Take over which sets the store has (see `read`). One on the way to it is declared again when it comes."""
         self._seen |= self._declared - stored

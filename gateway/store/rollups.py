@@ -222,9 +222,9 @@ def merge(values: Sequence[Values], begin: int, length: int) -> Values:
     Intervals are of a length in nanoseconds, the first begins at ``begin``, in nanoseconds since the Unix epoch.
     """
     joined = Values._make(map(np.concatenate, zip(*values, strict=True))) if values else _nothing()
-    order = np.lexsort((joined.last_at, joined.series, (joined.last_at - begin) // length))
-    joined = joined.take(order)
     interval = (joined.last_at - begin) // length
+    order = np.lexsort((joined.last_at, joined.series, interval))
+    joined, interval = joined.take(order), interval[order]
     if not len(order):
         return joined
     changes = (joined.series[1:] != joined.series[:-1]) | (interval[1:] != interval[:-1])
