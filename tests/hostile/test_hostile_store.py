@@ -14,10 +14,13 @@ from tests.support.telemetry import gauge, now
 
 _LARGEST = 1.7976931348623157e308
 
+_TWO_MINUTES = 120_000_000_000
+
 
 async def test_a_sum_beyond_the_largest_double_does_not_stop_rollups(database: Database) -> None:
     async with running_exporter(database) as exporter:
-        await store(exporter, gauge([_LARGEST, _LARGEST], name="hostile"), gauge([1.0], name="good"))
+        at = now() - _TWO_MINUTES  # rollups are of minutes that have ended
+        await store(exporter, gauge([_LARGEST, _LARGEST], name="hostile", at=at), gauge([1.0], name="good", at=at))
     maintain(database)
     assert database.run("SELECT name, count FROM metrics_1m WHERE name = 'good'") == [("good", 1)]
     assert database.value("SELECT count(*) FROM (SELECT value FROM metrics_1m) v") == 2
@@ -25,9 +28,9 @@ async def test_a_sum_beyond_the_largest_double_does_not_stop_rollups(database: D
 
 async def test_a_mean_below_the_smallest_double_does_not_stop_the_view_of_rollups(database: Database) -> None:
     async with running_exporter(database) as exporter:
-        await store(exporter, gauge([5e-324, 0.0, 0.0], name="hostile"))
+        await store(exporter, gauge([5e-324, 0.0, 0.0], name="hostile", at=now() - _TWO_MINUTES))
     maintain(database)
-    database.run("SELECT * FROM metrics_1m")
+    assert len(database.run("SELECT * FROM metrics_1m")) == 1
 
 
 async def test_a_mean_below_the_smallest_double_does_not_stop_the_view_of_histograms(database: Database) -> None:

@@ -25,7 +25,7 @@ def test_the_whole_file_is_valid(tmp_path: Path) -> None:
     path.write_text(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])
     config = load(path)
     assert not config.warnings
-    assert set(config.service.pipelines) == {"metrics", "logs", "logs/audit"}
+    assert set(config.service.pipelines) == {"metrics", "traces", "logs", "logs/audit"}
 
 
 @pytest.mark.parametrize(("name", "settings"), PROCESSORS, ids=[name for name, _ in PROCESSORS])
