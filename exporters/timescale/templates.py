@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -103,6 +103,8 @@ class Template:
         arrays = [self._series, self._kind, self._metric, self._regular, self._starts, *at]
         self.cost = len(payload) + sum(array.nbytes for array in arrays if array is not None)
         self.cost += _EACH + 200 * len(metrics) + 100 * len(opaque)
+        self.noted: Collection[int] = ()
+        """Minutes of its points in which its metrics were last said to be observed."""
         # Kept by `Templates`: when it was found last, and how long that was after the time before.
         self.found = self.gap = 0
 

@@ -11,6 +11,7 @@ a command that needs no database loads no driver.
 `locks`                                      by which gateways take turns
 `maintenance`, `policies`, `partitions`,     what keeps a store in shape: rollups, retention, dimensions without
 `collection`, `clock`, `dropped_before`, `jobs`       facts
+`seen`, `earlier`                            what is found out about a store of an earlier version, and left of it
 `reader`, `login`                            the role that may only read, and logging in as it
 `backup`, `restore_mark`                     backups, restoring them, and the mark on a store that is not whole
 `settings`                                   the settings of a store
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.store.binary import POSTGRES_EPOCH_US
     from gateway.store.binary import TRAILER as COPY_TRAILER
     from gateway.store.connections import Connections
+    from gateway.store.earlier import Progress, progress
     from gateway.store.jobs import examine as examine_jobs
     from gateway.store.layout import Layout, LayoutError
     from gateway.store.locks import Lock
@@ -71,6 +73,7 @@ __all__ = [
     "LoginError",
     "Maintenance",
     "Partitions",
+    "Progress",
     "SchemaError",
     "SchemaStatus",
     "StoreSettings",
@@ -88,6 +91,7 @@ __all__ = [
     "hold_lock",
     "let_read",
     "migrate",
+    "progress",
     "reader_login",
     "restore",
     "restore_in_place",
@@ -113,6 +117,7 @@ _WHERE = {
     "LoginError": "login",
     "Maintenance": "maintenance",
     "Partitions": "partitions",
+    "Progress": "earlier",
     "SchemaError": "schema",
     "SchemaStatus": "schema:Status",
     "StoreSettings": "settings",
@@ -130,6 +135,7 @@ _WHERE = {
     "hold_lock": "locks:hold",
     "let_read": "reader",
     "migrate": "schema",
+    "progress": "earlier",
     "reader_login": "login:reading",
     "restore": "backup.restore",
     "restore_in_place": "backup.restore:replace",

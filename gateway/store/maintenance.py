@@ -16,6 +16,7 @@ from gateway.store.clock import Clock
 from gateway.store.collection import collect_dimensions
 from gateway.store.dropped_before import note_dropped
 from gateway.store.schema import SchemaError
+from gateway.store.seen import look_back
 from gateway.store.settings import StoreSettings
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Maintenance:
                 self.apply_retention(connection, now)
             self.remove_receipts(connection, now)
             self.remove_identities(connection, now)
+        look_back(connection)
         if time.monotonic() - self._collected_at >= self._settings.collect_interval.total_seconds():
             self._collected_at = time.monotonic()
             removed = collect_dimensions(connection)
