@@ -39,10 +39,11 @@ _KEYS = {
         " WHERE e.metric_id = %(metric)s"
     ),
 }
-# Both ends are found by the index, for each series or set; all that is between is not read.
+# Both ends are found by the index, for each series or set; what is between is not read. Were a plain 1 the limit, the
+# index on the time might be searched instead, all of it for a set that has none there.
 _ENDS = sql.SQL(
-    "SELECT min((SELECT time FROM {table} f WHERE f.{column} = k.key ORDER BY time LIMIT 1)),"
-    " max((SELECT time FROM {table} f WHERE f.{column} = k.key ORDER BY time DESC LIMIT 1)) FROM ({keys}) k"
+    "SELECT min((SELECT time FROM {table} f WHERE f.{column} = k.key ORDER BY time LIMIT (SELECT 1))),"
+    " max((SELECT time FROM {table} f WHERE f.{column} = k.key ORDER BY time DESC LIMIT (SELECT 1))) FROM ({keys}) k"
 )
 
 

@@ -182,7 +182,8 @@ def measure(connection: Connection, query: str, rounds: int) -> tuple[list[float
 
 
 @contextlib.contextmanager
-def _server(dsn: str | None) -> Iterator[str]:
+def server(dsn: str | None) -> Iterator[str]:
+    """Yield how to connect to a server: the one that is named, or an embedded one for the length of a block."""
     if dsn is not None:
         yield dsn
         return
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--dsn", help="a PostgreSQL server on which databases may be made; default: the embedded one")
     parser.add_argument("--plans", action="store_true", help="print how each query is planned")
     arguments = parser.parse_args()
-    with _server(arguments.dsn) as server, fresh_database(server) as dsn:
+    with server(arguments.dsn) as its_dsn, fresh_database(its_dsn) as dsn:
         present = make_store(dsn)
         with psycopg.connect(dsn, autocommit=True) as connection:
             began = time.perf_counter()

@@ -48,6 +48,7 @@ COMMENT ON COLUMN metric_catalogue.last_seen IS 'When it was last observed, to w
 COMMENT ON COLUMN metric_catalogue.metric_id IS 'Hash by which the metric is known.';
 
 -- The newest frame of a series' sets, or the row that is newer than that: rows are looked for only where one could be.
+-- Were a plain 1 the limit, frames might be searched from the newest on, all of them for a set that has come to an end.
 CREATE VIEW metrics_latest AS
 SELECT
     coalesce(s.time, f.time) AS time,
@@ -87,7 +88,9 @@ LEFT JOIN LATERAL (
         CASE WHEN b.has_start THEN coalesce(instant(n.starts[b.ord]), n.start_time) END AS its_start,
         coalesce((n.starts[b.ord] % 1000)::smallint, n.start_time_ns) AS its_start_ns
     FROM member b
-    CROSS JOIN LATERAL (SELECT * FROM frame WHERE set_id = b.set_id ORDER BY time DESC, time_ns DESC LIMIT 1) n
+    CROSS JOIN LATERAL (
+        SELECT * FROM frame WHERE set_id = b.set_id ORDER BY time DESC, time_ns DESC LIMIT (SELECT 1)
+    ) n
     WHERE b.series_id = e.id
     ORDER BY n.time DESC, n.time_ns DESC
     LIMIT 1
