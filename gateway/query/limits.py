@@ -36,6 +36,11 @@ class Usage:
         self._interrupt: Callable[[], None] | None = None
 
     @property
+    def canceled(self) -> bool:
+        """Whether the query is to end."""
+        return self._canceled.is_set()
+
+    @property
     def seconds_left(self) -> float:
         """How long the query may go on; 0 when its time is over."""
         return max(self._ends - time.monotonic(), 0.0)

@@ -71,12 +71,32 @@ class Translation:
 # -- names of metrics --------------------------------------------------------------------------------------------------
 
 _UNITS = {
-    **{"d": "days", "h": "hours", "min": "minutes", "s": "seconds"},
-    **{"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"},
-    **{"By": "bytes", "KiBy": "kibibytes", "MiBy": "mebibytes", "GiBy": "gibibytes", "TiBy": "tibibytes"},
-    **{"KBy": "kilobytes", "MBy": "megabytes", "GBy": "gigabytes", "TBy": "terabytes"},
-    **{"m": "meters", "V": "volts", "A": "amperes", "J": "joules", "W": "watts", "g": "grams"},
-    **{"Cel": "celsius", "Hz": "hertz", "1": "", "%": "percent"},
+    "d": "days",
+    "h": "hours",
+    "min": "minutes",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+    "By": "bytes",
+    "KiBy": "kibibytes",
+    "MiBy": "mebibytes",
+    "GiBy": "gibibytes",
+    "TiBy": "tibibytes",
+    "KBy": "kilobytes",
+    "MBy": "megabytes",
+    "GBy": "gigabytes",
+    "TBy": "terabytes",
+    "m": "meters",
+    "V": "volts",
+    "A": "amperes",
+    "J": "joules",
+    "W": "watts",
+    "g": "grams",
+    "Cel": "celsius",
+    "Hz": "hertz",
+    "1": "",
+    "%": "percent",
 }
 _PER = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year"}
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9:]")
@@ -102,7 +122,7 @@ def metric_name(strategy: Strategy, name: str, unit: str, kind: str, *, monotoni
 
 def _escaped(strategy: Strategy, name: str, unit: str, total: bool, ratio: bool) -> str:
     if strategy.adds_suffixes:
-        tokens = [token for token in _NOT_IN_NAMES_RUN.split(name) if token]
+        tokens = [each for each in _NOT_IN_NAMES_RUN.split(name) if each]
         main, per = (_clean(suffix) for suffix in _unit_suffixes(unit))
         main = "" if main in tokens else main
         per = "" if per == "per_" else per.removesuffix("_")
@@ -110,9 +130,9 @@ def _escaped(strategy: Strategy, name: str, unit: str, total: bool, ratio: bool)
         main = main.removesuffix("_") if per else main
         tokens += [suffix for suffix in (main, per) if suffix]
         if total:
-            tokens = [*(token for token in tokens if token != "total"), "total"]
+            tokens = [*(each for each in tokens if each != "total"), "total"]
         if ratio:
-            tokens = [*(token for token in tokens if token != "ratio"), "ratio"]
+            tokens = [*(each for each in tokens if each != "ratio"), "ratio"]
         name = "_".join(tokens)
     else:
         name = "_".join(token for token in _NOT_UNDERSCORE_EITHER.split(name) if token)

@@ -40,7 +40,9 @@ class Parameters:
         """Return a time in milliseconds since the epoch. Without a default the parameter must be there."""
         if default is not None and not self.text(name):
             return default
-        return self._read(name, lambda text: _time(text, f"invalid time value for '{name}': " if default is not None else ""))
+        return self._read(
+            name, lambda text: _time(text, f"invalid time value for '{name}': " if default is not None else "")
+        )
 
     def duration(self, name: str) -> float | None:
         """Return a duration in milliseconds; None when it is not there."""

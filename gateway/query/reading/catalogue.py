@@ -51,6 +51,11 @@ class Metric(NamedTuple):
         return self.temporality == DELTA and self.kind != "gauge"
 
     @property
+    def unit_name(self) -> str:
+        """Its unit as Prometheus writes it, such as ``seconds``."""
+        return names.unit_name(self.unit)
+
+    @property
     def shown_type(self) -> str:
         """What Prometheus calls its type."""
         match self.kind:
@@ -204,7 +209,12 @@ class Catalogue:
         )
         metrics = []
         for key, name, kind, unit, temporality, monotonic, description in reading.texts(sql.Composed([query])):
-            assert key and name is not None and kind and unit is not None and temporality and monotonic
+            assert key
+            assert name is not None
+            assert kind
+            assert unit is not None
+            assert temporality
+            assert monotonic
             metrics.append(
                 Metric(
                     _int(key),
@@ -221,7 +231,7 @@ class Catalogue:
     def _listed(self, reading: Reading, metrics: set[int] | None, conditions: Sequence[Condition]) -> npt.NDArray[Any]:
         """Return the series of some metrics (None: of all) that may match."""
         most = _LISTED * reading.usage.limits.series
-        where = [sql.SQL("true")]
+        where: list[sql.Composable] = [sql.SQL("true")]
         if metrics is not None:
             where.append(sql.SQL("metric_id = ANY({}::bigint[])").format(ids(np.array(list(metrics), np.int64))))
         if (resources := self._matching_resources(reading, conditions)) is not None:
@@ -229,7 +239,7 @@ class Catalogue:
         query = sql.SQL("SELECT id, metric_id, resource_id, scope_id FROM series WHERE {} LIMIT {}").format(
             sql.SQL(" AND ").join(where), most + 1
         )
-        listed = reading.rows(query, _LISTING)
+        listed = np.sort(reading.rows(query, _LISTING), order=["id"])
         if len(listed) > most:
             raise LimitExceededError(
                 f"the query looks at more than {most:,} series, {_LISTED} times query.max_series: name a metric, or a "
@@ -261,7 +271,8 @@ class Catalogue:
         query = sql.SQL("SELECT id, attributes::text FROM series WHERE id = ANY({}::bigint[])").format(ids(keys))
         added: dict[int, LabelSet] = {}
         for raw_key, attributes in reading.texts(query):
-            assert raw_key and attributes
+            assert raw_key
+            assert attributes
             key = _int(raw_key)
             resource, scope = belongs[key]
             labels = names.series_labels(
@@ -290,7 +301,8 @@ class Catalogue:
             ).format(ids(np.array(missing, np.int64)))
             added = {}
             for raw_key, text in reading.texts(query):
-                assert raw_key and text
+                assert raw_key
+                assert text
                 attributes: Mapping[str, Any] = msgspec.json.decode(text)
                 added[_int(raw_key)] = Resource(attributes, names.resource_labels(self.translation, attributes))
             known = {**known, **added}
@@ -308,7 +320,10 @@ class Catalogue:
             ).format(ids(np.array(missing, np.int64)))
             added = {}
             for raw_key, name, version, schema_url, text in reading.texts(query):
-                assert raw_key and version is not None and schema_url is not None and text
+                assert raw_key
+                assert version is not None
+                assert schema_url is not None
+                assert text
                 added[_int(raw_key)] = names.scope_labels(
                     self.translation,
                     None if name is None else name.decode(),

@@ -63,7 +63,8 @@ class Readers:
             raise
         usage.interruptible(None)
         with self._lock:
-            if not self._closed and not connection.closed and dsn == self._find_dsn():
+            # What was told to stop may yet be told so, when somebody else has it.
+            if not (self._closed or usage.canceled or connection.closed) and dsn == self._find_dsn():
                 self._idle.append((dsn, connection))
                 return
         connection.close()

@@ -222,7 +222,7 @@ def _scaled(offsets: Ids, counts: Floats, down: Ids) -> _Dense:
     first = places[:, 0]
     starts = np.concatenate(([0], np.cumsum(places[:, -1] - first + 1)))
     at = places - first[:, None] + starts[:-1, None]
-    return _Dense(first, starts, np.bincount(at.ravel(), counts.ravel(), int(starts[-1])))
+    return _Dense(first, starts, np.bincount(at.ravel(), counts.ravel(), int(starts[-1])).astype(np.float64))
 
 
 def _together(parts: list[_Dense]) -> _Dense:

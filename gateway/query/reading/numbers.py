@@ -34,7 +34,7 @@ class Window(NamedTuple):
     def on(self, column: str) -> sql.Composed:
         """Return the condition on a column of times, which have microseconds."""
         return sql.SQL("{0} >= {1}::timestamptz AND {0} < {2}::timestamptz").format(
-            sql.SQL(column),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - of this package's own
+            sql.SQL(column),  # pyright: ignore[reportArgumentType] - of this package's own
             sql.Literal(_text(self.start + 1)),
             sql.Literal(_text(self.end + 1)),
         )
