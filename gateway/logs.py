@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import logging  # noqa: TID251 - libraries log by it, and what this project logs comes out by the same handler
 import sys
 from typing import Literal
 
 import structlog
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from gateway.terminal import guard_terminals, safe
 
@@ -76,6 +75,8 @@ def _shown(_: object, __: str, line: structlog.typing.EventDict) -> structlog.ty
 
 def _add_trace(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Name the trace that a line belongs to, as OpenTelemetry's logs in other formats do."""
+    from opentelemetry.trace import format_span_id, format_trace_id, get_current_span  # which few commands need
+
     context = get_current_span().get_span_context()
     if context.is_valid:
         line.setdefault("trace_id", format_trace_id(context.trace_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
+import logging  # noqa: TID251 - what a command sets for its process is taken back
 import os
 import random
 import shutil
