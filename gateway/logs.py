@@ -22,6 +22,8 @@ _QUIETER = {
     "uvicorn": logging.ERROR,
 }
 
+_FIRST = ("timestamp", "level", "event", "logger")
+
 
 def configure(level: str = "info", output: Format = "auto") -> None:
     """Send the logs of this process to standard error. ``auto`` is console on a terminal and JSON elsewhere."""
@@ -48,7 +50,7 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _in_order, renderer],
         )
     )
     # What is logged through structlog goes the same way; by itself it would be printed to standard output.
@@ -66,6 +68,11 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     root.setLevel(level.upper())
     for name, its_level in _QUIETER.items():
         logging.getLogger(name).setLevel(max(its_level, root.level))
+
+
+def _in_order(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Begin each line alike, so that people can read it, too."""
+    return {name: line[name] for name in _FIRST if name in line} | dict(line)
 
 
 def _shown(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -66,7 +66,7 @@ async def _run_with(
         complete = False
     _log.info(
         "the journal was sent",
-        accepted=emitter.sender.accepted,
+        sent=emitter.sender.accepted,
         refused=emitter.sender.refused,
         unreadable=emitter.unreadable,
     )

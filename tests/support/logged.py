@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging  # noqa: TID251 - what a command sets for its process is taken back
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from structlog.testing import capture_logs
+
+from gateway import logs
 
 _QUIET = ("debug", "info")
 
@@ -47,3 +50,19 @@ def caught() -> Iterator[Logged]:
     with capture_logs() as entries:
         structlog.get_config()["processors"].insert(0, structlog.processors.format_exc_info)
         yield Logged(entries)
+
+
+@contextmanager
+def logging_taken_back() -> Iterator[None]:
+    """Let a command set up the logs of its process, which is this one, and have them afterwards as they were."""
+    root, structured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    levels = {name: logging.getLogger(name).level for name in logs._QUIETER}
+    try:
+        yield
+    finally:
+        structlog.configure(**structured)
+        root.handlers = handlers
+        root.setLevel(level)
+        for name, its in levels.items():
+            logging.getLogger(name).setLevel(its)

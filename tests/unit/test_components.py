@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -9,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from gateway import components
+from gateway.cli import main
 from gateway.component import Component, ExporterComponent
 from gateway.components import COMPONENTS, SECTIONS, ComponentError
 from gateway.config import Config, ConfigError, load, schema
@@ -176,6 +179,14 @@ def test_one_that_cannot_be_used_is_told_with_its_distribution(
     assert why in problem
     assert "^kafka(/.+)?$" not in schema()["properties"]["exporters"]["patternProperties"]
     assert len([entry for entry in logged.of("a component cannot be used") if why in entry["reason"]]) == 1
+
+
+def test_what_a_command_logs_is_no_part_of_what_it_prints(install: Install) -> None:
+    """Of one that does not ask how logs are configured."""
+    install("hub_kafka", "import no_such_module")
+    done = CliRunner().invoke(main, ["config", "schema"])
+    assert json.loads(done.stdout)["title"]
+    assert "a component cannot be used" in done.stderr
 
 
 def test_a_name_that_two_distributions_claim_is_neithers(install: Install, tmp_path: Path) -> None:
