@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,9 +15,17 @@ import pytest
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
 
+if sys.dont_write_bytecode and sys.prefix != sys.base_prefix:
+    # Every process of the run, and every hub and command that it starts, would compile all there is anew: most of what
+    # these cost. In the virtual environment, whoever asked for nothing to be written beside the sources has that.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as good as `python -B`
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(sys.prefix) / "pycache"))
+    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
 from gateway.embedded import EmbeddedPostgres
 from tests.support import clusters
 from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
+from tests.support.logged import Logged, caught, logging_taken_back
 from tests.support.unproven import unproven
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
@@ -131,3 +140,16 @@ def timescale_database(request: pytest.FixtureRequest, timescale_server: Server)
     """A database with a store on a server with TimescaleDB, for what only concerns that layout."""
     with made_for(request, timescale_server) as database:
         yield database
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    with logging_taken_back():
+        yield
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """What the test makes this process log."""
+    with caught() as lines:
+        yield lines
