@@ -18,6 +18,8 @@ from gateway.extensions.api.config import ApiConfig
 from gateway.extensions.api.middleware import RequestMiddleware
 from gateway.extensions.api.page import Document, page_routes
 from gateway.extensions.api.problems import on_access_error, on_exception, on_http_exception
+from gateway.extensions.api.prometheus import prometheus_route
+from gateway.extensions.api.queries import Queries
 from gateway.extensions.api.routes import routes
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator, Scope
@@ -36,16 +38,18 @@ def create_app(
     authenticator: Authenticator | None = None,
     routers: Sequence[Router] = (),
     setting: str = "extensions.api",
+    queries: Queries | None = None,
 ) -> ASGIApp:
     """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well.
 
-    ``setting`` is where its settings stand, for error messages.
+    ``setting`` is where its settings stand, for error messages. ``queries`` read the store for the query APIs.
     """
     document = Document()
     app = Litestar(
         route_handlers=[
             *page_routes(view, config.links, document, reads_are_open=config.reads_are_open),
             Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
+            *(() if queries is None else (prometheus_route(queries),)),
         ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
         exception_handlers={
