@@ -20,7 +20,7 @@ from gateway.query.promql.hashes import label_hash
 from gateway.query.promql.histogram import IncompatibleHistogramsError, hints_collide, mean_of, sum_of
 from gateway.query.promql.labels import LabelSet, metric_name
 from gateway.query.promql.lexer import is_label_name
-from gateway.query.promql.messages import bad_quantile, plain, short
+from gateway.query.promql.messages import bad_quantile, plain, quoted, short
 from gateway.query.promql.nodes import Aggregation
 from gateway.query.promql.range_functions import nan_first, sorted_quantile
 from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, empty, unique
@@ -161,7 +161,7 @@ def _summed_histograms(
             if hints_collide(cells):
                 context.warn(node.expr, "conflicting counter resets during histogram aggregation")
             if reconciled:
-                context.info(node.expr, "mismatched custom buckets were reconciled during histogram aggregation")
+                context.info(node.expr, "mismatched custom buckets were reconciled during aggregation")
             histograms[group, step] = histogram.compact()
             present[group, step] = True
     return Vectors(result.labels, result.values, present, histograms)
@@ -362,7 +362,7 @@ _PICKS: dict[str, Callable[[Context, Aggregation, Vectors, Groups, Floats], Vect
 def _count_values(context: Context, node: Aggregation, vectors: Vectors, label: str) -> Vectors:
     """count_values(): for each value how many elements have it, with the value as a label."""
     if not is_label_name(label):
-        raise ExecutionError(f"invalid label name {label!r}")
+        raise ExecutionError(f"invalid label name {quoted(label)}")
     steps = vectors.values.shape[1]
     kept = {*node.labels, label}
     dropped = {*node.labels, METRIC_NAME}

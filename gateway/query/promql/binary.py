@@ -141,7 +141,7 @@ def _sum_of_histograms(
     if collision:
         context.warn(node, f"conflicting counter resets during histogram {name}")
     if reconciled:
-        context.info(node, f"mismatched custom buckets were reconciled during histogram {name}")
+        context.info(node, f"mismatched custom buckets were reconciled during {name}")
     return (result if node.operator == "+" else result.hinted(ResetHint.GAUGE)).compact(), True
 
 
@@ -246,8 +246,8 @@ def vectors(context: Context, node: Binary, left: Vectors, right: Vectors) -> Ve
     many_right = matching.group == "right"
     many, one = (right, left) if many_right else (left, right)
     of_many, of_one = (of_right, of_left) if many_right else (of_left, of_right)
-    filled_one = matching.fill_left if many_right else matching.fill_right
-    filled_many = matching.fill_right if many_right else matching.fill_left
+    # With group_right, too, fill_right() fills the side of one: it is what Prometheus does.
+    filled_one, filled_many = matching.fill_right, matching.fill_left
     either = np.ones(steps, bool)
     if filled_one is None and filled_many is None:
         either &= left.present.any(axis=0) & right.present.any(axis=0)
@@ -338,10 +338,13 @@ def _check_one_side(node: Binary, many: Vectors, one: Vectors, of_one: Rows, cou
     if not twice.any():
         return
     step = int(np.flatnonzero(twice.any(axis=0))[0])
-    rows = [row for row in range(len(of_one)) if one.present[row, step] and twice[of_one[row], step]]
-    first, second = next(
-        (before, row) for at, row in enumerate(rows) for before in rows[:at] if of_one[before] == of_one[row]
-    )
+    firsts: dict[int, int] = {}
+    first = second = 0
+    for row in np.flatnonzero(one.present[:, step] & twice[of_one, step]).tolist():
+        second = row
+        first = firsts.setdefault(int(of_one[row]), row)
+        if first != row:
+            break
     assert node.matching is not None
     side = "left" if node.matching.group == "right" else "right"
     matched = _signature(node.matching)(one.labels[second])

@@ -130,7 +130,7 @@ class Evaluator:
             case "vector":
                 return functions.vector_of(self.scalar(args[0]))
             case "timestamp":
-                return self._timestamp(args[0])
+                return self._timestamp(unparenthesized(args[0]))
             case "start_timestamp":  # when a counter began is not known of samples here
                 self.vectors(args[0])
                 return empty(len(self.steps))

@@ -450,8 +450,7 @@ def _native_fraction(context: Context, lower: float, upper: float, histogram: Hi
             linear = histogram.custom
             if start <= 0 <= end:
                 linear = True
-                if not histogram.custom or start != -math.inf:
-                    start, end = _zero_bucket(histogram, start, end)
+                start, end = _zero_bucket(histogram, start, end)
             if start >= value:
                 return before
             if value < end:

@@ -29,7 +29,7 @@ _EXPONENTIAL_AND_CUSTOM = (
 _NOT_COUNTER = "this native histogram metric is not a counter: {name}"
 _NOT_GAUGE = "this native histogram metric is not a gauge: {name}"
 COLLISION = "conflicting counter resets during histogram "
-RECONCILED = "mismatched custom buckets were reconciled during histogram "
+RECONCILED = "mismatched custom buckets were reconciled during "
 
 
 class _Notes:

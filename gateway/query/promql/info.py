@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.query.errors import ExecutionError
+from gateway.query.matchers import matches
 from gateway.query.promql import labels as label_sets
 from gateway.query.promql.context import Context
-from gateway.query.promql.labels import LabelSet, metric_name
+from gateway.query.promql.labels import LabelSet, label_set, metric_name
 from gateway.query.promql.nodes import Call, Node, RangeSelector, Selector, Subquery
-from gateway.query.promql.parser import matches_empty
 from gateway.query.promql.selectors import newest
 from gateway.query.promql.vectors import Vectors, merged
-from gateway.query.regexes import regex
 from gateway.query.series import METRIC_NAME, Hints, Matcher
 
 _IDENTIFYING = ("instance", "job")
@@ -38,7 +37,7 @@ def enriched(context: Context, node: Call, vectors: Vectors, steps: Longs) -> Ve
     matchers = selector.matchers if isinstance(selector, Selector) else (_TARGET_INFO,)
     names = _name_matchers([matcher for matcher in matchers if matcher.name == METRIC_NAME])
     data = [matcher for matcher in matchers if matcher.name != METRIC_NAME]
-    is_info = [all(_matches(matcher, metric_name(labels)) for matcher in names) for labels in vectors.labels]
+    is_info = [all(matches(matcher, metric_name(labels)) for matcher in names) for labels in vectors.labels]
     infos = _info_series(context, node, vectors, is_info, [*data, *names], steps)
     result: list[tuple[LabelSet, int, NDArray[np.bool_]]] = []
     for row, labels in enumerate(vectors.labels):
@@ -59,18 +58,6 @@ def _name_matchers(matchers: Sequence[Matcher]) -> list[Matcher]:
     if any(matcher.op in ("=", "=~") for matcher in matchers):
         return list(matchers)
     return [_ANY_INFO, *matchers] if matchers else [_TARGET_INFO]
-
-
-def _matches(matcher: Matcher, value: str) -> bool:
-    match matcher.op:
-        case "=":
-            return value == matcher.value
-        case "!=":
-            return value != matcher.value
-        case "=~":
-            return regex(matcher.value).matches(value)
-        case "!~":
-            return not regex(matcher.value).matches(value)
 
 
 def _identity(labels: LabelSet) -> LabelSet:
@@ -103,9 +90,12 @@ def _info_series(
         int(times.max()),
         Hints(func="info", last_only=True),
     )
+    for one in series:
+        if one.histograms is not None:
+            raise ExecutionError(
+                f"this should be an info metric, with float samples: {label_sets.text(label_set(one.labels))}"
+            )
     seen = newest(context, series, times, times_only=True)
-    if seen.histograms is not None and seen.is_histogram().any():
-        raise ExecutionError("info sample should be float")
     by_signature: dict[tuple[LabelSet, str], list[int]] = {}
     for row, labels in enumerate(seen.labels):
         by_signature.setdefault((_identity(labels), metric_name(labels)), []).append(row)
@@ -179,7 +169,7 @@ def _with_infos(
             if rest.any():
                 further.append((added, any_info, rest))
         parts = further
-    keeps_without = all(matches_empty(matcher) for matcher in data)
+    keeps_without = all(matches(matcher, "") for matcher in data)
     return [
         (label_sets.replaced(labels, added.items()), where)
         for added, any_info, where in parts

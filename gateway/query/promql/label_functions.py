@@ -19,7 +19,7 @@ def replaced(vectors: Vectors, target: str, template: str, source: str, pattern:
     except BadQueryError:
         raise ExecutionError(f"invalid regular expression in label_replace(): {pattern}") from None
     if not is_label_name(target):
-        raise ExecutionError(f"invalid destination label name in label_replace(): {_shown(target)}")
+        raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
     filled: dict[str, str | None] = {}
     labels = []
     for one in vectors.labels:
@@ -35,15 +35,11 @@ def joined(vectors: Vectors, target: str, separator: str, sources: Sequence[str]
     """label_join(): set a label to the values of others, with a separator between them."""
     for source in sources:
         if not is_label_name(source):
-            raise ExecutionError(f"invalid source label name in label_join(): {_shown(source)}")
+            raise ExecutionError(f"invalid source label name in label_join(): {source}")
     if not is_label_name(target):
-        raise ExecutionError(f"invalid destination label name in label_join(): {_shown(target)}")
+        raise ExecutionError(f"invalid destination label name in label_join(): {target}")
     labels = [
         label_sets.replaced(one, [(target, separator.join(label_sets.get(one, source) for source in sources))])
         for one in vectors.labels
     ]
     return merged(Vectors(labels, vectors.values, vectors.present, vectors.histograms))
-
-
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "replace").decode()

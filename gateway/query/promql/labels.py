@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from gateway.query.promql.messages import quoted
 from gateway.query.series import METRIC_NAME
 
 LabelSet = tuple[tuple[str, str], ...]
@@ -54,9 +54,5 @@ def replaced(labels: LabelSet, changes: Iterable[tuple[str, str]]) -> LabelSet:
 
 def text(labels: LabelSet) -> str:
     """Return labels as Prometheus writes them in messages: ``{__name__="up", job="x"}``."""
-    pairs = (f"{name if _LEGACY.fullmatch(name) else _quoted(name)}={_quoted(value)}" for name, value in labels)
+    pairs = (f"{name if _LEGACY.fullmatch(name) else quoted(name)}={quoted(value)}" for name, value in labels)
     return "{" + ", ".join(pairs) + "}"
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)

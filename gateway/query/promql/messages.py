@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from decimal import Decimal
 
@@ -27,6 +28,12 @@ def plain(value: float) -> str:
         return "+Inf" if value > 0 else "-Inf"
     text = f"{Decimal(repr(value)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes, with what is no UTF-8 as ``\\xNN``."""
+    parts = json.dumps(text, ensure_ascii=False)
+    return "".join(f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in parts)
 
 
 def bad_quantile(value: float) -> str:
