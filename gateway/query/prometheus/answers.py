@@ -12,6 +12,7 @@ from gateway.query.limits import Usage
 from gateway.query.names import unescaped
 from gateway.query.prometheus import encoding, exemplars, syntax
 from gateway.query.prometheus.parameters import MAX_TIME, MIN_TIME, Parameters, invalid
+from gateway.query.promql.context import Limits
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.parser import parse, parse_selector
 from gateway.query.promql.results import Matrix, Result, Vector
@@ -60,7 +61,7 @@ class Answers:
         at = parameters.time("time", round(self._now() * 1000))
         query = _checked(parameters)
         with self._service.querier(usage) as querier:
-            result = self._engine(querier, usage).instant(query, at)
+            result = self._engine(querier, usage).instant(query, at, canceled=lambda: usage.canceled)
         return _pieces(result, limit)
 
     def _query_range(self, parameters: Parameters, usage: Usage) -> Answer:
@@ -68,12 +69,13 @@ class Answers:
         start, end, step = parameters.range()
         query = _checked(parameters)
         with self._service.querier(usage) as querier:
-            result = self._engine(querier, usage).range(query, start, end, step)
+            result = self._engine(querier, usage).range(query, start, end, step, canceled=lambda: usage.canceled)
         return _pieces(result, limit)
 
     def _engine(self, querier: Querier, usage: Usage) -> Engine:
         lookback = round(self._service.settings.lookback_delta.total_seconds() * 1000)
-        return Engine(querier, lookback=lookback, max_samples=usage.limits.samples, check=usage.check)
+        limits = Limits(samples=usage.limits.samples, series=usage.limits.series, seconds=usage.seconds_left)
+        return Engine(querier, lookback=lookback, limits=limits)
 
     def _query_exemplars(self, parameters: Parameters, usage: Usage) -> Answer:
         start, end = parameters.time("start", MIN_TIME), parameters.time("end", MAX_TIME)

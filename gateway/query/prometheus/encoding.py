@@ -135,59 +135,27 @@ _OPEN_LEFT, _OPEN_RIGHT, _CLOSED = 0, 1, 3
 
 
 def _histogram(histogram: Histogram) -> bytes:
-    text = [b'{"count":"%s","sum":"%s"' % (_written_number(histogram.count), _written_number(histogram.sum))]
-    buckets = [bucket for bucket in _buckets(histogram) if bucket[3] != 0]
-    if buckets:
-        text.append(
-            b',"buckets":['
-            + b",".join(
-                b'[%d,"%s","%s","%s"]' % (rule, _written_number(lower), _written_number(upper), _written_number(count))
-                for rule, lower, upper, count in buckets
-            )
-            + b"]"
+    text = b'{"count":"%s","sum":"%s"' % (_written_number(histogram.count), _written_number(histogram.sum))
+    buckets = [
+        b'[%d,"%s","%s","%s"]'
+        % (
+            _rule(histogram, bucket.lower, bucket.upper),
+            _written_number(bucket.lower),
+            _written_number(bucket.upper),
+            _written_number(bucket.count),
         )
-    return b"".join(text) + b"}"
+        for bucket in histogram.buckets()
+    ]
+    return text + (b',"buckets":[%s]}' % b",".join(buckets) if buckets else b"}")
+
+
+def _rule(histogram: Histogram, lower: float, upper: float) -> int:
+    if histogram.custom:  # the lowest holds everything below, -Inf itself among it
+        return _CLOSED if lower == -np.inf else _OPEN_LEFT
+    if lower < 0:
+        return _CLOSED if upper > 0 else _OPEN_RIGHT
+    return _OPEN_LEFT
 
 
 def _written_number(value: float) -> bytes:
     return answered(value).encode()
-
-
-def _buckets(histogram: Histogram) -> Iterator[tuple[int, float, float, float]]:
-    """Yield the buckets in ascending order: which ends belong to it, the ends, and how many are in it."""
-    for at in range(len(histogram.negative.counts) - 1, -1, -1):
-        index = histogram.negative.offset + at
-        upper, lower = -_bound(index - 1, histogram), -_bound(index, histogram)
-        yield _OPEN_RIGHT, lower, upper, float(histogram.negative.counts[at])
-    if histogram.zero_count and not histogram.custom:
-        yield _CLOSED, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count
-    for at, count in enumerate(histogram.positive.counts.tolist()):
-        index = histogram.positive.offset + at
-        lower, upper = _bound(index - 1, histogram), _bound(index, histogram)
-        # Source: Prometheus: the lowest bucket of bounds of its own holds everything below, and -Inf itself.
-        rule = _CLOSED if histogram.custom and index == 0 else _OPEN_LEFT
-        yield rule, lower, upper, count
-
-
-def _bound(index: int, histogram: Histogram) -> float:
-    """Return the upper end of a bucket."""
-    if histogram.bounds is not None:
-        if index < 0:
-            return -np.inf
-        return float(histogram.bounds[index]) if index < len(histogram.bounds) else np.inf
-    return exponential_bound(index, histogram.schema)
-
-
-def exponential_bound(index: int, schema: int) -> float:
-    """Return 2^(index · 2^-schema), and for what is beyond all doubles the greatest, or +Inf after it."""
-    if schema < 0:
-        exponent = index << -schema
-        if exponent == 1024:  # as Prometheus: so that the greatest double is in a bucket
-            return float(np.finfo(np.float64).max)
-        return float(np.ldexp(1.0, exponent)) if exponent < 1024 else np.inf
-    whole, part = index >> schema, index & ((1 << schema) - 1)
-    if part == 0 and whole == 1024:
-        return float(np.finfo(np.float64).max)
-    if whole >= 1024:
-        return np.inf
-    return float(np.ldexp(2.0 ** (part / (1 << schema)), whole))

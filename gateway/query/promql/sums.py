@@ -1,0 +1,71 @@
+"""Sums and means as Prometheus does them: with Neumaier's compensation, so that results agree to the last digit.
+
+Each takes arrays, one running sum a cell. The order of the summands is part of the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+NOTHING = -0.0
+"""The summand that changes no sum, not even a negative zero."""
+
+_EXACT = 2.0**53
+
+
+def add(summand: Floats, total: Floats, lost: Floats) -> tuple[Floats, Floats]:
+    """Return `total` + `summand`, and what is lost to rounding so far. An infinite sum has lost nothing."""
+    result = total + summand
+    larger = np.abs(total) >= np.abs(summand)
+    error = np.where(larger, (total - result) + summand, (summand - result) + total)
+    return result, np.where(np.isinf(result), 0.0, lost + error)
+
+
+class Mean:
+    """Running means: a compensated sum divided at the end, or where the sum overflows, a mean kept up from then on."""
+
+    __slots__ = ("_incremental", "_lost", "_mean", "_total", "count")
+
+    def __init__(self, cells: int | tuple[int, ...]) -> None:
+        self._total = np.full(cells, NOTHING)
+        self._lost = np.zeros(cells)
+        self._mean = np.zeros(cells)
+        self._incremental = np.zeros(cells, bool)
+        self.count = np.zeros(cells)
+
+    def add(self, cells: slice, values: Floats, present: NDArray[np.bool_] | None = None) -> None:
+        """Add `values` to the means of `cells` (those that are `present`; None: all)."""
+        there = np.ones(values.shape, bool) if present is None else present
+        count = self.count[cells]
+        count += there
+        total, lost, incremental = self._total[cells], self._lost[cells], self._incremental[cells]
+        result, rest = add(values if present is None else np.where(there, values, NOTHING), total, lost)
+        overflows = np.isinf(result) & there & (count > 1)
+        if not overflows.any() and not incremental.any():
+            total[...], lost[...] = result, rest
+            return
+        mean = self._mean[cells]
+        begins = overflows & ~incremental
+        mean[begins] = total[begins] / (count[begins] - 1)
+        lost[begins] /= count[begins] - 1
+        plain = ~incremental & ~begins
+        incremental |= begins
+        total[plain], lost[plain] = result[plain], rest[plain]
+        further = incremental & there
+        share = (count[further] - 1) / count[further]
+        mean[further], lost[further] = add(
+            values[further] / count[further], share * mean[further], share * lost[further]
+        )
+
+    def result(self) -> Floats:
+        """Return the means; NaN without values."""
+        plain = self._total / self.count + self._lost / self.count
+        return np.where(self._incremental, self._mean + self._lost, plain)
+
+
+def whole(values: Floats) -> bool:
+    """Return whether sums of `values` are exact in whatever order: whole numbers, small enough all together."""
+    return bool(np.abs(values).sum() < _EXACT) and bool(np.all(values == np.floor(values)))
