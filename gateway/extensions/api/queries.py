@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import structlog
-from litestar import Request
+from litestar.datastructures import Headers
 
 from gateway.component import MalformedPayloadError
 from gateway.query.errors import BadQueryError, QueryError, QueryTimeoutError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+_MAX_BODY = 2**20
 _MOST_FIELDS = 10_000
 _FORM = "application/x-www-form-urlencoded"
 _CLIENT_WENT = 499
@@ -68,10 +69,10 @@ class Queries:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, work: Work, failed: Failure) -> None:
         """Answer one request. ``failed`` makes the answer for an error."""
-        request: Request[Any, Any, Any] = Request(scope, receive=receive, send=send)
-        response = _Response(request, send)
+        headers = Headers.from_scope(scope)
+        response = _Response(headers, send)
         try:
-            parameters = await _parameters(request)
+            parameters = await _parameters(scope, headers, receive)
             usage = self.service.usage(_seconds(parameters))
         except QueryError as error:
             await response.whole(failed(error))
@@ -154,10 +155,10 @@ class _ClientWentError(Exception):
 class _Response:
     """The answer to one request, as it goes out."""
 
-    def __init__(self, request: Request[Any, Any, Any], send: Send) -> None:
+    def __init__(self, headers: Headers, send: Send) -> None:
         self._send = send
         self._begun = False
-        self.compresses = "gzip" in request.headers.get("accept-encoding", "")
+        self.compresses = "gzip" in headers.get("accept-encoding", "")
 
     async def whole(self, answer: Answer) -> None:
         """Send a short answer, unless one has begun: that one is broken off, so that nobody takes it for whole."""
@@ -196,13 +197,13 @@ class _Response:
         yield compressor.flush()
 
 
-async def _parameters(request: Request[Any, Any, Any]) -> Parameters:
+async def _parameters(scope: Scope, headers: Headers, receive: Receive) -> Parameters:
     """Return the parameters of the URL, and those of the body before them."""
-    body = await request.body()
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await _body(receive)
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     texts = [body] if content_type == _FORM else []
     found: dict[str, list[str]] = {}
-    for text in (*texts, request.scope["query_string"]):
+    for text in (*texts, scope["query_string"]):
         try:
             parsed = parse_qs(text.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
         except (ValueError, UnicodeDecodeError) as error:
@@ -210,6 +211,21 @@ async def _parameters(request: Request[Any, Any, Any]) -> Parameters:
         for name, values in parsed.items():
             found.setdefault(name, []).extend(values)
     return Parameters(found)
+
+
+async def _body(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        size += len(message["body"])
+        if size > _MAX_BODY:
+            raise BadQueryError(f"the body of the request is longer than {_MAX_BODY:,} bytes")
+        pieces.append(message["body"])
+        if not message.get("more_body", False):
+            return b"".join(pieces)
 
 
 def _seconds(parameters: Parameters) -> float | None:

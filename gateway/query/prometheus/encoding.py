@@ -142,7 +142,7 @@ def _histogram(histogram: Histogram) -> bytes:
             _rule(histogram, bucket.lower, bucket.upper),
             _written_number(bucket.lower),
             _written_number(bucket.upper),
-            _written_number(bucket.count),
+            _written_number(bucket.population),
         )
         for bucket in histogram.buckets()
     ]
