@@ -9,7 +9,7 @@ from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.routes import HTTPRoute
+from litestar.routes import ASGIRoute, HTTPRoute
 
 from gateway import __version__
 from gateway.component import DeliveryError
@@ -85,6 +85,8 @@ def _describe_reads_as_open(app: Litestar) -> None:
 def _check_declared(app: Litestar) -> None:
     """Raise `ValueError` for a route of the API that does not say who may call it: forgetting must not open it."""
     for route in app.routes:
+        if isinstance(route, ASGIRoute) and "scope" not in route.route_handler.opt:
+            raise ValueError(f"{route.path} has no opt['scope']; None stands for everybody")
         if not isinstance(route, HTTPRoute) or not route.path.startswith("/api/v1/"):
             continue
         if route.path.startswith(_OPENAPI):

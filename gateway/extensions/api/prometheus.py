@@ -29,7 +29,7 @@ def prometheus_route(queries: Queries) -> ASGIRouteHandler:
     """Make the handler of everything below `PATH`."""
     answers = Answers(queries.service)
 
-    @asgi(PATH, is_mount=True, opt={"scope": Allowed.READ})
+    @asgi(PATH, is_mount=True, copy_scope=True, opt={"scope": Allowed.READ})
     async def prometheus(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].rstrip("/").removeprefix(PATH)
         found = answers.find(path.removeprefix(_API)) if path.startswith(_API) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,7 @@ class Queries:
                 answer = await self._ended_with_client(self._worked(work, parameters, usage, failed), usage, gone)
                 if answer is not None:
                     await response.begin(answer)
-                    async for piece in self._pieces(answer, response, usage):
+                    async for piece in self._pieces(answer, response):
                         await response.more(piece)
                     await response.end()
         except _ClientWentError:
@@ -136,14 +137,18 @@ class Queries:
             else:
                 waiting.cancel()
 
-    async def _pieces(self, answer: Answer, response: _Response, usage: Usage) -> AsyncIterator[bytes]:
-        """Yield the body, each piece made in a thread when the one before is on its way."""
+    async def _pieces(self, answer: Answer, response: _Response) -> AsyncIterator[bytes]:
+        """Yield the body, each piece made in a thread when the one before is on its way.
+
+        To take the answer, a client has as long as the query could have taken: others wait for its place.
+        """
+        ends = time.monotonic() + self.service.settings.timeout.total_seconds()
         made = response.compressed(answer.pieces) if response.compresses else iter(answer.pieces)
         while True:
             piece = await asyncio.get_running_loop().run_in_executor(self._threads, next, made, None)
             if piece is None:
                 return
-            if usage.seconds_left == 0:
+            if time.monotonic() > ends:
                 raise QueryTimeoutError("the answer was not taken in time")
             yield piece
 
