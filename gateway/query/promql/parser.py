@@ -11,7 +11,7 @@ import math
 from typing import Literal, NoReturn
 
 from gateway.query.errors import BadQueryError
-from gateway.query.matchers import matches
+from gateway.query.matching import Condition
 from gateway.query.promql import nodes
 from gateway.query.promql.lexer import NOT_METRICS, Token, duration, failure, is_label_name, number, tokens, unquoted
 from gateway.query.promql.nodes import Node, ValueType, value_type
@@ -235,7 +235,7 @@ class _Parser:
 
     @staticmethod
     def _selects(node: nodes.Selector) -> bool:
-        return bool(node.name) or any(not matches(matcher, "") for matcher in node.matchers)
+        return bool(node.name) or any(not Condition(matcher).takes_nothing for matcher in node.matchers)
 
     def _range(self, node: Node, open_: Token) -> Node:
         length = self._positive_duration("subquery or range selector")
