@@ -59,6 +59,7 @@ class _Parser:
         self._tokens = tokens(query)
         self._at = 0
         self._nesting = 0
+        self._aggregations = 0
 
     # Words.
 
@@ -81,6 +82,7 @@ class _Parser:
 
     def _unexpected(self, context: str, expected: str = "") -> NoReturn:
         token = self._next
+        context = context or ("aggregation" if self._aggregations else "")
         if token.kind == "eof":
             what = "end of input"
         elif token.kind in ("identifier", "number", "duration"):
@@ -390,7 +392,9 @@ class _Parser:
     def _aggregation(self) -> Node:
         token = self._take()
         grouping = self._grouping()
+        self._aggregations += 1
         args, end = self._arguments("aggregation")
+        self._aggregations -= 1
         if grouping is None:
             grouping = self._grouping()
             end = self._tokens[self._at - 1].end
