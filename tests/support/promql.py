@@ -1,148 +1,131 @@
-"""Series in memory, for PromQL: written as ``name{label="value"}`` and a list of values a step apart."""
+"""OTLP metrics for tests of what reads them, and the store as query languages see it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from gateway.query.matchers import matches
-from gateway.query.promql.histogram import Histogram, histograms_of
-from gateway.query.promql.labels import label_set
-from gateway.query.promql.parser import parse_selector
-from gateway.query.promql.results import Matrix, Result, Scalar, String, Vector
-from gateway.query.series import STALE, Buckets, Hints, Labels, Matcher, NativeHistograms, Series
+from gateway.component import Batch, Signal
+from gateway.query.config import QuerySettings
+from gateway.query.limits import Usage
+from gateway.query.reading.querier import StoreQuerier
+from gateway.query.series import Hints, Matcher, Series
+from gateway.query.service import QueryService
+from tests.support.databases import Database
+from tests.support.telemetry import set_attributes
 
-MINUTE = 60_000
-Value = float | Histogram | None
-"""None: no sample."""
-stale = STALE
+MILLISECOND = 10**6
+CUMULATIVE, DELTA = 2, 1
+NO_VALUE = 1
+"""The flag of a point without a recorded value."""
 
 
-class MemoryQuerier:
-    """Answers from series that were put in."""
+class Collection:
+    """What one service reports at one time. ``at`` is in milliseconds since the epoch."""
 
-    def __init__(self) -> None:
-        self._series: list[Series] = []
-        self.selected: list[tuple[int, int]] = []
-        """The ranges that were asked for."""
+    def __init__(self, at: int, resource: Mapping[str, str] | None = None, scope: str = "tests") -> None:
+        self.at = at
+        self.request = ExportMetricsServiceRequest()
+        owner = self.request.resource_metrics.add()
+        set_attributes(owner.resource.attributes, resource or {"service.name": "shop", "service.instance.id": "1"})
+        self._scope = owner.scope_metrics.add()
+        self._scope.scope.name = scope
 
-    def add(self, selector: str, values: Sequence[Value], *, step: int = MINUTE, start: int = 0) -> None:
-        """Add a series: `values`, the first at `start`, milliseconds."""
-        labels = {matcher.name: matcher.value for matcher in parse_selector(selector)}
-        samples = [(start + number * step, value) for number, value in enumerate(values) if value is not None]
-        numbers = [(time, value) for time, value in samples if not isinstance(value, Histogram)]
-        histograms = [(time, value) for time, value in samples if isinstance(value, Histogram)]
-        self._series.append(
-            Series(
-                labels,
-                np.array([time for time, _ in numbers], np.int64),
-                np.array([value for _, value in numbers], np.float64),
-                columns(histograms) if histograms else None,
-            )
+    @property
+    def batch(self) -> Batch:
+        return Batch.of(Signal.METRICS, self.request.SerializeToString())
+
+    def gauge(
+        self, name: str, value: float, unit: str = "", flags: int = 0, attributes: Mapping[str, str] | None = None
+    ) -> Collection:
+        point = self._metric(name, unit).gauge.data_points.add(as_double=value)
+        return self._point(point, attributes, flags=flags)
+
+    def counter(
+        self,
+        name: str,
+        value: float,
+        unit: str = "",
+        temporality: int = CUMULATIVE,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Collection:
+        its = self._metric(name, unit).sum
+        its.is_monotonic, its.aggregation_temporality = True, temporality
+        return self._point(its.data_points.add(as_double=value), attributes)
+
+    def histogram(
+        self,
+        name: str,
+        bounds: Sequence[float],
+        counts: Sequence[int],
+        total: float | None = None,
+        *,
+        unit: str = "",
+        temporality: int = CUMULATIVE,
+        flags: int = 0,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Collection:
+        its = self._metric(name, unit).histogram
+        its.aggregation_temporality = temporality
+        point = its.data_points.add(explicit_bounds=bounds, bucket_counts=counts, count=sum(counts), sum=total)
+        return self._point(point, attributes, flags=flags)
+
+    def exponential(
+        self, name: str, scale: int, offset: int, counts: Sequence[int], temporality: int = CUMULATIVE, **more: Any
+    ) -> Collection:
+        its = self._metric(name, "").exponential_histogram
+        its.aggregation_temporality = temporality
+        count = sum(counts) + sum(more.get("negative", ())) + more.get("zero_count", 0)
+        point = its.data_points.add(
+            scale=scale, zero_count=more.get("zero_count", 0), count=count, sum=more.get("total")
         )
+        point.positive.offset = offset
+        point.positive.bucket_counts.extend(counts)
+        if "negative" in more:
+            point.negative.bucket_counts.extend(more["negative"])
+        return self._point(point, None, flags=more.get("flags", 0))
 
-    def select(self, matchers: Sequence[Matcher], start: int, end: int, hints: Hints) -> Sequence[Series]:
-        self.selected.append((start, end))
-        return [
-            _between(series, start, end)
-            for series in self._series
-            if all(matches(matcher, series.labels.get(matcher.name, "")) for matcher in matchers)
-        ]
+    def summary(self, name: str, count: int, total: float, quantiles: Mapping[float, float]) -> Collection:
+        point = self._metric(name, "").summary.data_points.add(count=count, sum=total)
+        for quantile, value in quantiles.items():
+            point.quantile_values.add(quantile=quantile, value=value)
+        return self._point(point, None)
 
-    def series(self, matchers: Sequence[Sequence[Matcher]], start: int, end: int, limit: int = 0) -> list[Labels]:
-        raise NotImplementedError
+    def _metric(self, name: str, unit: str) -> Any:
+        return self._scope.metrics.add(name=name, unit=unit)
 
-    def label_names(self, matchers: Sequence[Sequence[Matcher]], start: int, end: int, limit: int = 0) -> list[str]:
-        raise NotImplementedError
-
-    def label_values(
-        self, name: str, matchers: Sequence[Sequence[Matcher]], start: int, end: int, limit: int = 0
-    ) -> list[str]:
-        raise NotImplementedError
-
-
-def _between(series: Series, start: int, end: int) -> Series:
-    inside = (series.times > start) & (series.times <= end)
-    native = series.histograms
-    if native is not None:
-        rows = np.flatnonzero((native.times > start) & (native.times <= end))
-        found = list(zip(native.times[rows].tolist(), histograms_of(native, rows), strict=True))
-        native = columns(found) if found else None
-    return Series(series.labels, series.times[inside], series.values[inside], native)
+    def _point(self, point: Any, attributes: Mapping[str, str] | None, flags: int = 0) -> Collection:
+        point.time_unix_nano, point.flags = self.at * MILLISECOND, flags
+        set_attributes(point.attributes, attributes or {})
+        return self
 
 
-def columns(histograms: Sequence[tuple[int, Histogram]]) -> NativeHistograms:
-    """Return native histograms, each with its time, in columns."""
-
-    def buckets(name: str) -> Buckets:
-        sides = [getattr(one, name) for _, one in histograms]
-        starts = np.cumsum([0, *(len(side.counts) for side in sides)])
-        return Buckets(
-            np.array([side.offset for side in sides], np.int32),
-            starts.astype(np.int64),
-            np.concatenate([side.counts for side in sides]),
-        )
-
-    def column(name: str) -> np.ndarray:  # type: ignore[type-arg]
-        return np.array([getattr(one, name) for _, one in histograms], np.float64)
-
-    return NativeHistograms(
-        np.array([time for time, _ in histograms], np.int64),
-        np.array([one.schema for _, one in histograms], np.int8),
-        column("zero_threshold"),
-        column("zero_count"),
-        column("count"),
-        column("sum"),
-        buckets("positive"),
-        buckets("negative"),
-        np.array([int(one.hint) for _, one in histograms], np.uint8),
-        [np.zeros(0) if one.bounds is None else one.bounds for _, one in histograms]
-        if any(one.custom for _, one in histograms)
-        else None,
-    )
+@contextmanager
+def querying(database: Database, **settings: Any) -> Iterator[QueryService]:
+    """The store of a database, open for queries."""
+    service = QueryService(QuerySettings.model_validate(settings), lambda: database.dsn)
+    try:
+        yield service
+    finally:
+        service.close()
 
 
-def shown(labels: Mapping[str, str]) -> str:
-    """Return labels as they are written in tests: ``name{a=1,b=2}``."""
-    rest = ",".join(f"{name}={value}" for name, value in label_set(labels) if name != "__name__")
-    return labels.get("__name__", "") + ("{" + rest + "}" if rest or "__name__" not in labels else "")
+@contextmanager
+def querier(database: Database, usage: Usage | None = None, **settings: Any) -> Iterator[StoreQuerier]:
+    """What reads series for one query."""
+    with querying(database, **settings) as service, service.querier(usage or service.usage()) as found:
+        yield found
 
 
-def table(result: Result) -> object:
-    """Return a result as plain Python: a number, a text, or for each series (as `shown`) its value or its values."""
-    match result.value:
-        case Scalar(value=value):
-            return value
-        case String(value=text):
-            return text
-        case Vector(samples=samples):
-            return {shown(one.labels): one.value if one.histogram is None else one.histogram for one in samples}
-        case Matrix(series=series):
-            return {
-                shown(one.labels): [
-                    value
-                    for _, value in sorted(
-                        [
-                            *zip(one.times.tolist(), one.values.tolist(), strict=True),
-                            *zip(one.histogram_times.tolist(), one.histograms, strict=True),
-                        ],
-                        key=lambda point: point[0],
-                    )
-                ]
-                for one in series
-            }
+def matchers(**labels: str) -> list[Matcher]:
+    """Matchers of equal values; ``name`` is that of the metric."""
+    return [Matcher("__name__" if name == "name" else name, "=", value) for name, value in labels.items()]
 
 
-def same(one: object, two: object) -> bool:
-    """Return whether two tables are equal, a NaN with a NaN."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return list(one) == list(two) and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(map(same, one, two))
-    if isinstance(one, float) and isinstance(two, float | int):
-        return one == two or (math.isnan(one) and math.isnan(two))
-    if isinstance(one, Histogram) and isinstance(two, Histogram):
-        return one.equals(two)
-    return one == two
+def select(its: StoreQuerier, start: int, end: int, *asked: Matcher, **labels: str) -> list[Series]:
+    """Series that match, sorted by labels."""
+    found = its.select([*asked, *matchers(**labels)], start, end, Hints())
+    return sorted(found, key=lambda series: sorted(series.labels.items()))

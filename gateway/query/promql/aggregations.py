@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.query.errors import ExecutionError
+from gateway.query.numbers_text import shortest
 from gateway.query.promql import labels as label_sets
 from gateway.query.promql import sums
 from gateway.query.promql.context import Context
@@ -20,7 +21,7 @@ from gateway.query.promql.hashes import label_hash
 from gateway.query.promql.histogram import IncompatibleHistogramsError, hints_collide, mean_of, sum_of
 from gateway.query.promql.labels import LabelSet, metric_name
 from gateway.query.promql.lexer import is_label_name
-from gateway.query.promql.messages import bad_quantile, plain, quoted, short
+from gateway.query.promql.messages import bad_quantile, quoted, short
 from gateway.query.promql.nodes import Aggregation
 from gateway.query.promql.range_functions import nan_first, sorted_quantile
 from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, empty, unique
@@ -387,7 +388,7 @@ def _occurrences(vectors: Vectors, numbers: Bools, row: int) -> Iterator[tuple[s
     steps = np.flatnonzero(numbers[row])
     values, inverse = np.unique(vectors.values[row, steps], return_inverse=True)
     for number, value in enumerate(values.tolist()):
-        yield plain(value), steps[inverse == number]
+        yield shortest(value), steps[inverse == number]
     if vectors.histograms is not None:
         for step in np.flatnonzero(vectors.present[row] & ~numbers[row]).tolist():
             yield vectors.histograms[row, step].text(), np.array([step], np.intp)

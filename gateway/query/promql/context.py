@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gateway.query.annotations import Annotations
 from gateway.query.errors import LimitExceededError, QueryCanceledError, QueryTimeoutError
 from gateway.query.promql.lexer import place
-from gateway.query.promql.nodes import Node
+from gateway.query.promql.nodes import Node, unparenthesized
 from gateway.query.series import Hints, Matcher, Querier, Series
 
 
@@ -108,8 +108,8 @@ class Context:
 
     def warn(self, node: Node, text: str) -> None:
         """Add a warning about an expression."""
-        self.annotations.warn(f"PromQL warning: {text} ({place(self.text, node.start)})")
+        self.annotations.warn(f"PromQL warning: {text} ({place(self.text, unparenthesized(node).start)})")
 
     def info(self, node: Node, text: str) -> None:
         """Add an info about an expression."""
-        self.annotations.info(f"PromQL info: {text} ({place(self.text, node.start)})")
+        self.annotations.info(f"PromQL info: {text} ({place(self.text, unparenthesized(node).start)})")

@@ -103,16 +103,20 @@ _DAY = 86_400
 
 
 def _dates(seconds: Floats) -> tuple[Longs, NDArray[np.datetime64], NDArray[np.bool_]]:
-    """Return whole seconds, days, and where there are any: what is no time of the calendar is NaN in the end."""
+    """Return whole seconds, days, and where `seconds` are a time of the calendar."""
     there = np.isfinite(seconds) & (np.abs(seconds) < 2.0**55)
     whole = np.trunc(np.where(there, seconds, 0)).astype(np.int64)
     return whole, (whole // _DAY).astype("datetime64[D]"), there
 
 
-def _of_dates(function: Callable[[Longs, NDArray[np.datetime64]], NDArray[np.int64]]) -> Callable[[Floats], Floats]:
+def _of_dates(
+    no_date: int, function: Callable[[Longs, NDArray[np.datetime64]], NDArray[np.int64]]
+) -> Callable[[Floats], Floats]:
+    """``no_date``: what Prometheus gives for NaN and infinities, which is the end of its calendar."""
+
     def of(seconds: Floats) -> Floats:
         whole, days, there = _dates(seconds)
-        return np.where(there, function(whole, days), np.nan)
+        return np.where(there, function(whole, days), float(no_date))
 
     return of
 
@@ -122,20 +126,21 @@ def _start_of_month(days: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
 
 
 DATES: dict[str, Callable[[Floats], Floats]] = {
-    "minute": _of_dates(lambda seconds, _: seconds // 60 % 60),
-    "hour": _of_dates(lambda seconds, _: seconds // 3600 % 24),
-    "day_of_week": _of_dates(lambda seconds, _: (seconds // _DAY + 4) % 7),
-    "day_of_month": _of_dates(lambda _, days: (days - _start_of_month(days)).astype(np.int64) + 1),
+    "minute": _of_dates(30, lambda seconds, _: seconds // 60 % 60),
+    "hour": _of_dates(15, lambda seconds, _: seconds // 3600 % 24),
+    "day_of_week": _of_dates(0, lambda seconds, _: (seconds // _DAY + 4) % 7),
+    "day_of_month": _of_dates(4, lambda _, days: (days - _start_of_month(days)).astype(np.int64) + 1),
     "day_of_year": _of_dates(
-        lambda _, days: (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+        339, lambda _, days: (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
     ),
     "days_in_month": _of_dates(
+        31,
         lambda _, days: ((days.astype("datetime64[M]") + 1).astype("datetime64[D]") - _start_of_month(days)).astype(
             np.int64
-        )
+        ),
     ),
-    "month": _of_dates(lambda _, days: days.astype("datetime64[M]").astype(np.int64) % 12 + 1),
-    "year": _of_dates(lambda _, days: days.astype("datetime64[Y]").astype(np.int64) + 1970),
+    "month": _of_dates(12, lambda _, days: days.astype("datetime64[M]").astype(np.int64) % 12 + 1),
+    "year": _of_dates(292_277_026_596, lambda _, days: days.astype("datetime64[Y]").astype(np.int64) + 1970),
 }
 """Functions of a time in seconds since the epoch, in UTC. Days of the week are 0 (Sunday) to 6."""
 

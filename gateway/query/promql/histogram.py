@@ -195,7 +195,11 @@ class Histogram:
     def text(self) -> str:
         """Return the histogram as Prometheus writes it where a string is needed."""
         parts = [f"count:{short(self.count)}", f"sum:{short(self.sum)}"]
-        for bucket in self.buckets():
+        buckets = self.buckets()
+        if self.zero_count < 0:
+            below = sum(bucket.upper <= 0 for bucket in buckets)
+            buckets.insert(below, Bucket(-self.zero_threshold, self.zero_threshold, self.zero_count))
+        for bucket in buckets:
             opening, closing = "[" if bucket.lower < 0 else "(", "]" if bucket.upper > 0 else ")"
             bounds = f"{short(bucket.lower)},{short(bucket.upper)}"
             parts.append(f"{opening}{bounds}{closing}:{short(bucket.population)}")

@@ -421,7 +421,7 @@ def _native_quantile(context: Context, quantile: float, histogram: Histogram, no
 
 def _zero_bucket(histogram: Histogram, lower: float, upper: float) -> tuple[float, float]:
     """Return the bounds of the zero bucket: it ends at zero where there are buckets on one side only."""
-    negative, positive = histogram.negative.counts.any(), histogram.positive.counts.any()
+    negative, positive = len(histogram.negative.counts) > 0, len(histogram.positive.counts) > 0
     if positive and not negative:
         return 0.0, upper
     if negative and not positive:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.query.errors import ExecutionError
-from gateway.query.matchers import matches
+from gateway.query.matching import Condition, conditions
 from gateway.query.promql import labels as label_sets
 from gateway.query.promql.context import Context
 from gateway.query.promql.labels import LabelSet, label_set, metric_name
@@ -37,7 +37,8 @@ def enriched(context: Context, node: Call, vectors: Vectors, steps: Longs) -> Ve
     matchers = selector.matchers if isinstance(selector, Selector) else (_TARGET_INFO,)
     names = _name_matchers([matcher for matcher in matchers if matcher.name == METRIC_NAME])
     data = [matcher for matcher in matchers if matcher.name != METRIC_NAME]
-    is_info = [all(matches(matcher, metric_name(labels)) for matcher in names) for labels in vectors.labels]
+    naming = conditions(names)
+    is_info = [all(condition(metric_name(labels)) for condition in naming) for labels in vectors.labels]
     infos = _info_series(context, node, vectors, is_info, [*data, *names], steps)
     result: list[tuple[LabelSet, int, NDArray[np.bool_]]] = []
     for row, labels in enumerate(vectors.labels):
@@ -169,7 +170,7 @@ def _with_infos(
             if rest.any():
                 further.append((added, any_info, rest))
         parts = further
-    keeps_without = all(matches(matcher, "") for matcher in data)
+    keeps_without = all(Condition(matcher).takes_nothing for matcher in data)
     return [
         (label_sets.replaced(labels, added.items()), where)
         for added, any_info, where in parts

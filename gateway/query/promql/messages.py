@@ -6,6 +6,8 @@ import json
 import math
 from decimal import Decimal
 
+from gateway.query.numbers_text import shortest
+
 
 def short(value: float) -> str:
     """Return the shortest decimal that is `value`, with an exponent where that is shorter (Go's ``%g``)."""
@@ -16,18 +18,8 @@ def short(value: float) -> str:
     mantissa, _, exponent = f"{Decimal(repr(value)).normalize():e}".partition("e")
     power = int(exponent)
     if -4 <= power < 21:
-        return plain(value)
+        return shortest(value)
     return f"{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
-
-
-def plain(value: float) -> str:
-    """Return the shortest decimal that is `value`, without an exponent (Go's ``FormatFloat(…, 'f', -1, 64)``)."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = f"{Decimal(repr(value)):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def quoted(text: str) -> str:

@@ -11,7 +11,7 @@ import math
 from typing import Literal, NoReturn
 
 from gateway.query.errors import BadQueryError
-from gateway.query.matchers import matches
+from gateway.query.matching import Condition
 from gateway.query.promql import nodes
 from gateway.query.promql.lexer import NOT_METRICS, Token, duration, failure, is_label_name, number, tokens, unquoted
 from gateway.query.promql.nodes import Node, ValueType, value_type
@@ -59,6 +59,7 @@ class _Parser:
         self._tokens = tokens(query)
         self._at = 0
         self._nesting = 0
+        self._aggregations = 0
 
     # Words.
 
@@ -81,6 +82,7 @@ class _Parser:
 
     def _unexpected(self, context: str, expected: str = "") -> NoReturn:
         token = self._next
+        context = context or ("aggregation" if self._aggregations else "")
         if token.kind == "eof":
             what = "end of input"
         elif token.kind in ("identifier", "number", "duration"):
@@ -235,7 +237,7 @@ class _Parser:
 
     @staticmethod
     def _selects(node: nodes.Selector) -> bool:
-        return bool(node.name) or any(not matches(matcher, "") for matcher in node.matchers)
+        return bool(node.name) or any(not Condition(matcher).takes_nothing for matcher in node.matchers)
 
     def _range(self, node: Node, open_: Token) -> Node:
         length = self._positive_duration("subquery or range selector")
@@ -390,7 +392,9 @@ class _Parser:
     def _aggregation(self) -> Node:
         token = self._take()
         grouping = self._grouping()
+        self._aggregations += 1
         args, end = self._arguments("aggregation")
+        self._aggregations -= 1
         if grouping is None:
             grouping = self._grouping()
             end = self._tokens[self._at - 1].end

@@ -11,7 +11,7 @@ from gateway.query.promql.context import Limits
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.nodes import AGGREGATIONS, FUNCTIONS
 from gateway.query.series import STALE
-from tests.support.promql import MINUTE, MemoryQuerier, same, table
+from tests.support.memory_series import MINUTE, MemoryQuerier, same, table
 
 nan, inf = math.nan, math.inf
 
