@@ -21,6 +21,7 @@ from gateway.extensions.api.problems import on_access_error, on_exception, on_ht
 from gateway.extensions.api.prometheus import prometheus_route
 from gateway.extensions.api.queries import Queries
 from gateway.extensions.api.routes import routes
+from gateway.extensions.api.tempo import tempo_route
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator, Scope
 from gateway.net.hosts import Hosts
@@ -49,7 +50,7 @@ def create_app(
         route_handlers=[
             *page_routes(view, config.links, document, reads_are_open=config.reads_are_open),
             Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
-            *(() if queries is None else (prometheus_route(queries),)),
+            *(() if queries is None else (prometheus_route(queries), tempo_route(queries))),
         ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
         exception_handlers={
