@@ -15,7 +15,7 @@ from gateway.store import layout, partitions, policies, restore_mark, rollups
 from gateway.store.clock import Clock
 from gateway.store.collection import collect_dimensions
 from gateway.store.dropped_before import note_dropped
-from gateway.store.schema import SchemaError
+from gateway.store.schema import SchemaError, may_maintain
 from gateway.store.settings import StoreSettings
 
 _log = logging.getLogger(__name__)
@@ -33,17 +33,30 @@ class Maintenance:
         self._partitions = partitions.Partitions(settings.chunk_interval)
         self._clock = Clock(settings.receipt_window)
         self._collected_at = time.monotonic()
+        self._has_caught_up = False
+        self._has_told = False
 
     def run(self, connection: layout.Connection) -> bool:
-        """Do what is due. Returns False when another gateway is at it.
+        """Do what is due. Returns False when another gateway is at it, or it is left to gateways of a later version.
 
         Raises `psycopg.Error`, and `schema.SchemaError` when the store is not whole.
         """
         if restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
+        if not may_maintain(connection):
+            if not self._has_told:
+                self._has_told = True
+                _log.warning(
+                    "a newer gateway has migrated the store: this one goes on writing, and leaves rollups, retention "
+                    "and all other maintenance to newer ones; upgrade it"
+                )
+            return False
         if self._layout.native:
             self._partitions.forget()  # some of them may have been dropped, here or by another gateway
             self.make_partitions(connection)
+        if not self._has_caught_up:
+            rollups.note_unnoted(connection)
+            self._has_caught_up = True
         if not self.roll_up(connection):
             return False
         now = self._clock.now(connection)
