@@ -80,6 +80,9 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        from gateway import logs
+
+        logs.configure("warning", "console")  # until a command knows what is configured; many never ask
         try:
             return super().invoke(ctx)
         except ValueError as error:
