@@ -111,8 +111,8 @@ _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
 )
-# A commit that was broken off while it waited for synchronous standbys is there on the primary alone, and one that writes
-# nothing does not wait for them: so this writes something. Source: PostgreSQL's SyncRepWaitForLSN and its callers.
+# A commit that was broken off while it waited for synchronous standbys is there on the primary alone, and one that
+# writes nothing does not wait for them: so this writes something. Source: PostgreSQL's RecordTransactionCommit.
 _WAIT_FOR_STANDBYS = (
     "UPDATE receipt SET received_at = received_at WHERE digest = %s"
     " AND current_setting('synchronous_standby_names') <> ''"

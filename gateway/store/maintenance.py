@@ -47,8 +47,9 @@ class Maintenance:
             if not self._has_told:
                 self._has_told = True
                 _log.warning(
-                    "a newer gateway has migrated the store: this one goes on writing, and leaves rollups, retention "
-                    "and all other maintenance to newer ones; upgrade it"
+                    "a newer gateway has migrated the store; this one goes on writing, and leaves rollups, retention "
+                    "and all other maintenance to newer ones",
+                    what_to_do="upgrade this gateway",
                 )
             return False
         if self._layout.native:

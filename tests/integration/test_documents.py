@@ -44,9 +44,6 @@ ELSEWHERE = {
     "stat": "of the shell's own",
     "tailscale": "needs a tailnet",
     "git": "changes the checkout",
-    "psql": "changes a server of one's own; tests/faults/test_failover.py has a pair",
-    "pg_basebackup": "needs two machines; tests/faults/test_failover.py has a pair",
-    "pg_ctl": "needs two machines; tests/faults/test_failover.py has a pair",
     "bao": "needs OpenBao; tests/integration/test_secret_rotation.py has one",
 }
 """Programs that are not the hub's, and why they are not run."""
@@ -66,6 +63,7 @@ RUN = [
     ("spool", "list"),
     ("dead-letter", "list"),
     ("dead-letter", "replay"),
+    ("db", "status"),
 ]
 """Commands of the hub that are run, by their first words: they change nothing but the data directory of a test."""
 
@@ -76,6 +74,7 @@ NOT_RUN = {
     ("db", "backup"): "writes where the example keeps backups; tests/integration/cli/test_cli_db_backup.py",
     ("db", "restore"): "needs the example's backup; tests/integration/cli/test_cli_db_backup.py",
     ("db", "reader"): "makes a user of the server; tests/integration/cli/test_cli_db_reader.py",
+    ("doctor",): "looks at the machine as well; tests/integration/cli/test_cli_doctor.py",
     ("up",): "never ends; tests/integration/cli/test_cli_run.py",
     ("gate",): "needs a tailnet; tests/integration/cli/test_cli_gate.py",
     ("gitops",): "needs the example's repositories; tests/integration/gitops/test_cli_gitops.py",
