@@ -37,8 +37,8 @@ class Status:
     newer: str | None = None
 
 
-def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
-    """Bring the schema up to date and return the layout of the store.
+def migrate(connections: Connections, wanted_layout: str = "auto", *, unfinished: bool = False) -> layout.Layout:
+    """Bring the schema up to date and return the layout of the store. ``unfinished``: though it is not whole.
 
     A schema of a later version is left as it is, where that says that gateways of this version can write to it.
 
@@ -49,7 +49,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
-        if restore_mark.is_unfinished(connection):
+        if not unfinished and restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
         locks.make(connection)
         connection.autocommit = False
