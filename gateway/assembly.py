@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -17,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+import structlog
 from opentelemetry.trace import Tracer
 
 from gateway import components
@@ -42,7 +42,7 @@ from gateway.secrets.rotation import Rotation
 from gateway.store import StoreSettings
 from gateway.telemetry import SelfTelemetry, elsewhere
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Role(enum.Enum):
@@ -236,7 +236,7 @@ class Hub:
         try:
             interval = cache_seconds(os.environ)
         except AccessError as error:  # without OpenBao nobody has read it yet
-            _log.warning("%s; secrets are read again once a minute", error)
+            _log.warning("secrets are read again once a minute", reason=str(error))
             interval = 60.0
         self._rotation = asyncio.create_task(
             Rotation(self._config, self._config.read_again, self._reconfigure, interval, lambda: self.rotated()).run()
@@ -296,7 +296,7 @@ class Hub:
         try:
             await step
         except Exception:
-            _log.exception("%s failed", what)
+            _log.exception("a step of the shutdown failed", step=what)
 
 
 def _listens(receiver: Receiver) -> bool:
@@ -419,11 +419,11 @@ def warn_of_spools_without_exporter(config: Config, data_dir: Path) -> None:
         used = name in config.used_exporters and isinstance(settings, ExporterSettings) and settings.spool.enabled
         if not used and (size := status(directory).size):
             _log.warning(
-                "%s holds %d bytes for the exporter %s, which has no spool in this configuration: they stay there; "
-                "deliver them with a configuration that has it, or by `obs-hub spool drain`",
-                directory,
-                size,
-                name,
+                "a spool holds batches for an exporter that has none in this configuration: they stay there; deliver "
+                "them with a configuration that has it, or by `obs-hub spool drain`",
+                exporter=name,
+                spool=str(directory),
+                bytes=size,
             )
 
 

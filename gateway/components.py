@@ -8,12 +8,13 @@ names is imported when it is asked for, so that a configuration loads nothing th
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
+
+import structlog
 
 from gateway.base.settings import ExporterSettings, Settings
 from gateway.component.declaration import (
@@ -26,7 +27,7 @@ from gateway.component.declaration import (
 
 Kind = TypeVar("Kind", bound=Component)
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _OURS = "observability-hub"
 _PREFIX = "obs_hub."
@@ -131,7 +132,7 @@ def usable(known: Mapping[str, Kind]) -> dict[str, Kind]:
         try:
             found[name] = known[name]
         except ComponentError as error:
-            _log.warning("%s", error)
+            _log.warning("a component cannot be used", component=name, reason=str(error))
     return found
 
 

@@ -6,7 +6,7 @@ would speak of itself without end.
 
 from __future__ import annotations
 
-import logging
+import logging  # noqa: TID251 - listens below structlog, at the loggers of modules
 import time
 import traceback
 from types import TracebackType

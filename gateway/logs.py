@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import logging  # noqa: TID251 - libraries log by it, and what this project logs comes out by the same handler
 import sys
 from typing import Literal
 
 import structlog
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from gateway.terminal import guard_terminals, safe
 
@@ -22,6 +21,8 @@ _QUIETER = {
     "opentelemetry": logging.ERROR,
     "uvicorn": logging.ERROR,
 }
+
+_FIRST = ("timestamp", "level", "event", "logger")
 
 
 def configure(level: str = "info", output: Format = "auto") -> None:
@@ -49,7 +50,7 @@ def configure(level: str = "info", output: Format = "auto") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _in_order, renderer],
         )
     )
     # What is logged through structlog goes the same way; by itself it would be printed to standard output.
@@ -69,6 +70,11 @@ def configure(level: str = "info", output: Format = "auto") -> None:
         logging.getLogger(name).setLevel(max(its_level, root.level))
 
 
+def _in_order(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Begin each line alike, so that people can read it, too."""
+    return {name: line[name] for name in _FIRST if name in line} | dict(line)
+
+
 def _shown(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Make what others said safe to show: names, reasons and what else a line is about."""
     return {safe(key): safe(value) if isinstance(value, str) else value for key, value in line.items()}
@@ -76,6 +82,8 @@ def _shown(_: object, __: str, line: structlog.typing.EventDict) -> structlog.ty
 
 def _add_trace(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Name the trace that a line belongs to, as OpenTelemetry's logs in other formats do."""
+    from opentelemetry.trace import format_span_id, format_trace_id, get_current_span  # which few commands need
+
     context = get_current_span().get_span_context()
     if context.is_valid:
         line.setdefault("trace_id", format_trace_id(context.trace_id))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import multiprocessing
 import os
 import resource
@@ -20,6 +19,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from gateway import logs
 from gateway.addresses import check_free
@@ -42,7 +43,7 @@ from gateway.store import LayoutError, SchemaError, secrets_of_dsn
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heartbeats, beat, feed_watchdog
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESTART_PAUSE = 1.0
@@ -100,7 +101,9 @@ def _wait_for_former_workers(data_dir: Path) -> None:
     while held := [(directory, who) for _, directory in spools(data_dir) if (who := holder(directory))]:
         if time.monotonic() > deadline:
             for directory, who in held:
-                _log.warning("%s still writes to %s, which is taken over once that ended", who, directory)
+                _log.warning(
+                    "a spool is still written to; it is taken over once that ended", spool=str(directory), by=who
+                )
             return
         time.sleep(_FORMER_PAUSE)
 
@@ -230,7 +233,7 @@ async def _keep_running(postgres: EmbeddedPostgres) -> None:
         try:
             await asyncio.shield(starting)
         except EmbeddedPostgresError as error:
-            _log.error("%s", error)
+            _log.error("the embedded PostgreSQL cannot be started again", reason=str(error))
         except Exception:
             _log.exception("the embedded PostgreSQL could not be started again")
         except asyncio.CancelledError:
@@ -282,7 +285,7 @@ class _Workers:
                 await asyncio.gather(*map(_ended, self._processes))
         for process in self._processes:
             if process.is_alive():
-                _log.error("worker %s did not stop in time and is killed", process.pid)
+                _log.error("a worker did not stop in time and is killed", pid=process.pid)
                 process.kill()
 
     async def _start_one(self, number: int) -> BaseProcess:
@@ -318,12 +321,12 @@ class _Workers:
         while True:
             await _ended(process)
             self._processes.discard(process)
-            _log.error("worker %s ended with exit code %s; starting another", process.pid, process.exitcode)
+            _log.error("a worker ended; starting another", pid=process.pid, exit_code=process.exitcode)
             await asyncio.sleep(_RESTART_PAUSE)
             try:
                 process = await self._start_one(number)
             except Exception as error:
-                _log.error("%s", error)
+                _log.error("a worker cannot be started", reason=str(error))
 
 
 async def _ended(process: BaseProcess) -> None:
@@ -393,7 +396,7 @@ async def _work(
         gc.freeze()
         with contextlib.suppress(BrokenPipeError):
             parent.send(hub.endpoints)
-        _log.info("worker %s listens", os.getpid())
+        _log.info("a worker listens", pid=os.getpid())
         beating = asyncio.create_task(beat(parent.fileno(), watchdog)) if watchdog is not None else None
         await stop.wait()
         await hub.stop()

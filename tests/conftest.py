@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line do
 from gateway.embedded import EmbeddedPostgres
 from tests.support import clusters
 from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
+from tests.support.logged import Logged, caught, logging_taken_back
 from tests.support.unproven import unproven
 
 TIMESCALE_VARIABLE = "OBSHUB_TEST_TIMESCALE_DSN"
@@ -131,3 +132,16 @@ def timescale_database(request: pytest.FixtureRequest, timescale_server: Server)
     """A database with a store on a server with TimescaleDB, for what only concerns that layout."""
     with made_for(request, timescale_server) as database:
         yield database
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    with logging_taken_back():
+        yield
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """What the test makes this process log."""
+    with caught() as lines:
+        yield lines

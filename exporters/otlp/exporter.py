@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
+
+import structlog
 
 from exporters.otlp.config import OtlpExporterConfig
 from gateway.base.rate_limited_log import LogRateLimit
@@ -13,7 +14,7 @@ from gateway.net.client import OtlpClient, connect
 from gateway.net.destination import Destination, with_path
 from gateway.otlp import mending
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class OtlpExporter:
@@ -85,18 +86,23 @@ class OtlpExporter:
         self._rejected += outcome.rejected
         if untold := self._rejections.count(outcome.rejected):
             _log.warning(
-                "%s: %s rejected %d %s since this was last said: %s",
-                self.name,
-                self._config.endpoint,
-                untold,
-                "records" if untold != outcome.rejected else signal.records,
-                outcome.message or "without a reason",
+                "a destination rejected records",
+                exporter=self.name,
+                endpoint=self._config.endpoint,
+                signal=signal.value,
+                rejected=untold,
+                reason=outcome.message or "none was given",
             )
 
     def _pass_on(self, warning: str) -> None:
         """Log what the far end says of records that it has taken all the same, such as that they are dead letters."""
         if self._warnings.count():
-            _log.warning("%s: %s took everything and warns: %s", self.name, self._config.endpoint, warning)
+            _log.warning(
+                "a destination took everything and warns",
+                exporter=self.name,
+                endpoint=self._config.endpoint,
+                warning=warning,
+            )
 
     def gauges(self) -> dict[str, float]:
         """Return how many records the far end has rejected."""

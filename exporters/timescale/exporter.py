@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import functools
 import itertools
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
 import psycopg
+import structlog
 from google.protobuf.message import DecodeError
 
 from exporters.timescale import limits
@@ -52,7 +52,7 @@ from gateway.store import (
     migrate,
 )
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 # A batch encoded anew meets a third epoch only if dimensions are collected faster than batches are committed.
@@ -113,7 +113,7 @@ class TimescaleExporter:
         try:
             await self._ensure_ready()
         except UnavailableError as error:
-            _log.warning("%s: %s; batches are refused until it answers", self.name, error)
+            _log.warning("batches are refused until the store answers", exporter=self.name, reason=str(error))
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def stop(self) -> None:
@@ -147,7 +147,12 @@ class TimescaleExporter:
             self._dimensions.forget(epoch)
             self._limits.load(stored, ())
             self._sets.load(stored_sets)
-            _log.info("%s: %s; %s", self.name, present.describe(), describe_retention(self._config))
+            _log.info(
+                "the store is ready",
+                exporter=self.name,
+                layout=present.describe(),
+                retention=describe_retention(self._config),
+            )
             partitions = Partitions(self._config.chunk_interval)
             columnstore = self._config.columnstore
             direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
@@ -192,11 +197,11 @@ class TimescaleExporter:
                     self._limits.load(stored, self._dimensions.pending().get("series", {}).values())
                 self._sets.load(stored_sets)
             except (psycopg.Error, UnavailableError) as error:
-                _log.warning("%s: maintenance is put off: %s", self.name, _first_line(error))
+                _log.warning("maintenance is put off", exporter=self.name, reason=_first_line(error))
             except (SchemaError, LayoutError) as error:
-                _log.error("%s: %s", self.name, error)
+                _log.error("the store cannot be maintained", exporter=self.name, reason=str(error))
             except Exception:  # a bug must not end maintenance for good: partitions would run out
-                _log.exception("%s: maintenance failed unexpectedly; it is tried again", self.name)
+                _log.exception("maintenance failed unexpectedly; it is tried again", exporter=self.name)
             await asyncio.sleep(pause)
 
     def _maintain_once(self, maintenance: Maintenance) -> tuple[limits.StoredSeries | None, set[int]]:

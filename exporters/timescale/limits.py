@@ -13,19 +13,19 @@ store says how many there are and what the exclusive or of their keys is.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from opentelemetry.proto.common.v1 import common_pb2
 from psycopg import sql
 
 from gateway.store import COPY_HEADER, COPY_TRAILER, Connection
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _Keys = npt.NDArray[np.int64]
 
@@ -131,11 +131,10 @@ class SeriesLimits:
         if metric not in self._warned:
             self._warned.add(metric)
             _log.warning(
-                "the metric %s has too many series (limits: %d a metric, %d in all); points with new attributes go to "
-                "its overflow series (settings series_limit, series_limit_total)",
-                name,
-                self._per_metric,
-                self._total,
+                "a metric has too many series; points with new attributes go to its overflow series",
+                metric=name,
+                series_limit=self._per_metric,
+                series_limit_total=self._total,
             )
 
 

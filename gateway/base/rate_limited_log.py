@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
+from collections.abc import Callable
+
+import structlog
 
 INTERVAL = 60.0
 """Seconds between two messages about the same thing."""
@@ -32,22 +34,33 @@ class LogRateLimit:
 
 
 class RateLimitedLogger:
-    """Logs the first message of a kind, and then at most one in each interval, which says how many there were.
+    """Logs the first message of a kind, and then at most one in each interval, which says how many were ``suppressed``.
 
     So a message cannot feed on itself where what is logged is read and fails again, as in the journal.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: structlog.stdlib.BoundLogger) -> None:
         self._logger = logger
         self._kinds: dict[str, LogRateLimit] = {}
 
-    def log(self, level: int, kind: str, message: str, *values: object) -> None:
-        """Log a message, unless one of its kind was logged just now."""
+    def info(self, kind: str, event: str, /, **fields: object) -> None:
+        """Log what happened, unless something of its kind was logged just now."""
+        self._log(self._logger.info, kind, event, fields)
+
+    def warning(self, kind: str, event: str, /, **fields: object) -> None:
+        """Log a warning, unless one of its kind was logged just now."""
+        self._log(self._logger.warning, kind, event, fields)
+
+    def error(self, kind: str, event: str, /, **fields: object) -> None:
+        """Log an error, unless one of its kind was logged just now."""
+        self._log(self._logger.error, kind, event, fields)
+
+    def _log(self, log: Callable[..., object], kind: str, event: str, fields: dict[str, object]) -> None:
         if kind not in self._kinds and len(self._kinds) >= _MOST_KINDS:
             self._kinds.clear()
         if counted := self._kinds.setdefault(kind, LogRateLimit()).count():
-            more = f" ({counted - 1} more like this before)" if counted > 1 else ""
-            self._logger.log(level, message + more, *values)
+            suppressed = {"suppressed": counted - 1} if counted > 1 else {}
+            log(event, **fields, **suppressed)
 
     def forget(self, kind: str) -> None:
         """Note that what a kind of message is about is over, so that the next one is logged at once."""

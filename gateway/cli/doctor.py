@@ -294,7 +294,7 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
             advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
             yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
     if found.unfinished:
-        yield Finding(False, "store", RESTORE_UNFINISHED, "run `obs-hub db restore FILE` again; it begins anew")
+        yield Finding(False, "store", RESTORE_UNFINISHED, "run `obs-hub db restore` or `store copy` again")
         return
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")

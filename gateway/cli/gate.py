@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import signal
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
 from gateway import logs
 from gateway.cli.options import config_option, data_dir_option, load_config
@@ -26,7 +26,7 @@ from gateway.extensions.gate.tailscale import Tailscale, TailscaleError
 from gateway.net.listeners import ListenerSettings, from_here
 from gateway.terminal import safe
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SECOND = timedelta(seconds=1)
 _TELEMETRY_SECONDS = 5.0
@@ -79,7 +79,9 @@ def run(config_path: Path | None, data_dir: Path | None) -> None:
             if former := _former(settings, api, record):
                 former.close()
             reporter = Reporter(settings, {"obs_hub.gate.mode": settings.mode})
-            _log.info("watching %s for %s of port %d by %s", api, settings.path, settings.https_port, settings.mode)
+            _log.info(
+                "the gate watches the hub", api=api, path=settings.path, port=settings.https_port, mode=settings.mode
+            )
             try:
                 closed = Gate(
                     settings,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from pathlib import Path
 
 import click
+import structlog
 
 from gateway import logs
 from gateway.config import NO_OVERRIDES, Config, ConfigError, Overrides, load, resolve_path
 from gateway.systemd.notify import Notifier
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _REMIND_SECONDS = 600.0
@@ -38,7 +38,7 @@ def load_when_possible(config_path: Path | None, overrides: Overrides = NO_OVERR
         if not said:
             logs.configure()  # as configured is what is not known yet
         if reasons != said or time.monotonic() > remind_at:
-            _log.warning("waiting, and trying again: %s", reasons)
+            _log.warning("waiting, and trying again", reason=reasons)
             said, remind_at = reasons, time.monotonic() + _REMIND_SECONDS
         notifier.waiting(f"waiting: {reasons}", 2 * pause + 60)
         time.sleep(pause)

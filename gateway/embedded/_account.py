@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 import shutil
@@ -11,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from gateway.base.child_environment import environment
 from gateway.base.exit_status import ended_with
 from gateway.embedded.errors import EmbeddedPostgresError
@@ -18,7 +19,7 @@ from gateway.embedded.errors import EmbeddedPostgresError
 SYSTEM_USER = "obs-hub"
 _FALLBACK = "postgres"
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +103,5 @@ def _make_system_user() -> str:
     )
     if result.returncode != 0:
         return result.stderr.strip() or f"useradd ended with {ended_with(result.returncode)}"
-    _log.warning("made the system user %s: PostgreSQL refuses to run as root, so it runs as this user", SYSTEM_USER)
+    _log.warning("made a system user: PostgreSQL refuses to run as root, so it runs as this one", user=SYSTEM_USER)
     return ""

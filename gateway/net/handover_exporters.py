@@ -1,14 +1,15 @@
 """The SDK's interface of exporters over a `Handover`: requests as the SDK's OTLP exporters encode them, and no network.
 
-Like those they tell by the log why an export failed, and only return that it did. They end with the handover.
+Like those they tell by the log why an export failed, and only return that it did; who would rather have the reason
+calls `HandoverMetrics.hand_over`. They end with the handover.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -23,7 +24,7 @@ from gateway.component.batch import Signal
 from gateway.component.errors import DeliveryError
 from gateway.net.handover import Handover
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class _Taking:
@@ -37,14 +38,18 @@ class _Taking:
     def take(self, request: Any) -> bool:
         """Return whether a request is held durably."""
         try:
-            outcome = self._to.send(self._signal, request.SerializeToString())
+            self.hand_over(request)
         except DeliveryError as error:
-            self._said.log(logging.WARNING, "refused", "%s are not taken: %s", self._signal.value, error)
+            self._said.warning("refused", f"{self._signal.value} are not taken", reason=str(error))
             return False
         self._said.forget("refused")
-        if outcome.message:
-            self._said.log(logging.WARNING, "partial", "%s are rejected: %s", self._signal.records, outcome.message)
         return True
+
+    def hand_over(self, request: Any) -> None:
+        """Return once a request is held durably. Raises `DeliveryError`."""
+        outcome = self._to.send(self._signal, request.SerializeToString())
+        if outcome.message:
+            self._said.warning("partial", f"{self._signal.records} are rejected", reason=outcome.message)
 
 
 class HandoverMetrics(MetricExporter):
@@ -58,6 +63,10 @@ class HandoverMetrics(MetricExporter):
         """Export, for as long as the handover takes at most."""
         taken = self._taking.take(encode_metrics(metrics_data))
         return MetricExportResult.SUCCESS if taken else MetricExportResult.FAILURE
+
+    def hand_over(self, metrics_data: MetricsData) -> None:
+        """Return once metrics are held durably. Raises `gateway.component.DeliveryError`."""
+        self._taking.hand_over(encode_metrics(metrics_data))
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Do nothing: nothing is kept."""

@@ -28,9 +28,9 @@ _SDK_LOGGERS: dict[Protocol, str] = {
 }
 
 
-def logger_of(to: Destination | Handover) -> str:
-    """Return the logger by which an exporter of metrics says why an export failed."""
-    return "gateway.net.handover_exporters" if isinstance(to, Handover) else _SDK_LOGGERS[to.protocol]
+def logger_of(to: Destination) -> str:
+    """Return the logger by which the SDK's exporter of metrics says why an export failed."""
+    return _SDK_LOGGERS[to.protocol]
 
 
 @overload

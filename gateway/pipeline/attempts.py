@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from opentelemetry import metrics
 from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
 
@@ -38,7 +38,7 @@ from gateway.otlp import splitting
 from gateway.otlp.counting import count_readable
 from gateway.pipeline.instruments import Counter, Instruments
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _MOST_REFUSALS = 100
 """After so many refusals of parts of a batch, what is refused is not taken apart any further."""
@@ -139,8 +139,11 @@ class Attempts:
         """Note that an attempt failed, and say so once an outage."""
         if not self._outage_logged:
             self._outage_logged = True
-            name = self._exporter.name
-            _log.warning("%s: %s; batches %s until it answers again", name, error, self._meanwhile)
+            _log.warning(
+                f"a destination is away; batches {self._meanwhile} until it answers again",
+                exporter=self._exporter.name,
+                reason=str(error),
+            )
         self._circuit.fail(error.retry_after)
 
     # -- one batch -----------------------------------------------------------------------------------------------
@@ -244,7 +247,7 @@ class Attempts:
     def _answered(self) -> None:
         """Note that the destination has made up its mind about a batch."""
         if self._circuit.open:
-            _log.info("%s takes batches again", self._exporter.name)
+            _log.info("a destination takes batches again", exporter=self._exporter.name)
         self._outage_logged = False
         self._circuit.close()
 

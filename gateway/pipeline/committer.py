@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
+
+import structlog
 
 from gateway.base.retry import Circuit
 from gateway.component.errors import DeliveryError, UnavailableError
@@ -14,7 +15,7 @@ from gateway.pipeline.commit_queue import CommitQueue, Pending, fail_all
 from gateway.pipeline.refusals import Refusals
 from gateway.pipeline.spool_sender import SpoolSender
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Committer:
@@ -76,7 +77,7 @@ class Committer:
 
     def _begin_slow(self) -> list[Pending]:
         """Note that a commit takes long, and return what is not to wait behind it."""
-        _log.warning("%s is slow; batches wait in the spool meanwhile", self._name)
+        _log.warning("a destination is slow; batches wait in the spool meanwhile", exporter=self._name)
         self._circuit.trip()
         return self._queue.take_all()
 

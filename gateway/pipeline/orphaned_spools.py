@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+
+import structlog
 
 from gateway.base.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, status
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class OrphanedSpools:
@@ -53,7 +54,7 @@ class OrphanedSpools:
             await spool.open()
             if spool.is_open:
                 self._adopted[directory] = self._waiting.pop(directory)
-                _log.info("%s was left by a former worker and is delivered", directory)
+                _log.info("a spool that a former worker left is delivered", spool=str(directory))
                 task = asyncio.create_task(self._empty(directory, spool))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

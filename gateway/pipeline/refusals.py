@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection
+
+import structlog
 
 from gateway.base.rate_limited_log import LogRateLimit
 from gateway.component.batch import Batch, Signal
@@ -16,7 +17,7 @@ from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.instruments import Instruments
 from gateway.pipeline.spool import Spool
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Refusals:
@@ -91,7 +92,9 @@ class Refusals:
         if self.dead_letters is not None:
             await self.keep(self.dead_letters, batch, records, reason)
         elif dropped := self._dropped.count():
-            _log.error("%s refused %s, dropped for good: %s", self._exporter, _batches(dropped), reason)
+            _log.error(
+                "refused batches are dropped for good", exporter=self._exporter, batches=dropped, reason=str(reason)
+            )
 
     async def keep(self, dead_letters: DeadLetters, batch: Batch, records: int, reason: RefusedError | str) -> bool:
         """Keep a batch, or what was refused of it, as a dead letter. Returns whether it was kept, or had to be dropped.
@@ -115,18 +118,14 @@ class Refusals:
         self._instruments.dead_lettered.add(records, {"signal": batch.signal.value, "exporter": self._exporter})
         if kept := self._kept.count():
             _log.warning(
-                "%s refused %s, kept as a dead letter (the last one is %s): %s",
-                self._exporter,
-                _batches(kept),
-                letter.name,
-                reason,
+                "refused batches are kept as dead letters",
+                exporter=self._exporter,
+                batches=kept,
+                last=letter.name,
+                reason=str(reason),
             )
         return True
 
 
 def _part(refused: int | None) -> str:
     return "this batch" if refused is None else f"{refused} records of this batch"
-
-
-def _batches(number: int) -> str:
-    return "a batch" if number == 1 else f"{number} batches since this was last said"

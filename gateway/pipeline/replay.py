@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import structlog
 
 from gateway.base.crashpoints import crashpoint
 from gateway.base.retry import Circuit
@@ -34,7 +35,7 @@ from gateway.pipeline.refusals import Refusals
 from gateway.pipeline.spool import Spool, removals
 from gateway.pipeline.spool.segment import record_size
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _REPLAY_BYTES, _LEAST_REPLAY_BYTES = 8 * 2**20, 2**16
 """Payload out of the spool in one commit: the most, and what it comes down to by and by as long as commits fail; after
@@ -179,10 +180,10 @@ class Replay:
                 continue
             if removals.name(batch) in to_drop:
                 _log.warning(
-                    "%s: batch %s of %d bytes was dropped from the spool, as was asked for",
-                    self._exporter.name,
-                    batch.digest.hex(),
-                    len(batch.payload),
+                    "a batch was dropped from the spool, as was asked for",
+                    exporter=self._exporter.name,
+                    batch=batch.digest.hex(),
+                    bytes=len(batch.payload),
                 )
                 self._done(batch)
                 self._dropped(batch)
@@ -236,7 +237,9 @@ class Replay:
         try:
             return await asyncio.to_thread(removals.wanted, self._spool.directory)
         except (OSError, UnicodeDecodeError) as error:
-            _log.error("%s: it cannot be read which batches are to be dropped: %s", self._exporter.name, error)
+            _log.error(
+                "it cannot be read which batches are to be dropped", exporter=self._exporter.name, reason=str(error)
+            )
             return frozenset()
 
     async def _prepare_mended(self, batch: Batch) -> Prepared:
@@ -246,7 +249,7 @@ class Replay:
                 return await self._exporter.prepare(batch)
             except MalformedPayloadError:
                 mended, outcome = await mend_batch(batch)
-                _log.warning("%s: a batch from the spool was mended: %s", self._exporter.name, outcome.message)
+                _log.warning("a batch from the spool was mended", exporter=self._exporter.name, mended=outcome.message)
                 return await self._exporter.prepare(mended)
 
     async def _failed_on(
@@ -283,7 +286,7 @@ class Replay:
 
     async def _took_too_long(self, one: Prepared, refused: list[tuple[Batch, int, RefusedError | str]]) -> bool:
         """Give a batch more time. Returns whether it is out of the way of the others."""
-        key, name = arrival(one.batch), self._exporter.name
+        key = arrival(one.batch)
         committed = self._attempts.committed[one.batch.signal]
         patience = self._patience.setdefault(key, _Patience(self._timeout, committed))
         seconds = patience.seconds
@@ -295,12 +298,12 @@ class Replay:
                 return True
         patience.seconds = min(2 * seconds, self._most_seconds)
         _log.warning(
-            "%s: a batch of %d records and %d bytes took longer than %g s; it gets %g s the next time",
-            name,
-            one.records,
-            len(one.batch.payload),
-            seconds,
-            patience.seconds,
+            "a batch took too long; it gets more time",
+            exporter=self._exporter.name,
+            records=one.records,
+            bytes=len(one.batch.payload),
+            seconds=seconds,
+            seconds_next=patience.seconds,
         )
         if patience.in_a_row < _TIMEOUTS_IN_FRONT or not await self._move_behind(one.batch):
             return False
@@ -320,5 +323,5 @@ class Replay:
                 each[arrival(moved)] = what  # pyright: ignore[reportArgumentType] - out of the same
         self._attempts.move(batch, moved)
         self._settled.add(arrival(batch))
-        _log.warning("%s: a batch goes behind the others in the spool", self._exporter.name)
+        _log.warning("a batch goes behind the others in the spool", exporter=self._exporter.name)
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
 import threading
@@ -15,12 +14,13 @@ from typing import Any
 import hvac
 import hvac.exceptions
 import requests
+import structlog
 from hvac.api.auth_methods import Kubernetes
 
 from gateway.config.substitution import NotNowError
 from gateway.secrets.access import Access, AccessError, from_environment
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _TIMEOUT = 5
 """Seconds for one request. A configuration with many secrets asks once for each path."""
@@ -258,7 +258,12 @@ class OpenBao:
         value = os.environ.get(name)
         if value is None:
             raise LookupError(f"{error.args[0]}; the environment variable {name} could stand in, but is not set")
-        _log.warning("%s; %s stands in for '%s#%s'", error.args[0], name, path, key)
+        _log.warning(
+            "a variable of the environment stands in for a secret",
+            variable=name,
+            secret=f"{path}#{key}",
+            reason=error.args[0],
+        )
         return value
 
 

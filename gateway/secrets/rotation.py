@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
+
+import structlog
 
 from gateway.base.settings import Settings
 from gateway.config import Config, ConfigError
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SECTIONS = ("receivers", "exporters", "extensions")
 
@@ -46,7 +47,7 @@ class Rotation:
                 config = await asyncio.to_thread(self._read)
             except (ConfigError, OSError) as error:
                 if not self._failing:
-                    _log.warning("rotated secrets cannot be read; those before stay in use: %s", error)
+                    _log.warning("rotated secrets cannot be read; those before stay in use", reason=str(error))
                 self._failing = True
                 continue
             except Exception:  # to follow no more, and not to say so, would be worse
@@ -57,7 +58,7 @@ class Rotation:
                 try:
                     self._rotated()
                 except OSError as error:
-                    _log.warning("that secrets were rotated cannot be written down for commands: %s", error)
+                    _log.warning("that secrets were rotated cannot be written down for commands", reason=str(error))
 
     def take(self, config: Config) -> bool:
         """Hand on what has changed in the values that came from a secret source. Returns whether anything has."""
@@ -69,9 +70,9 @@ class Rotation:
                 if after is None or not places or not _changed(before, after, places):
                     continue
                 if self._apply(section, name, after):
-                    _log.info("a secret of %s has been rotated and is in use", name)
+                    _log.info("a secret has been rotated and is in use", component=name)
                 else:
-                    _log.warning("a secret of %s has been rotated; it is used from the next start on", name)
+                    _log.warning("a secret has been rotated; it is used from the next start on", component=name)
                 getattr(self._config, section)[name] = after
                 changed = True
         return changed

@@ -7,13 +7,14 @@ notice and set the clock right.
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import datetime, timedelta
 
+import structlog
+
 from gateway.store.layout import Connection
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _JUMP = timedelta(minutes=10)
 
@@ -68,5 +69,5 @@ class Clock:
             )
 
     def _doubt(self, why: str, pause: timedelta, ticks: float) -> None:
-        _log.warning("%s; nothing is removed because of its age for the next %s", why, pause)
+        _log.warning("nothing is removed because of its age for a while", reason=why, until_then=str(pause))
         self._believed_from = ticks + pause.total_seconds()

@@ -5,11 +5,11 @@ Every gateway process runs this; whoever holds the lock does the work, the other
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import UTC, datetime
 
 import psycopg
+import structlog
 
 from gateway.store import layout, partitions, policies, restore_mark, rollups
 from gateway.store.clock import Clock
@@ -18,7 +18,7 @@ from gateway.store.dropped_before import note_dropped
 from gateway.store.schema import SchemaError
 from gateway.store.settings import StoreSettings
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _AHEAD = 2  # partitions beyond the present one
 _RECEIPTS_AT_ONCE = 20_000
@@ -56,7 +56,7 @@ class Maintenance:
             self._collected_at = time.monotonic()
             removed = collect_dimensions(connection)
             if any(removed.values()):
-                _log.info("removed dimensions that nothing refers to: %s", removed)
+                _log.info("removed dimensions that nothing refers to", **removed)
         return True
 
     def make_partitions(self, connection: layout.Connection) -> None:
@@ -80,10 +80,10 @@ class Maintenance:
             try:
                 dropped = partitions.drop_before(connection, table, now - kept)
             except psycopg.errors.LockNotAvailable:
-                _log.info("partitions of %s are in use; they are dropped the next time", table)
+                _log.info("partitions are in use; they are dropped the next time", table=table)
                 continue
             if dropped:
-                _log.info("dropped expired partitions: %s", ", ".join(dropped))
+                _log.info("dropped expired partitions", partitions=dropped)
 
     def roll_up(self, connection: layout.Connection) -> bool:
         """Roll up what has ended. Returns False when another gateway is at it."""

@@ -31,8 +31,8 @@ class Status:
     unfinished: bool = False
 
 
-def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
-    """Bring the schema up to date and return the layout of the store.
+def migrate(connections: Connections, wanted_layout: str = "auto", *, unfinished: bool = False) -> layout.Layout:
+    """Bring the schema up to date and return the layout of the store. ``unfinished``: though it is not whole.
 
     Raises `SchemaError` when the schema is newer than this gateway or the store is not whole, `layout.LayoutError` when
     the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
@@ -41,7 +41,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
     migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
-        if restore_mark.is_unfinished(connection):
+        if not unfinished and restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
         locks.make(connection)
         connection.autocommit = False

@@ -7,12 +7,13 @@ docs/decisions/0018-units-and-their-users.md.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 from collections.abc import MutableMapping
 
-_log = logging.getLogger(__name__)
+import structlog
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Notifier:
@@ -66,4 +67,4 @@ class Notifier:
                 sender.connect(address)
                 sender.send(message)
         except OSError as error:
-            _log.warning("systemd could not be told %s: %s", lines[0], error)
+            _log.warning("systemd could not be told", message=lines[0], reason=str(error))

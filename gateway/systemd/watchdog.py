@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Collection
 
+import structlog
+
 from gateway.systemd.notify import Notifier
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _BEATS = 8
 """How often a worker is heard of, and how often systemd is told, in the time of the watchdog."""
@@ -34,9 +35,9 @@ async def feed_watchdog(notifier: Notifier, silent: Callable[[float], Collection
             notifier.alive()
         elif not complained:
             _log.error(
-                "nothing has been heard of worker %s for %g s; systemd is not told that all is well, and restarts us",
-                ", ".join(map(str, sorted(missing))),
-                notifier.watchdog / 2,
+                "nothing has been heard of workers; systemd is not told that all is well, and restarts us",
+                workers=sorted(missing),
+                seconds=notifier.watchdog / 2,
             )
         complained = bool(missing)
         await asyncio.sleep(notifier.watchdog / _BEATS)

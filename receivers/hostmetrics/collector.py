@@ -8,11 +8,11 @@ all points of a collection one time, and keeps nothing between collections.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import psutil
+import structlog
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -30,7 +30,7 @@ from gateway.base.version import VERSION
 from receivers.hostmetrics.conventions import SCHEMA_URL, Instrument, Kind
 from receivers.hostmetrics.sensor import Entity, Failed, Observation, Sensor
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SCOPE = InstrumentationScope("obs_hub.hostmetrics", VERSION, SCHEMA_URL)
 _NANOSECONDS = 10**9
@@ -86,13 +86,12 @@ class Collector:
         for name in failing.keys() - self._failing.keys():
             error = failing[name]
             _log.warning(
-                "cannot read %s: %s: %s (the other sensors go on; this one is tried again at every collection)",
-                name,
-                type(error).__name__,
-                error,
+                "a sensor cannot be read; the others go on, and this one is tried again at every collection",
+                sensor=name,
+                reason=f"{type(error).__name__}: {error}",
             )
         for name in self._failing.keys() - failing.keys():
-            _log.info("%s no longer fails to be read", name)
+            _log.info("a sensor can be read again", sensor=name)
         self._failing = failing
 
     @staticmethod

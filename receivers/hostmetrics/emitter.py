@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from datetime import timedelta
+
+import structlog
 
 from gateway.base.settings import format_duration
 from gateway.net.destination import Destination
@@ -16,7 +17,7 @@ from receivers.hostmetrics.resource import resource
 from receivers.hostmetrics.scrapers import sensors
 from receivers.hostmetrics.sender import Sender
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Emitter:
@@ -33,7 +34,7 @@ class Emitter:
     def start(self) -> None:
         """Begin; the first collection is made at once."""
         interval = format_duration(self._config.collection_interval)
-        _log.info("host metrics are sent to %s every %s", self._sender.place, interval)
+        _log.info("host metrics are sent", to=self._sender.place, interval=interval)
         self._thread.start()
 
     def stop(self, grace: float) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import logging  # noqa: TID251 - by which the SDK's exporters say what went wrong
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+import structlog
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
-from gateway.component import Consumer, Signal
+from gateway.component import Consumer, DeliveryError, Signal
 from gateway.net.destination import Destination, timeout
 from gateway.net.destination import destination as resolve
 from gateway.net.handover import Handover
+from gateway.net.handover_exporters import HandoverMetrics
 from gateway.net.remote import RemoteConsumer
 from gateway.net.sdk_exporters import logger_of, make_exporter
 from receivers.hostmetrics.config import HostMetricsConfig
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def destination(config: HostMetricsConfig, environ: Mapping[str, str] | None = None) -> Destination:
@@ -68,17 +70,30 @@ class Sender:
 
     def send(self, data: MetricsData) -> bool:
         """Send, and return whether the destination accepted it. Blocks for at most the timeout; does not raise."""
-        with _sdk_log(logger_of(self._to)) as said:
+        failure = self._hand_over(data) if isinstance(self._to, Handover) else self._export(data, self._to)
+        if failure is None:
+            self._report_end_of_outage()
+        else:
+            self._report_outage(failure)
+        return failure is None
+
+    def _hand_over(self, data: MetricsData) -> str | None:
+        """Hand metrics to this hub. Returns why they were not taken, if they were not."""
+        assert isinstance(self._exporter, HandoverMetrics)
+        try:
+            self._exporter.hand_over(data)
+        except DeliveryError as error:
+            return str(error)
+        return None
+
+    def _export(self, data: MetricsData, to: Destination) -> str | None:
+        """Send metrics by the SDK's exporter. Returns why they were not taken, if they were not."""
+        with _sdk_log(logger_of(to)) as said:
             try:
                 accepted = self._exporter.export(data) is MetricExportResult.SUCCESS
             except Exception as error:  # the SDK raises when it is shut down during an export
-                said.append(f"{type(error).__name__}: {error}")
-                accepted = False
-        if accepted:
-            self._report_end_of_outage()
-        else:
-            self._report_outage(said)
-        return accepted
+                return f"{type(error).__name__}: {error}"
+        return None if accepted else (said[-1] if said else "none was given")
 
     def close(self) -> None:
         """Give up an export under way, and release the connection."""
@@ -86,22 +101,18 @@ class Sender:
             self._to.close()
         self._exporter.shutdown()
 
-    def _report_outage(self, said: list[str]) -> None:
+    def _report_outage(self, reason: str) -> None:
         self._dropped += 1
         if self._dropped == 1:
             _log.warning(
-                "host metrics cannot be sent to %s: %s (what is collected until that works again is dropped)",
-                self.place,
-                said[-1] if said else "no reason given",
+                "host metrics cannot be sent; what is collected until that works again is dropped",
+                to=self.place,
+                reason=reason,
             )
 
     def _report_end_of_outage(self) -> None:
         if self._dropped:
-            _log.info(
-                "host metrics are sent to %s again; %d collections were dropped",
-                self.place,
-                self._dropped,
-            )
+            _log.info("host metrics are sent again", to=self.place, collections_dropped=self._dropped)
         self._dropped = 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from pathlib import Path
+
+import structlog
 
 from gateway.base.crashpoints import crashpoint
 from gateway.base.rate_limited_log import RateLimitedLogger
@@ -16,7 +17,7 @@ from receivers.journald.reader import Reader
 from receivers.journald.sender import Sender
 from receivers.journald.state import Pending, State
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 10.0
 """After how long all is tried anew when something failed that no part of it knows how to handle."""
@@ -65,7 +66,7 @@ class Emitter:
                 except JournalError as error:
                     if not self._follow:
                         raise
-                    self._limited.log(logging.ERROR, "journal", "the journal cannot be read: %s", error)
+                    self._limited.error("journal", "the journal cannot be read", reason=str(error))
                 except Exception:
                     if not self._follow:
                         raise
@@ -126,9 +127,8 @@ class Emitter:
 
     def _cannot_write(self, error: OSError) -> None:
         # Logs go on: a full disk is what they should tell about.
-        self._limited.log(
-            logging.ERROR,
+        self._limited.error(
             "position",
-            "the position in the journal cannot be written down: %s; after a crash, log records may be sent twice",
-            error,
+            "the position in the journal cannot be written down; after a crash, log records may be sent twice",
+            reason=str(error),
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 
 from gateway.base.child_environment import SYSTEMD, USER, environment
 from gateway.base.rate_limited_log import RateLimitedLogger
@@ -23,7 +23,7 @@ from receivers.journald.conventions import ATTRIBUTES, OTHERS, RESOURCE
 from receivers.journald.errors import JournalError
 from receivers.journald.units import FIELDS, full_name, is_pattern
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 MAX_LINE = 32 * 2**20
 """Bytes of one entry. One that is larger is left out, for it would have to be held in memory."""
@@ -123,10 +123,11 @@ class Journalctl:
 
     def _stderr(self, line: str) -> None:
         """Log what it complains about."""
-        advice = ""
+        advice = {}
         if any(each in line for each in _PERMISSION):
-            advice = "; add the user that this runs as to the group systemd-journal (SupplementaryGroups= in a unit)"
-        self._limited.log(logging.WARNING, line, "journalctl says: %s%s", line, advice)
+            to_do = "add the user that this runs as to the group systemd-journal (SupplementaryGroups= in a unit)"
+            advice = {"what_to_do": to_do}
+        self._limited.warning(line, "journalctl complains", complaint=line, **advice)
 
 
 class Stream:

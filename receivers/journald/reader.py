@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from datetime import timedelta
 from typing import Any
 
 import msgspec
+import structlog
 
 from gateway.base.rate_limited_log import RateLimitedLogger
 from gateway.base.retry import Backoff
@@ -20,7 +20,7 @@ from receivers.journald.records import Converter, Request
 from receivers.journald.state import Pending
 from receivers.journald.units import UnitFilter
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SECOND = timedelta(seconds=1)
 _PASS_OVER_SECONDS = 60.0
@@ -177,19 +177,18 @@ class Reader:
             return
         self._told_of = position
         if found.cursor is None:
-            self._limited.log(
-                logging.WARNING,
+            self._limited.warning(
                 "nothing there",
-                "the journal has nothing at or after the position where reading ended (%s); waiting for newer entries. "
-                "If the journal was replaced, or the clock set back, remove the position to begin anew",
-                position,
+                "the journal has nothing at or after the position where reading ended; waiting for newer entries",
+                position=position,
+                what_to_do="if the journal was replaced, or the clock set back, remove the position to begin anew",
             )
             return
         missing = found.missing(position)
         _log.warning(
             "the journal no longer has the entry where reading ended: rotated or vacuumed meanwhile. Going on at the "
-            "next one there is; %s",
-            "how many are missing is not known" if missing is None else f"{missing} entries are missing at most",
+            "next one there is",
+            missing_at_most="not known" if missing is None else missing,
         )
 
     async def _failed(self, reason: str) -> None:
@@ -200,9 +199,7 @@ class Reader:
             self._failure, self._ended = reason, True
             return
         pause = self._backoff.next()
-        self._limited.log(
-            logging.WARNING, "failed", "the journal cannot be read: %s; trying again in %.1f s", reason, pause
-        )
+        self._limited.warning("failed", "the journal cannot be read; it is tried again", reason=reason, pause=pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._stopping.wait()
@@ -228,4 +225,4 @@ class Reader:
 
     def _unreadable(self, reason: str) -> None:
         self.unreadable += 1
-        self._limited.log(logging.WARNING, "unreadable", "an entry of the journal is left out: %s", reason)
+        self._limited.warning("unreadable", "an entry of the journal is left out", reason=reason)

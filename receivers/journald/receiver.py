@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
+
+import structlog
 
 from gateway.component import Consumer, Signal
 from gateway.net.remote import place_of
 from receivers.journald.config import JournaldConfig
 from receivers.journald.emitter import Emitter
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class JournaldReceiver:
@@ -43,7 +44,7 @@ class JournaldReceiver:
         """
         self._emitter = Emitter(self._config, self._consumer, self._state_dir)
         self._task = asyncio.create_task(self._emitter.run(), name=self._name)
-        _log.info("the journal is sent to %s", place_of(self._consumer, Signal.LOGS))
+        _log.info("the journal is sent", to=place_of(self._consumer, Signal.LOGS))
 
     async def stop(self, grace: float) -> None:
         """Send what was read and end, in at most ``grace`` seconds. Harmless when not started.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from pathlib import Path
+
+import structlog
 
 from gateway.component import Consumer, Signal
 from gateway.net.remote import elsewhere, place_of
 from receivers.journald.config import JournaldConfig
 from receivers.journald.emitter import Emitter
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 PATIENCE = 30.0
 """Seconds that a single run waits for a destination that is away."""
@@ -47,7 +48,7 @@ async def _run_with(
     config: JournaldConfig, consumer: Consumer, state_dir: Path, *, follow: bool, patience: float | None
 ) -> bool:
     emitter = Emitter(config, consumer, state_dir, follow=follow, patience=patience)
-    _log.info("the journal is sent to %s", place_of(consumer, Signal.LOGS))
+    _log.info("the journal is sent", to=place_of(consumer, Signal.LOGS))
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -64,9 +65,9 @@ async def _run_with(
     except asyncio.CancelledError:  # the grace is over; what was not sent is sent by the next run
         complete = False
     _log.info(
-        "%d log records sent, %d refused, %d entries unreadable",
-        emitter.sender.accepted,
-        emitter.sender.refused,
-        emitter.unreadable,
+        "the journal was sent",
+        sent=emitter.sender.accepted,
+        refused=emitter.sender.refused,
+        unreadable=emitter.unreadable,
     )
     return complete

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
+
+import structlog
 
 from gateway.base.bisection import bisect_refused
 from gateway.base.rate_limited_log import RateLimitedLogger
@@ -16,7 +17,7 @@ from gateway.component import Batch, Consumer, DeliveryError, Signal, Unavailabl
 from gateway.net.remote import place_of
 from gateway.otlp import splitting
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _MAX_REFUSALS = 40
 """Refusals of one batch after which what is left of it is given up: enough to find one bad record among 100,000."""
@@ -81,8 +82,9 @@ class Sender:
         try:
             async for (_, left_out), error in bisect_refused([(payload, records)], attempt, halve):
                 self.refused += left_out
-                message = "%d log records are refused for good and left out: %s"
-                self._limited.log(logging.ERROR, "refused", message, left_out, error)
+                self._limited.error(
+                    "refused", "log records are refused for good and left out", records=left_out, reason=str(error)
+                )
         except _GivenUpError:
             return False
         return True
@@ -98,7 +100,7 @@ class Sender:
             except UnavailableError as error:
                 pause = self._backoff.next(error.retry_after)
                 self.failing = True
-                self._limited.log(logging.WARNING, "away", "logs cannot be sent, and wait in the journal: %s", error)
+                self._limited.warning("away", "logs cannot be sent, and wait in the journal", reason=str(error))
                 waited = time.monotonic() - began
                 if self._patience is not None and waited + pause > self._patience:
                     raise _GivenUpError from error
@@ -112,8 +114,12 @@ class Sender:
             self._answered()
             self.accepted += records - outcome.rejected
             if outcome.rejected or outcome.message:
-                self._limited.log(
-                    logging.WARNING, "partial", "%s: %s", self._place, outcome.message or "records rejected"
+                self._limited.warning(
+                    "partial",
+                    "the destination rejected log records" if outcome.rejected else "the destination warns",
+                    to=self._place,
+                    rejected=outcome.rejected,
+                    reason=outcome.message or "none was given",
                 )
             return
         raise _GivenUpError
@@ -123,4 +129,4 @@ class Sender:
         if self.failing:
             self.failing = False
             self._limited.forget("away")
-            self._limited.log(logging.INFO, "back", "logs can be sent again to %s", self._place)
+            self._limited.info("back", "logs can be sent again", to=self._place)

@@ -9,18 +9,18 @@ always one or the other.
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from gateway.base.crashpoints import crashpoint
 from gateway.files.durability import replace_file
 from gateway.files.ownership import DirectoryInUseError, DirectoryLock
 from receivers.journald.errors import JournalError
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,11 @@ class State:
         except (msgspec.MsgspecError, ValueError):
             aside = directory / "position.damaged"
             file.replace(aside)
-            _log.error("%s is damaged and set aside as %s; reading begins as if for the first time", file, aside.name)
+            _log.error(
+                "the position in the journal is damaged and set aside; reading begins as if for the first time",
+                file=str(file),
+                aside=aside.name,
+            )
 
     def _read(self, content: bytes) -> None:
         line, _, payload = content.partition(b"\n")

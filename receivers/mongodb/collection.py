@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import re
 import threading
 import time
@@ -19,6 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
+import structlog
+
 from receivers.mongodb.changes import STAGES, WAIT_MILLISECONDS, WITHOUT_CHANGE_STREAMS, Changes
 from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, URI, MongoPipeline
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
@@ -26,7 +27,7 @@ from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _INDEX = [(STATUS, 1), ("_id", 1)]
@@ -99,7 +100,7 @@ class Collection:
                 options["hint"] = self._hint
             return int(self._guarded(lambda: self._collection().count_documents(self._filter(), **options)))
         except SourceError as error:
-            _log.info("pipeline %s: the documents to read could not be counted: %s", self._name, error)
+            _log.info("the documents to read could not be counted", pipeline=self._name, reason=str(error))
             return None
 
     def documents(self, after: Any = None) -> Generator[RawBSONDocument, None, None]:
@@ -167,7 +168,7 @@ class Collection:
         # The document would grow beyond 16 MiB, or a validation rule forbids our fields: the status alone has to do.
         again = self._write([(mark, {"$set": {STATUS: _status(mark)}}) for mark, _ in refused])
         for mark, problem in again[:10]:
-            _log.error("pipeline %s: document %r cannot be marked: %s", self._name, mark.id, problem)
+            _log.error("a document cannot be marked", pipeline=self._name, document=repr(mark.id), reason=problem)
         return [mark for mark, _ in again]
 
     def _write(self, updates: Sequence[tuple[Mark, dict[str, Any]]]) -> list[tuple[Mark, str]]:
@@ -242,7 +243,7 @@ class Collection:
         except pymongo.errors.OperationFailure as error:
             if error.code == _AUTHENTICATION_FAILED:
                 raise
-            self._use(None, ordered=False, problem=f" ({self._explained(error)})")
+            self._use(None, ordered=False, problem=str(self._explained(error)))
 
     def _use(self, index: str | None, *, ordered: bool, problem: str = "") -> None:
         self._hint, self.ordered, self._index_known = index, index is not None and ordered, index is not None
@@ -252,9 +253,14 @@ class Collection:
         settings = self._settings.mongodb
         wanted = f"the index {settings.hint}" if settings.hint is not None else "an index on status and _id"
         _log.warning(
-            "pipeline %s: %s has not %s%s, so each run looks at all of its documents; make one in mongosh: "
-            "use %s; db.getCollection(%s).createIndex({status: 1, _id: 1})",
-            *(self._name, self.namespace, wanted, problem, settings.database, json.dumps(settings.collection)),
+            f"a collection has not {wanted}, so each run looks at all of its documents",
+            pipeline=self._name,
+            collection=self.namespace,
+            **({"reason": problem} if problem else {}),
+            what_to_do=(
+                f"make one in mongosh: use {settings.database}; "
+                f"db.getCollection({json.dumps(settings.collection)}).createIndex({{status: 1, _id: 1}})"
+            ),
         )
 
     def _hinted(self, cursor: Any) -> Any:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import structlog
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
@@ -28,7 +28,7 @@ from receivers.mongodb.sender import Sender
 from receivers.mongodb.threads import in_daemon_thread
 from receivers.mongodb.transform import Transform
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _TELL_SECONDS = 2.0
@@ -201,7 +201,7 @@ class Reading:
         for mark in failed[: _FIRST_FAILURES - len(self.counts.first_failures)]:
             reason = f"{mark.id}: {mark.reason}"[:_LONGEST_FAILURE]
             self.counts.first_failures.append(reason)
-            _log.warning("pipeline %s: a document failed: %s", self._pipeline, reason)
+            _log.warning("a document failed", pipeline=self._pipeline, reason=reason)
 
     def _database(self, operation: str) -> dict[str, str | int]:
         """Return the attributes of a span of a database's client (OpenTelemetry semantic conventions, "MongoDB")."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from gateway.base.bisection import bisect_refused, halves_of
 from gateway.base.retry import Backoff
@@ -16,7 +17,7 @@ from receivers.mongodb.batches import Entry, payload
 from receivers.mongodb.collection import Mark
 from receivers.mongodb.errors import DestinationError
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Sender:
             return _Refusal(str(error))
         self._trusted = True
         if message and not rejected:
-            _log.warning("pipeline %s: the gateway took a batch, but says: %s", self._pipeline, message)
+            _log.warning("the gateway took a batch and warns", pipeline=self._pipeline, warning=message)
         return _Refusal(message or "rejected", rejected >= len(part)) if rejected else None
 
     async def _until_answered(self, request: bytes) -> tuple[int, str]:
@@ -89,7 +90,7 @@ class Sender:
                 pause = self._backoff.next(error.retry_after)
                 if time.monotonic() - began + pause > self._patience:
                     raise DestinationError(f"the gateway is away: {error}") from error
-                _log.info("pipeline %s: sending waits for the gateway: %s", self._pipeline, error)
+                _log.info("sending waits for the gateway", pipeline=self._pipeline, reason=str(error))
                 await asyncio.sleep(pause)
             else:
                 self._backoff.reset()

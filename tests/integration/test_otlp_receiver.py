@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import logging
+import logging  # noqa: TID251 - uvicorn logs by it
 import shutil
 import signal
 import subprocess

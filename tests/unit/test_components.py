@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import subprocess
 import sys
 import tomllib
@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from gateway import components
+from gateway.cli import main
 from gateway.component import Component, ExporterComponent
 from gateway.components import COMPONENTS, SECTIONS, ComponentError
 from gateway.config import Config, ConfigError, load, schema
 from gateway.config.reference import reference
+from tests.support.logged import Logged
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,15 +171,22 @@ def test_an_unknown_type_names_what_is_installed_and_what_was_meant(install: Ins
     ],
 )
 def test_one_that_cannot_be_used_is_told_with_its_distribution(
-    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture, module: str, why: str
+    install: Install, tmp_path: Path, logged: Logged, module: str, why: str
 ) -> None:
     install("hub_kafka", module)
     (problem,) = [line for line in refusal(tmp_path).splitlines() if "cannot be used" in line]
     assert "hub.yaml:3: exporters.kafka: the exporter 'kafka' of the distribution hub_kafka cannot be used: " in problem
     assert why in problem
-    with caplog.at_level(logging.WARNING):
-        assert "^kafka(/.+)?$" not in schema()["properties"]["exporters"]["patternProperties"]
-    assert len([message for message in caplog.messages if why in message]) == 1
+    assert "^kafka(/.+)?$" not in schema()["properties"]["exporters"]["patternProperties"]
+    assert len([entry for entry in logged.of("a component cannot be used") if why in entry["reason"]]) == 1
+
+
+def test_what_a_command_logs_is_no_part_of_what_it_prints(install: Install) -> None:
+    """Of one that does not ask how logs are configured."""
+    install("hub_kafka", "import no_such_module")
+    done = CliRunner().invoke(main, ["config", "schema"])
+    assert json.loads(done.stdout)["title"]
+    assert "a component cannot be used" in done.stderr
 
 
 def test_a_name_that_two_distributions_claim_is_neithers(install: Install, tmp_path: Path) -> None:

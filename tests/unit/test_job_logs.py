@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import logging  # noqa: TID251 - the root logger's handlers are taken back
 from collections.abc import Iterator
 from typing import Any
 

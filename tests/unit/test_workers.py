@@ -15,6 +15,7 @@ from gateway import supervisor
 from gateway.data_paths import spool_directory
 from gateway.files.ownership import DirectoryLock
 from tests.integration.cli.processes import ROOT, config_text, environment
+from tests.support.logged import Logged
 from tests.support.waiting import PATIENCE
 
 # Its parent tells it to end when asyncio has closed the pipe of its signal handlers, and not yet removed them.
@@ -56,7 +57,7 @@ def test_one_that_cannot_start_and_is_told_to_end_at_that_moment_says_nothing_of
 
 
 def test_a_start_waits_for_the_workers_of_a_killed_hub_and_goes_on_without_what_one_still_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     directory = spool_directory(tmp_path, "timescale") / "1"
     directory.mkdir(parents=True)
@@ -64,9 +65,10 @@ def test_a_start_waits_for_the_workers_of_a_killed_hub_and_goes_on_without_what_
     former.acquire()
     monkeypatch.setattr(supervisor.time, "sleep", lambda _: former.release())
     supervisor._wait_for_former_workers(tmp_path)
-    assert not caplog.records
+    assert not logged.entries
     former.acquire()
     monkeypatch.setattr(supervisor, "_FORMER_PATIENCE", -1)
     supervisor._wait_for_former_workers(tmp_path)
-    assert f"process {os.getpid()} still writes to {directory}" in caplog.text
+    (line,) = logged.of("still written to")
+    assert (line["spool"], line["by"]) == (str(directory), f"process {os.getpid()}")
     former.release()

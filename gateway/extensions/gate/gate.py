@@ -8,7 +8,6 @@ of SIGKILL.
 from __future__ import annotations
 
 import enum
-import logging
 import os
 import threading
 import time
@@ -16,13 +15,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
+import structlog
+
 from gateway.extensions.gate.config import GateConfig
 from gateway.extensions.gate.exposure import Exposure
 from gateway.extensions.gate.readiness import Answer, Hysteresis
 from gateway.extensions.gate.record import Record, RecordFile
 from gateway.extensions.gate.tailscale import Tailscale, TailscaleError
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SECOND = timedelta(seconds=1)
 _CLOSE_PAUSE = 1.0
@@ -68,7 +69,7 @@ class Gate:
         self._state = State.UNKNOWN
         self._since = time.time()
         self._reason = ""
-        self._complaints: set[str] = set()
+        self._complaints: set[tuple[str, ...]] = set()
         self._verified_at = 0.0
 
     def run(self) -> bool:
@@ -104,7 +105,7 @@ class Gate:
         try:
             found = self._tailscale.open()
         except TailscaleError as error:
-            self._complain(f"the gate cannot be opened: {error}")
+            self._complain("the gate cannot be opened", reason=str(error))
             self._close(f"it cannot be opened: {error}")
             return
         self._settle(State.OPEN, reason, found)
@@ -113,26 +114,28 @@ class Gate:
         try:
             found = self._tailscale.close()
         except TailscaleError as error:
-            self._complain(f"the gate cannot be closed: {error}")
+            self._complain("the gate cannot be closed", reason=str(error))
             self._settle(State.UNKNOWN, f"it cannot be closed: {error}", None)
             return False
         self._settle(State.CLOSED, reason, found)
         if found.funnel and found.others:
-            self._complain(f"Funnel is on for other entries of the port, which are not the gate's: {found.describe()}")
+            self._complain(
+                "Funnel is on for other entries of the port, which are not the gate's", exposed=found.describe()
+            )
         return True
 
     def _verify(self) -> None:
         try:
             found = self._tailscale.exposure()
         except TailscaleError as error:
-            self._complain(f"Tailscale cannot be asked what is exposed: {error}")
+            self._complain("Tailscale cannot be asked what is exposed", reason=str(error))
             self._settle(State.UNKNOWN, f"Tailscale cannot be asked: {error}", None)
             return
         self._verified_at = time.monotonic()
         good = found.mount is None if self._state is State.CLOSED else self._tailscale.is_as_it_should(found)
         if not good:
             what = self._tailscale.obstacle(found) or found.describe()
-            _log.warning("somebody else changed what is exposed: %s", what)
+            _log.warning("somebody else changed what is exposed", exposed=what)
             self._close(f"somebody else changed what is exposed: {what}")
 
     def _close_for_good(self, reason: str) -> bool:
@@ -154,16 +157,17 @@ class Gate:
         if changed:
             self._state, self._since = state, time.time()
             self._complaints.clear()
-            level = logging.ERROR if state is State.UNKNOWN else logging.INFO
-            _log.log(level, "the gate is %s: %s%s", state, reason, f"; {found.describe()}" if found else "")
+            log = _log.error if state is State.UNKNOWN else _log.info
+            log(f"the gate is {state}", reason=reason, **({"exposed": found.describe()} if found else {}))
             self._report.change(state, reason, found)
         try:
             self._record.write(Record(state.value, self._since, reason, os.getpid(), *self._place))
         except OSError as error:
-            self._complain(f"the state cannot be written down for `obs-hub gate status`: {error}")
+            self._complain("the state cannot be written down for `obs-hub gate status`", reason=str(error))
 
-    def _complain(self, complaint: str) -> None:
+    def _complain(self, event: str, **fields: str) -> None:
         """Log what is wrong once, not at every turn."""
+        complaint = (event, *fields.values())
         if complaint not in self._complaints:
             self._complaints.add(complaint)
-            _log.warning("%s", complaint)
+            _log.warning(event, **fields)

@@ -7,13 +7,13 @@ bounded number, until they can be sent; metrics that cannot be sent are out of d
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 import time
 from collections import deque
 from typing import Any
 
+import structlog
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -26,7 +26,7 @@ from gateway.extensions.gate.readiness import Answer
 from gateway.net.client import OtlpClient, connect
 from gateway.net.destination import EmitterSettings, destination
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _KEPT_EVENTS = 200
 _METRICS_INTERVAL = 15.0
@@ -140,11 +140,11 @@ class Reporter:
         try:
             await client.send(signal, payload)
         except RefusedError as error:
-            _log.warning("the gate's telemetry is refused, and left out: %s", error)
+            _log.warning("the gate's telemetry is refused, and left out", reason=str(error))
         except DeliveryError as error:
             if not self._away:
                 self._away = True
-                _log.warning("the gate's telemetry cannot be sent for now: %s", error)
+                _log.warning("the gate's telemetry cannot be sent for now", reason=str(error))
             return False
         self._away = False
         return True

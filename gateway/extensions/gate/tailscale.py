@@ -13,16 +13,17 @@ so what counts is the status afterwards.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
+
+import structlog
 
 from gateway.base.child_environment import NETWORK, USER, environment
 from gateway.base.exit_status import ended_with
 from gateway.extensions.gate.exposure import Exposure, read
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _MAX_SAID = 800
 
@@ -161,7 +162,7 @@ class Tailscale:
             raise TailscaleError(
                 _with_advice(f"`{_shown(command)}` did not end within {self._timeout:g} s{_said(out, errors)}")
             ) from None
-        _log.debug("`%s` ended with %d", _shown(command), process.returncode)
+        _log.debug("a command of Tailscale ended", command=_shown(command), exit_code=process.returncode)
         if process.returncode != 0:
             raise TailscaleError(
                 _with_advice(f"`{_shown(command)}` ended with {ended_with(process.returncode)}{_said(out, errors)}")

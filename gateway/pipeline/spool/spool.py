@@ -19,13 +19,14 @@ import asyncio
 import contextlib
 import errno
 import functools
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+import structlog
 
 from gateway.base.crashpoints import crashpoint
 from gateway.base.rate_limited_log import LogRateLimit
@@ -50,7 +51,7 @@ from gateway.pipeline.spool.segment import (
     scan,
 )
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _LEAST_SEGMENTS = 8
@@ -176,15 +177,15 @@ class Spool:
         try:
             self._take()
         except DirectoryInUseError as error:
-            self._say_once(logging.WARNING, "the spool %s waits for its former owner: %s", error)
+            self._say_once(_log.warning, "the spool waits for its former owner", error)
         except OSError as error:
-            self._say_once(logging.ERROR, "the spool %s cannot be used: %s", error)
+            self._say_once(_log.error, "the spool cannot be used", error)
 
-    def _say_once(self, level: int, message: str, error: OSError) -> None:
+    def _say_once(self, log: Callable[..., object], event: str, error: OSError) -> None:
         why = error.strerror or str(error)
         if why not in self._reported:
             self._reported.add(why)
-            _log.log(level, message, self.directory, why)
+            log(event, spool=str(self.directory), reason=why)
 
     def _take(self) -> None:
         """Own the directory and find what is in it. Raises `OSError`, of which `DirectoryInUseError` is one."""
@@ -203,10 +204,9 @@ class Spool:
         self.dropped = read_dropped(self.directory)
         self._is_open = True
         if self._size:
-            _log.info("the spool %s holds %d bytes from an earlier run", self.directory, self._size)
+            _log.info("the spool holds batches from an earlier run", spool=str(self.directory), bytes=self._size)
         if found.torn:
-            where = found.segments[-1].path
-            _log.warning("cut off %d bytes that a crash left at the end of %s", found.torn, where)
+            _log.warning("cut off what a crash left", segment=str(found.segments[-1].path), bytes=found.torn)
         for place, what in found.losses:
             self._lose(place, what)
         self._trim()
@@ -217,7 +217,7 @@ class Spool:
             return
         self._reported.add(place)
         self.damaged += 1
-        _log.error("the spool %s lost data: %s: %s", self.directory, place, what)
+        _log.error("the spool lost data", spool=str(self.directory), place=place, loss=what)
         write_loss(self.directory, place, what)
 
     # -- appending -----------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Spool:
                     continue
                 # Whatever it is, those who wait must hear of it.
                 if not isinstance(error, OSError):
-                    _log.exception("the spool %s cannot be written", self.directory)
+                    _log.exception("the spool cannot be written", spool=str(self.directory))
                 refusal = UnavailableError(why, retry_after=5)
                 for _, done in taken:
                     done.set_exception(refusal)
@@ -334,7 +334,7 @@ class Spool:
             if there and segment.end + size <= max(self._segment_size, size):
                 return self._file
             if not there:
-                _log.error("the spool segment %s was removed; what it held is lost", segment.path)
+                _log.error("a segment of the spool was removed; what it held is lost", segment=str(segment.path))
             self._close_file()
         self._own()
         path = self.directory / name_of(self._number + 1)
@@ -378,12 +378,11 @@ class Spool:
         self.dropped = note_dropped(self.directory, self.dropped, batches)
         if dropped := self._dropping.count(len(batches)):
             _log.error(
-                "the spool %s drops the oldest: %d batches since this was last said, %d records in all until now, will"
-                " not reach their destination: %s",
-                self.directory,
-                dropped,
-                self.dropped.records,
-                why,
+                "the spool drops the oldest batches: they will not reach their destination",
+                spool=str(self.directory),
+                batches=dropped,
+                records_in_all=self.dropped.records,
+                reason=why,
             )
 
     def _abandon(self) -> None:
@@ -496,7 +495,7 @@ class Spool:
             where = f"{segment.path} at {start}"
             if where not in self._reported:
                 self._reported.add(where)
-                _log.warning("cut off %d bytes that a crash left at the end of %s", size, where)
+                _log.warning("cut off what a crash left", segment=str(segment.path), at=start, bytes=size)
             return
         place = f"{segment.path.name} at {start}"
         if place in self._reported:
@@ -556,7 +555,11 @@ class Spool:
                 if str(path) not in self._reported:
                     self._reported.add(str(path))
                     again = "" if self._noted else "; the next start delivers it again, should it still be there"
-                    _log.error("the segment %s was delivered and cannot be removed: %s%s", path, error.strerror, again)
+                    _log.error(
+                        f"a segment was delivered and cannot be removed{again}",
+                        segment=str(path),
+                        reason=error.strerror,
+                    )
                 continue
             self._taken.remove(path)
             removed = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 import random
 import shutil
@@ -22,14 +21,13 @@ from typing import Any, TypeVar
 from unittest import mock
 
 import psutil
-import structlog
 import yaml
 from click.testing import CliRunner
 
-from gateway import logs
 from gateway.cli import main
 from gateway.datadir import DataDir, Running, read_running
 from tests.support import clusters, fork_server
+from tests.support.logged import logging_taken_back
 from tests.support.waiting import PATIENCE as PATIENCE
 
 ROOT = Path(__file__).parents[3]
@@ -60,23 +58,17 @@ def obs_hub(*arguments: object, stdin: str = "", **variables: str) -> subprocess
 @contextmanager
 def _as_a_process(words: list[str], variables: Mapping[str, str]) -> Iterator[None]:
     """Give a command the environment of a process of its own, and take back what it sets for its process."""
-    root, structured = logging.getLogger(), structlog.get_config()
-    handlers, level, folder = root.handlers, root.level, Path.cwd()
-    levels = {name: logging.getLogger(name).level for name in logs._QUIETER}
+    folder = Path.cwd()
     os.chdir(ROOT)
     try:
         with (
+            logging_taken_back(),
             mock.patch.dict(os.environ, variables, clear=True),
             mock.patch.object(sys, "argv", [str(ROOT / "gateway/__main__.py"), *words]),
         ):
             yield
     finally:
         os.chdir(folder)
-        structlog.configure(**structured)
-        root.handlers = handlers
-        root.setLevel(level)
-        for name, its in levels.items():
-            logging.getLogger(name).setLevel(its)
 
 
 def obs_hub_process(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -282,7 +282,7 @@ def test_an_entry_of_the_users_on_the_port_closes_the_gate_and_stays(gate: Gate)
     gate.tailscale.run("serve --bg --https=443 --set-path=/own http://127.0.0.1:3000")
     own = entry("http://127.0.0.1:3000", path="/own", funnel=False)
     until(lambda: gate.tailscale.config == own)
-    until(lambda: "cannot be opened: port 443 has other entries (/own" in gate.log)
+    until(lambda: "port 443 has other entries (/own" in gate.log)
     assert gate.tailscale.config == own
     until(lambda: "https_port" in gate.status()[1]["reason"])
 

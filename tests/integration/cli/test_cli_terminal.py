@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
+import logging  # noqa: TID251 - libraries log by it
 import os
 import pty
 import re

@@ -29,6 +29,7 @@ from gateway.operations import Operations
 from gateway.runs import Run, Runs, RunState, holder, worker
 from tests.integration.cli.processes import ROOT, until
 from tests.support.databases import Database
+from tests.support.logged import Logged
 from tests.support.operations import Told
 from tests.support.repositories import Repositories
 from tests.support.stores import migrate
@@ -195,14 +196,14 @@ async def test_a_failure_that_may_have_passed_is_asked_for_again_after_a_while(
 
 
 async def test_no_secret_is_in_what_is_written_down_or_told(
-    database: Database, repositories: Repositories, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    database: Database, repositories: Repositories, logged: Logged, capfd: pytest.CaptureFixture[str]
 ) -> None:
     told = Told()
     step = {"name": "loud", "run": ["sh", "-c", 'echo "$TOKEN"; exit 1'], "env": {"TOKEN": "a-token-of-the-step"}}
     async with running(database, settings(repositories, step), told) as service:
         run = await ended(service, await push(service))
     rows = database.run("SELECT run::text FROM run UNION ALL SELECT d::text FROM webhook_delivery d")
-    seen = "".join([*(row[0] for row in rows), caplog.text, *capfd.readouterr()])
+    seen = "".join([*(row[0] for row in rows), logged.text, *capfd.readouterr()])
     seen += "".join(span.to_json() for span in told.spans) + "".join(map(str, told.events))
     assert run.state is RunState.FAILED
     assert "loud" in seen

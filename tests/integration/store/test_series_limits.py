@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from exporters.timescale import limits
 from exporters.timescale.exporter import TimescaleExporter
 from gateway.component import Batch, Outcome
 from gateway.store.collection import collect_dimensions
 from tests.support.databases import Database
+from tests.support.logged import Logged
 from tests.support.stores import running_exporter, store
 from tests.support.telemetry import gauge
 
@@ -76,12 +75,11 @@ async def test_room_is_made_when_unused_series_are_removed(database: Database) -
     assert database.value(OVERFLOWN) == 0
 
 
-async def test_the_limit_is_said_once_a_metric(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_limit_is_said_once_a_metric(database: Database, logged: Logged) -> None:
     async with running_exporter(database, series_limit=1) as exporter:
         await send(exporter, *(point(user) for user in range(5)))
-    warnings = [record.getMessage() for record in caplog.records if "too many series" in record.getMessage()]
-    assert len(warnings) == 1
-    assert "logins" in warnings[0]
+    (warning,) = logged.of("too many series")
+    assert (warning["metric"], warning["series_limit"]) == ("logins", 1)
 
 
 async def test_series_that_the_store_has_are_not_declared_again_after_a_restart(database: Database) -> None:

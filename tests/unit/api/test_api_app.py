@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
+import logging  # noqa: TID251 - the root logger's handlers are taken back
 from typing import Annotated, Any, cast
 
 import httpx
@@ -23,6 +23,7 @@ from gateway.extensions.view import HubView
 from gateway.net.access import Grant, Scope, UnauthenticatedError
 from gateway.operations import Operations
 from tests.support.consumers import Collecting
+from tests.support.logged import Logged
 from tests.support.operations import Told
 
 
@@ -179,9 +180,9 @@ async def test_a_page_of_another_site_may_change_nothing(origin: str, status: in
     assert (answer.status_code, answer.json()["status"]) == (status, status)
 
 
-async def test_what_is_wrong_with_baggage_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_wrong_with_baggage_is_not_logged(logged: Logged) -> None:
     assert (await ask(app(), "/api/v1/health", baggage=f"=,{'b' * 10_000}")).status_code == 200
-    assert "bbb" not in caplog.text
+    assert "bbb" not in logged.text
 
 
 @pytest.mark.parametrize("settings", [{"endpoint": "0.0.0.0:8085"}, {"anonymous_read": False}])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import logging  # noqa: TID251 - libraries log by it
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,16 @@ def test_a_traceback_is_written_without_the_values_of_variables(
     assert "no way in" in said.err
     assert 'password = "hunter2"' not in said.err.replace("'", '"')
     assert "hunter2" not in said.err
+
+
+def test_each_line_of_json_begins_alike_whoever_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.get_logger("test").warning("it is slow", exporter="loki")
+    logging.getLogger("test").warning("it is %s", "slow")
+    for line, more in zip(capsys.readouterr().err.splitlines(), (["exporter"], []), strict=True):
+        said = json.loads(line)
+        assert list(said) == ["timestamp", "level", "event", "logger", *more]
+        assert (said["event"], said["level"]) == ("it is slow", "warning")
 
 
 def test_the_level_counts_for_all_loggers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
+import structlog
 
 from gateway.base.rate_limited_log import INTERVAL, LogRateLimit, RateLimitedLogger
+from tests.support.logged import Logged
 
 
 @pytest.fixture
@@ -31,27 +31,30 @@ def test_a_clock_that_began_just_now_delays_nothing(clock: list[float]) -> None:
     assert LogRateLimit().count(3) == 3
 
 
-def test_each_kind_of_message_has_an_interval_of_its_own(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    logger = RateLimitedLogger(logging.getLogger("test"))
+def test_each_kind_of_message_has_an_interval_of_its_own(clock: list[float], logged: Logged) -> None:
+    logger = RateLimitedLogger(structlog.get_logger("test"))
     for kind in ("away", "away", "refused", "away"):
-        logger.log(logging.WARNING, kind, "%s again", kind)
+        logger.warning(kind, "it is again", what=kind)
     clock[0] += INTERVAL
-    logger.log(logging.WARNING, "away", "%s again", "away")
-    assert caplog.messages == ["away again", "refused again", "away again (2 more like this before)"]
+    logger.error("away", "it is again", what="away")
+    again = {"event": "it is again", "log_level": "warning"}
+    assert logged.entries == [
+        again | {"what": "away"},
+        again | {"what": "refused"},
+        again | {"what": "away", "suppressed": 2, "log_level": "error"},
+    ]
 
 
-def test_what_is_over_is_logged_at_once_when_it_begins_again(
-    clock: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = RateLimitedLogger(logging.getLogger("test"))
-    logger.log(logging.WARNING, "away", "away")
+def test_what_is_over_is_logged_at_once_when_it_begins_again(clock: list[float], logged: Logged) -> None:
+    logger = RateLimitedLogger(structlog.get_logger("test"))
+    logger.warning("away", "away")
     logger.forget("away")
-    logger.log(logging.WARNING, "away", "away")
-    assert caplog.messages == ["away", "away"]
+    logger.warning("away", "away")
+    assert logged.events == ["away", "away"]
 
 
 def test_kinds_without_end_take_no_memory_without_end(clock: list[float]) -> None:
-    logger = RateLimitedLogger(logging.getLogger("test"))
+    logger = RateLimitedLogger(structlog.get_logger("test"))
     for number in range(1000):
-        logger.log(logging.DEBUG, str(number), "another")
+        logger.info(str(number), "another")
     assert len(logger._kinds) <= 100

@@ -1,6 +1,5 @@
 """Observations become metrics, and one failing sensor concerns no other."""
 
-import logging
 import time
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.conventions import CPU_UTILIZATION, DISK_IO, MEMORY_USAGE, UPTIME, Instrument
 from receivers.hostmetrics.sensor import Failed, Observation, Reading, Sensor
+from tests.support.logged import Logged
 
 RESOURCE = Resource({"host.name": "nas"})
 
@@ -90,33 +90,30 @@ class Moody:
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), psutil.AccessDenied(1), KeyError("x")])
-def test_a_failure_is_logged_once_with_its_reason_and_so_is_its_end(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "receivers.hostmetrics")
+def test_a_failure_is_logged_once_with_its_reason_and_so_is_its_end(error: Exception, logged: Logged) -> None:
     moody = Moody()
     collector = Collector([Sensor("moody", moody.read), steady()], RESOURCE)
     collector.collect()
-    assert caplog.messages == []
+    assert logged.entries == []
 
     moody.error = error
     for _ in range(3):
         found = metrics(collector.collect())
         assert found.keys() == {DISK_IO.name, UPTIME.name}, "what was read, and the sensors behind it, are there"
-    (message,) = caplog.messages
-    assert message.startswith(f"cannot read moody: {type(error).__name__}: {error} ")
+    (line,) = logged.of("a sensor cannot be read")
+    assert (line["sensor"], line["reason"]) == ("moody", f"{type(error).__name__}: {error}")
 
     moody.error = None
     collector.collect()
     collector.collect()
-    assert caplog.messages[1:] == ["moody no longer fails to be read"]
+    assert logged.entries[1:] == [{"event": "a sensor can be read again", "sensor": "moody", "log_level": "info"}]
 
     moody.error = error
     collector.collect()
-    assert len(caplog.messages) == 3, "a new failure is news again"
+    assert len(logged.entries) == 3, "a new failure is news again"
 
 
-def test_parts_of_a_sensor_fail_by_themselves(caplog: pytest.LogCaptureFixture) -> None:
+def test_parts_of_a_sensor_fail_by_themselves(logged: Logged) -> None:
     broken = ["filesystem /a"]
 
     def read() -> Reading:
@@ -129,10 +126,7 @@ def test_parts_of_a_sensor_fail_by_themselves(caplog: pytest.LogCaptureFixture) 
     broken.append("filesystem /b")
     assert metrics(collector.collect()).keys() == {DISK_IO.name}
     collector.collect()
-    assert [message.split(": ")[0] for message in caplog.messages] == [
-        "cannot read filesystem /a",
-        "cannot read filesystem /b",
-    ]
+    assert [entry["sensor"] for entry in logged.of("a sensor cannot be read")] == ["filesystem /a", "filesystem /b"]
 
 
 def test_nothing_to_read_is_nothing_to_report() -> None:

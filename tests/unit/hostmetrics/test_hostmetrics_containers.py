@@ -18,6 +18,7 @@ from receivers.hostmetrics.engine import EngineError, find_socket
 from receivers.hostmetrics.scrapers.container import Containers
 from receivers.hostmetrics.sensor import Failed, Observation, Sensor
 from tests.support.engines import CONTAINER_ID, FakeEngine, details, listed, running, stats
+from tests.support.logged import Logged
 
 SECOND = 10**9
 
@@ -175,14 +176,13 @@ def test_an_engine_that_closes_connections_or_was_started_anew_is_asked_again(tm
 
 @pytest.mark.parametrize("answer", [b"<html>", 503, {"message": "no list"}])
 def test_what_is_no_engine_is_told_once_and_costs_no_other_sensor(
-    engine: FakeEngine, answer: Any, caplog: pytest.LogCaptureFixture
+    engine: FakeEngine, answer: Any, logged: Logged
 ) -> None:
     engine.answers["/containers/json"] = answer
     collector = Collector([Sensor("containers", containers(engine).read)], Resource({}))
     collector.collect()
     collector.collect()
-    (record,) = caplog.records
-    assert record.getMessage().startswith("cannot read containers: ")
+    assert [entry["sensor"] for entry in logged.of("a sensor cannot be read")] == ["containers"]
 
 
 def test_an_answer_is_bounded(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

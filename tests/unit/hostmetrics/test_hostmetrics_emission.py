@@ -1,7 +1,6 @@
 """From this machine to an OTLP server: once, as a receiver, and when nobody answers."""
 
 import asyncio
-import logging
 import os
 import platform
 import signal
@@ -26,6 +25,7 @@ from receivers.hostmetrics.factory import create
 from receivers.hostmetrics.run import run_forever, run_once
 from receivers.hostmetrics.sender import destination
 from tests.support.consumers import Collecting
+from tests.support.logged import Logged
 from tests.support.waiting import PATIENCE, until
 
 
@@ -105,9 +105,7 @@ def test_once_with_everything_from_the_environment(sink: Any, monkeypatch: pytes
     assert (sink.resource()["host.name"], sink.resource()["service.name"]) == ("nas", "cellar-metrics")
 
 
-def test_once_with_sensors_that_fail(
-    sink: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_once_with_sensors_that_fail(sink: Any, monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", "/proc/diskstats")
 
@@ -116,15 +114,14 @@ def test_once_with_sensors_that_fail(
     assert run_once(config(sink.endpoint))
     assert "system.disk.io" not in sink.metrics()
     assert "system.network.io" in sink.metrics()
-    warnings = [message.split(" (")[0] for message in caplog.messages]
+    told = {entry["sensor"]: entry["reason"] for entry in logged.of("a sensor cannot be read")}
     reason = "PermissionError: [Errno 13] Permission denied: '/proc/diskstats'"
-    assert sorted(warnings) == [f"cannot read disk: {reason}", f"cannot read temperatures: {reason}"]
+    assert told == {"disk": reason, "temperatures": reason}
 
 
-def test_once_when_nobody_answers(closed: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_once_when_nobody_answers(closed: str, logged: Logged) -> None:
     assert run_once(config(closed, timeout="100ms")) is False
-    (message,) = caplog.messages
-    assert message.startswith(f"host metrics cannot be sent to {closed}: ")
+    assert [entry["to"] for entry in logged.of("host metrics cannot be sent")] == [closed]
 
 
 async def test_the_receiver_emits_while_it_is_started(sink: Any) -> None:
@@ -163,8 +160,7 @@ def test_an_export_under_way_is_given_up_once_the_time_to_stop_is_over(silent: s
     assert not emitter._thread.is_alive()
 
 
-def test_collecting_goes_on_during_an_outage(sink: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "receivers.hostmetrics.sender")
+def test_collecting_goes_on_during_an_outage(sink: Any, logged: Logged) -> None:
     sink.refusing = True
     emitter = emitter_of(config(sink.endpoint))
     # Shorter than one may configure; the exporter keeps the timeout it was made with.
@@ -175,8 +171,8 @@ def test_collecting_goes_on_during_an_outage(sink: Any, caplog: pytest.LogCaptur
     sink.refusing = False
     sink.wait_for(2)
     emitter.stop(60)
-    assert sum("cannot be sent" in message for message in caplog.messages) == 1
-    assert sum("again; " in message for message in caplog.messages) == 1
+    assert len(logged.of("cannot be sent")) == 1
+    assert len(logged.of("host metrics are sent again")) == 1
 
 
 async def test_nobody_listening_is_no_reason_not_to_start(closed: str) -> None:
@@ -221,8 +217,7 @@ async def test_without_an_endpoint_they_are_handed_to_the_hub_that_runs_it() -> 
         }
 
 
-async def test_a_hub_that_takes_nothing_is_an_outage_as_another_is(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "receivers.hostmetrics.sender")
+async def test_a_hub_that_takes_nothing_is_an_outage_as_another_is(logged: Logged) -> None:
 
     def full(_: Batch) -> Outcome:
         raise OverloadedError("too much at once", PATIENCE)
@@ -233,9 +228,11 @@ async def test_a_hub_that_takes_nothing_is_an_outage_as_another_is(caplog: pytes
     await receiver.start()
     await until(lambda: consumer.asked > 1)
     consumer.answer = lambda _: ACCEPTED
-    await until(lambda: any("again; " in message for message in caplog.messages))
+    await until(lambda: logged.of("host metrics are sent again"))
     await receiver.stop(PATIENCE)
-    assert sum("cannot be sent to this hub: metrics are not taken: too much" in each for each in caplog.messages) == 1
+    (outage,) = logged.of("host metrics cannot be sent")
+    assert outage["to"] == "this hub"
+    assert "too much at once" in outage["reason"]
 
 
 async def test_stopping_does_not_wait_for_a_hub_that_does_not_answer() -> None:

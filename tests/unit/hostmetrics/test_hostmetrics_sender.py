@@ -1,7 +1,7 @@
 """Where metrics go, and what is said when they cannot."""
 
 import gzip
-import logging
+import logging  # noqa: TID251 - the SDK logs by it
 import re
 import threading
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from receivers.hostmetrics.config import HostMetricsConfig
 from receivers.hostmetrics.conventions import UPTIME
 from receivers.hostmetrics.sender import Sender, destination
 from receivers.hostmetrics.sensor import Observation, Sensor
+from tests.support.logged import Logged
 
 SDK_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 
@@ -92,10 +93,10 @@ def test_headers_of_the_environment_are_decoded() -> None:
 @pytest.mark.parametrize(
     "headers", ["authorization", "Bearer s3cret", "a b=s3cret", "x=1,y=s3cret%0A%0Dz", "x=s3cr\u00e9t", "x=s3cret\x00a"]
 )
-def test_headers_that_cannot_be_sent_are_not_told(headers: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_headers_that_cannot_be_sent_are_not_told(headers: str, logged: Logged) -> None:
     with pytest.raises(DestinationError, match="OTEL_EXPORTER_OTLP_HEADERS, header") as raised:
         to({"OTEL_EXPORTER_OTLP_HEADERS": headers})
-    assert "s3cr" not in str(raised.value) + caplog.text
+    assert "s3cr" not in str(raised.value) + logged.text
 
 
 def test_settings_win_over_variables() -> None:
@@ -147,29 +148,30 @@ def test_headers_may_come_from_the_environment(sink: Any, monkeypatch: pytest.Mo
     assert sink.metadata[0]["x-tenant"] == "cellar"
 
 
-def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
-    sink: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(sink: Any, logged: Logged) -> None:
     sender = Sender(to(endpoint=sink.endpoint))
     sink.refusing = True
     for _ in range(3):
         assert not sender.send(some_metrics())
         assert sender.failing
-    (message,) = caplog.messages
-    assert message.startswith(f"host metrics cannot be sent to {sink.endpoint}: ")
-    assert "nothing is taken here" in message
+    (line,) = logged.entries
+    assert line["event"].startswith("host metrics cannot be sent")
+    assert line["to"] == sink.endpoint
+    assert "nothing is taken here" in line["reason"]
 
     sink.refusing = False
     for _ in range(2):
         assert sender.send(some_metrics())
         assert not sender.failing
     sender.close()
-    assert caplog.messages[1:] == [f"host metrics are sent to {sink.endpoint} again; 3 collections were dropped"]
+    again = {"event": "host metrics are sent again", "to": sink.endpoint, "collections_dropped": 3}
+    assert logged.entries[1:] == [again | {"log_level": "info"}]
     assert len(sink.requests) == 2, "what could not be sent was dropped"
 
 
-def test_what_other_threads_log_of_their_exports_is_not_withheld(sink: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_other_threads_log_of_their_exports_is_not_withheld(
+    sink: Any, caplog: pytest.LogCaptureFixture, logged: Logged
+) -> None:
     sender = Sender(to(endpoint=sink.endpoint))
     data = some_metrics()
 
@@ -182,13 +184,12 @@ def test_what_other_threads_log_of_their_exports_is_not_withheld(sink: Any, capl
 
     real, sender._exporter = sender._exporter, Exporting()  # type: ignore[assignment]
     assert not sender.send(data)
-    assert caplog.messages[0] == "of another thread"
-    assert caplog.messages[1].startswith(f"host metrics cannot be sent to {sink.endpoint}: of this thread ")
-    assert len(caplog.messages) == 2
+    assert caplog.messages == ["of another thread"]
+    assert [entry["reason"] for entry in logged.entries] == ["of this thread"]
     real.shutdown()
 
 
-def test_an_export_that_raises_is_an_outage(sink: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_export_that_raises_is_an_outage(sink: Any, logged: Logged) -> None:
     sender = Sender(to(endpoint=sink.endpoint))
 
     class Raising:
@@ -197,7 +198,7 @@ def test_an_export_that_raises_is_an_outage(sink: Any, caplog: pytest.LogCapture
 
     real, sender._exporter = sender._exporter, Raising()  # type: ignore[assignment]
     assert not sender.send(some_metrics())
-    assert "ValueError: Cannot invoke RPC on closed channel!" in caplog.messages[0]
+    assert logged.entries[0]["reason"] == "ValueError: Cannot invoke RPC on closed channel!"
     real.shutdown()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import time
@@ -15,9 +14,11 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from structlog.testing import capture_logs
 
 from gateway.component import ACCEPTED, Batch, MalformedPayloadError, Outcome, OverloadedError, Receiver, Signal
 from gateway.component.declaration import Context
@@ -34,6 +35,7 @@ from receivers.journald.records import Request
 from receivers.journald.state import State
 from tests.support.consumers import Collecting
 from tests.support.journals import Journal, RealJournal, StandInJournal, entry
+from tests.support.logged import Logged
 from tests.support.waiting import PATIENCE, until
 
 Config = Callable[..., JournaldConfig]
@@ -248,7 +250,7 @@ async def test_nothing_runs_and_little_is_held_while_the_destination_is_away(
     destination: Any,
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     monkeypatch.setattr(sender_module, "AWAY_SECONDS", 0.2)
     destination.answer = refusing(grpc.StatusCode.UNAVAILABLE)
@@ -262,8 +264,7 @@ async def test_nothing_runs_and_little_is_held_while_the_destination_is_away(
         destination.answer = lambda *_: b""
         await until(lambda: len(destination.bodies) == 2001)
     assert [body.split()[0] for body in destination.bodies] == [*map(str, range(2000)), "meanwhile"]
-    said = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert len([message for message in said if "wait in the journal" in message]) == 1
+    assert len(logged.of("wait in the journal")) == 1
 
 
 async def test_a_slow_destination_leaves_the_rest_in_the_journal(
@@ -286,7 +287,7 @@ async def test_a_slow_destination_leaves_the_rest_in_the_journal(
 
 
 async def test_one_bad_record_is_left_out_and_its_neighbours_are_sent(
-    journal: Journal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    journal: Journal, destination: Any, config: Config, tmp_path: Path, logged: Logged
 ) -> None:
     def picky(payload: bytes, context: grpc.ServicerContext) -> bytes:
         if b"poison" in payload:
@@ -298,7 +299,7 @@ async def test_one_bad_record_is_left_out_and_its_neighbours_are_sent(
     emitter = await once(config(journal), tmp_path)
     assert destination.bodies == [str(number) for number in range(100) if number != 37]
     assert (emitter.sender.accepted, emitter.sender.refused) == (99, 1)
-    assert "1 log records are refused for good and left out" in caplog.text
+    assert [entry["records"] for entry in logged.of("log records are refused for good and left out")] == [1]
     assert (await once(config(journal), tmp_path)).sender.refused == 0
 
 
@@ -313,27 +314,24 @@ async def test_a_destination_that_refuses_everything_holds_up_nothing(
 
 
 async def test_a_message_about_the_receiver_itself_does_not_make_another_each_time(
-    stand_in: StandInJournal, destination: Any, config: Config, caplog: pytest.LogCaptureFixture
+    stand_in: StandInJournal, destination: Any, config: Config
 ) -> None:
     """What it logs gets into the journal, and is refused like everything else."""
     destination.answer = refusing(grpc.StatusCode.INVALID_ARGUMENT)
 
-    class IntoTheJournal(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            stand_in.write(entry(record.getMessage()))
+    def into_the_journal(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        stand_in.write(entry(line["event"]))
+        return line
 
-    handler = IntoTheJournal()
-    logging.getLogger("receivers.journald").addHandler(handler)
-    try:
+    with capture_logs() as said:
+        structlog.get_config()["processors"].insert(0, into_the_journal)
         async with following(config(stand_in, batch={"timeout": "10ms"})) as emitter:
             stand_in.write(entry("the first"))
             await until(lambda: emitter.sender.refused >= 2)
             attempts = destination.attempts
             await asyncio.sleep(1)
             assert destination.attempts <= attempts + 1
-    finally:
-        logging.getLogger("receivers.journald").removeHandler(handler)
-    assert len([record for record in caplog.records if "refused for good" in record.message]) == 1
+    assert len([each for each in said if each["event"] == "log records are refused for good and left out"]) == 1
 
 
 async def test_a_program_that_is_killed_is_started_again(
@@ -351,7 +349,7 @@ async def test_a_program_that_is_killed_is_started_again(
 
 
 async def test_a_journal_that_lost_the_position_is_read_from_the_next_entry(
-    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, logged: Logged
 ) -> None:
     stand_in.write(entry("one"), entry("two"))
     await once(config(stand_in), tmp_path)
@@ -360,11 +358,11 @@ async def test_a_journal_that_lost_the_position_is_read_from_the_next_entry(
     stand_in.write(entry("three"), entry("four"))
     await once(config(stand_in), tmp_path)
     assert destination.bodies == ["one", "two", "three", "four"]
-    assert "7 entries are missing at most" in caplog.text
+    assert [entry["missing_at_most"] for entry in logged.of("no longer has the entry")] == [7]
 
 
 async def test_a_real_journal_that_was_replaced_is_read_from_its_first_later_entry(
-    real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    real: RealJournal, destination: Any, config: Config, tmp_path: Path, logged: Logged
 ) -> None:
     real.write(entry("one"), entry("two"))
     await once(config(real), tmp_path)
@@ -372,11 +370,11 @@ async def test_a_real_journal_that_was_replaced_is_read_from_its_first_later_ent
     real.write(entry("three"), entry("four"))
     await once(config(real), tmp_path)
     assert destination.bodies == ["one", "two", "three", "four"]
-    assert "how many are missing is not known" in caplog.text
+    assert [entry["missing_at_most"] for entry in logged.of("no longer has the entry")] == ["not known"]
 
 
 async def test_a_real_journal_rotated_between_two_reads_loses_nothing(
-    real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    real: RealJournal, destination: Any, config: Config, tmp_path: Path, logged: Logged
 ) -> None:
     real.write(entry("one"), entry("two"))
     async with following(config(real), tmp_path):
@@ -386,7 +384,7 @@ async def test_a_real_journal_rotated_between_two_reads_loses_nothing(
         await until(lambda: len(destination.bodies) == 3)
     await once(config(real), tmp_path)
     assert destination.bodies == ["one", "two", "three"]
-    assert "missing" not in caplog.text
+    assert "missing" not in logged.text
 
 
 async def test_files_that_a_real_journal_rotates_to_are_found(
@@ -410,7 +408,7 @@ async def test_what_is_missing_is_told_once(
     config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     """A unit that says nothing for long: its last entry goes, and the program is started again and again."""
     monkeypatch.setattr(reader_module, "_RENEW_SECONDS", 0.1)
@@ -430,11 +428,11 @@ async def test_what_is_missing_is_told_once(
 
         monkeypatch.setattr(emitter._reader._journalctl, "find", counted)
         await until(lambda: looked >= 3)
-    assert caplog.text.count("no longer has the entry where reading ended") == 1
+    assert logged.text.count("no longer has the entry where reading ended") == 1
 
 
 async def test_a_damaged_real_journal_does_not_stop_the_others(
-    real: RealJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    real: RealJournal, destination: Any, config: Config, tmp_path: Path, logged: Logged
 ) -> None:
     real.write(*(entry(f"{number}") for number in range(50)))
     (real.directory / "noise.journal").write_bytes(os.urandom(100_000))
@@ -447,7 +445,7 @@ async def test_a_damaged_real_journal_does_not_stop_the_others(
         real.write(entry("later"))
         await until(lambda: "later" in destination.bodies)
     assert {str(number) for number in range(50)} <= set(destination.bodies)
-    assert "noise.journal corrupted, ignoring file" in caplog.text
+    assert "noise.journal corrupted, ignoring file" in logged.text
 
 
 async def test_entries_of_an_earlier_boot_are_sent(real: RealJournal, destination: Any, config: Config) -> None:
@@ -479,14 +477,14 @@ async def test_an_entry_larger_than_memory_allows_is_left_out(
     destination: Any,
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     monkeypatch.setattr("receivers.journald.journalctl.MAX_LINE", 200_000)
     stand_in.write(entry("small"), entry("x" * 3_000_000), entry("y" * 150_000), entry("small too"))
     emitter = await once(config(stand_in))
     assert [body[:5] for body in destination.bodies] == ["small", "yyyyy", "small"]
     assert emitter.unreadable == 1
-    assert "larger than this receiver holds" in caplog.text
+    assert "larger than this receiver holds" in logged.text
 
 
 async def test_an_entry_that_is_too_large_counts_also_where_a_batch_ends_meanwhile(
@@ -510,13 +508,14 @@ async def test_an_entry_that_is_too_large_counts_also_where_a_batch_ends_meanwhi
 
 
 async def test_an_entry_that_cannot_be_a_log_record_is_left_out_and_its_neighbours_are_sent(
-    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stand_in: StandInJournal, destination: Any, config: Config, tmp_path: Path, logged: Logged
 ) -> None:
     stand_in.write(entry("one"), entry("without a time", __REALTIME_TIMESTAMP="soon"), entry("two"))
     emitter = await once(config(stand_in), tmp_path)
     assert destination.bodies == ["one", "two"]
     assert emitter.unreadable == 1
-    assert "an entry of the journal is left out: no __REALTIME_TIMESTAMP" in caplog.text
+    (left_out,) = logged.of("an entry of the journal is left out")
+    assert left_out["reason"].startswith("no __REALTIME_TIMESTAMP")
 
 
 async def test_a_journal_whose_end_cannot_be_found_at_first_is_followed_once_it_can(
@@ -524,14 +523,14 @@ async def test_a_journal_whose_end_cannot_be_found_at_first_is_followed_once_it_
     destination: Any,
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     monkeypatch.setattr(emitter_module, "_PAUSE_SECONDS", 0.05)
     broken = stand_in.directory / "broken"
     broken.write_text("Journal file is truncated.")
     stand_in.write(entry("old"))
     async with following(config(stand_in, start_at="end")):
-        await until(lambda: "the journal cannot be read" in caplog.text)
+        await until(lambda: "the journal cannot be read" in logged.text)
         broken.unlink()
         await until(lambda: [each for each in programs(stand_in) if "--follow" in each.cmdline()])
         stand_in.write(entry("new"))
@@ -543,7 +542,7 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_it(
     destination: Any,
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     monkeypatch.setattr(emitter_module, "_PAUSE_SECONDS", 0.05)
     settle, failures = State.settle, [TypeError("nobody thought of this")]
@@ -556,13 +555,13 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_it(
     monkeypatch.setattr(State, "settle", fail_once)
     stand_in.write(entry("one"))
     async with following(config(stand_in)):
-        await until(lambda: "sending the journal failed; it is tried again" in caplog.text)
+        await until(lambda: "sending the journal failed; it is tried again" in logged.text)
         stand_in.write(entry("two"))
         await until(lambda: "two" in destination.bodies)
 
 
 async def test_what_journalctl_complains_about_is_said_and_tried_again(
-    stand_in: StandInJournal, destination: Any, config: Config, caplog: pytest.LogCaptureFixture
+    stand_in: StandInJournal, destination: Any, config: Config, logged: Logged
 ) -> None:
     broken = stand_in.directory / "broken"
     broken.write_text("No journal files were opened due to insufficient permissions.")
@@ -570,7 +569,7 @@ async def test_what_journalctl_complains_about_is_said_and_tried_again(
     with pytest.raises(JournalError, match="insufficient permissions"):
         await once(config(stand_in))
     async with following(config(stand_in)):
-        await until(lambda: "the group systemd-journal" in caplog.text)
+        await until(lambda: "the group systemd-journal" in logged.text)
         broken.unlink()
         await until(lambda: destination.bodies == ["one"])
 
@@ -581,7 +580,7 @@ async def test_a_full_disk_keeps_no_log_from_being_sent(
     config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -590,7 +589,7 @@ async def test_a_full_disk_keeps_no_log_from_being_sent(
     stand_in.write(entry("the disk is full"))
     await once(config(stand_in), tmp_path)
     assert destination.bodies == ["the disk is full"]
-    assert "cannot be written down: [Errno 28] No space left on device" in caplog.text
+    assert logged.of("cannot be written down")[0]["reason"] == "[Errno 28] No space left on device"
 
 
 def test_without_journalctl_it_says_what_to_install(config: Config, stand_in: StandInJournal, tmp_path: Path) -> None:

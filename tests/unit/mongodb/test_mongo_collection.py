@@ -22,6 +22,7 @@ from receivers.mongodb.batches import Batches, decode
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 from tests.support import mongo as mongos
+from tests.support.logged import Logged
 from tests.support.mongo import Mongo, document
 
 COLLECTION = mongomock.collection.Collection
@@ -107,7 +108,7 @@ def test_a_collection_that_is_not_there_is_not_made(mongo: Mongo) -> None:
 
 @pytest.mark.parametrize("settings", [{"create_index": False}, {"hint": "missing"}])
 def test_without_an_index_it_reads_all_and_says_how_to_make_one(
-    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, logged: Logged, settings: dict[str, Any]
 ) -> None:
     given = hints(monkeypatch)
     mongo.write(document())
@@ -115,12 +116,13 @@ def test_without_an_index_it_reads_all_and_says_how_to_make_one(
     assert source.waiting()
     assert len(list(source.documents())) == 1
     assert set(given) == {"None"}
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert f'use {mongo.name}; db.getCollection("events").createIndex({{status: 1, _id: 1}})' in warning
+    (warning,) = logged.complaints
+    make_one = f'use {mongo.name}; db.getCollection("events").createIndex({{status: 1, _id: 1}})'
+    assert make_one in warning["what_to_do"]
 
 
 def test_a_user_who_may_not_make_an_index_reads_all(
-    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OperationFailure("not authorized on apps to execute command createIndexes", 13)
@@ -128,7 +130,7 @@ def test_a_user_who_may_not_make_an_index_reads_all(
     mongo.write(document())
     monkeypatch.setattr(COLLECTION, "create_index", refuse)
     assert make(mongo).waiting()
-    assert "not authorized" in caplog.text
+    assert "not authorized" in logged.text
 
 
 def test_an_index_that_is_made_later_is_read_by(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +165,7 @@ def test_an_index_that_leaves_documents_out_is_not_read_by(
 
 
 def test_a_password_that_is_wrong_says_nothing_about_indexes(
-    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     def refuse(*_: object) -> None:
         raise OperationFailure("Authentication failed., full error: {'ok': 0.0, 'code': 18}", 18, {"code": 18})
@@ -176,7 +178,7 @@ def test_a_password_that_is_wrong_says_nothing_about_indexes(
             source.waiting()
     assert source.waiting()
     assert source.ordered
-    assert not caplog.records
+    assert not logged.entries
 
 
 def test_an_index_that_goes_is_done_without(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import logging
 from collections.abc import Callable
 
 import pytest
@@ -23,11 +22,12 @@ from gateway.component import (
     UnavailableError,
 )
 from gateway.net.handover import Handover
-from gateway.net.sdk_exporters import logger_of, make_exporter
+from gateway.net.sdk_exporters import make_exporter
 from receivers.hostmetrics.collector import Collector
 from receivers.hostmetrics.conventions import UPTIME
 from receivers.hostmetrics.sensor import Observation, Sensor
 from tests.support.consumers import Collecting
+from tests.support.logged import Logged
 from tests.support.waiting import PATIENCE, until
 
 
@@ -132,17 +132,17 @@ async def test_spans_of_the_sdk_arrive() -> None:
     assert b"commit" in batch.payload
 
 
-async def test_why_nothing_is_taken_is_said_once_until_something_is(caplog: pytest.LogCaptureFixture) -> None:
+async def test_why_nothing_is_taken_is_said_once_until_something_is(logged: Logged) -> None:
     consumer = Collecting(failing(*(MalformedPayloadError("no protobuf") for _ in range(3))))
     to = handover(consumer)
     exporter = make_exporter(Signal.METRICS, to)
-    caplog.set_level(logging.INFO, logger_of(to))
     results = [await asyncio.to_thread(exporter.export, some_metrics()) for _ in range(4)]
     assert results == [*[MetricExportResult.FAILURE] * 3, MetricExportResult.SUCCESS]
-    assert caplog.messages == ["metrics are not taken: no protobuf"]
+    refused = {"event": "metrics are not taken", "log_level": "warning"}
+    assert logged.entries == [refused | {"reason": "no protobuf"}]
     consumer.answer = failing(MalformedPayloadError("again"))
     await asyncio.to_thread(exporter.export, some_metrics())
-    assert caplog.messages[1:] == ["metrics are not taken: again"]
+    assert logged.entries[1:] == [refused | {"reason": "again"}]
 
 
 async def test_many_threads_at_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from exporters.otlp.config import OtlpExporterConfig
 from exporters.otlp.exporter import OtlpExporter
 from gateway.component import RefusedError, UnavailableError
+from tests.support.logged import Logged
 from tests.support.telemetry import gauge, logs, spans
 from tests.unit.pipeline.test_pipeline_client import grpc_server, http_server, reply
 
@@ -61,31 +61,30 @@ async def test_the_own_telemetry_mark_stays_at_home() -> None:
     assert not any(name.startswith("x-obs-hub") for name in seen[0])
 
 
-async def test_what_the_far_end_rejects_is_counted_and_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_the_far_end_rejects_is_counted_and_logged_now_and_then(logged: Logged) -> None:
     with grpc_server(lambda request, context: PARTIAL.SerializeToString()) as endpoint:
         exporter = OtlpExporter("otlp", OtlpExporterConfig(endpoint=f"http://{endpoint}"))
         await exporter.start()
-        with caplog.at_level(logging.WARNING):
-            for _ in range(5):
-                assert await exporter.commit([await exporter.prepare(logs("a"))]) == [True], "it must not be sent again"
+        for _ in range(5):
+            assert await exporter.commit([await exporter.prepare(logs("a"))]) == [True], "it must not be sent again"
         await exporter.stop()
     assert exporter.gauges() == {"obs_hub.records.rejected_by_destination": 15}
-    (record,) = caplog.records
-    assert record.getMessage().endswith("rejected 3 log records since this was last said: too old")
+    (line,) = logged.entries
+    assert (line["event"], line["exporter"]) == ("a destination rejected records", "otlp")
+    assert (line["signal"], line["rejected"], line["reason"]) == ("logs", 3, "too old")
 
 
-async def test_what_the_far_end_warns_of_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_the_far_end_warns_of_is_logged_now_and_then(logged: Logged) -> None:
     warning = ExportLogsServiceResponse(partial_success={"error_message": "kept as a dead letter"})
     with grpc_server(lambda request, context: warning.SerializeToString()) as endpoint:
         exporter = OtlpExporter("otlp", OtlpExporterConfig(endpoint=f"http://{endpoint}"))
         await exporter.start()
-        with caplog.at_level(logging.WARNING):
-            for _ in range(3):
-                assert await exporter.commit([await exporter.prepare(logs("a"))]) == [True]
+        for _ in range(3):
+            assert await exporter.commit([await exporter.prepare(logs("a"))]) == [True]
         await exporter.stop()
     assert exporter.gauges() == {"obs_hub.records.rejected_by_destination": 0}
-    (record,) = caplog.records
-    assert record.getMessage().endswith("took everything and warns: kept as a dead letter")
+    (line,) = logged.entries
+    assert (line["event"], line["warning"]) == ("a destination took everything and warns", "kept as a dead letter")
 
 
 @pytest.mark.parametrize(

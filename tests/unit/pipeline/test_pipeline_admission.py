@@ -27,6 +27,7 @@ from gateway.component import (
 from gateway.otlp.counting import count_records
 from gateway.pipeline import Delivery, Pipeline
 from gateway.pipeline.spool import Spool, status
+from tests.support.logged import Logged
 from tests.support.telemetry import logs
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
 
@@ -287,7 +288,7 @@ async def test_what_one_exporter_has_no_room_for_reaches_none_and_nothing_is_giv
 
 
 async def test_a_dead_destination_that_drops_the_oldest_stops_nobody(
-    fan_out: Callable[..., Awaitable[Pipeline]], telemetry: Telemetry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fan_out: Callable[..., Awaitable[Pipeline]], telemetry: Telemetry, tmp_path: Path, logged: Logged
 ) -> None:
     healthy, dead = FakeExporter("healthy"), FakeExporter("dead")
     dead.error = away()
@@ -298,7 +299,7 @@ async def test_a_dead_destination_that_drops_the_oldest_stops_nobody(
     there = status(tmp_path / "dead")
     assert there.size <= MIB
     assert there.dropped.batches >= 16
-    assert "drops the oldest" in caplog.text
+    assert "drops the oldest" in logged.text
 
 
 async def test_a_repetition_is_given_to_the_exporter_that_did_not_take_it_and_to_no_other(make: Make) -> None:

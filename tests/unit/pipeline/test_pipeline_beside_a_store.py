@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from gateway.component import ACCEPTED, Signal
 from gateway.pipeline import Delivery, Pipeline
 from gateway.pipeline.dead_letters import DeadLetters
+from tests.support.logged import Logged
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch
 
 
@@ -25,7 +25,7 @@ def beside(telemetry: Telemetry, dead_letters: DeadLetters | None) -> Delivery:
 
 @pytest.mark.parametrize("keeps_letters", [True, False])
 async def test_clients_are_told_nothing_and_the_operator_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, keeps_letters: bool
+    tmp_path: Path, logged: Logged, keeps_letters: bool
 ) -> None:
     telemetry = Telemetry()
     letters = DeadLetters(tmp_path) if keeps_letters else None
@@ -35,15 +35,15 @@ async def test_clients_are_told_nothing_and_the_operator_once(
     for delivery in deliveries:
         await delivery.start()
     pipeline = Pipeline({Signal.METRICS: deliveries}, 2**20, telemetry.instruments)
-    with caplog.at_level(logging.WARNING):
-        for number in range(20):
-            assert await pipeline.accept(batch(f"bad {number}", Signal.METRICS)) is ACCEPTED
+    for number in range(20):
+        assert await pipeline.accept(batch(f"bad {number}", Signal.METRICS)) is ACCEPTED
     for delivery in deliveries:
         await delivery.stop()
     assert len(store.stored) == 20
-    (record,) = caplog.records
-    assert record.getMessage().startswith("prometheus refused a batch, ")
-    assert "1 batches with a bad record among them" in record.getMessage()
+    (line,) = logged.complaints
+    assert line["event"].startswith("refused batches are ")
+    assert (line["exporter"], line["batches"]) == ("prometheus", 1)
+    assert "1 batches with a bad record among them" in line["reason"]
     if letters is not None:
         assert len(list(letters)) == 20
         assert telemetry.values("obs_hub.records.dead_lettered") == {("prometheus", "metrics"): 40}

@@ -7,13 +7,13 @@ import dataclasses
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from pydantic import SecretStr
 
 from exporters.timescale.config import TimescaleConfig
 from gateway.base.settings import Settings
 from gateway.config import Config, load
 from gateway.secrets.rotation import Rotation
+from tests.support.logged import Logged
 from tests.support.waiting import PATIENCE
 
 
@@ -39,7 +39,7 @@ def test_only_settings_whose_secrets_have_changed_are_handed_on_and_once() -> No
     assert taken == [("exporters", "timescale", of("host=after").exporters["timescale"])]
 
 
-async def test_a_failure_that_nobody_thought_of_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_that_nobody_thought_of_does_not_end_it(logged: Logged) -> None:
     answers: list[Config | Exception] = [TypeError("nobody thought of this"), of("host=after")]
     taken: asyncio.Queue[Settings] = asyncio.Queue()
 
@@ -59,4 +59,4 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_it(caplog: pytest.L
             assert await taken.get() == of("host=after").exporters["timescale"]
     finally:
         following.cancel()
-    assert "following secrets failed; it is tried again" in caplog.text
+    assert "following secrets failed; it is tried again" in logged.text

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from gateway.component import UnavailableError
 from gateway.component.errors import OverloadedError
 from gateway.pipeline.spool import segments, status
 from gateway.pipeline.spool.segment import HEADER_SIZE, record_size
+from tests.support.logged import Logged
 from tests.support.waiting import PATIENCE
 from tests.unit.spool.conftest import OpenSpool, batch, everything
 
@@ -353,7 +353,7 @@ async def test_a_segment_that_the_disk_cannot_read_any_more_is_set_aside_and_the
 
 
 async def test_a_directory_that_is_removed_is_made_again_and_the_loss_is_reported(
-    open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
+    open_spool: OpenSpool, directory: Path, logged: Logged
 ) -> None:
     spool = await open_spool()
     await spool.append(batch(1))
@@ -361,11 +361,11 @@ async def test_a_directory_that_is_removed_is_made_again_and_the_loss_is_reporte
     await spool.append(batch(2))
     assert [each.digest for each in await everything(spool)] == [batch(2).digest]
     assert spool.damaged == 1
-    assert "was removed" in caplog.text
+    assert "was removed" in logged.text
 
 
 async def test_a_segment_that_somebody_cut_short_is_reported(
-    open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
+    open_spool: OpenSpool, directory: Path, logged: Logged
 ) -> None:
     spool = await open_spool()
     await spool.append(batch(1))
@@ -373,14 +373,14 @@ async def test_a_segment_that_somebody_cut_short_is_reported(
     os.truncate(segments(directory)[0], record_size(batch(1)))
     assert len(await everything(spool)) == 1
     assert spool.damaged == 1
-    assert "shorter than what was written" in caplog.text
+    assert "shorter than what was written" in logged.text
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_damaged_record_is_set_aside_counted_once_and_the_others_are_delivered(
-    open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
+    open_spool: OpenSpool, directory: Path, logged: Logged
 ) -> None:
     size = record_size(batch(0))
     first = await open_spool()
@@ -399,12 +399,12 @@ async def test_a_damaged_record_is_set_aside_counted_once_and_the_others_are_del
     assert spool.damaged == 1
     (aside,) = (directory / "damaged").iterdir()
     assert aside.read_bytes() == content[2 * size : 3 * size]
-    assert caplog.text.count("damaged and set aside") == 1
+    assert logged.text.count("damaged and set aside") == 1
 
 
 @pytest.mark.parametrize("cut", range(1, HEADER_SIZE + 20, 7))
 async def test_a_torn_end_is_cut_off_without_alarm(
-    open_spool: OpenSpool, directory: Path, cut: int, caplog: pytest.LogCaptureFixture
+    open_spool: OpenSpool, directory: Path, cut: int, logged: Logged
 ) -> None:
     killed = await open_spool()
     await killed.append(batch(1))
@@ -416,7 +416,7 @@ async def test_a_torn_end_is_cut_off_without_alarm(
     assert [each.digest for each in await everything(spool)] == [batch(1).digest, batch(3).digest]
     assert spool.damaged == 0
     assert segments(directory) == []
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not [entry for entry in logged.entries if entry["log_level"] == "error"]
 
 
 async def test_a_segment_of_nothing_but_garbage_does_not_stop_the_others(

@@ -15,6 +15,7 @@ from gateway.config import load
 from gateway.data_paths import spool_directory
 from gateway.datadir import DataDir
 from gateway.pipeline.spool import Spool, status
+from tests.support.logged import Logged
 from tests.support.telemetry import logs
 from tests.unit.spool.conftest import OpenSpool, batch, everything
 
@@ -22,7 +23,7 @@ KIB = 1024
 
 
 async def test_the_oldest_segment_makes_room_and_what_it_held_is_counted(
-    open_spool: OpenSpool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    open_spool: OpenSpool, tmp_path: Path, logged: Logged
 ) -> None:
     spool = await open_spool(max_size="1MiB", when_full="drop_oldest")
     for number in range(100):
@@ -33,7 +34,7 @@ async def test_the_oldest_segment_makes_room_and_what_it_held_is_counted(
     assert spool.dropped.batches == left[0]
     assert spool.dropped.size == 20 * KIB * left[0]
     assert status(tmp_path / "spool").dropped == spool.dropped
-    assert caplog.text.count("drops the oldest") == 1
+    assert logged.text.count("drops the oldest") == 1
     again = await open_spool(when_full="drop_oldest")
     assert again.dropped == spool.dropped, "nobody has to look at the right moment"
 

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.base.settings import SpoolSettings
 from gateway.pipeline.spool import Spool, status
+from tests.support.logged import Logged
 from tests.unit.spool.conftest import batch, everything
 
 _STEPS: list[tuple[Any, str]] = [
@@ -72,7 +73,7 @@ async def life(spool: Spool, acknowledged: list[int], taken: list[int], numbers:
 
 
 async def test_after_a_kill_at_any_step_all_is_there_once_and_nothing_is_missed(
-    tmp_path: Path, killer: Killer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, killer: Killer, logged: Logged
 ) -> None:
     settings = SpoolSettings().model_copy(update={"segment_size": 1})  # a segment for each batch
     for steps in range(1_000):
@@ -91,7 +92,7 @@ async def test_after_a_kill_at_any_step_all_is_there_once_and_nothing_is_missed(
             survived = True
         killer.left = None
         killed._lock.release()  # as the kernel does
-        caplog.clear()
+        logged.entries.clear()
         after = Spool(directory, settings)
         await after.open()
         found = [int(each.payload[:8]) for each in await everything(after)]
@@ -99,7 +100,7 @@ async def test_after_a_kill_at_any_step_all_is_there_once_and_nothing_is_missed(
         assert found == sorted(set(found)), f"killed after {steps} steps"
         assert set(acknowledged) <= {*found, *taken}, f"killed after {steps} steps"
         assert len({*found} & {*taken}) <= 1, f"killed after {steps} steps: at most the last is read again"
-        assert (after.damaged, status(directory).losses) == (0, ()), f"killed after {steps} steps: {caplog.text}"
+        assert (after.damaged, status(directory).losses) == (0, ()), f"killed after {steps} steps: {logged.text}"
         if survived:
             assert not {*found} & {*taken}
             return

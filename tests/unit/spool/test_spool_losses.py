@@ -11,6 +11,7 @@ import pytest
 
 from gateway.pipeline.spool import Spool, find, segments, status
 from gateway.pipeline.spool.segment import HEADER_SIZE, MARK, record_size
+from tests.support.logged import Logged
 from tests.unit.spool.conftest import OpenSpool, batch, everything
 
 SIZE = record_size(batch(0))
@@ -40,13 +41,14 @@ def losses(directory: Path) -> list[str]:
 
 
 async def test_a_segment_missing_in_the_middle_is_told_at_the_start_and_once(
-    open_spool: OpenSpool, directory: Path, five_segments: list[Path], caplog: pytest.LogCaptureFixture
+    open_spool: OpenSpool, directory: Path, five_segments: list[Path], logged: Logged
 ) -> None:
     five_segments[2].unlink()
     assert find(directory).losses == [(five_segments[2].name, "the segment is missing")]
     spool = await open_spool()
     assert spool.damaged == 1
-    assert f"{five_segments[2].name}: the segment is missing" in caplog.text
+    told = [(entry["place"], entry["loss"]) for entry in logged.of("the spool lost data")]
+    assert told == [(five_segments[2].name, "the segment is missing")]
     assert losses(directory) == [f"{five_segments[2].name}: the segment is missing"]
     again = await open_spool()
     assert again.damaged == 0, "told already"
@@ -188,12 +190,13 @@ async def test_a_segment_that_cannot_be_removed_is_told_and_not_delivered_again(
     directory: Path,
     five_segments: list[Path],
     unremovable: Callable[[], None],
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     spool = await open_spool()
     assert len(await numbers(spool)) == 10
     assert spool.unremoved == 5
-    assert caplog.text.count("was delivered and cannot be removed: Operation not permitted") == 5
+    told = [entry["reason"] for entry in logged.of("was delivered and cannot be removed")]
+    assert told == 5 * ["Operation not permitted"]
     assert segments(directory) == five_segments
     its = status(directory)
     assert (its.size, its.segments, its.taken) == (0, 0, 5)
@@ -212,7 +215,7 @@ async def test_when_neither_it_can_be_removed_nor_that_be_noted_the_log_says_wha
     open_spool: OpenSpool,
     five_segments: list[Path],
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     spool = await open_spool()
     real = Path.replace
@@ -224,5 +227,5 @@ async def test_when_neither_it_can_be_removed_nor_that_be_noted_the_log_says_wha
 
     monkeypatch.setattr(Path, "replace", read_only)
     assert len(await numbers(spool)) == 10
-    assert "the next start delivers it again, should it still be there" in caplog.text
+    assert "the next start delivers it again, should it still be there" in logged.text
     assert len(await numbers(await open_spool())) == 10

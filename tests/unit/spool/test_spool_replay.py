@@ -25,6 +25,7 @@ from gateway.component import (
 from gateway.pipeline import Delivery
 from gateway.pipeline.dead_letters import DeadLetters
 from gateway.pipeline.spool import Record, Spool, removals, scan, segments
+from tests.support.logged import Logged
 from tests.support.telemetry import logs
 from tests.support.waiting import PATIENCE
 from tests.unit.pipeline.fakes import FakeExporter, Telemetry, batch, settle, until
@@ -283,7 +284,7 @@ async def test_a_batch_that_is_too_much_for_the_timeout_gets_more_time_and_the_o
 
 
 async def test_a_batch_that_no_time_is_enough_for_becomes_a_dead_letter_once_others_got_through(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: Logged
 ) -> None:
     exporter = Heavy(needs=3600)
     letters = await replayed(tmp_path, exporter, "heavy", "behind")
@@ -291,7 +292,7 @@ async def test_a_batch_that_no_time_is_enough_for_becomes_a_dead_letter_once_oth
     (letter,) = letters
     assert letters.batch(letter).payload == b"heavy"
     assert letter.reason == "it was not stored within 60 s, while others were"
-    assert "it gets 60 s the next time" in caplog.text
+    assert logged.of("it gets more time")[-1]["seconds_next"] == 60
 
 
 async def test_while_nothing_gets_through_nothing_becomes_a_dead_letter(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from gateway.cli.spool import spool as command
 from gateway.config import Config
 from gateway.data_paths import spool_directory
 from gateway.pipeline.spool import Spool, segments
+from tests.support.logged import Logged
 from tests.unit.spool.conftest import batch, everything
 
 
@@ -83,16 +84,15 @@ async def test_segments_that_cannot_be_removed_are_shown_and_count_for_nothing(
 
 
 @pytest.mark.parametrize("exporter", ["elsewhere", "timescale"])
-async def test_what_no_exporter_takes_is_told_at_the_start(
-    data_dir: Path, caplog: pytest.LogCaptureFixture, exporter: str
-) -> None:
+async def test_what_no_exporter_takes_is_told_at_the_start(data_dir: Path, logged: Logged, exporter: str) -> None:
     from gateway.assembly import warn_of_spools_without_exporter
     from gateway.config import load
 
     await (await with_batches(spool_directory(data_dir, exporter) / "0", 1)).close()
     config: Config = load(None)
     warn_of_spools_without_exporter(config, data_dir)
-    assert ("holds 60 bytes for the exporter elsewhere" in caplog.text) == (exporter == "elsewhere")
+    told = [(entry["exporter"], entry["bytes"]) for entry in logged.of("a spool holds batches for an exporter")]
+    assert told == ([("elsewhere", 60)] if exporter == "elsewhere" else [])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")

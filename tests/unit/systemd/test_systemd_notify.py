@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import uuid
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from gateway.systemd.notify import Notifier
 from gateway.systemd.watchdog import Heartbeats, beat, feed_watchdog
 from tests.integration.cli.processes import PATIENCE
+from tests.support.logged import Logged
 from tests.support.service_manager import manager
 from tests.support.waiting import until
 
@@ -49,18 +49,16 @@ def test_a_watchdog_that_is_not_meant_for_us(environ: dict[str, str]) -> None:
 
 
 def test_without_a_service_manager_nothing_is_said_and_one_that_is_gone_stops_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: Logged
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        Notifier().ready("serving")
-        assert not caplog.records
-        Notifier(str(tmp_path / "gone")).ready("serving")
-    assert "systemd could not be told READY=1" in caplog.text
+    Notifier().ready("serving")
+    assert not logged.entries
+    Notifier(str(tmp_path / "gone")).ready("serving")
+    (warning,) = logged.entries
+    assert (warning["event"], warning["message"]) == ("systemd could not be told", "READY=1")
 
 
-async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(tmp_path: Path, logged: Logged) -> None:
     with manager(str(tmp_path / "notify")) as systemd:
         ours, theirs = os.pipe()
         heard = Heartbeats()
@@ -81,7 +79,7 @@ async def test_systemd_is_told_that_all_is_well_only_while_every_worker_beats(
         before = looks
         await until(lambda: looks > before + 3)
         assert not systemd.listen(), "told that all is well"
-        assert "nothing has been heard of worker 3" in caplog.text
+        assert [entry["workers"] for entry in logged.of("nothing has been heard of workers")] == [[3]]
         os.close(theirs)
         ours, theirs = os.pipe()
         heard.follow(3, ours)  # its successor
