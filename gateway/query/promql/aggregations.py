@@ -24,7 +24,7 @@ from gateway.query.promql.lexer import is_label_name
 from gateway.query.promql.messages import bad_quantile, quoted, short
 from gateway.query.promql.nodes import Aggregation
 from gateway.query.promql.range_functions import nan_first, sorted_quantile
-from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, empty, unique
+from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, cell, empty, unique
 from gateway.query.series import METRIC_NAME
 
 Rows = NDArray[np.intp]
@@ -391,4 +391,5 @@ def _occurrences(vectors: Vectors, numbers: Bools, row: int) -> Iterator[tuple[s
         yield shortest(value), steps[inverse == number]
     if vectors.histograms is not None:
         for step in np.flatnonzero(vectors.present[row] & ~numbers[row]).tolist():
-            yield vectors.histograms[row, step].text(), np.array([step], np.intp)
+            if (histogram := cell(vectors.histograms, row, step)) is not None:
+                yield histogram.text(), np.array([step], np.intp)

@@ -19,9 +19,10 @@ from gateway.query.promql.histogram import (
     added,
     subtracted,
 )
+from gateway.query.promql.histogram_trims import trimmed
 from gateway.query.promql.labels import LabelSet, without_metadata
-from gateway.query.promql.nodes import COMPARISONS, Binary, Matching
-from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, empty, merged
+from gateway.query.promql.nodes import COMPARISONS, TRIMS, Binary, Matching
+from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, cell, empty, is_some, merged
 from gateway.query.series import METRIC_NAME
 
 Rows = NDArray[np.intp]
@@ -52,6 +53,8 @@ COMPARE: dict[str, Callable[[Floats, Floats], Bools]] = {
 
 def scalars(operator: str, left: Floats, right: Floats) -> Floats:
     """Return an operation between two scalars, at each step. Comparisons give 0 or 1."""
+    if operator in TRIMS:
+        raise ExecutionError(f'operator "{operator}" not allowed for Scalar operations')
     if operator in COMPARISONS:
         return COMPARE[operator](left, right).astype(float)
     return ARITHMETIC[operator](left, right)
@@ -82,6 +85,14 @@ def _operate(context: Context, node: Binary, sides: _Operands) -> _Outcome:
     operator = node.operator
     if operator in COMPARISONS:
         result = _Outcome(sides.left, COMPARE[operator](sides.left, sides.right), np.zeros(sides.left.shape, bool))
+    elif operator in TRIMS:
+        numbers = sides.present
+        for histograms in (sides.left_histograms, sides.right_histograms):
+            if histograms is not None:
+                numbers = numbers & ~is_some(histograms)
+        if numbers.any():
+            _incompatible(context, node, 0.0, 0.0)
+        result = _Outcome(np.zeros(sides.left.shape), np.ones(sides.left.shape, bool), numbers.copy())
     else:
         values = ARITHMETIC[operator](sides.left, sides.right)
         result = _Outcome(values, np.ones(values.shape, bool), np.zeros(values.shape, bool))
@@ -90,8 +101,7 @@ def _operate(context: Context, node: Binary, sides: _Operands) -> _Outcome:
     result.kept = result.kept.copy()
     result.histograms = np.full(sides.left.shape, None, object)
     for row, step in zip(*(index.tolist() for index in np.nonzero(sides.present)), strict=True):
-        one = None if sides.left_histograms is None else sides.left_histograms[row, step]
-        two = None if sides.right_histograms is None else sides.right_histograms[row, step]
+        one, two = cell(sides.left_histograms, row, step), cell(sides.right_histograms, row, step)
         if one is None and two is None:
             continue
         left: Histogram | float = float(sides.left[row, step]) if one is None else one
@@ -119,14 +129,20 @@ def _of_histograms(
             return left.multiplied(right).compact(), True
         if operator == "/":
             return left.divided(right).compact(), True
+        if operator in TRIMS:
+            return trimmed(left, right, below=operator == "</"), True
     elif isinstance(right, Histogram) and isinstance(left, float) and operator == "*":
         return right.multiplied(left).compact(), True
-    kinds = ["histogram" if isinstance(side, Histogram) else "float" for side in (left, right)]
+    _incompatible(context, node, left, right)
+    return None
+
+
+def _incompatible(context: Context, node: Binary, left: Histogram | float, right: Histogram | float) -> None:
+    one, two = ("histogram" if isinstance(side, Histogram) else "float" for side in (left, right))
     context.info(
         node,
-        f'incompatible sample types encountered for binary operator "{operator}": {kinds[0]} {operator} {kinds[1]}',
+        f'incompatible sample types encountered for binary operator "{node.operator}": {one} {node.operator} {two}',
     )
-    return None
 
 
 def _sum_of_histograms(
@@ -165,7 +181,7 @@ def vector_and_scalar(context: Context, node: Binary, vectors: Vectors, scalar: 
         ).filled()
     values = outcome.kept.astype(float) if compares else outcome.values
     result = Vectors(
-        [without_metadata(one) for one in vectors.labels],
+        vectors.labels if node.operator in TRIMS else [without_metadata(one) for one in vectors.labels],
         values,
         vectors.present & ~outcome.failed,
         None if compares else outcome.histograms,
@@ -382,7 +398,7 @@ def _result_labels(
     node: Binary, matching: Matching, many: Sequence[LabelSet], one: Sequence[LabelSet]
 ) -> list[LabelSet]:
     """Return the labels of results: those of the side of many, or the matched ones; and those included."""
-    drops_name = node.bool_modifier or node.operator not in COMPARISONS
+    drops_name = node.bool_modifier or node.operator in ARITHMETIC
     names = set(matching.labels)
     results = []
     for labels, other in zip(many, one, strict=True):

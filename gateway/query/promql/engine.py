@@ -56,7 +56,7 @@ class Engine:
         `canceled` is asked between operators whether anybody still waits. `seconds`: time the query may take, if less
         than the engine allows.
         """
-        node = parse(query)
+        node = parse(query, 0, 0)
         context = self._context(query, time, time, 0, canceled, lookback, seconds)
         evaluator = Evaluator(context, np.array([time], np.int64), 0)
         with np.errstate(all="ignore"):
@@ -84,7 +84,7 @@ class Engine:
         seconds: float | None = None,
     ) -> Result:
         """Return the values of `query` from `start` to `end`, every `step` (milliseconds). Raises a `QueryError`."""
-        node = parse(query)
+        node = parse(query, step, end - start)
         if step <= 0:
             raise BadQueryError(
                 "zero or negative query resolution step widths are not accepted. Try a positive integer"

@@ -373,8 +373,7 @@ def _zero_widened(histogram: Histogram, threshold: float) -> Histogram:
                 index = side.offset + position
                 if histogram.bound(index - 1) >= threshold:
                     break
-                total, rest = sums.add(np.float64(population), np.float64(count), np.float64(lost))  # type: ignore[arg-type]
-                count, lost = float(total), float(rest)
+                count, lost = sums.add_one(population, count, lost)
                 counts[position] = 0
                 if histogram.bound(index) > threshold:
                     if population:

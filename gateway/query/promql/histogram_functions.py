@@ -16,7 +16,7 @@ from gateway.query.promql.histogram import Bucket, Histogram
 from gateway.query.promql.labels import LabelSet, without_metadata
 from gateway.query.promql.messages import bad_quantile, short
 from gateway.query.promql.nodes import Node
-from gateway.query.promql.vectors import Bools, Floats, Objects, Vectors, empty, merged
+from gateway.query.promql.vectors import Bools, Floats, Vectors, cell, empty, merged
 from gateway.query.series import METRIC_NAME
 
 Rows = NDArray[np.intp]
@@ -33,10 +33,9 @@ def mapped(vectors: Vectors, function: Callable[[Histogram], float]) -> Vectors:
     """Return what `function` makes of the native histograms; numbers are left out."""
     where = vectors.is_histogram()
     values = np.full(where.shape, np.nan)
-    assert vectors.histograms is not None or not where.any()
     for row, step in zip(*(index.tolist() for index in np.nonzero(where)), strict=True):
-        assert vectors.histograms is not None
-        values[row, step] = function(vectors.histograms[row, step])
+        if (histogram := cell(vectors.histograms, row, step)) is not None:
+            values[row, step] = function(histogram)
     labels = [label_sets.without(one, {METRIC_NAME}) for one in vectors.labels]
     return merged(Vectors(labels, values, where).filled())
 
@@ -53,7 +52,7 @@ def _variance(histogram: Histogram) -> float:
     """Return the estimated variance: every observation is taken to be in the middle of its bucket, the geometric one
     for exponential buckets."""
     mean = _average(histogram)
-    total, lost = np.float64(0), np.float64(0)
+    total, lost = 0.0, 0.0
     for bucket in histogram.buckets():
         if histogram.custom:
             middle = (bucket.upper + bucket.lower) / 2
@@ -62,9 +61,8 @@ def _variance(histogram: Histogram) -> float:
         else:
             middle = math.copysign(math.sqrt(bucket.upper * bucket.lower), bucket.upper)
         difference = middle - mean
-        summand = np.float64(bucket.population * difference * difference)
-        total, lost = sums.add(summand, total, lost)  # type: ignore[arg-type, assignment]
-    return _ratio(float(total + lost), histogram.count)
+        total, lost = sums.add_one(bucket.population * difference * difference, total, lost)
+    return _ratio(total + lost, histogram.count)
 
 
 def _deviation(histogram: Histogram) -> float:
@@ -355,12 +353,11 @@ def _results(
     shape = (len(rows) + len(classic), vectors.values.shape[1])
     values, present = np.full(shape, np.nan), np.zeros(shape, bool)
     labels = [without_metadata(vectors.labels[row]) for row in rows]
-    histograms: Objects | None = vectors.histograms
     for at, row in enumerate(rows):
         present[at] = native[row]
-        assert histograms is not None
         for step in np.flatnonzero(native[row]).tolist():
-            values[at, step] = of_native(step, histograms[row, step])
+            if (histogram := cell(vectors.histograms, row, step)) is not None:
+                values[at, step] = of_native(step, histogram)
     for at, one in enumerate(classic, len(rows)):
         labels.append(without_metadata(one.labels))
         present[at] = one.present.any(axis=0)

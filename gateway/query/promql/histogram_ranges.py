@@ -20,7 +20,7 @@ from gateway.query.promql.histogram import (
     was_reset,
 )
 from gateway.query.promql.range_calls import MIXED, Cells, RangeCall, extrapolation, times_at
-from gateway.query.promql.vectors import Bools, Objects
+from gateway.query.promql.vectors import Bools, Objects, cell
 from gateway.query.promql.windows import Windows
 
 _EXPONENTIAL_AND_CUSTOM = (
@@ -88,8 +88,8 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     if per_second:
         factor /= windows.length / 1000
     for row, step in zip(*(index.tolist() for index in np.nonzero(where)), strict=True):
-        if result[row, step] is not None:
-            result[row, step] = result[row, step].multiplied(float(factor[row, step]))
+        if (histogram := cell(result, row, step)) is not None:
+            result[row, step] = histogram.multiplied(float(factor[row, step]))
     return cells._replace(present=present, histograms=result)
 
 
@@ -208,7 +208,7 @@ def one_of(windows: Windows, cells: Cells, *, last: bool) -> Cells:
         wins = windows.histogram_times[index] <= other
     where = (counts > 0) & (wins | (windows.counts == 0))
     result = _objects(windows)
-    for row, step in zip(*(cell.tolist() for cell in np.nonzero(where)), strict=True):
+    for row, step in zip(*(at.tolist() for at in np.nonzero(where)), strict=True):
         result[row, step] = windows.histograms[index[row, step]]
     return cells._replace(present=cells.present | where, histograms=result)
 

@@ -52,9 +52,9 @@ def _extrapolated(windows: Windows, call: RangeCall, *, counter: bool, per_secon
     result = values_at(windows, last) - first_value
     if counter:
         _add_resets(windows, result)
-    factor = extrapolation(
-        windows, times_at(windows, first), times_at(windows, last), counts, first_value if counter else None, result
-    )
+    rows = slice(1 if windows.aligned else None)
+    first_time, last_time = times_at(windows, first[rows]), times_at(windows, last[rows])
+    factor = extrapolation(windows, first_time, last_time, counts[rows], first_value if counter else None, result)
     if per_second:
         factor /= windows.length / 1000
     cells = Cells(result * factor, present)
@@ -66,11 +66,11 @@ def _extrapolated(windows: Windows, call: RangeCall, *, counter: bool, per_secon
 def _add_resets(windows: Windows, result: Floats) -> None:
     """Add to each cell of `result` the values before resets in its window, in their order."""
     values = windows.values
-    resets = np.flatnonzero(values[1:] < values[:-1]) + 1
-    if not len(resets):
-        return
-    begin = np.searchsorted(resets, windows.low, side="right")  # the first sample of a window was not reset in it
-    count = np.searchsorted(resets, windows.high, side="left") - begin
+    happened = values[1:] < values[:-1]
+    resets = np.flatnonzero(happened) + 1
+    before = _counted(happened)
+    begin = before[np.minimum(windows.low + 1, windows.high)]  # the first sample of a window was not reset in it
+    count = before[windows.high] - begin
     for number in range(int(count.max(initial=0))):
         cells = np.nonzero(count > number)
         result[cells] += values[resets[begin[cells] + number] - 1]
@@ -133,10 +133,16 @@ def idelta(windows: Windows, call: RangeCall) -> Cells:
 # Counts of what happened.
 
 
+def _counted(happened: Bools) -> Longs:
+    """Return for each index of a sample how often it `happened` before it; ``happened[i]`` is of sample i + 1."""
+    before = np.zeros(len(happened) + 2, np.int64)
+    np.cumsum(happened, out=before[2:])
+    return before
+
+
 def _pairs(windows: Windows, happened: Bools) -> Floats:
-    """Return for each window how many neighbours are in it for which `happened` (of sample i and the one before)."""
-    before = np.zeros(len(windows.values) + 1, np.int64)
-    np.cumsum(happened, out=before[2:] if len(before) > 1 else before[:0])
+    """Return for each window how many neighbours are in it for which `happened`."""
+    before = _counted(happened)
     low, high = np.minimum(windows.low + 1, windows.high), windows.high
     return (before[high] - before[low]).astype(float)
 

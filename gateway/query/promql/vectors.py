@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.query.errors import ExecutionError
+from gateway.query.promql.histogram import Histogram
 from gateway.query.promql.labels import LabelSet
 
 Floats = NDArray[np.float64]
@@ -52,12 +54,23 @@ class Vectors:
         """Return which cells have a native histogram (n by m)."""
         if self.histograms is None:
             return np.zeros(self.present.shape, bool)
-        some: Bools = np.frompyfunc(lambda cell: cell is not None, 1, 1)(self.histograms).astype(bool)
-        return self.present & some
+        return self.present & is_some(self.histograms)
 
     def numbers(self) -> Bools:
         """Return which cells have a number (n by m)."""
         return self.present if self.histograms is None else self.present & ~self.is_histogram()
+
+
+def is_some(histograms: Objects) -> Bools:
+    """Return which cells are not None."""
+    some: Any = np.frompyfunc(lambda one: one is not None, 1, 1)(histograms)
+    return np.asarray(some, bool)
+
+
+def cell(histograms: Objects | None, row: int, step: int) -> Histogram | None:
+    """Return the native histogram of a cell, if it has one."""
+    one: Any = None if histograms is None else histograms[row, step]
+    return one if isinstance(one, Histogram) else None
 
 
 def empty(steps: int) -> Vectors:

@@ -73,6 +73,8 @@ class Windows:
     """Milliseconds."""
     steps: Longs
     """m: the times that the query is evaluated at."""
+    aligned: bool
+    """Whether all series have samples at the same times: what follows from these alone is the same for each."""
     histogram_times: Longs
     histograms: list[Histogram]
     histogram_low: Longs
@@ -142,18 +144,18 @@ def positions(times: Sequence[Longs], points: Longs) -> Longs:
 def windows(series: Sequence[Samples], ends: Longs, length: int, steps: Longs) -> Windows:
     """Return the windows (end - length, end] of `series`. `steps` are the times of evaluation that they belong to."""
     flat = _flat(series)
-    all_times = [one.times for one in series]
-    low = positions(all_times, ends - length) + flat.starts[:-1, None]
-    high = positions(all_times, ends) + flat.starts[:-1, None]
+    times_of = [one.times for one in series]
+    low = positions(times_of, ends - length) + flat.starts[:-1, None]
+    high = positions(times_of, ends) + flat.starts[:-1, None]
     if flat.kept is not None:
         low, high = flat.kept[low], flat.kept[high]
     histograms = [histogram for one in series for histogram in one.histograms]
     histogram_low = histogram_high = np.broadcast_to(np.int64(0), low.shape)
     if histograms:
         starts = _starts([len(one.histograms) for one in series])
-        all_times = [one.histogram_times for one in series]
-        histogram_low = positions(all_times, ends - length) + starts[:-1, None]
-        histogram_high = positions(all_times, ends) + starts[:-1, None]
+        histogram_times_of = [one.histogram_times for one in series]
+        histogram_low = positions(histogram_times_of, ends - length) + starts[:-1, None]
+        histogram_high = positions(histogram_times_of, ends) + starts[:-1, None]
     return Windows(
         [one.labels for one in series],
         flat.times,
@@ -163,6 +165,7 @@ def windows(series: Sequence[Samples], ends: Longs, length: int, steps: Longs) -
         ends,
         length,
         steps,
+        flat.kept is None and len({id(times) for times in times_of}) == 1,
         np.concatenate([one.histogram_times for one in series]) if histograms else _NO_TIMES,
         histograms,
         histogram_low,

@@ -33,7 +33,7 @@ COUNT = 60
 LAST = time.time_ns() // 10**6 // STEP * STEP
 FIRST = LAST - (COUNT - 1) * STEP
 RUN = uuid.uuid4().hex[:8]
-"""Part of every name, so that what other runs left in that Prometheus is not met."""
+"""Part of every name, and a version, so that what other runs left in that Prometheus is not met."""
 
 Json = dict[str, Any]
 
@@ -60,7 +60,7 @@ def collections() -> Iterator[Collection]:
             if made.random() < 0.1:
                 continue  # a collection that did not come
             at = FIRST + n * STEP + (137 if service == "till" else 0)
-            its = Collection(at, {"service.name": service, "service.instance.id": "i-1", "service.version": "1.2"})
+            its = Collection(at, {"service.name": service, "service.instance.id": "i-1", "service.version": RUN})
             for route in ("/a", "/b", "/c"):
                 key = service, route
                 totals[key] = 0 if made.random() < 0.04 else totals.get(key, 0) + made.randrange(100)
@@ -143,7 +143,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", [*NAMES, "target_info"])
 def test_series_have_the_same_labels_and_samples(both: Both, name: str) -> None:
-    selector = name if name != "target_info" else 'target_info{service_version="1.2"}'
+    selector = name if name != "target_info" else f'target_info{{service_version="{RUN}"}}'
     same(both, "query", query=f"{selector}[{COUNT * STEP // 1000}s]", time=LAST / 1000 + 1)
 
 
