@@ -95,7 +95,7 @@ def plan(
 ) -> None:
     """Reckon what to run for a load: gateways, PostgreSQL, disk, and what gives out first.
 
-    From costs that were measured, on a machine that it names: a plan is good to about a fifth on a machine like that.
+    From costs that were measured, on a machine that it names; docs/scaling.md says how near that comes.
 
     \b
     obs-hub plan --hosts 100 --interval 15s --series-per-host 500 --logs 200 --spans 100
