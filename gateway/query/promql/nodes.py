@@ -139,6 +139,7 @@ class Paren(Node):
 
 
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+TRIMS = frozenset({"</", ">/"})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 AGGREGATIONS = frozenset(
     {
