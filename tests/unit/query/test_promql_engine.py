@@ -437,6 +437,13 @@ def test_resets_in_whole_numbers_are_added_at_once() -> None:
     assert table(engine.instant("increase({__name__=~'parts_total'}[5m])", 4 * MINUTE)) == {"{}": 7.0 * 5 / 4}
 
 
+def test_what_may_be_parsed_can_be_evaluated() -> None:
+    engine = Engine(querier())
+    assert table(engine.instant("abs(" * 75 + "limit{room='a'}" + ")" * 75, 0)) == {"{owner=x,room=a}": 5.0}
+    assert table(engine.instant("limit{room='a'}" + " + 1" * 195, 0)) == {"{owner=x,room=a}": 200.0}
+    assert table(engine.instant("-" * 75 + "1 + 1", 0)) == 0.0
+
+
 def test_a_range_needs_a_step_and_an_instant_vector() -> None:
     engine = Engine(querier())
     for query, step in (("temperature", 0), ("temperature[5m]", 1000), ("'text'", 1000)):
