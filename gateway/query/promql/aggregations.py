@@ -370,6 +370,7 @@ def _count_values(context: Context, node: Aggregation, vectors: Vectors, label: 
     counts: dict[LabelSet, NDArray[np.float64]] = {}
     numbers = vectors.numbers()
     for row, labels in enumerate(vectors.labels):
+        context.check()
         for text, where in _occurrences(vectors, numbers, row):
             changed = label_sets.replaced(labels, [(label, text)])
             key = label_sets.without(changed, dropped) if node.without else label_sets.only(changed, kept)
