@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from exporters.timescale.points import NumberPoints
 
 NULL = b"\xff\xff\xff\xff"
+_TWO_NULLS = NULL + NULL
 
 _int2 = struct.Struct(">ih").pack
 _int4 = struct.Struct(">ii").pack
 _int8 = struct.Struct(">iq").pack
 _float8 = struct.Struct(">id").pack
 _length = struct.Struct(">i").pack
-_OID_INT8 = 20
-_OID_INT4 = 23
-_OID_FLOAT8 = 701
+OID_INT4 = 23
+OID_INT8 = 20
+OID_FLOAT8 = 701
 _FEW = 64
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -103,6 +104,18 @@ def text(value: str) -> bytes:
     return _length(len(content)) + content
 
 
+def short_string(value: bytes) -> bytes | None:
+    """Encode a serialized ``AnyValue`` as a ``text`` field where it is a string of up to 127 bytes of ASCII.
+
+    None for any other.
+    """
+    if value[:1] == b"\x0a" and len(value) < 130 and value[1] == len(value) - 2 and value.isascii():
+        content = value[2:]
+        if b"\0" not in content:
+            return _length(len(content)) + content
+    return None
+
+
 def jsonb(value: bytes) -> bytes:
     """Encode a ``jsonb`` field from JSON text."""
     return _length(len(value) + 1) + b"\x01" + value
@@ -128,6 +141,20 @@ def sound_id(value: bytes) -> bytes:
 def id_text(value: bytes, none: bytes) -> bytes:
     """Return an id as hexadecimal text, which is empty when it is no id."""
     return hexlify(value) if value != none and len(value) == len(none) else b""
+
+
+_ids = struct.Struct(">i32si16s").pack
+_BOTH = len(NO_TRACE_ID) + len(NO_SPAN_ID)
+
+
+def ids_or_null(trace_id: bytes, span_id: bytes) -> bytes:
+    """Encode the ids of a trace and of a span in it, each as `id_or_null` does."""
+    if len(trace_id) + len(span_id) == _BOTH and len(span_id) == len(NO_SPAN_ID):
+        if trace_id != NO_TRACE_ID and span_id != NO_SPAN_ID:
+            return _ids(32, hexlify(trace_id), 16, hexlify(span_id))
+    elif not trace_id and not span_id:
+        return _TWO_NULLS
+    return id_or_null(trace_id, NO_TRACE_ID) + id_or_null(span_id, NO_SPAN_ID)
 
 
 def time_and_ns(unix_nano: int) -> tuple[bytes, bytes]:
@@ -162,7 +189,7 @@ def _items(kind: str, size: int, values: Sequence[float]) -> bytes:
 
 def int8_array(values: Sequence[int]) -> bytes:
     """Encode a ``bigint[]`` field. Raises `struct.error` for a value beyond 64 bits signed."""
-    return _array(_OID_INT8, "q", 8, values)
+    return _array(OID_INT8, "q", 8, values)
 
 
 def counts(values: Sequence[int]) -> bytes:
@@ -171,14 +198,14 @@ def counts(values: Sequence[int]) -> bytes:
     Raises `struct.error` for a value beyond 64 bits signed.
     """
     try:
-        return _array(_OID_INT4, "i", 4, values) + NULL
+        return _array(OID_INT4, "i", 4, values) + NULL
     except struct.error:
-        return NULL + _array(_OID_INT8, "q", 8, values)
+        return NULL + _array(OID_INT8, "q", 8, values)
 
 
 def float8_array(values: Sequence[float]) -> bytes:
     """Encode a ``double precision[]`` field."""
-    return _array(_OID_FLOAT8, "d", 8, values)
+    return _array(OID_FLOAT8, "d", 8, values)
 
 
 class Texts(dict[str, bytes]):

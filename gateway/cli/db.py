@@ -98,6 +98,8 @@ def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> 
         click.echo(f"applied  {revision}")
     for revision in found.pending:
         click.echo(f"pending  {revision}")
+    if found.newer is not None:
+        click.echo(f"newer    {found.newer}: a later version migrated the store; this one can write to it")
     if reached is not None:
         _show(reached)
     if found.pending:

@@ -8,7 +8,7 @@ a command that needs no database loads no driver.
 `postgres`                                   connecting to a server, and what every session is pinned to
 `connections`                                connections that can be broken off when the process ends
 `schema`, `migrations`, `layout`             the tables, brought up to date, and which layout a server allows
-`locks`                                      by which gateways take turns
+`locks`, `turns`                             by which gateways take turns
 `maintenance`, `policies`, `partitions`,     what keeps a store in shape: rollups, retention, dimensions without
 `collection`, `clock`, `dropped_before`, `jobs`       facts
 `seen`, `earlier`                            what is found out about a store of an earlier version, and left of it

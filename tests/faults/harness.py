@@ -21,6 +21,7 @@ from typing import Any
 
 import grpc
 import psycopg
+import yaml
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -91,7 +92,10 @@ def until(condition: Callable[[], Any], what: str = "it", patience: float = PATI
 
 
 class Gateway:
-    """A gateway on one data directory and one port, through all its lives; without a dsn with a database of its own."""
+    """A gateway on one data directory and one port, through all its lives; without a dsn with a database of its own.
+
+    ``processors`` are defined with these settings; ``processed`` names those of a signal, in their order.
+    """
 
     def __init__(
         self,
@@ -103,6 +107,8 @@ class Gateway:
         delivery: dict[str, object] | None = None,
         exporters: dict[str, dict[str, object]] | None = None,
         routes: dict[str, list[str]] | None = None,
+        processors: dict[str, dict[str, object]] | None = None,
+        processed: dict[str, list[str]] | None = None,
         **timescale: object,
     ) -> None:
         self._hubs = hubs
@@ -121,6 +127,11 @@ class Gateway:
             exporters={name: _QUICK | more for name, more in (exporters or {}).items()},
             routes=routes,
         )
+        if processors:
+            config = yaml.safe_load(self._config) | {"processors": processors}
+            for signal, names in (processed or {}).items():
+                config["service"]["pipelines"][signal]["processors"] = names
+            self._config = yaml.safe_dump(config)
         self.process: HubProcess | None = None
         self._own_dsn: str | None = None
 
@@ -204,9 +215,11 @@ class Load:
         events: bool = False,
         size: int = 0,
         pause: float = 0,
+        frames: bool = False,
         of: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._of = of
+        self._frames = frames
         self._pause = pause
         self._events = events
         self._size = size
@@ -267,7 +280,7 @@ class Load:
                     payload = log_request(ids, series)
                 else:
                     self.times |= dict.fromkeys(ids, now)
-                    payload = request(ids, series, now, signal=signal, size=self._size)
+                    payload = request(ids, series, now, signal=signal, size=self._size, frames=self._frames)
                 if self._send(call, payload):
                     with self._lock:
                         self.acknowledged += ids
@@ -302,8 +315,13 @@ def request(
     *,
     signal: Signal = Signal.METRICS,
     size: int = 0,
+    frames: bool = False,
 ) -> bytes:
-    """Serialize records with the given numbers, in so many bytes at least."""
+    """Serialize records with the given numbers, in so many bytes at least.
+
+    With ``frames`` each data point is of a series of its own, so that those of a request are stored together as a frame
+    once they come again; without, they are of one series, and rows.
+    """
     now = time.time_ns() if at is None else at
     message: Any
     match signal:
@@ -311,8 +329,10 @@ def request(
             message = ExportMetricsServiceRequest()
             owner = message.resource_metrics.add()
             metric = owner.scope_metrics.add().metrics.add(name="faults.record")
-            for number in ids:
-                metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+            for place, number in enumerate(ids):
+                point = metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+                if frames:
+                    point.attributes.add(key="place").value.int_value = place
         case Signal.LOGS:
             message = ExportLogsServiceRequest()
             owner = message.resource_logs.add()
@@ -372,11 +392,13 @@ def load(
     events: bool = False,
     size: int = 0,
     pause: float = 0.01,
+    frames: bool = False,
     of: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before.
 
-    With ``events`` they send logs, every other of which is an event. ``of`` tells which numbers are used. The default
+    With ``events`` they send logs, every other of which is an event. ``frames`` is as for `request`. ``of`` tells which
+    numbers are used. The default
     of ``pause`` has requests under way all the time and leaves most of the cores to other tests; 0 is the load that
     takes all of them.
     """
@@ -391,6 +413,7 @@ def load(
         events=events,
         size=size,
         pause=pause,
+        frames=frames,
         of=of,
     )
     try:

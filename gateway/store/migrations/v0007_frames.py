@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from psycopg import sql
 
-from gateway.store import layout
+from gateway.store import layout, locks
 from gateway.store.migrations import run_file
 
 _NEW = ("frame", "frame_1m", "frame_1h")
@@ -73,6 +73,7 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     """Make the tables of frames, and the views that read both."""
     present = layout.current(connection)
     assert present is not None, "the first migration records the layout"
+    locks.retire(connection)  # before anything else is waited for, as those that hold it took it first
     partitioned = "PARTITION BY RANGE (time)" if present.native else ""
     since = None
     if not present.gateway_rollups:

@@ -1,130 +1,216 @@
-"""A store in use that gets a new version of the gateway: what is there is read as before, and what is left is told."""
+"""A store that is migrated while gateways of the version before still write to it, and the way back.
+
+What is tried of later versions is the present one with a migration more.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import psycopg
 import pytest
-from click.testing import CliRunner, Result
+from psycopg import sql
+from structlog.testing import capture_logs
 
-from gateway.cli import main
-from gateway.embedded import binaries
-from gateway.store.backup.dump import backup
-from gateway.store.backup.restore import restore
-from tests.support.databases import Database, fresh
-from tests.support.stores import maintain, make_earlier, migrate, running_exporter, store
-from tests.support.telemetry import BOUNDS, gauge, histogram, now, summary
+from gateway.store import locks, migrations, schema
+from gateway.store.connections import Connections
+from gateway.store.maintenance import Maintenance
+from gateway.store.migrations import all_migrations
+from tests.integration.cli.processes import obs_hub
+from tests.support.databases import Database
+from tests.support.stores import maintain, migrate, running_exporter, settings, store
+from tests.support.telemetry import gauge
+from tests.support.upgrades import NEXT, later_version, migrate_later
 
-pytestmark = pytest.mark.empty_database
 
-_AGES = ("40 days", "2 days", "3 hours", "1 minute")
-_ROWS = {
-    "sample": "(time, series_id, value, time_ns) VALUES (now() - %(age)s::interval, 1, 5, 0)",
-    "histogram_sample": "(time, series_id, count, time_ns, explicit_bounds, bucket_counts)"
-    " VALUES (now() - %(age)s::interval, 2, 3, 0, %(bounds)s, %(counts)s)",
-    "exp_histogram_sample": "(time, series_id, count, zero_count, zero_threshold, scale, time_ns, positive_offset,"
-    " positive_bucket_counts) VALUES (now() - %(age)s::interval, 3, 3, 0, 0, 1, 0, 4, %(counts)s)",
-    "summary_sample": "(time, series_id, count, sum, time_ns, quantiles, quantile_values)"
-    " VALUES (now() - %(age)s::interval, 4, 3, 1.5, 0, %(bounds)s, %(bounds)s)",
+async def test_a_gateway_writes_on_while_the_store_becomes_newer_and_starts_on_it_again(
+    database: Database, tmp_path: Path
+) -> None:
+    async with running_exporter(database) as exporter:
+        assert await store(exporter, gauge(values=[1])) == [True]
+        migrate_later(database, tmp_path)
+        assert await store(exporter, gauge(values=[2])) == [True]
+    async with running_exporter(database) as exporter:
+        assert await store(exporter, gauge(values=[3])) == [True]
+    assert database.count("number_point") == 3
+
+
+async def test_a_store_that_a_gateway_can_no_longer_write_to_is_refused_at_its_start(
+    database: Database, tmp_path: Path
+) -> None:
+    migrate_later(database, tmp_path, writes_from=NEXT)
+    with pytest.raises(schema.SchemaError, match=f"version {NEXT}.*upgrade this gateway"):
+        async with running_exporter(database):
+            pass
+
+
+def test_what_a_store_said_before_it_was_migrated_does_not_count(database: Database, tmp_path: Path) -> None:
+    """A version that says nothing of others is one that does not know of this."""
+    migrate(database)
+    database.run("UPDATE schema_version SET version_num = %s", [NEXT])
+    with pytest.raises(schema.SchemaError, match="upgrade this gateway"):
+        migrate(database)
+
+
+def test_maintenance_is_left_to_those_that_know_of_all_there_is(database: Database, tmp_path: Path) -> None:
+    maintenance = Maintenance(settings(), migrate(database))
+    database.run("INSERT INTO receipt (digest, received_at) VALUES (gen_random_uuid(), now() - interval '30 days')")
+    database.run("INSERT INTO rollup_pending VALUES (date_trunc('minute', now() - interval '1 hour'))")
+    migrate_later(database, tmp_path)
+    with Connections(database.dsn).open() as connection, capture_logs() as logs:
+        assert not maintenance.run(connection)
+        assert not maintenance.run(connection)
+    assert database.count("rollup_pending") == 1, "struck off without being rolled up from all there is"
+    assert [log["what_to_do"] for log in logs] == ["upgrade this gateway"], "once"
+    with later_version(tmp_path):
+        maintain(database)
+    assert database.count("rollup_pending") == 0
+
+
+def test_maintenance_goes_on_where_the_newer_store_has_nothing_that_it_would_miss(
+    database: Database, tmp_path: Path
+) -> None:
+    migrate(database)
+    database.run("INSERT INTO rollup_pending VALUES (date_trunc('minute', now() - interval '1 hour'))")
+    migrate_later(database, tmp_path, maintains_from=all_migrations()[-1].revision)
+    maintain(database)
+    assert database.count("rollup_pending") == 0
+
+
+async def test_a_gateway_leaves_the_policies_of_a_newer_store_alone(
+    timescale_database: Database, tmp_path: Path
+) -> None:
+    async with running_exporter(timescale_database):
+        pass
+    migrate_later(timescale_database, tmp_path)
+    before = timescale_database.value("SELECT value FROM store_setting WHERE key = 'policies'")
+    async with running_exporter(timescale_database, retention={"metrics": "3d"}, accept={"past": "1d"}):
+        pass
+    assert timescale_database.value("SELECT value FROM store_setting WHERE key = 'policies'") == before
+
+
+def test_commands_tell_of_a_newer_store(native_database: Database, tmp_path: Path) -> None:
+    migrate_later(native_database, tmp_path)
+    said = obs_hub("db", "status", "--dsn", native_database.dsn)
+    assert said.returncode == 0, said.stderr
+    assert f"newer    {NEXT}: a later version migrated the store; this one can write to it" in said.stdout
+    assert "The schema is up to date" in obs_hub("db", "migrate", "--dsn", native_database.dsn).stdout
+
+
+# -- versions before this one knew nothing of that -----------------------------------------------------------------
+
+_LOCK_OF_EARLIER = "lock_maintenance"
+
+
+@pytest.mark.empty_database
+def test_gateways_that_know_no_frames_cannot_maintain_a_store_that_has_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would strike off minutes rolled up without what is in frames. Their starts would make the lock again."""
+    known = [migration for migration in all_migrations() if migration.revision < "0007"]
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "all_migrations", lambda: known)
+        migrate(database)
+    database.run(f"CREATE TABLE {_LOCK_OF_EARLIER} ()")
+    with database.connect() as earlier, earlier.transaction():
+        earlier.execute(f"LOCK TABLE {_LOCK_OF_EARLIER} IN EXCLUSIVE MODE NOWAIT")
+    migrate(database)
+    require_that_nobody_can_lock(database)
+    # A store that got its frames before this was known has the lock still, and nothing that says who may write.
+    database.run(f"DROP TYPE {_LOCK_OF_EARLIER}")
+    database.run(f"CREATE TABLE {_LOCK_OF_EARLIER} ()")
+    database.run("DELETE FROM store_setting WHERE key = 'compatible'")
+    migrate(database)
+    require_that_nobody_can_lock(database)
+
+
+def require_that_nobody_can_lock(database: Database) -> None:
+    assert database.value("SELECT to_regclass(%s)", [_LOCK_OF_EARLIER]) is not None, "it is made where it is missing"
+    with database.connect() as earlier, pytest.raises(psycopg.errors.WrongObjectType), earlier.transaction():
+        earlier.execute(f"LOCK TABLE {_LOCK_OF_EARLIER} IN EXCLUSIVE MODE NOWAIT")
+    assert _LOCK_OF_EARLIER not in {lock.value for lock in locks.Lock}
+
+
+_POINT = ("time", "series_id", "time_ns", "start_time", "start_time_ns", "flags")
+WRITTEN = {
+    "0006": {
+        "receipt": ("digest",),
+        "event_identity": ("uid", "time"),
+        "rollup_pending": ("minute",),
+        "resource": ("id", "attributes", "dropped_attributes_count", "entity_refs", "schema_url", "epoch"),
+        "scope": ("id", "name", "version", "attributes", "dropped_attributes_count", "schema_url", "epoch"),
+        "metric": (*("id", "name", "type", "unit", "description", "temporality", "is_monotonic", "metadata", "epoch"),),
+        "series": ("id", "metric_id", "resource_id", "scope_id", "attributes", "epoch"),
+        "sample": (*_POINT, "value", "int_value"),
+        "histogram_sample": (*_POINT, "count", "sum", "min", "max", "explicit_bounds", "bucket_counts"),
+        "exp_histogram_sample": (
+            *(*_POINT, "count", "sum", "min", "max", "scale", "zero_count", "zero_threshold"),
+            *("positive_offset", "positive_bucket_counts", "negative_offset", "negative_bucket_counts"),
+        ),
+        "summary_sample": (*_POINT, "count", "sum", "quantiles", "quantile_values"),
+        "exemplar": (
+            *("time", "series_id", "time_ns", "exemplar_time", "exemplar_time_ns"),
+            *("value", "int_value", "trace_id", "span_id", "filtered_attributes"),
+        ),
+        "log": (
+            *("time", "resource_id", "scope_id", "severity_number", "time_ns", "observed_time", "observed_time_ns"),
+            *("severity_text", "event_name", "trace_id", "span_id", "flags", "dropped_attributes_count"),
+            *("body", "body_json", "attributes"),
+        ),
+        "span": (
+            *("time", "resource_id", "scope_id", "kind", "time_ns", "end_time", "end_time_ns", "trace_id", "span_id"),
+            *("parent_span_id", "trace_state", "name", "flags", "status_code", "status_message", "attributes"),
+            *("dropped_attributes_count", "events", "dropped_events_count", "links", "dropped_links_count"),
+        ),
+    }
 }
-_QUERIES = (
-    "SELECT time, name, value, time_unix_nano FROM metrics ORDER BY 1",
-    "SELECT time, name, explicit_bounds, bucket_counts, positive_bucket_counts FROM histograms ORDER BY 1, 2",
-    "SELECT time, name, quantiles, quantile_values FROM summaries ORDER BY 1",
-)
+"""What the gateways of a version insert, by table: each column that they name."""
 
 
-def fill_as_earlier(database: Database) -> list[list[tuple[Any, ...]]]:
-    """Store points as versions before frames had them; return what the views say of them."""
-    database.run('INSERT INTO resource (id, attributes, epoch) VALUES (1, \'{"host.name": "nas"}\', 0)')
-    database.run("INSERT INTO scope (id, name, epoch) VALUES (1, 's', 0)")
-    for number, kind in enumerate(("gauge", "histogram", "exponential_histogram", "summary"), 1):
-        database.run(f"INSERT INTO metric VALUES ({number}, 'm{number}', '{kind}', '', '', 0, false, '{{}}', 0)")
-        database.run(f"INSERT INTO series VALUES ({number}, {number}, 1, 1, '{{}}', 0)")
-    for table, row in _ROWS.items():
-        if database.native:
-            for name, lower, upper in (("old", "90 days", "1 day"), ("new", "1 day", "-9 days")):
-                day = "SELECT date_trunc('day', now() - %s::interval)::text"
-                begin, end = database.value(day, [lower]), database.value(day, [upper])
-                database.run(
-                    f"CREATE TABLE {table}_{name} PARTITION OF {table} FOR VALUES FROM ('{begin}') TO ('{end}')"
+def test_what_gateways_of_the_earliest_version_that_may_write_insert_can_be_inserted(database: Database) -> None:
+    """A migration that makes this fail raises `WRITES_FROM`, and what the gateways of that version write goes here."""
+    for table, columns in WRITTEN[migrations.WRITES_FROM].items():
+        with (
+            database.connect() as connection,
+            connection.cursor().copy(
+                sql.SQL("COPY {} ({}) FROM STDIN").format(
+                    sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
                 )
-        for age in _AGES:
-            statement = f"INSERT INTO {table} {row}"
-            with database.connect() as connection:
-                connection.execute(
-                    statement.encode(), {"age": age, "bounds": BOUNDS, "counts": list(range(len(BOUNDS) + 1))}
-                )
-    return [database.run(query) for query in _QUERIES]
+            ),
+        ):
+            pass
+        needed = database.run(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+            " AND attnotnull AND NOT atthasdef AND attgenerated = '' AND attidentity = ''",
+            [table],
+        )
+        assert {name for (name,) in needed} <= set(columns), table
+        unexpected = database.run(
+            "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype NOT IN ('p', 'u', 'n')",
+            [table],
+        )
+        assert not unexpected, f"{table}: rows of earlier versions may break {unexpected}"
 
 
-def status(database: Database) -> Result:
-    return CliRunner().invoke(main, ["db", "status", "--dsn", database.dsn])
-
-
-@pytest.mark.parametrize("revision", ["0006", "0007"])
-async def test_what_is_there_is_read_at_once_and_what_comes_is_stored_anew(
-    database: Database, revision: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.empty_database
+async def test_what_earlier_gateways_stored_after_the_migration_is_rolled_up(
+    timescale_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_earlier(database, revision, monkeypatch)
-    before = fill_as_earlier(database)
-    assert [len(rows) for rows in before] == [4, 8, 4]
-
-    migrate(database)
-
-    assert [database.run(query) for query in _QUERIES] == before
-    told = status(database)
-    assert told.exit_code == 0, told.output
-    assert "Of 4 metrics a gateway is yet to look for when they were first and last observed." in told.output
-    for table in _ROWS:
-        assert f"  {table}: " in told.output
-    assert "go when retention.metrics drops them" in told.output
-
-    async with running_exporter(database, retention={"metrics": None}, accept={"past": "100d"}) as exporter:
-        for _ in range(3):
-            await store(exporter, gauge(), histogram(now()), summary(now(), BOUNDS))
-    maintain(database, retention={"metrics": None}, accept={"past": "100d"})
-    assert "yet to look for" not in status(database).output
-    after = [database.run(query) for query in _QUERIES]
-    assert [len(rows) for rows in after] == [7, 11, 7]
-    assert all(set(map(str, old)) <= set(map(str, new)) for old, new in zip(before, after, strict=True))
-    assert database.count("bounds") == 1, "bounds and quantiles, which here are the same list"
-    seen = database.run(
-        "SELECT name, now() - first_seen > interval '39 days', now() - last_seen < interval '1 hour'"
-        " FROM metric_catalogue WHERE name ~ '^m[0-9]' ORDER BY 1"
+    """With continuous aggregates they noted no minutes. Whoever takes the place of one sees to it."""
+    known = [migration for migration in all_migrations() if migration.revision < "0007"]
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "all_migrations", lambda: known)
+        migrate(timescale_database)
+    timescale_database.run(
+        "INSERT INTO sample (time, series_id, value, time_ns) VALUES (now() - '2d'::interval, 1, 5, 0)"
     )
-    assert seen == [(f"m{number}", True, True) for number in range(1, 5)]
-
-    # Of a day in which points of before and of now are side by side, nothing is told apart.
-    for table in _ROWS:
-        database.run(f"DELETE FROM {table}")
-        if database.native:
-            database.run(f"DROP TABLE {table}_old")
-            database.run(f"TRUNCATE {table}")
-        else:
-            database.run("SELECT drop_chunks(%s, now() + interval '2 days')", [table])
-    assert "Nothing is left of how points were kept before" in status(database).output
-
-
-def test_a_store_that_began_with_this_version_says_nothing_of_before(database: Database) -> None:
-    migrate(database)
-    told = status(database)
-    assert told.exit_code == 0
-    assert "before" not in told.output
-    assert "yet to look" not in told.output
-
-
-@pytest.mark.parametrize("revision", ["0006", "0007"])
-def test_a_backup_made_before_is_restored_after(
-    database: Database, revision: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    make_earlier(database, revision, monkeypatch)
-    before = fill_as_earlier(database)
-    made = backup(database.dsn, tmp_path, keep=None, bin_dirs=[binaries()], progress=lambda _: None)
-    with fresh(database.server) as target:
-        restore(target.dsn, made.path, bin_dirs=[binaries()], say=lambda _: None)
-        migrate(target)
-        assert [target.run(query) for query in _QUERIES] == before
-        maintain(target, retention={"metrics": None, "rollup_1m": None}, accept={"past": "100d"})
-        assert target.value("SELECT count(*) FROM metric_catalogue WHERE first_seen < now() - interval '39 days'") == 4
+    migrate(timescale_database)
+    timescale_database.run(
+        "UPDATE store_setting SET value = to_jsonb(now() - interval '1 hour') WHERE key = 'rolled_up_since'"
+    )
+    maintain(timescale_database)
+    late = "INSERT INTO sample (time, series_id, value, time_ns) VALUES (now() - '5min'::interval, 1, 7, 0)"
+    timescale_database.run(late)
+    assert timescale_database.run("SELECT max FROM sample_1m") == []
+    maintain(timescale_database)
+    assert timescale_database.run("SELECT max FROM sample_1m") == [(7.0,)]
