@@ -77,7 +77,6 @@ def test_status_lists_what_is_pending_and_changes_nothing(database: Database) ->
         "0006",
         "0007",
         "0008",
-        "0008",
     ]
     assert status.layout is None
     assert database.value("SELECT to_regclass('schema_version')") is None
@@ -147,7 +146,6 @@ def test_status_lists_what_is_applied(database: Database) -> None:
         "0005",
         "0006",
         "0007",
-        "0008",
         "0008",
     ]
     assert status.pending == []
