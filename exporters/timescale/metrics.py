@@ -64,8 +64,14 @@ def add_moment(template: Template, payload: bytes, sets: Sets, window: TimeWindo
     if frames is None:
         return False
     budget.take(template.weight, RECORD, "records")
-    microseconds = frames[0].unix_nano // 1000
-    rows.minutes.add(microseconds // _MINUTE_US)
+    unix_nano = frames[0].unix_nano
+    microseconds = unix_nano // 1000
+    minute = microseconds // _MINUTE_US
+    rows.minutes.add(minute)
+    if template.noted != (minute,):
+        template.noted = (minute,)
+        for context in template.contexts:
+            sets.dimensions.seen(context.metric_id, unix_nano, unix_nano)
     encoded = [frame.row for frame in frames]
     rows.add("frame", b"".join(encoded), template.moment.count, (microseconds // rows.interval,))
     return True
@@ -272,9 +278,9 @@ class MetricsEncoder:
     def _note_seen(self, points: NumberPoints, minutes: Collection[int], template: Template | None) -> None:
         """Note when the metrics of points were observed, once a minute for those that a template has."""
         if template is not None:
-            if template.noted == minutes:
+            if template.noted == tuple(minutes):
                 return
-            template.noted = minutes
+            template.noted = tuple(minutes)
         first = np.full(len(points.metrics), _NEVER)
         last = np.zeros(len(points.metrics), np.uint64)
         np.minimum.at(first, points.metric, points.time)
