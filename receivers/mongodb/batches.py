@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.component.documents import SourceError
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
-from receivers.mongodb.errors import DocumentError, SourceError
+from receivers.mongodb.errors import DocumentError
 from receivers.mongodb.event import Event
 from receivers.mongodb.mapping import identity, to_event
 from receivers.mongodb.records import request, to_record

@@ -20,9 +20,9 @@ from urllib.parse import unquote
 
 import structlog
 
+from gateway.component.documents import NoChangeStreamsError, SourceError
 from receivers.mongodb.changes import STAGES, WAIT_MILLISECONDS, WITHOUT_CHANGE_STREAMS, Changes
 from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, URI, MongoPipeline
-from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 
 if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
@@ -71,7 +71,7 @@ class Collection:
     @property
     def namespace(self) -> str:
         """The database, a dot, the collection."""
-        return f"{self._settings.mongodb.database}.{self._settings.mongodb.collection}"
+        return str(self._settings.place)
 
     def close(self) -> None:
         """Close the connections. The next operation would open some again."""
