@@ -27,8 +27,8 @@ _int4 = struct.Struct(">ii").pack
 _int8 = struct.Struct(">iq").pack
 _float8 = struct.Struct(">id").pack
 _length = struct.Struct(">i").pack
-_OID_INT8 = 20
-_OID_FLOAT8 = 701
+OID_INT8 = 20
+OID_FLOAT8 = 701
 _FEW = 64
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -160,12 +160,12 @@ def _items(kind: str, size: int, values: Sequence[float]) -> bytes:
 
 def int8_array(values: Sequence[int]) -> bytes:
     """Encode a ``bigint[]`` field. Raises `struct.error` for a value beyond 64 bits signed."""
-    return _array(_OID_INT8, "q", 8, values)
+    return _array(OID_INT8, "q", 8, values)
 
 
 def float8_array(values: Sequence[float]) -> bytes:
     """Encode a ``double precision[]`` field."""
-    return _array(_OID_FLOAT8, "d", 8, values)
+    return _array(OID_FLOAT8, "d", 8, values)
 
 
 class Texts(dict[str, bytes]):

@@ -22,14 +22,22 @@ from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.limits import SeriesLimits
 from exporters.timescale.logs import encode_logs
-from exporters.timescale.metrics import MetricsEncoder
+from exporters.timescale.metrics import MetricsEncoder, add_moment
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.sets import Sets
 from exporters.timescale.sets import read as read_sets
 from exporters.timescale.traces import encode_traces
 from exporters.timescale.writer import DimensionsCollectedError, PreparedRows, Writer
 from gateway.base.slices import StaleError, Steps, at_once, in_slices
-from gateway.component import Batch, MalformedPayloadError, RefusedError, Signal, TimedOutError, UnavailableError
+from gateway.component import (
+    ACCEPTED,
+    Batch,
+    MalformedPayloadError,
+    RefusedError,
+    Signal,
+    TimedOutError,
+    UnavailableError,
+)
 from gateway.otlp.bounds import ATTRIBUTE, Budget
 from gateway.store import (
     Connections,
@@ -50,6 +58,7 @@ _T = TypeVar("_T")
 # A batch encoded anew meets a third epoch only if dimensions are collected faster than batches are committed.
 _ATTEMPTS = 3
 
+_SMALL_REQUEST = 16 * 2**10
 _LARGE_REQUEST = 2**20
 _LONG_AT_ONCE = 4
 """What takes long to encode goes on among so many others only: a turn of the event loop would be as long as all their
@@ -215,6 +224,28 @@ class TimescaleExporter:
             return await self._encode_relieved(batch)
         async with self._large:
             return await self._encode_relieved(batch)
+
+    def prepare_at_once(self, batch: Batch) -> PreparedRows | None:
+        """Encode a small batch without giving way to others; None for one that may take long."""
+        if len(batch.payload) > _SMALL_REQUEST:
+            return None
+        if not self._encoding:
+            self._dimensions.relieve()
+        return self._encode_moment(batch) or at_once(self._encode(batch))
+
+    def _encode_moment(self, batch: Batch) -> PreparedRows | None:
+        """Encode points of one moment in a request like others before; None where it is none, or to be looked at."""
+        if batch.signal is not Signal.METRICS:
+            return None
+        template = self._dimensions.templates.find(batch.payload)
+        if template is None or template.moment is None:
+            return None
+        rows = Rows(self._interval)
+        window = self._acceptance.window(batch.signal, batch.received_at)
+        budget = Budget.of(batch, kept=True)
+        if not add_moment(template, batch.payload, self._sets, window, rows, budget):
+            return None
+        return PreparedRows(batch, rows.count, ACCEPTED, rows, self._dimensions.generation)
 
     def _encode_relieved(self, batch: Batch) -> Coroutine[None, None, PreparedRows]:
         if not self._encoding:

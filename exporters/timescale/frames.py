@@ -15,16 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.copy import NULL, int8_array
+from exporters.timescale.copy import NULL, OID_FLOAT8, int8_array
 from exporters.timescale.points import INT, NO_VALUE, NumberPoints
 from exporters.timescale.sets import HAS_START, IS_INT, Piece, Sets
 from gateway.base.slices import Steps
 from gateway.store import POSTGRES_EPOCH_US
 
-_EXACT = 2**53
+EXACT = 2**53
 """Integers beyond are not all of them doubles."""
 
-_LATEST = 2**63 - 1
+LATEST = 2**63 - 1
 """Start times beyond, in nanoseconds, have no room in an array of ``bigint``."""
 
 _Indexes = npt.NDArray[np.int64]
@@ -33,7 +33,6 @@ _BEGIN = struct.Struct(">hiqiq").pack
 _TIME = struct.Struct(">iq").pack
 _NS = struct.Struct(">ih").pack
 _ARRAY = struct.Struct(">iiiiii").pack
-_OID_FLOAT8 = 701
 
 
 class Frame(NamedTuple):
@@ -48,7 +47,7 @@ def frames_of(points: NumberPoints, sets: Sets) -> Steps[tuple[list[Frame], Numb
     """Return the frames that points make, and the points that are to be rows of their own, pausing now and then."""
     frames: list[Frame] = []
     is_row = points.kind == NO_VALUE
-    is_row |= points.start > _LATEST
+    is_row |= points.start > LATEST
     if points.flags is not None:
         is_row |= points.flags != 0
     bits = (points.kind == INT).view(np.uint8) * IS_INT | (points.start != 0).view(np.uint8) * HAS_START
@@ -97,7 +96,7 @@ def _encode(unix_nano: int, points: NumberPoints, order: _Indexes, pieces: list[
     values = np.empty(len(order), _ITEM)
     values["length"] = 8
     values["value"] = np.where(is_int, integers, raw.view(np.float64)) if is_int.any() else raw.view(np.float64)
-    beyond = is_int & ((integers > _EXACT) | (integers < -_EXACT))
+    beyond = is_int & ((integers > EXACT) | (integers < -EXACT))
     exact = np.where(is_int, integers, 0) if beyond.any() else None
     content = memoryview(values.tobytes())
     microseconds, ns = divmod(unix_nano, 1000)
@@ -117,7 +116,7 @@ def _encode(unix_nano: int, points: NumberPoints, order: _Indexes, pieces: list[
             _BEGIN(8, 8, time, 8, key),
             _NS(2, ns),
             start_fields,
-            _ARRAY(20 + 12 * count, 1, 0, _OID_FLOAT8, count, 1),
+            _ARRAY(20 + 12 * count, 1, 0, OID_FLOAT8, count, 1),
             content[12 * first : 12 * end],
             NULL if exact is None or not beyond[first:end].any() else int8_array(exact[first:end].tolist()),
             NULL if agree else int8_array(its_starts.view(np.int64).tolist()),

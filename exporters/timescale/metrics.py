@@ -54,6 +54,21 @@ _METRIC = 32
 """What a metric counts for between two pauses, in number points."""
 
 
+def add_moment(template: Template, payload: bytes, sets: Sets, window: TimeWindow, rows: Rows, budget: Budget) -> bool:
+    """Encode a request that fits a template and holds one moment. Returns whether it does; nothing was done if not."""
+    if template.moment is None:
+        return False
+    frames = template.moment.frames(payload, sets, window.earliest, window.latest)
+    if frames is None:
+        return False
+    budget.take(template.weight, RECORD, "records")
+    microseconds = frames[0].unix_nano // 1000
+    rows.minutes.add(microseconds // _MINUTE_US)
+    encoded = [frame.row for frame in frames]
+    rows.add("frame", b"".join(encoded), template.moment.count, (microseconds // rows.interval,))
+    return True
+
+
 class MetricsEncoder:
     """Encodes one request. ``sets`` says which points are stored as frames."""
 
@@ -95,6 +110,8 @@ class MetricsEncoder:
 
     def _fill(self, template: Template, payload: bytes) -> Steps[None]:
         """Encode a request that fits a template."""
+        if add_moment(template, payload, self._sets, self._window, self._rows, self._budget):
+            return
         self._budget.take(template.weight, RECORD, "records")
         for number, points in itertools.groupby(template.opaque, operator.attrgetter("metric")):
             metric = template.metrics[number]

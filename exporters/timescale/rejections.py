@@ -51,8 +51,8 @@ class Acceptance:
 
     def __init__(self, config: TimescaleConfig) -> None:
         kept = config.retention
-        self._future = config.accept.future
-        self._past = {
+        future = config.accept.future
+        pasts = {
             signal: config.accepted_past(retention)
             for signal, retention in (
                 (Signal.METRICS, kept.metrics),
@@ -60,14 +60,16 @@ class Acceptance:
                 (Signal.TRACES, kept.traces),
             )
         }
+        microsecond = timedelta(microseconds=1)
+        self._of = {
+            signal: (past, future, past // microsecond * 1000, future // microsecond * 1000)
+            for signal, past in pasts.items()
+        }
 
     def window(self, signal: Signal, now: int) -> TimeWindow:
         """Return the window of a signal as of an instant, in nanoseconds since the Unix epoch."""
-        past = self._past[signal]
-        microsecond = timedelta(microseconds=1)
-        return TimeWindow(
-            max(now - past // microsecond * 1000, 1), now + self._future // microsecond * 1000, past, self._future
-        )
+        past, future, past_ns, future_ns = self._of[signal]
+        return TimeWindow(max(now - past_ns, 1), now + future_ns, past, future)
 
 
 class Rejections:

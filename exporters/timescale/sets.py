@@ -14,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.dimensions import Dimensions
 from gateway.store import Connection
+
+if TYPE_CHECKING:
+    from exporters.timescale.dimensions import Dimensions
 
 MOST = 112
 """Members of a set, at most: a frame with a start time for each is below 2 kB, above which PostgreSQL would move its

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.timescale.heads import START, TIME, VALUE, layout_of
+from exporters.timescale.moments import MOST_MEMBERS, Moment
 from exporters.timescale.points import NumberPoints
 from gateway.base.slices import Steps
 from gateway.otlp import wire_format
@@ -99,16 +100,33 @@ class Template:
         self.places = at
         self.stream = int(points.series[0])
         self.expected = self._blanked(payload)
+        self.moment = self._moment() if self._count <= MOST_MEMBERS and not opaque else None
+        # A number of as many bytes is compared sooner than arrays are, as long as it is not large.
+        self._mask = self._masked = 0
+        if self.moment is not None:
+            self._mask = int.from_bytes(self._blanked(b"\xff" * len(payload)), "little")
+            self._masked = int.from_bytes(self.expected, "little")
         self.probe = _probe(np.concatenate(at), opaque, len(payload))
         arrays = [self._series, self._kind, self._metric, self._regular, self._starts, *at]
         self.cost = len(payload) + sum(array.nbytes for array in arrays if array is not None)
+        if self.moment is not None:
+            self.cost += 2 * len(payload) + self.moment.cost
         self.cost += _EACH + 200 * len(metrics) + 100 * len(opaque)
         # Kept by `Templates`: when it was found last, and how long that was after the time before.
         self.found = self.gap = 0
 
     def fits(self, payload: bytes) -> bool:
         """Tell whether a request of this length is equal to this one but for what is blanked."""
+        if self._mask:
+            return int.from_bytes(payload, "little") & self._mask == self._masked
         return self._blanked(payload) == self.expected
+
+    def _moment(self) -> Moment:
+        """Return how to read it where all its points are of one moment."""
+        time, value, start = self.places
+        has_start = np.zeros(self._count, bool)
+        has_start[slice(None) if self._starts is None else self._starts] = True
+        return Moment(self._series, self._kind, has_start, self._metric, self._metrics, time, value, start)
 
     def _blanked(self, payload: bytes) -> bytearray:
         copy = bytearray(payload)

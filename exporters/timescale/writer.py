@@ -111,6 +111,12 @@ _INSERT_RECEIPTS = (
     "INSERT INTO receipt (digest) SELECT digest FROM unnest(%s::uuid[]) AS new (digest)"
     " ON CONFLICT DO NOTHING RETURNING digest"
 )
+# A commit that was broken off while it waited for synchronous standbys is there on the primary alone, and one that
+# writes nothing does not wait for them: so this writes something. Source: PostgreSQL's RecordTransactionCommit.
+_WAIT_FOR_STANDBYS = (
+    "UPDATE receipt SET received_at = received_at WHERE digest = %s"
+    " AND current_setting('synchronous_standby_names') <> ''"
+)
 # Those that were there are answered, which are none mostly. Both arrays come as text: to make an object of each uid,
 # to write it and to read it back, would cost more than the server takes.
 _INSERT_IDENTITIES = (
@@ -236,6 +242,9 @@ class Writer:
             for batch in batches:
                 new.append(not batch.timestamped or batch.batch.digest in new_digests)
                 new_digests.discard(batch.batch.digest)  # the second of two equal batches in one commit is not new
+            if not all(new):
+                known = next(batch.batch.digest for batch, is_new in zip(batches, new, strict=True) if not is_new)
+                connection.execute(_WAIT_FOR_STANDBYS, (uuid.UUID(bytes=known),))
             rows = [batch.rows for batch, is_new in zip(batches, new, strict=True) if is_new and batch.rows]
             events = _new_events(connection, [event for batch in rows for event in batch.identified])
             self._store(connection, rows, events, dimensions, epoch)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "assets": "Dashboards, and configuration for Grafana, Alloy, Collector.",
     "token": "Make, list and revoke the tokens that clients present.",
     "db": "Look after the store.",
+    "store": "Another name of `db`, as in `obs-hub store copy`.",
     "spool": "Look after the batches that wait on disk for a destination.",
     "dead-letter": "Look after the batches that a destination refused for good.",
     "hostmetrics": "Collect the metrics of this machine and send them as OTLP.",
@@ -43,7 +44,7 @@ _COMMANDS = {
 }
 """What there is, with the line that says what it does in the list of all."""
 
-_MODULES = {"up": "run", "serve": "run"}
+_MODULES = {"up": "run", "serve": "run", "store": "db"}
 """The modules of the commands that have none of their own name."""
 
 

@@ -9,6 +9,7 @@ import psycopg
 
 from gateway.cli.database_errors import error_text
 from gateway.cli.db_backup import backup, restore
+from gateway.cli.db_copy import copy
 from gateway.cli.db_reader import reader
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 from gateway.store import (
@@ -28,13 +29,17 @@ def db() -> None:
     """Look after the store.
 
     The gateway migrates its store when it starts; `migrate` and `status` do and show the same by hand. `reader` makes
-    a database user for Grafana. `backup` writes the store into a file, `restore` makes a store from one.
+    a database user for Grafana. `backup` writes the store into a file, `restore` makes a store from one, and `copy`
+    one in another database, such as that of a server. `obs-hub store` is another name of `obs-hub db`.
     """
 
+
+store = db
 
 db.add_command(reader)
 db.add_command(backup)
 db.add_command(restore)
+db.add_command(copy)
 
 
 @db.command()
@@ -83,6 +88,8 @@ def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> 
         click.echo(f"applied  {revision}")
     for revision in found.pending:
         click.echo(f"pending  {revision}")
+    if found.newer is not None:
+        click.echo(f"newer    {found.newer}: a later version migrated the store; this one can write to it")
     if found.pending:
         click.echo("Run `obs-hub db migrate`, or start the gateway.")
         raise click.exceptions.Exit(1)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import click
-import psycopg
 
-from gateway.cli.database_errors import error_text
-from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store
-from gateway.datadir import DataDir, DataDirError
-from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from gateway.cli.opened_store import clear_progress, opened_store, reporting, say
+from gateway.cli.options import config_option, data_dir_option, dsn_option
+from gateway.datadir import DataDir
+from gateway.embedded import EmbeddedPostgresError
 from gateway.embedded import binaries as embedded_binaries
-from gateway.store import BackupError, LayoutError
 from gateway.terminal import show_progress
 
 _MEBIBYTE = 2**20
@@ -61,9 +55,9 @@ def backup(
     from gateway.store import back_up
 
     directory = output or DataDir.resolve(data_dir).path / "backup"
-    with _reporting(), _store(dsn, config_path, data_dir, make=False) as store:
+    with reporting(), opened_store(dsn, config_path, data_dir, make=False) as store:
         made = back_up(store, directory, keep=keep, bin_dirs=_bin_dirs(bin_dir), progress=_show_progress)
-    _clear_progress()
+    clear_progress()
     click.echo(f"{made.path} ({made.size / _MEBIBYTE:.1f} MiB)")
     for each in made.removed:
         click.echo(f"removed {each.name}")
@@ -95,55 +89,17 @@ def restore(
     from gateway.store import restore as restore_empty
     from gateway.store import restore_in_place
 
-    with _reporting(), _store(dsn, config_path, data_dir, make=True) as store:
+    with reporting(), opened_store(dsn, config_path, data_dir, make=True) as store:
         if replace:
-            present, former = restore_in_place(store, file, bin_dirs=_bin_dirs(bin_dir), say=_say)
+            present, former = restore_in_place(store, file, bin_dirs=_bin_dirs(bin_dir), say=say)
         else:
-            present, former = restore_empty(store, file, bin_dirs=_bin_dirs(bin_dir), say=_say), ""
+            present, former = restore_empty(store, file, bin_dirs=_bin_dirs(bin_dir), say=say), ""
     click.echo(f"The store is restored: {present.describe()}.")
     if former:
         click.echo(
             f'The former one is the database "{former}"; when it is not needed any more: DROP DATABASE "{former}"'
         )
     click.echo("Readers for Grafana are no part of a backup: make them by `obs-hub db reader NAME`.")
-
-
-@contextlib.contextmanager
-def _store(dsn: str | None, config_path: Path | None, data_dir: Path | None, *, make: bool) -> Iterator[str]:
-    """Yield the store's connection string: as given, of the running hub, configured, or of the embedded server.
-
-    The latter is started for the length of the block when no hub runs; with ``make``, it is made where there is none.
-    """
-    if (found := find_store(dsn, config_path, data_dir)) is not None:
-        yield found.dsn
-        return
-    place = DataDir.resolve(data_dir)
-    if not make and not (place.postgres / "data").exists():
-        raise click.ClickException(f"there is no store in {place}; name another --data-dir, or give --dsn")
-    try:
-        with place.locked(), EmbeddedPostgres(place.postgres) as postgres:
-            yield postgres.dsn
-    except (DataDirError, EmbeddedPostgresError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextlib.contextmanager
-def _reporting() -> Iterator[None]:
-    """Turn errors into messages, and let SIGTERM end the work like Ctrl-C, so that nothing half-made is left."""
-    previous = signal.signal(signal.SIGTERM, _end)
-    try:
-        yield
-    except (BackupError, LayoutError) as error:
-        _clear_progress()
-        raise click.ClickException(str(error)) from error
-    except psycopg.Error as error:
-        raise click.ClickException(f"PostgreSQL refuses or is not available: {error_text(error)}") from error
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _end(number: int, _: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _bin_dirs(given: Path | None) -> list[Path]:
@@ -156,11 +112,3 @@ def _bin_dirs(given: Path | None) -> list[Path]:
 
 def _show_progress(written: int) -> None:
     show_progress(f"{written / _MEBIBYTE:.1f} MiB ")
-
-
-def _clear_progress() -> None:
-    show_progress("")
-
-
-def _say(what: str) -> None:
-    click.echo(what, err=True)

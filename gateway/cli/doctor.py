@@ -294,8 +294,13 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
             advice = "records that were acknowledged can be lost; if that is not meant, leave the setting out"
             yield Finding(None, "server", f"exporters.{name}.synchronous_commit is {chosen}", advice)
     if found.unfinished:
-        yield Finding(False, "store", RESTORE_UNFINISHED, "run `obs-hub db restore FILE` again; it begins anew")
+        yield Finding(False, "store", RESTORE_UNFINISHED, "run `obs-hub db restore` or `store copy` again")
         return
+    if found.newer is not None:
+        detail = (
+            f"a later version migrated the store (to {found.newer}); this one writes to it, and does not maintain it"
+        )
+        yield Finding(None, "schema", detail, "upgrade this gateway, if no newer one runs on this store")
     if found.layout is None:
         yield Finding(None, "store", "reachable, and has no schema yet", "the gateway makes it when it starts")
         return

@@ -42,7 +42,8 @@ def data_dir_option(function: _F) -> _F:
     )(function)
 
 
-def _readable_dsn(_context: click.Context, _option: click.Parameter, dsn: str | None) -> str | None:
+def readable_dsn(_context: click.Context, _option: click.Parameter, dsn: str | None) -> str | None:
+    """Return a connection string that can be read; else end the command with why not."""
     if dsn:
         from gateway.store import check_dsn
 
@@ -57,7 +58,7 @@ def dsn_option(function: _F) -> _F:
     """Add ``--dsn``."""
     return click.option(
         "--dsn",
-        callback=_readable_dsn,
+        callback=readable_dsn,
         help="PostgreSQL connection string of the store. Default: the one that is configured, or of the running hub.",
     )(function)
 

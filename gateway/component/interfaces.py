@@ -14,6 +14,7 @@ __all__ = [
     "Exporter",
     "Outcome",
     "Prepared",
+    "PreparesAtOnce",
     "Processed",
     "Processor",
     "Receiver",
@@ -86,6 +87,15 @@ class Exporter(Protocol):
 
     def gauges(self) -> dict[str, float]:
         """Return the current values this exporter reports about itself, by metric name."""
+        ...
+
+
+@runtime_checkable
+class PreparesAtOnce(Protocol):
+    """An exporter that prepares small batches without giving way to others: that spares each of them a task."""
+
+    def prepare_at_once(self, batch: Batch) -> Prepared | None:
+        """Do as `Exporter.prepare` does, in a few milliseconds; None where that may take longer."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.component.errors import DeliveryError, UnavailableError
 from gateway.component.interfaces import Exporter, Prepared
@@ -23,22 +23,42 @@ _COMMIT_BYTES = 16 * 2**20
 class Pending:
     """A prepared batch, and the promise to the one who delivered it.
 
-    ``settled``: the attempt has an answer for it. ``spooled``: it is in the spool, or about to be.
+    ``settled``: the attempt has an answer for it. ``spooled``: it is in the spool, or about to be. ``answered``: it was
+    told what became of it. Whoever delivered it waits for `done`, or has ``then`` called with the error or None.
     """
 
     prepared: Prepared
-    done: asyncio.Future[None]
     settled: bool = False
     spooled: bool = False
+    answered: bool = False
+    then: Callable[[DeliveryError | None], None] | None = None
+    _done: asyncio.Future[None] | None = field(default=None, init=False)
+
+    @property
+    def done(self) -> asyncio.Future[None]:
+        """What comes true when it is durable. To be asked for before that."""
+        if self._done is None:
+            self._done = asyncio.get_running_loop().create_future()
+        return self._done
 
     def succeed(self) -> None:
         """Answer that it is durable, unless it was answered before."""
-        if not self.done.done():
-            self.done.set_result(None)
+        self._answer(None)
 
     def fail(self, error: DeliveryError) -> None:
         """Answer that it is not, unless it was answered before."""
-        if not self.done.done():
+        self._answer(error)
+
+    def _answer(self, error: DeliveryError | None) -> None:
+        if self.answered:
+            return
+        self.answered = True
+        if self.then is not None:
+            self.then(error)
+        elif error is None:
+            if not self.done.done():
+                self.done.set_result(None)
+        elif not self.done.done():
             self.done.set_exception(error)
 
 
@@ -52,7 +72,7 @@ class CommitQueue:
 
     def put(self, prepared: Prepared) -> Pending:
         """Have a batch wait for the next commit."""
-        pending = Pending(prepared, asyncio.get_running_loop().create_future())
+        pending = Pending(prepared)
         self._pending.append(pending)
         self._arrived.set()
         return pending

@@ -84,7 +84,7 @@ class Committer:
     async def _fail(self, gathered: Sequence[Pending], failure: UnavailableError) -> None:
         """Answer for what an attempt left without an answer, and for what waits behind it."""
         self._attempts.failed(failure)
-        left = [each for each in gathered if not each.done.done() and not each.settled]
+        left = [each for each in gathered if not each.answered and not each.settled]
         if self._spool is None:
             # What waits behind would be tried next, each for as long as this was, and answered too late.
             fail_all(left + self._queue.take_all(), failure)

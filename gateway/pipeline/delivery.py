@@ -18,6 +18,7 @@ The layers, from the outside in, each in a module of its own; the exporter knows
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from gateway.base.retry import Circuit
 from gateway.base.settings import ExporterSettings
 from gateway.component.batch import Batch, Signal
 from gateway.component.errors import DeliveryError, OverloadedError, UnavailableError
-from gateway.component.interfaces import Exporter, Prepared
+from gateway.component.interfaces import Exporter, Prepared, PreparesAtOnce
 from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.commit_queue import CommitQueue, Pending, fail_all, shutting_down
 from gateway.pipeline.committer import Committer
@@ -86,6 +87,7 @@ class Delivery:
         self._circuit = Circuit(settings.retry_on_failure)
         self._deduplicator = Deduplicator(settings.receipt_window)
         self._queue = CommitQueue(exporter)
+        self._prompt = exporter if isinstance(exporter, PreparesAtOnce) else None
         refusals = Refusals(exporter.name, dead_letters, instruments, spool, kept_by_others)
         meanwhile = "are refused" if spool is None else "wait in the spool"
         attempts = Attempts(exporter, self._circuit, instruments, tracer, settings, meanwhile)
@@ -179,6 +181,10 @@ class Delivery:
         ticket.under_way = self._deduplicator.begin(prepared.batch)
         return ticket
 
+    def prepare_at_once(self, batch: Batch) -> Prepared | None:
+        """Have the exporter prepare a small batch; None where it does that in its time. Raises `DeliveryError`."""
+        return None if self._prompt is None else self._prompt.prepare_at_once(batch)
+
     def withdraw(self, ticket: Ticket) -> None:
         """Give back what was kept for a batch that another exporter did not admit."""
         self._release(ticket)
@@ -198,6 +204,30 @@ class Delivery:
         crashpoint("after receive")
         ticket.pending = self._queue.put(ticket.prepared)
         return True
+
+    def take_in_line(self, ticket: Ticket, then: Callable[[DeliveryError | None], None]) -> bool:
+        """Have an admitted batch wait for the next commit; ``then`` hears the error, or None when it is durable.
+
+        Returns false where it must wait for something else before: then it is to be taken by `take`.
+        """
+        if ticket.has_it is not None or not self.line_up(ticket):
+            return False
+        if ticket.pending is None:  # it holds nothing
+            then(None)
+        else:
+            ticket.pending.then = functools.partial(self._taken, ticket, then)
+        return True
+
+    def _taken(self, ticket: Ticket, then: Callable[[DeliveryError | None], None], error: DeliveryError | None) -> None:
+        batch = ticket.prepared.batch
+        self._release(ticket)
+        assert ticket.under_way is not None, "it was lined up"
+        if error is None:
+            self._deduplicator.succeed(batch, ticket.under_way)
+            crashpoint("before acknowledge")
+        else:
+            self._deduplicator.fail(batch, ticket.under_way, error)
+        then(error)
 
     async def take(self, ticket: Ticket) -> Prepared:
         """Return when an admitted batch is durable, with what was prepared of it. Raises `DeliveryError`."""

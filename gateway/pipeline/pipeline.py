@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from gateway.component.interfaces import ACCEPTED, Consumer, Outcome, Prepared, 
 from gateway.otlp import bounds, splitting
 from gateway.otlp.bounds import Budget, InFlight, Load
 from gateway.otlp.mending import NothingLeftError, mend_batch
+from gateway.pipeline.commit_queue import shutting_down
 from gateway.pipeline.delivery import Delivery, Ticket
 from gateway.pipeline.graph import Graph, Processed, Ways
 from gateway.pipeline.instruments import Instruments
@@ -46,6 +47,9 @@ _REASONS: dict[type[DeliveryError], str] = {
     RefusedError: "refused",
     TooLargeError: "too_large",
 }
+
+_SMALL = 16 * 2**10
+"""Bytes of payload up to which a batch is prepared without giving way to others, in some milliseconds at most."""
 
 _MAX_WHY = 300
 """Characters of an error that are logged with a refusal."""
@@ -71,7 +75,8 @@ class Pipeline:
         self._instruments = instruments
         self._in_flight = InFlight(max_in_flight)
         self._cutting = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._at_once: set[asyncio.Future[None]] = set()
         self._mended = LogRateLimit()
         self._refusals: dict[tuple[Signal, str], LogRateLimit] = {}
         self._dropped: dict[str, dict[str, int]] = {}
@@ -110,12 +115,14 @@ class Pipeline:
         except OverloadedError as error:
             self._refuse(batch, error)
             raise
+        batch = batch.counted(load)
         # A client that gives up cancels this call. Its batch is on the way all the same, and occupies memory until
         # it has arrived.
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._deliver(replace(batch, load=load), receiver))
-        self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._answer, load, answer))
+        if not self._deliver_at_once(batch, load, receiver, answer):
+            task = asyncio.create_task(self._deliver(batch, receiver))
+            self._tasks.add(task)
+            task.add_done_callback(functools.partial(self._answer, load, answer))
         return await answer
 
     def refuse(self, signal: Signal, reason: str, why: str = "", peer: str = "") -> None:
@@ -137,9 +144,59 @@ class Pipeline:
 
     async def drain(self, seconds: float) -> bool:
         """Wait until every admitted batch is answered for. Returns whether that came true in time."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        return not self._tasks
+        until = asyncio.get_running_loop().time() + seconds
+        while (under_way := {*self._tasks, *self._at_once}) and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(under_way, timeout=left)
+        return not under_way
+
+    def _deliver_at_once(self, batch: Batch, load: Load, receiver: str | None, answer: asyncio.Future[Outcome]) -> bool:
+        """Have a small batch wait for the next commit of its exporters, without a task of its own.
+
+        Returns false where more is to be done for it than that, or something is wrong with it: nothing was done then.
+        """
+        ways = self._graph.ways(receiver, batch.signal)
+        if ways is None or ways.processed or batch.left_out is not ACCEPTED or len(batch.payload) > _SMALL:
+            return False
+        pairs: list[tuple[Delivery, Prepared]] = []
+        try:
+            for delivery in ways.plain:
+                prepared = delivery.prepare_at_once(batch)
+                if prepared is None:
+                    return False
+                pairs.append((delivery, prepared))
+            admitted = self._admit(pairs)
+        except Exception:  # whatever it is, it is found again, and then mended or told
+            return False
+        part = _Part("", [pairs])
+        arrived = asyncio.get_running_loop().create_future()
+        self._at_once.add(arrived)
+        left, first_error = len(pairs), None
+
+        def then(error: DeliveryError | None) -> None:
+            nonlocal left, first_error
+            left -= 1
+            first_error = first_error or error
+            if left:
+                return
+            load.release()
+            self._at_once.discard(arrived)
+            arrived.set_result(None)
+            outcome = self._outcome(batch.signal, part) if first_error is None else ACCEPTED
+            if first_error is not None:
+                self._refuse(batch, first_error)
+            if answer.done():
+                return
+            if first_error is None:
+                answer.set_result(outcome)
+            else:
+                answer.set_exception(first_error)
+
+        for delivery, ticket in admitted:
+            if not delivery.take_in_line(ticket, then):
+                task = asyncio.create_task(_take(delivery, ticket, then))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        return True
 
     def _refuse(self, batch: Batch, error: DeliveryError) -> None:
         self.refuse(batch.signal, _REASONS.get(type(error), "unavailable"), str(error), batch.peer)
@@ -330,6 +387,19 @@ class _Part:
             for delivery, prepared in group:
                 found.setdefault((number, id(delivery)), []).append(prepared)
         return found.values()
+
+
+async def _take(delivery: Delivery, ticket: Ticket, then: Callable[[DeliveryError | None], None]) -> None:
+    """Have an exporter take what it admitted, and tell what became of it."""
+    try:
+        await delivery.take(ticket)
+    except DeliveryError as error:
+        then(error)
+    except BaseException:
+        then(shutting_down())
+        raise
+    else:
+        then(None)
 
 
 class _Entry:

@@ -8,11 +8,12 @@ a command that needs no database loads no driver.
 `postgres`                                   connecting to a server, and what every session is pinned to
 `connections`                                connections that can be broken off when the process ends
 `schema`, `migrations`, `layout`             the tables, brought up to date, and which layout a server allows
-`locks`                                      by which gateways take turns
+`locks`, `turns`                             by which gateways take turns
 `maintenance`, `policies`, `partitions`,     what keeps a store in shape: rollups, retention, dimensions without
 `collection`, `clock`, `dropped_before`, `jobs`       facts
 `reader`, `login`                            the role that may only read, and logging in as it
-`backup`, `restore_mark`                     backups, restoring them, and the mark on a store that is not whole
+`backup`, `copying`, `restore_mark`          backups, restoring them, copying a store into another database, and the
+                                             mark on a store that is not whole
 `settings`                                   the settings of a store
 ============================================ ==================================================================
 """
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from gateway.store.binary import POSTGRES_EPOCH_US
     from gateway.store.binary import TRAILER as COPY_TRAILER
     from gateway.store.connections import Connections
+    from gateway.store.copying import CopyError
+    from gateway.store.copying.work import Result as CopyResult
+    from gateway.store.copying.work import copy as copy_store
     from gateway.store.jobs import examine as examine_jobs
     from gateway.store.layout import Layout, LayoutError
     from gateway.store.locks import Lock
@@ -65,6 +69,8 @@ __all__ = [
     "BackupError",
     "Connection",
     "Connections",
+    "CopyError",
+    "CopyResult",
     "Layout",
     "LayoutError",
     "Lock",
@@ -81,6 +87,7 @@ __all__ = [
     "check_dsn",
     "connect",
     "connect_async",
+    "copy_store",
     "describe_retention",
     "dsn_without_secrets",
     "examine_jobs",
@@ -107,6 +114,8 @@ _WHERE = {
     "BackupError": "backup",
     "Connection": "postgres.connection",
     "Connections": "connections",
+    "CopyError": "copying",
+    "CopyResult": "copying.work:Result",
     "Layout": "layout",
     "LayoutError": "layout",
     "Lock": "locks",
@@ -123,6 +132,7 @@ _WHERE = {
     "check_dsn": "postgres.dsn",
     "connect": "postgres.connection",
     "connect_async": "postgres.connection",
+    "copy_store": "copying.work:copy",
     "describe_retention": "policies:summary",
     "dsn_without_secrets": "postgres.dsn:shown",
     "examine_jobs": "jobs:examine",

@@ -17,10 +17,14 @@ from gateway.store.layout import Connection
 
 
 class Lock(enum.StrEnum):
-    """What is locked. The value is the name of its table."""
+    """What is locked. The value is the name of its table.
+
+    Maintenance had another one, ``lock_maintenance``, until there were frames: gateways that know none of them would
+    roll up without them (see ``migrations/v0007_frames.py``).
+    """
 
     MIGRATION = "lock_migration"
-    MAINTENANCE = "lock_maintenance"
+    MAINTENANCE = "lock_upkeep"
     DIMENSIONS = "lock_dimensions"
     PARTITIONS = "lock_partitions"
 

@@ -1,22 +1,22 @@
 """What the gateway does for its store beside writing: partitions, rollups, receipts, dimensions.
 
-Every gateway process runs this; whoever holds the lock does the work, the others find it taken.
+Every gateway process runs this; one of them has the turn and does the work, the others find it taken.
 """
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 import psycopg
 import structlog
 
-from gateway.store import layout, partitions, policies, restore_mark, rollups
+from gateway.store import layout, partitions, policies, restore_mark, rollups, turns
 from gateway.store.clock import Clock
 from gateway.store.collection import collect_dimensions
 from gateway.store.dropped_before import note_dropped
-from gateway.store.schema import SchemaError
+from gateway.store.schema import SchemaError, may_maintain
 from gateway.store.settings import StoreSettings
+from gateway.store.turns import Turn
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -32,15 +32,30 @@ class Maintenance:
         self._layout = present
         self._partitions = partitions.Partitions(settings.chunk_interval)
         self._clock = Clock(settings.receipt_window)
-        self._collected_at = time.monotonic()
+        self._has_caught_up = False
+        self._has_told = False
 
     def run(self, connection: layout.Connection) -> bool:
-        """Do what is due. Returns False when another gateway is at it.
+        """Do what is due. Returns False when another gateway has the turn, or it is left to those of a later version.
 
         Raises `psycopg.Error`, and `schema.SchemaError` when the store is not whole.
         """
         if restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
+        if not may_maintain(connection):
+            if not self._has_told:
+                self._has_told = True
+                _log.warning(
+                    "a newer gateway has migrated the store; this one goes on writing, and leaves rollups, retention "
+                    "and all other maintenance to newer ones",
+                    what_to_do="upgrade this gateway",
+                )
+            return False
+        if not self._has_caught_up:
+            rollups.note_unnoted(connection)
+            self._has_caught_up = True
+        if not turns.take(connection, Turn.MAINTENANCE, self._settings.maintenance_interval):
+            return False
         if self._layout.native:
             self._partitions.forget()  # some of them may have been dropped, here or by another gateway
             self.make_partitions(connection)
@@ -52,8 +67,7 @@ class Maintenance:
                 self.apply_retention(connection, now)
             self.remove_receipts(connection, now)
             self.remove_identities(connection, now)
-        if time.monotonic() - self._collected_at >= self._settings.collect_interval.total_seconds():
-            self._collected_at = time.monotonic()
+        if turns.take(connection, Turn.COLLECTION, self._settings.collect_interval, at_first=False):
             removed = collect_dimensions(connection)
             if any(removed.values()):
                 _log.info("removed dimensions that nothing refers to", **removed)

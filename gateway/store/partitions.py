@@ -11,7 +11,8 @@ from psycopg import sql
 from gateway.store.layout import Connection
 from gateway.store.locks import Lock, hold
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""From when on intervals are numbered."""
 
 _BOUNDS = """
 SELECT
@@ -45,7 +46,7 @@ def existing(connection: Connection, table: str) -> list[Partition]:
 
 def interval_of(at: datetime, interval: timedelta) -> int:
     """Return the number of the interval since the Unix epoch in which an instant lies."""
-    return (at - _EPOCH) // interval
+    return (at - EPOCH) // interval
 
 
 class Partitions:
@@ -71,8 +72,8 @@ class Partitions:
             hold(connection, Lock.PARTITIONS)
             present = existing(connection, table)
             for number in sorted(missing):
-                lower = _EPOCH + number * self._interval
-                for gap_lower, gap_upper in _gaps(lower, lower + self._interval, present):
+                lower = EPOCH + number * self._interval
+                for gap_lower, gap_upper in gaps(lower, lower + self._interval, [each[2:] for each in present]):
                     _create(connection, table, gap_lower, gap_upper)
         self._ready.update((table, number) for number in missing)
 
@@ -95,14 +96,16 @@ def drop_before(connection: Connection, table: str, cutoff: datetime) -> list[st
     return dropped
 
 
-def _gaps(lower: datetime, upper: datetime, present: list[Partition]) -> Iterator[tuple[datetime, datetime]]:
-    """Yield the parts of a time range that no partition covers."""
-    for partition in present:
-        if partition.upper <= lower or partition.lower >= upper:
+def gaps(
+    lower: datetime, upper: datetime, present: Iterable[tuple[datetime, datetime]]
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the parts of a time range that none of some others covers, which are sorted: the first is the oldest."""
+    for its_lower, its_upper in present:
+        if its_upper <= lower or its_lower >= upper:
             continue
-        if partition.lower > lower:
-            yield lower, partition.lower
-        lower = partition.upper
+        if its_lower > lower:
+            yield lower, its_lower
+        lower = its_upper
     if lower < upper:
         yield lower, upper
 

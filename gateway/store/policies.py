@@ -17,6 +17,7 @@ from gateway.base.settings import format_duration, parse_duration
 from gateway.store import layout
 from gateway.store.dropped_before import dropped_before, note_dropped
 from gateway.store.locks import Lock, hold
+from gateway.store.schema import may_maintain
 from gateway.store.settings import StoreSettings
 
 _MARGIN = timedelta(hours=1)
@@ -44,7 +45,12 @@ def retention_of(settings: StoreSettings) -> dict[str, timedelta | None]:
 
 
 def apply(connection: layout.Connection, present: layout.Layout, settings: StoreSettings) -> bool:
-    """Apply the settings to a store with hypertables. Returns whether anything had to be changed."""
+    """Apply the settings to a store with hypertables. Returns whether anything had to be changed.
+
+    What a later version keeps there is left alone.
+    """
+    if not may_maintain(connection):
+        return False
     with connection.transaction():
         hold(connection, Lock.MIGRATION)
         applied = layout.read_setting(connection, "policies")

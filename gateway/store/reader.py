@@ -31,7 +31,7 @@ READABLE = (
 PRIVATE = (
     *("run", "webhook_delivery", "receipt", "event_identity", "rollup_pending", "rollup_pending_1h"),
     "dimension_epoch",
-    *("lock_migration", "lock_maintenance", "lock_dimensions", "lock_partitions", "store_restoring"),
+    *("lock_migration", "lock_upkeep", "lock_dimensions", "lock_partitions", "store_restoring"),
 )
 """What no reader has any right on: what gateways work by, what steps of theirs wrote, and what they lock."""
 

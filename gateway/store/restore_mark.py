@@ -1,7 +1,7 @@
-"""A store that is being restored, or whose restore was broken off, is marked as such until it is whole.
+"""A store that is being restored or copied, or whose restore was broken off, is marked as such until it is whole.
 
-The mark is a table that no backup has. Whoever restores holds a lock on it, so that it can be told whether it is being
-worked on, and removes it in the end.
+The mark is a table that no backup has. Whoever restores or copies holds a lock on it, so that it can be told whether it
+is being worked on, and removes it in the end.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from gateway.store.layout import Connection
 
 TABLE = "store_restoring"
 MESSAGE = (
-    "the store in this database is not whole: a restore into it is under way, or was broken off. Wait for it, or run "
-    "`obs-hub db restore FILE` again, which begins anew"
+    "the store in this database is not whole: a restore or a copy into it is under way, or was broken off. Wait for "
+    "it, or run `obs-hub db restore FILE` again, which begins anew, or `obs-hub store copy`, which goes on where it was"
 )
 
 
@@ -32,7 +32,7 @@ def mark(connection: Connection, schema: str) -> None:
     """Mark the store of a schema, unless it is marked already."""
     table = sql.Identifier(schema, TABLE)
     connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ()").format(table))
-    comment = "COMMENT ON TABLE {} IS 'The store is being restored, or that was broken off: it is not whole.'"
+    comment = "COMMENT ON TABLE {} IS 'The store is being restored or copied, or that was broken off: it is not whole.'"
     connection.execute(sql.SQL(comment).format(table))
 
 

@@ -42,6 +42,9 @@ _LONGEST = 300.0
 _MARGIN = timedelta(hours=1)
 """For how long a chunk may have been about to be dropped."""
 
+_EARLIER_WRITE = timedelta(days=7)
+"""For how long after a migration gateways of an earlier version are reckoned with."""
+
 _HUGE = 1e290
 """Values beyond are left out of sums: PostgreSQL raises an error for one that has no double."""
 
@@ -133,6 +136,21 @@ def roll_up(
                 return True
             at_once = min(2 * at_once, _MOST_AT_ONCE) if time.monotonic() - since < _SECONDS else max(at_once // 2, 1)
     return True
+
+
+def note_unnoted(connection: layout.Connection) -> None:
+    """Note minutes to be rolled up again whose points gateways of an earlier version may have stored.
+
+    Where TimescaleDB made the rollups they noted no minutes, and a store is migrated while some of them still write.
+    Each gateway does this once, at its start, which is when an earlier one has been replaced.
+    """
+    since = layout.read_setting(connection, "rolled_up_since")
+    if since is None or datetime.now(UTC) - (start := datetime.fromisoformat(since)) > _EARLIER_WRITE:
+        return
+    connection.execute(
+        "INSERT INTO rollup_pending (minute) SELECT DISTINCT date_trunc('minute', time) FROM sample WHERE time >= %s",
+        (start,),
+    )
 
 
 def _due(connection: layout.Connection, source: _Source, most: int) -> list[datetime]:

@@ -6,12 +6,14 @@ wait and find it done.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.store import layout, locks, restore_mark
 from gateway.store.connections import Connections
-from gateway.store.migrations import Migration, all_migrations
+from gateway.store.migrations import MAINTAINS_FROM, WRITES_FROM, Migration, all_migrations
 from gateway.store.postgres import plan
 from gateway.store.reader import READER_ROLE as READER_ROLE
 from gateway.store.reader import let_read
@@ -23,25 +25,31 @@ class SchemaError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Status:
-    """Which migrations a store has and lacks, oldest first, its layout, and whether a restore of it is not done."""
+    """Which migrations a store has and lacks, oldest first, its layout, and whether a restore of it is not done.
+
+    ``newer`` is the number of its last migration where that is one of a later version, which this one can write to.
+    """
 
     applied: list[str]
     pending: list[str]
     layout: layout.Layout | None
     unfinished: bool = False
+    newer: str | None = None
 
 
-def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Layout:
-    """Bring the schema up to date and return the layout of the store.
+def migrate(connections: Connections, wanted_layout: str = "auto", *, unfinished: bool = False) -> layout.Layout:
+    """Bring the schema up to date and return the layout of the store. ``unfinished``: though it is not whole.
 
-    Raises `SchemaError` when the schema is newer than this gateway or the store is not whole, `layout.LayoutError` when
-    the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock is
-    not to be had in time. No statement has a limit of its own: an index on much data takes its time.
+    A schema of a later version is left as it is, where that says that gateways of this version can write to it.
+
+    Raises `SchemaError` when the schema is too new for this gateway or the store is not whole, `layout.LayoutError`
+    when the layout is not to be had, and `psycopg.Error` when the database is not reachable or refuses, or when a lock
+    is not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
     migrations = all_migrations()
     with connections.open() as connection:
         _require_found(connection, connections.dsn)
-        if restore_mark.is_unfinished(connection):
+        if not unfinished and restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
         locks.make(connection)
         connection.autocommit = False
@@ -60,7 +68,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto") -> layout.Lay
 def status(connections: Connections) -> Status:
     """Return the state of the schema without changing it.
 
-    Raises `SchemaError` when the schema is newer than this gateway, or the store is where nobody looks for it.
+    Raises `SchemaError` when the schema is too new for this gateway, or the store is where nobody looks for it.
     """
     migrations = all_migrations()
     with connections.open() as connection:
@@ -69,7 +77,35 @@ def status(connections: Connections) -> Status:
             return Status([], [], None, unfinished=True)
         done = _count_applied(connection, migrations)
         described = [migration.describe() for migration in migrations]
-        return Status(described[:done], described[done:], layout.current(connection))
+        newer = _newer(connection, migrations)
+        return Status(described[:done], described[done:], layout.current(connection), newer=newer)
+
+
+_COMPATIBLE = "compatible"
+"""The setting that tells gateways of earlier versions what they may still do with a store at a certain migration."""
+
+
+def may_maintain(connection: layout.Connection) -> bool:
+    """Tell whether gateways of this version know of all that there is to maintain in a store, which may be newer."""
+    migrations = all_migrations()
+    newer = _newer(connection, migrations)
+    return newer is None or _may(connection, "maintain", newer, migrations)
+
+
+def _newer(connection: layout.Connection, migrations: Sequence[Migration]) -> str | None:
+    """Return at which migration a store is that is none of these; None where it is at one of them, or at none."""
+    if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
+        return None
+    at = {row[0] for row in connection.execute("SELECT version_num FROM schema_version")}
+    return ", ".join(sorted(at - {migration.revision for migration in migrations})) or None
+
+
+def _may(
+    connection: layout.Connection, do: Literal["write", "maintain"], newer: str, migrations: Sequence[Migration]
+) -> bool:
+    """Tell whether a store at a later migration lets gateways do something whose last one is the last of these."""
+    noted = layout.read_setting(connection, _COMPATIBLE) or {}
+    return noted.get("at") == newer and noted[do] <= migrations[-1].revision
 
 
 _STORES_ELSEWHERE = """
@@ -98,16 +134,18 @@ def _require_found(connection: layout.Connection, dsn: str) -> None:
 
 
 def _count_applied(connection: layout.Connection, migrations: Sequence[Migration]) -> int:
-    """Return how many of the migrations the store has, which is at one of them or at none."""
+    """Return how many of the migrations the store has, which is at one of them, at none, or at a later one."""
     if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
         return 0
-    at = [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
-    known = [migration.revision for migration in migrations]
-    if foreign := sorted(set(at) - set(known)):
+    if (newer := _newer(connection, migrations)) is not None:
+        if _may(connection, "write", newer, migrations):
+            return len(migrations)
         raise SchemaError(
-            f"the schema of this database is at version {', '.join(foreign)}, which this gateway does not know: "
+            f"the schema of this database is at version {newer}, which this gateway does not know: "
             "it was made by a newer one; upgrade this gateway"
         )
+    at = [row[0] for row in connection.execute("SELECT version_num FROM schema_version")]
+    known = [migration.revision for migration in migrations]
     return max((known.index(revision) + 1 for revision in at), default=0)
 
 
@@ -120,14 +158,24 @@ def _advance(connection: layout.Connection, migrations: Sequence[Migration], wan
         _take_turn(connection)
         done = _count_applied(connection, migrations)
         if done == len(migrations):
-            let_read(connection)
+            if _newer(connection, migrations) is None:
+                let_read(connection)
+                _note_compatibility(connection, migrations)
             return True
         if done == 0:
             connection.execute(_SCHEMA_VERSION)
         migrations[done].upgrade(connection, wanted_layout)
         connection.execute("DELETE FROM schema_version")
         connection.execute("INSERT INTO schema_version VALUES (%s)", (migrations[done].revision,))
+        if done + 1 == len(migrations):
+            _note_compatibility(connection, migrations)
         return False
+
+
+def _note_compatibility(connection: layout.Connection, migrations: Sequence[Migration]) -> None:
+    wanted = {"at": migrations[-1].revision, "write": WRITES_FROM, "maintain": MAINTAINS_FROM}
+    if layout.read_setting(connection, _COMPATIBLE) != wanted:
+        layout.write_setting(connection, _COMPATIBLE, json.dumps(wanted))
 
 
 _SCHEMA_VERSION = """

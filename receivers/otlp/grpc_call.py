@@ -15,7 +15,8 @@ import structlog
 
 from receivers.otlp import compression
 from receivers.otlp.grpc_messages import OK, Bounds, Messages, Request, StatusError, encoding_of, framed
-from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Stream, size_of
+from receivers.otlp.http2.request_head import Head
+from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Stream
 from receivers.otlp.refusal import overloaded, unavailable
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -26,6 +27,9 @@ _RESPONSE: Headers = (
     (b"grpc-accept-encoding", f"{compression.IDENTITY}, {compression.SUPPORTED}".encode()),
 )
 
+
+DEADLINE = b"grpc-timeout"
+"""The header that says how long a client waits; it counts down from call to call."""
 
 _MOST_SAID = 8
 """Messages that wait for their answer, of a call that has many."""
@@ -80,9 +84,22 @@ class Services:
     bounds: Bounds
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def open(self, stream: Stream, headers: Headers) -> Call:
+    def open(self, stream: Stream, head: Head) -> Call:
         """Begin a call."""
-        return Call(self, stream, headers)
+        return Call(self, stream, head)
+
+
+class _Route:
+    """What a call's headers say of it."""
+
+    __slots__ = ("encoding", "is_grpc", "method", "path")
+
+    def __init__(self, methods: Mapping[str, Method], head: Head) -> None:
+        fields = head.fields
+        self.is_grpc = fields.get(b":method") == b"POST" and _is_grpc(fields.get(b"content-type", b""))
+        self.path = fields.get(b":path", b"").decode("latin-1")
+        self.method = methods.get(self.path)
+        self.encoding = fields.get(b"grpc-encoding", b"").decode("latin-1")
 
 
 class Call:
@@ -91,10 +108,10 @@ class Call:
     A deadline (``grpc-timeout``) is left to the client, which gives up by a reset when it is over.
     """
 
-    def __init__(self, services: Services, stream: Stream, headers: Headers) -> None:
+    def __init__(self, services: Services, stream: Stream, head: Head) -> None:
         self._services = services
         self._stream = stream
-        self._headers = headers
+        self._head: Head | None = head
         self._request = Request(services.bounds)
         self._encoding = compression.IDENTITY
         self._method: Method | None = None
@@ -107,7 +124,7 @@ class Call:
             self._begin()
         except StatusError as error:
             self._fail(error)
-        self._headers = ()  # many calls that never end must not keep what each came with
+        self._head = None  # many calls that never end must not keep what each came with
 
     @property
     def peer(self) -> str:
@@ -121,8 +138,8 @@ class Call:
 
     def metadata(self, key: str) -> list[str]:
         """Return the values that the client sent under a key, which is given in lower case."""
-        name = key.encode()
-        return [value.decode("latin-1") for found, value in self._headers if found == name]
+        assert self._head is not None, "metadata is asked for as the call begins"
+        return [value.decode("latin-1") for value in self._head.values(key.encode())]
 
     def send(self, message: bytes) -> None:
         """Send a message of the answer."""
@@ -187,20 +204,21 @@ class Call:
         self._end()
 
     def _begin(self) -> None:
-        fields = dict(self._headers)
-        if not (fields.get(b":method") == b"POST" and _is_grpc(fields.get(b"content-type", b""))):
+        head = self._head
+        assert head is not None
+        route: _Route = head.meaning or _Route(self._services.methods, head)
+        head.meaning = route
+        if not route.is_grpc:
             self._stream.send_headers(((b":status", b"415"), (b"accept-post", b"application/grpc")), end=True)
             return
-        path = fields.get(b":path", b"").decode("latin-1")
-        if size_of(self._headers) > MAX_HEADERS:
+        if head.size > MAX_HEADERS:
             message = f"the call's metadata is larger than {MAX_HEADERS} bytes"
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
-        method = self._services.methods.get(path)
-        if method is None:
-            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"no such method: {path[:200]}")
-        self._admitted = method.admit(self)
-        self._method = method
-        self._encoding = encoding_of(fields.get(b"grpc-encoding", b"").decode("latin-1"))
+        if route.method is None:
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"no such method: {route.path[:200]}")
+        self._admitted = route.method.admit(self)
+        self._method = route.method
+        self._encoding = encoding_of(route.encoding)
         if (reply := self._admitted.reply) is not None:
             assert self._admitted.most is not None, "a call that has many messages bounds each"
             self._messages = Messages(self._admitted.most, self._encoding)

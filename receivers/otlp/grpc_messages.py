@@ -63,7 +63,7 @@ class StatusError(Exception):
         if self.details is not None:
             # Unpadded, as gRPC's doc/PROTOCOL-HTTP2.md asks of whoever sends binary values; some clients take no other.
             trailers.append((b"grpc-status-details-bin", base64.b64encode(self.details).rstrip(b"=")))
-        return trailers
+        return tuple(trailers)
 
 
 def _quoted(message: str) -> bytes:

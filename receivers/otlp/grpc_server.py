@@ -20,11 +20,12 @@ from gateway.net.connection_limit import ConnectionLimit
 from gateway.net.handshakes import Handshakes
 from gateway.net.listeners import join_endpoint, split_endpoint
 from receivers.otlp.config import GrpcConfig
-from receivers.otlp.grpc_call import Services
+from receivers.otlp.grpc_call import DEADLINE, Services
 from receivers.otlp.grpc_messages import Bounds
 from receivers.otlp.grpc_reflection import Reflection
 from receivers.otlp.grpc_services import Health, exports
 from receivers.otlp.http2.connection import Connections, Http2Connection
+from receivers.otlp.http2.request_head import Heads
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -64,7 +65,7 @@ class GrpcServer:
         self._certificates: Certificates | None = None
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []
-        self._connections = Connections()
+        self._connections = Connections(Heads(passing={DEADLINE}))
         self.endpoint: str = config.endpoint
 
     async def bind(self) -> None:

@@ -204,9 +204,11 @@ class Load:
         events: bool = False,
         size: int = 0,
         pause: float = 0,
+        frames: bool = False,
         of: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._of = of
+        self._frames = frames
         self._pause = pause
         self._events = events
         self._size = size
@@ -267,7 +269,7 @@ class Load:
                     payload = log_request(ids, series)
                 else:
                     self.times |= dict.fromkeys(ids, now)
-                    payload = request(ids, series, now, signal=signal, size=self._size)
+                    payload = request(ids, series, now, signal=signal, size=self._size, frames=self._frames)
                 if self._send(call, payload):
                     with self._lock:
                         self.acknowledged += ids
@@ -302,8 +304,13 @@ def request(
     *,
     signal: Signal = Signal.METRICS,
     size: int = 0,
+    frames: bool = False,
 ) -> bytes:
-    """Serialize records with the given numbers, in so many bytes at least."""
+    """Serialize records with the given numbers, in so many bytes at least.
+
+    With ``frames`` each data point is of a series of its own, so that those of a request are stored together as a frame
+    once they come again; without, they are of one series, and rows.
+    """
     now = time.time_ns() if at is None else at
     message: Any
     match signal:
@@ -311,8 +318,10 @@ def request(
             message = ExportMetricsServiceRequest()
             owner = message.resource_metrics.add()
             metric = owner.scope_metrics.add().metrics.add(name="faults.record")
-            for number in ids:
-                metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+            for place, number in enumerate(ids):
+                point = metric.gauge.data_points.add(time_unix_nano=now, as_int=number)
+                if frames:
+                    point.attributes.add(key="place").value.int_value = place
         case Signal.LOGS:
             message = ExportLogsServiceRequest()
             owner = message.resource_logs.add()
@@ -372,11 +381,13 @@ def load(
     events: bool = False,
     size: int = 0,
     pause: float = 0.01,
+    frames: bool = False,
     of: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before.
 
-    With ``events`` they send logs, every other of which is an event. ``of`` tells which numbers are used. The default
+    With ``events`` they send logs, every other of which is an event. ``frames`` is as for `request`. ``of`` tells which
+    numbers are used. The default
     of ``pause`` has requests under way all the time and leaves most of the cores to other tests; 0 is the load that
     takes all of them.
     """
@@ -391,6 +402,7 @@ def load(
         events=events,
         size=size,
         pause=pause,
+        frames=frames,
         of=of,
     )
     try:

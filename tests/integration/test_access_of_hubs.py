@@ -28,7 +28,7 @@ HOST_METRICS = {"hostmetrics": {"collection_interval": "1s"}}
 
 @pytest.fixture
 def to_start() -> Iterator[Hubs]:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started
 
 

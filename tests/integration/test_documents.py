@@ -19,7 +19,7 @@ from gateway.explore.store import read_only
 from gateway.store.schema import READER_ROLE
 from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database
-from tests.support.documents import PLACEHOLDER, Command, Sql, commands, named_commands, statements
+from tests.support.documents import PLACEHOLDER, ROOT, Command, Sql, commands, named_commands, statements
 
 COMMANDS = commands()
 OURS = [command for command in COMMANDS if command.program == "obs-hub"]
@@ -34,6 +34,7 @@ ELSEWHERE = {
     "date": "of the shell's own",
     "cat": "of the shell's own",
     "hostname": "of the shell's own",
+    "createdb": "needs the example's server",
     "sudo": "changes the machine, or needs another one's database",
     "usermod": "changes the machine",
     "systemctl": "changes the machine",
@@ -43,6 +44,7 @@ ELSEWHERE = {
     "helm": "needs a cluster; tests/unit/charts renders the charts",
     "stat": "of the shell's own",
     "tailscale": "needs a tailnet",
+    "git": "changes the checkout",
     "bao": "needs OpenBao; tests/integration/test_secret_rotation.py has one",
 }
 """Programs that are not the hub's, and why they are not run."""
@@ -62,6 +64,7 @@ RUN = [
     ("spool", "list"),
     ("dead-letter", "list"),
     ("dead-letter", "replay"),
+    ("db", "status"),
 ]
 """Commands of the hub that are run, by their first words: they change nothing but the data directory of a test."""
 
@@ -71,7 +74,9 @@ NOT_RUN = {
     ("traces", "TRACE_ID"): "stands for a trace",
     ("db", "backup"): "writes where the example keeps backups; tests/integration/cli/test_cli_db_backup.py",
     ("db", "restore"): "needs the example's backup; tests/integration/cli/test_cli_db_backup.py",
+    ("store", "copy"): "needs the example's server; tests/integration/store/test_copying.py",
     ("db", "reader"): "makes a user of the server; tests/integration/cli/test_cli_db_reader.py",
+    ("doctor",): "looks at the machine as well; tests/integration/cli/test_cli_doctor.py",
     ("up",): "never ends; tests/integration/cli/test_cli_run.py",
     ("gate",): "needs a tailnet; tests/integration/cli/test_cli_gate.py",
     ("gitops",): "needs the example's repositories; tests/integration/gitops/test_cli_gitops.py",
@@ -120,6 +125,17 @@ def parsed(words: Sequence[str], *, whole: bool = True) -> None:
         assert found is not None
         assert inner is not None
         name, command = found, inner
+
+
+def test_what_is_said_to_have_tried_a_procedure_is_there() -> None:
+    """Of every procedure of the operator's guide there is a test or a script, and each that is named exists."""
+    procedures = re.split(r"^## ", (ROOT / "docs/operations.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
+    assert len(procedures) > 8
+    for procedure in procedures:
+        named = re.findall(r"`(tests/[\w/.]+)`|`python -m ([\w.]+)", procedure)
+        assert named, procedure.partition("\n")[0]
+        for path, module in named:
+            assert (ROOT / (path or f"{module.replace('.', '/')}.py")).exists(), path or module
 
 
 @pytest.mark.parametrize("command", OURS, ids=str)

@@ -31,7 +31,7 @@ EXAMPLES = ROOT / "docs/examples"
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started.start(config_text()).until_ready()
 
 

@@ -34,7 +34,7 @@ NO_SPOOL: dict[str, object] = {"spool": {"enabled": False}}
 @pytest.fixture
 def start() -> Iterator[Hubs]:
     """Starts hubs, and ends them after the test."""
-    with hubs() as started:
+    with hubs(forked=True) as started:
         yield started
 
 

@@ -19,7 +19,6 @@ from gateway.component import ACCEPTED, Batch, Outcome, OverloadedError, Receive
 from gateway.component.declaration import Context
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
-from receivers.otlp.http2.library import Library
 from tests.support.http2 import (
     DATA,
     END_HEADERS,
@@ -32,7 +31,6 @@ from tests.support.http2 import (
     WINDOW_UPDATE,
     connected,
     frame,
-    greeting,
     header_block,
     message,
 )
@@ -297,13 +295,17 @@ async def test_a_refusal_says_when_to_come_back(receiver: Receiver, consumer: Co
         assert "grpc-status-details-bin" in client.headers[1]
 
 
-def test_a_client_does_not_decide_how_much_is_remembered_for_it() -> None:
-    connection = Library(10, lambda: None)
-    connection.initiate_connection()
-    connection.receive_data(greeting({HEADER_TABLE_SIZE: 2**32 - 1}))
-    assert connection.encoder.header_table_size == 4096
-    connection.receive_data(frame(SETTINGS, 0, 0, HEADER_TABLE_SIZE.to_bytes(2, "big") + bytes(4)))
-    assert connection.encoder.header_table_size == 0
+async def test_a_client_does_not_decide_how_much_is_remembered_for_it(receiver: Receiver) -> None:
+    """Our answers name nothing that a client would have to keep, or we."""
+    async with connected(receiver.endpoints["grpc"], {HEADER_TABLE_SIZE: 2**32 - 1}) as client:
+        for stream in (1, 3):
+            client.call(stream, message(SMALL, compressed=False))
+            assert (await client.answer(stream))[0] == OK
+            client.send(frame(SETTINGS, 0, 0, HEADER_TABLE_SIZE.to_bytes(2, "big") + bytes(4)))
+        blocks = [content for kind, _, _, content in client.frames if kind == HEADERS]
+    assert blocks[0].startswith(b"\x20")  # a table of nothing
+    assert blocks[0].removeprefix(b"\x20") == blocks[2]
+    assert all(block.removeprefix(b"\x20").startswith(b"\0") for block in blocks)
 
 
 async def test_clients_may_keep_headers_in_their_table(receiver: Receiver) -> None:

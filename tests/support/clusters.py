@@ -35,16 +35,21 @@ def place(directory: Path, *, waits_for_disk: bool = False) -> None:
     That it waits for the disk no test can see, but that it is set to: what is written outlives the death of its
     processes either way.
     """
-    made = _made()
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o711)
-    subprocess.run(["cp", "-a", "--reflink=auto", made, directory / "data"], check=True)
+    place_data(directory / "data")
     if not waits_for_disk:
         with (directory / "data/postgresql.conf").open("a") as file:
             file.write("fsync = off\n")
 
 
-def _made() -> Path:
+def place_data(directory: Path) -> None:
+    """Put the data directory alone somewhere."""
+    subprocess.run(["cp", "-a", "--reflink=auto", shared_data(), directory], check=True)
+
+
+def shared_data() -> Path:
+    """The data directory that all others are copies of; it belongs to whoever runs the server."""
     shared = Path(os.environ[VARIABLE])
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

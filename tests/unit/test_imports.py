@@ -1,6 +1,7 @@
 """Who may import whom. The contracts stand in pyproject.toml; what they cannot say is looked for here."""
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -14,8 +15,22 @@ import gateway.store
 ROOT = Path(__file__).parents[2]
 
 
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+Node = ast.Import | ast.ImportFrom | ast.Attribute
+
+
+@functools.cache
+def modules() -> dict[Path, list[Node]]:
+    """The imports of each module, and what it asks of objects. They are read once, for all tests."""
+    paths = [path for folder in ("gateway", "receivers", "exporters") for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert paths
+    return {
+        path: [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, Node)]
+        for path in paths
+    }
+
+
+def imported(nodes: list[Node], path: Path) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -41,9 +56,9 @@ def test_every_module_of_the_gateway_has_its_place_in_the_layers() -> None:
 
 
 def test_everybody_else_uses_the_public_face_of_the_store() -> None:
-    for path in (each for folder in ("gateway", "receivers", "exporters") for each in (ROOT / folder).rglob("*.py")):
+    for path, nodes in modules().items():
         if not path.is_relative_to(ROOT / "gateway" / "store"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for node in nodes:
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gateway.store"):
                     assert node.module == "gateway.store", f"{path.relative_to(ROOT)} imports {node.module}"
                     assert {alias.name for alias in node.names} <= set(gateway.store.__all__), path.relative_to(ROOT)
@@ -58,19 +73,19 @@ def test_every_name_of_the_public_face_of_the_store_is_there() -> None:
 
 
 def test_one_place_connects_to_postgresql() -> None:
-    for path in [each for folder in ("gateway", "receivers", "exporters") for each in (ROOT / folder).rglob("*.py")]:
+    for path, nodes in modules().items():
         where = path.relative_to(ROOT).as_posix()
         if where == "gateway/store/postgres/connection.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes:
             if isinstance(node, ast.Attribute) and node.attr == "connect":
                 assert not ast.unparse(node.value).startswith(("psycopg", "Connection", "AsyncConnection")), where
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("psycopg"):
                 assert not {alias.name for alias in node.names} & {"connect", "Connection", "AsyncConnection"}, where
-        assert not any(name.startswith("psycopg_pool") for name in imported(path)), where
+        assert not any(name.startswith("psycopg_pool") for name in imported(nodes, path)), where
 
 
 def test_one_place_locks_files() -> None:
-    for path in (each for folder in ("gateway", "receivers", "exporters") for each in (ROOT / folder).rglob("*.py")):
+    for path, nodes in modules().items():
         if path != ROOT / "gateway" / "files" / "locks.py":
-            assert "fcntl" not in imported(path), path.relative_to(ROOT)
+            assert "fcntl" not in imported(nodes, path), path.relative_to(ROOT)

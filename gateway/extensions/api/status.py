@@ -169,7 +169,9 @@ class Probe:
         except TimeoutError:
             return Dependency("store", State.DOWN, "it does not answer")
         except _UnfinishedError:
-            return Dependency("store", State.DOWN, "it is not whole: a restore is under way, or was broken off")
+            return Dependency(
+                "store", State.DOWN, "it is not whole: a restore or a copy is under way, or was broken off"
+            )
         except UnusableServerError as error:
             return Dependency("store", State.DOWN, str(error))
         except psycopg.Error as error:

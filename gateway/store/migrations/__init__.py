@@ -15,6 +15,13 @@ from gateway.store.layout import Connection
 
 _HERE = Path(__file__).parent
 
+WRITES_FROM = "0006"
+"""The earliest version whose gateways store everything right in a store that has all migrations: they go on writing
+while the store is migrated under them, and may be started on it. A migration that breaks what they write raises it."""
+
+MAINTAINS_FROM = "0007"
+"""Likewise, the earliest whose gateways know of all that maintenance has to look at."""
+
 
 @dataclass(slots=True, frozen=True)
 class Migration:

@@ -1,7 +1,7 @@
 """HTTP/2 connections of a server: frames become requests, answers become frames.
 
-The `h2` library keeps the protocol's state. What it leaves to its user is here: when to read on, how much a client may
-leave undone and for how long, and how a connection ends.
+No library does this: what telemetry needs of HTTP/2 is little, comes in thousands of small requests a second, and has
+to be defended here anyway (``docs/decisions/0087-http2-without-a-library.md``).
 
 Source: RFC 9113.
 """
@@ -15,26 +15,25 @@ from typing import cast
 
 import structlog
 from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    WindowUpdated,
-)
-from h2.exceptions import H2Error
-from hyperframe.frame import GoAwayFrame
 
 from gateway.base.rate_limited_log import LogRateLimit
 from gateway.net.handshakes import Handshakes, begins_tls, peer_of
-from receivers.otlp.http2.flood_guard import AttackError, FloodGuard
-from receivers.otlp.http2.library import Library
-from receivers.otlp.http2.stream import Headers, Open, Stream
+from receivers.otlp.http2 import frames
+from receivers.otlp.http2.flood_guard import MAX_FRAME_SIZE, AttackError, FloodGuard
+from receivers.otlp.http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW, MOST_WINDOW, Frame, ViolationError
+from receivers.otlp.http2.header_blocks import NO_TABLE, Decoder, encode
+from receivers.otlp.http2.request_head import Heads, check_trailers
+from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Open, Stream
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_STREAM_WINDOW = 2**20
+_CONNECTION_WINDOW = 4 * 2**20
+"""Bytes that a client may have on their way to us: enough for 40 MB/s at 100 ms. What has arrived is bounded by whoever
+keeps it, not by these."""
+
+_MOST_BROKEN_OFF = 2048
+"""Requests whose numbers are remembered, for something of them may still be on its way."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,6 +60,7 @@ class Patience:
 class Connections:
     """The connections of a server that are open. When ``draining``, no more are taken."""
 
+    heads: Heads = field(default_factory=Heads)
     open: set[Http2Connection] = field(default_factory=set)
     draining: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,8 +108,17 @@ class Http2Connection(asyncio.Protocol):
         self._handshakes = handshakes
         self._loop = asyncio.get_running_loop()
         self._watch = FloodGuard(self._loop.time)
-        self._h2 = Library(max_streams, lambda: self._watch.pay(1))
+        self._decoder = Decoder()
         self._streams: dict[int, Stream] = {}
+        self._newest = 0
+        self._broken_off: dict[int, None] = {}  # the oldest first
+        self._block: tuple[int, int, list[bytes]] | None = None
+        """Stream, flags and pieces of a header block that is not complete."""
+        self._room = _CONNECTION_WINDOW
+        self._window = self._stream_window = INITIAL_WINDOW
+        self._longest_frame = frames.INITIAL_SIZE
+        self._out: list[bytes] = []
+        self._before_headers = NO_TABLE
         self._transport: asyncio.Transport | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._flush_planned = False
@@ -128,7 +137,13 @@ class Http2Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.peer = peer_of(transport)
         self._connections.open.add(self)
-        self._h2.initiate_connection()
+        ours = {
+            frames.MAX_CONCURRENT_STREAMS: self._max_streams,
+            frames.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+            frames.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
+            frames.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
+        }
+        self._out += [frames.settings(ours), frames.window_update(0, _CONNECTION_WINDOW - INITIAL_WINDOW)]
         self._flush()
         self._tick = self._loop.call_later(self._patience.look, self._look_after)
         if self._connections.draining:  # it was let in while the TLS handshake lasted
@@ -144,20 +159,18 @@ class Http2Connection(asyncio.Protocol):
             return
         try:
             self._watch.arrived(len(data))
-            self._watch.see(data)
-            events = self._h2.receive_data(data)
+            for each in self._watch.see(data):
+                self._take(each)
         except AttackError as error:
             self._connections.warn(self.peer, str(error))
             self._say_goodbye(error.code, str(error))
             self._break_off()
-            return
-        except H2Error as error:  # the library says what was wrong
+        except ViolationError as error:
             _log.debug("a gRPC client's connection breaks the rules and is closed", peer=self.peer, reason=str(error))
+            self._say_goodbye(error.code, str(error))
             self._break_off()
-            return
-        for event in events:
-            self._handle(event)
-        self._flush()
+        else:
+            self._flush()
 
     def pause_writing(self) -> None:
         """The client does not read; then it is not read from, either."""
@@ -210,8 +223,8 @@ class Http2Connection(asyncio.Protocol):
 
     def send_headers(self, stream: Stream, headers: Headers, end: bool) -> None:
         """Send the headers of an answer."""
-        if stream.number in self._streams and self._h2.is_open(stream.number):
-            self._h2.send_headers(stream.number, headers, end_stream=end)
+        if stream.number in self._streams:
+            self._write_headers(stream.number, headers, end)
             if end:
                 self._finish(stream)
             self._plan_flush()
@@ -219,53 +232,193 @@ class Http2Connection(asyncio.Protocol):
     def pump(self, stream: Stream) -> None:
         """Send as much of an answer as the client has room for."""
         number, unsent = stream.number, stream.unsent
-        if number not in self._streams or not self._h2.is_open(number):
+        if number not in self._streams:
             return
-        while unsent and (room := self._h2.local_flow_control_window(number)) > 0:
-            piece = bytes(unsent[: min(room, self._h2.max_outbound_frame_size)])
-            del unsent[: len(piece)]
-            self._h2.send_data(number, piece)
+        while unsent and (room := min(stream.window, self._window, self._longest_frame)) > 0:
+            piece = bytes(unsent[:room])
+            del unsent[:room]
+            stream.window -= len(piece)
+            self._window -= len(piece)
+            self._out.append(frames.frame(frames.DATA, 0, number, piece))
         if not unsent and stream.trailers is not None:
-            self._h2.send_headers(number, stream.trailers, end_stream=True)
+            self._write_headers(number, stream.trailers, end=True)
             self._finish(stream)
         self._plan_flush()
 
-    # -- inside
+    # -- frames that come
 
-    def _handle(self, event: Event) -> None:
-        match event:
-            case DataReceived():
-                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                if (stream := self._streams.get(event.stream_id)) is not None:
-                    stream.since = min(self.now(), stream.since + len(event.data) / self._patience.pace)
-                    stream.handler.received(event.data)
-            case RequestReceived():
-                self._begin(event.stream_id, cast("Headers", event.headers))
-            case StreamEnded():
-                if (stream := self._streams.get(event.stream_id)) is not None:
-                    stream.complete = True
-                    stream.handler.ended()
-            case StreamReset():
-                if (stream := self._streams.pop(event.stream_id, None)) is not None:
+    def _take(self, each: Frame) -> None:
+        """Work off a frame. Raises `ViolationError` and `AttackError`."""
+        kind, flags, number, content = each
+        if self._block is not None and (kind != frames.CONTINUATION or number != self._block[0]):
+            raise _violation("headers that do not go on")
+        if not self._begun and kind != frames.SETTINGS:
+            raise _violation("it does not begin with its settings")
+        match kind:
+            case frames.DATA:
+                self._take_data(each)
+            case frames.HEADERS:
+                self._take_headers(number, flags, frames.unpadded(each))
+            case frames.CONTINUATION:
+                if self._block is None:
+                    raise _violation("headers go on that did not begin")
+                _, begun_with, pieces = self._block
+                self._block = None
+                self._take_headers(number, begun_with | flags & END_HEADERS, content, pieces)
+            case frames.WINDOW_UPDATE:
+                self._take_window_update(number, frames.number_in(content, "a window update"))
+            case frames.PING:
+                frames.check_whole(each, size=8)
+                if not flags & ACK:
+                    self._out.append(frames.frame(frames.PING, ACK, 0, content))
+            case frames.SETTINGS:
+                frames.check_whole(each, size=0 if flags & ACK else None)
+                if not flags & ACK:
+                    self._take_settings(content)
+            case frames.RST_STREAM:
+                frames.number_in(content, "a reset")
+                self._check_begun(number)
+                if (stream := self._streams.pop(number, None)) is not None:
+                    self._remember(number)
                     stream.handler.lost()
                     self._close_when_done()
-            case WindowUpdated():
-                self._pump_waiting()
-            case RemoteSettingsChanged():
-                self._begun = True
-                self._pump_waiting()  # the windows may have grown
-            case ConnectionTerminated():
+            case frames.GOAWAY:
+                # RFC 9113, 6.8: a client that goes away may wait for its answers.
+                frames.check_whole(each, size=None)
                 self._ending = True
                 self._close_when_done()
+            case frames.PRIORITY:
+                frames.check_priority(number, content)
+            case frames.PUSH_PROMISE:
+                raise _violation("a client pushes")
+            case _:  # RFC 9113, 4.1: what is unknown is ignored
+                pass
 
-    def _begin(self, number: int, headers: Headers) -> None:
-        if not self._h2.is_open(number):  # reset already, by a frame that came with this one
+    def _take_data(self, each: Frame) -> None:
+        _, flags, number, content = each
+        self._check_begun(number)
+        size = len(content)
+        self._room -= size
+        if self._room < 0:
+            raise _overflow()
+        if self._room < _CONNECTION_WINDOW // 2:
+            self._out.append(frames.window_update(0, _CONNECTION_WINDOW - self._room))
+            self._room = _CONNECTION_WINDOW
+        stream = self._streams.get(number)
+        if stream is None:
+            self._watch.pay(1)
+            if number not in self._broken_off:
+                self._reset(number, ErrorCodes.STREAM_CLOSED)
             return
+        if stream.complete:
+            self._break_off_stream(stream, ErrorCodes.STREAM_CLOSED)
+            return
+        stream.room -= size
+        if stream.room < 0:
+            raise _overflow()
+        if flags & frames.PADDED:
+            content = frames.unpadded(each)
+        ends = flags & END_STREAM
+        if stream.missing is not None:
+            stream.missing -= len(content)
+            _check_length(stream, ends=bool(ends))
+        if stream.room < _STREAM_WINDOW // 2 and not ends:
+            self._out.append(frames.window_update(number, _STREAM_WINDOW - stream.room))
+            stream.room = _STREAM_WINDOW
+        stream.since = min(self.now(), stream.since + len(content) / self._patience.pace)
+        stream.handler.received(content)
+        if ends:
+            self._complete(stream)
+
+    def _take_headers(self, number: int, flags: int, content: bytes, before: list[bytes] | None = None) -> None:
+        """Take a piece of a header block, which goes on where others came before."""
+        if before is not None:
+            before.append(content)
+        if not flags & END_HEADERS:
+            self._block = number, flags, before or [content]
+            return
+        # A block that nobody wants is read, too, for those behind it depend on it.
+        headers = self._decoder.decode(content if before is None else b"".join(before))
+        if not number & 1:
+            raise _violation("a request of a number that is not odd")
+        if number > self._newest:
+            self._begin(number, headers, ends=bool(flags & END_STREAM))
+            return
+        stream = self._streams.get(number)
+        if stream is None:
+            if number not in self._broken_off:
+                raise ViolationError(ErrorCodes.STREAM_CLOSED, "headers for a request that is over")
+        elif stream.complete:
+            self._break_off_stream(stream, ErrorCodes.STREAM_CLOSED)
+        else:
+            if not flags & END_STREAM:
+                raise _violation("headers within a request that do not end it")
+            check_trailers(headers)
+            _check_length(stream, ends=True)
+            self._complete(stream)
+
+    def _begin(self, number: int, headers: Headers, *, ends: bool) -> None:
+        self._newest = number
+        head = self._connections.heads.read(headers)
         if self._ending or len(self._streams) >= self._max_streams:
             self._reset(number, ErrorCodes.REFUSED_STREAM)  # which clients repeat without asking anybody
             return
-        stream = self._streams[number] = Stream(self, number, self.now())
-        stream.handler = self._open(stream, headers)
+        stream = Stream(self, number, self.now(), self._stream_window, _STREAM_WINDOW, head.length)
+        _check_length(stream, ends=ends)
+        self._streams[number] = stream
+        stream.handler = self._open(stream, head)
+        if ends:
+            self._complete(stream)
+
+    def _complete(self, stream: Stream) -> None:
+        """Note that a request has ended."""
+        if stream.number in self._streams:  # not answered before
+            stream.complete = True
+            stream.handler.ended()
+
+    def _take_window_update(self, number: int, increment: int) -> None:
+        if not increment:
+            raise _violation("a window that grows by nothing")
+        if number == 0:
+            self._window += increment
+            if self._window > MOST_WINDOW:
+                raise _overflow()
+            self._pump_waiting()
+            return
+        self._check_begun(number)
+        if (stream := self._streams.get(number)) is not None:
+            stream.window += increment
+            if stream.window > MOST_WINDOW:
+                self._break_off_stream(stream, ErrorCodes.FLOW_CONTROL_ERROR)
+            elif stream.unsent:
+                self.pump(stream)
+
+    def _take_settings(self, content: bytes) -> None:
+        for setting, value in frames.read_settings(content):
+            if setting == frames.INITIAL_WINDOW_SIZE:
+                growth, self._stream_window = value - self._stream_window, value
+                for stream in self._streams.values():
+                    stream.window += growth
+                    if stream.window > MOST_WINDOW:
+                        raise _overflow()
+            elif setting == frames.MAX_FRAME_SIZE:
+                self._longest_frame = value
+        self._begun = True
+        self._out.append(frames.frame(frames.SETTINGS, ACK, 0))
+        self._pump_waiting()
+
+    def _check_begun(self, number: int) -> None:
+        """Raise `ViolationError` where a frame is for a request that has not begun."""
+        if number > self._newest or not number & 1:
+            raise _violation("a frame of a request that has not begun")
+
+    # -- frames that go
+
+    def _write_headers(self, number: int, headers: Headers, end: bool) -> None:
+        block = encode(headers)
+        if self._before_headers:
+            block, self._before_headers = self._before_headers + block, b""
+        self._out.append(frames.headers(number, block, end=end, most=self._longest_frame))
 
     def _pump_waiting(self) -> None:
         for stream in tuple(self._streams.values()):
@@ -274,15 +427,22 @@ class Http2Connection(asyncio.Protocol):
 
     def _finish(self, stream: Stream) -> None:
         del self._streams[stream.number]
-        # RFC 9113, 8.1: an answer may end before its request; the rest of that is not wanted then.
-        self._reset(stream.number, ErrorCodes.NO_ERROR)
+        if not stream.complete:
+            # RFC 9113, 8.1: an answer may end before its request; the rest of that is not wanted then.
+            self._reset(stream.number, ErrorCodes.NO_ERROR)
         self._watch.answered()
         self._close_when_done()
 
     def _reset(self, number: int, code: ErrorCodes) -> None:
-        if self._h2.is_open(number):
-            self._h2.reset_stream(number, code)
-            self._plan_flush()
+        self._remember(number)
+        self._out.append(frames.reset(number, code))
+        self._plan_flush()
+
+    def _remember(self, number: int) -> None:
+        """Know that a request was broken off, of which something may still be on its way."""
+        self._broken_off[number] = None
+        if len(self._broken_off) > _MOST_BROKEN_OFF:
+            del self._broken_off[next(iter(self._broken_off))]
 
     def _look_after(self) -> None:
         """Find what has lasted too long. Runs every few seconds."""
@@ -301,18 +461,17 @@ class Http2Connection(asyncio.Protocol):
             if not stream.complete and now - stream.since > patience.request:
                 stream.handler.too_slow()
             elif stream.unsent and now - stream.since > patience.answer:
-                self._give_up(stream)
+                self._break_off_stream(stream, ErrorCodes.CANCEL)
         if self._pinged is not None:
             if now - self._pinged > patience.ping:
                 self.abort()
         elif now - self._heard > patience.idle:
             self._pinged = now
-            self._h2.ping(b"alive?\0\0")
-            self._flush()
+            self._write(frames.frame(frames.PING, 0, 0, b"alive?\0\0"))
 
-    def _give_up(self, stream: Stream) -> None:
+    def _break_off_stream(self, stream: Stream, code: ErrorCodes) -> None:
         del self._streams[stream.number]
-        self._reset(stream.number, ErrorCodes.CANCEL)
+        self._reset(stream.number, code)
         stream.handler.lost()
         self._close_when_done()
 
@@ -328,11 +487,8 @@ class Http2Connection(asyncio.Protocol):
         return streams
 
     def _say_goodbye(self, code: ErrorCodes, why: str = "") -> None:
-        # Not by the library, which takes a GOAWAY for the end of everything and would send no answer after it.
+        self._out.append(frames.goaway(self._newest, code, why))
         self._flush()
-        last = self._h2.highest_inbound_stream_id
-        frame = GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=why.encode())
-        self._write(frame.serialize())
 
     def _close_when_done(self) -> None:
         if self._ending and not self._streams:
@@ -352,9 +508,26 @@ class Http2Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if data := self._h2.data_to_send():
+        if self._out:
+            data = b"".join(self._out)
+            self._out.clear()
             self._write(data)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+
+def _check_length(stream: Stream, *, ends: bool) -> None:
+    """Raise `ViolationError` where the body is not as long as it was said to be."""
+    missing = stream.missing
+    if missing is not None and (missing < 0 or (missing and ends)):
+        raise _violation("a body that is not as long as it was said to be")
+
+
+def _violation(why: str) -> ViolationError:
+    return ViolationError(ErrorCodes.PROTOCOL_ERROR, why)
+
+
+def _overflow() -> ViolationError:
+    return ViolationError(ErrorCodes.FLOW_CONTROL_ERROR, "more than there is room for")

@@ -1,30 +1,39 @@
 """What a client may ask of an HTTP/2 connection before it is taken for an attack.
 
-The bytes are looked through before the HTTP/2 library sees them, for it first gathers and works off whatever arrives.
-Only the nine bytes at the head of each frame are read here.
+The bytes that arrive become frames here, and what a frame costs is counted by the nine bytes at its head: before it is
+worked off, and before what it announces has arrived.
 
 Source: RFC 9113, 4.1 "Frame Format" and 10.5 "Denial-of-Service Considerations".
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from h2.errors import ErrorCodes
 
-MAX_FRAME_SIZE = 2**14
+from receivers.otlp.http2.frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEAD,
+    HEADERS,
+    INITIAL_SIZE,
+    MOST_WINDOW,
+    PADDED,
+    PREFACE,
+    Frame,
+    ViolationError,
+)
+
+MAX_FRAME_SIZE = INITIAL_SIZE
 """Bytes of the longest frame taken: HTTP/2's initial value, which clients have to keep to."""
 
 MAX_HEADER_BLOCK = 128 * 1024
 """Bytes of the longest header block taken, as sent. Headers that are merely too long should be refused, not cost the
 connection, so they must be read."""
 
-_PREFACE_SIZE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-_HEAD = struct.Struct(">BHBBL")  # length (its first byte apart), type, flags, stream
-
-_DATA, _HEADERS, _CONTINUATION = 0, 1, 9
-_END_STREAM, _END_HEADERS, _PADDED = 1, 4, 8
 _MOST_PADDING = 256  # with the byte that says how much
 
 _CREDIT = 4_000.0
@@ -43,7 +52,7 @@ class AttackError(Exception):
 
 
 class FloodGuard:
-    """Counts what the frames of one connection cost. ``clock`` is in seconds.
+    """Cuts what arrives on one connection into frames, and counts what they cost. ``clock`` is in seconds.
 
     A frame that brings nothing on has to be paid for: pings, settings, resets, windows opened bit by bit, headers
     chopped up, crumbs of data, padding, data for requests that are over. There is credit for four thousand, which comes
@@ -55,8 +64,10 @@ class FloodGuard:
         self._clock = clock
         self._credit = _CREDIT
         self._counted = clock()
-        self._skip = _PREFACE_SIZE
-        self._head = b""
+        self._preface = PREFACE  # what is still to come of it
+        self._parts: list[bytes] = []  # of a frame that is not complete
+        self._missing = len(PREFACE)
+        self._is_counted = True  # whether that frame is, for its head is there
         self._header_block = 0
 
     def answered(self) -> None:
@@ -68,40 +79,73 @@ class FloodGuard:
 
         A crumb from within a frame takes as much work as a whole one.
         """
-        if size < _BYTES_PER_CREDIT and size < self._skip:
+        if size < _BYTES_PER_CREDIT and size < self._missing and self._is_counted:
             self.pay(1)
 
-    def see(self, data: bytes) -> None:
-        """Look through what arrived. Raises `AttackError`."""
-        at, end = self._skip, len(data)
-        if self._head:
-            data = self._head + data
-            at, end, self._head = 0, len(data), b""
-        while at + _HEAD.size <= end:
-            high, low, kind, flags, _ = _HEAD.unpack_from(data, at)
-            length = high << 16 | low
-            self._frame(kind, flags, length)
-            at += _HEAD.size + length
-        if at < end:
-            self._head = data[at:]
-        self._skip = max(0, at - end)
+    def see(self, data: bytes) -> list[Frame]:
+        """Return the frames that are complete with what arrived.
+
+        Raises `AttackError`, and `ViolationError` when the client does not begin as HTTP/2 does.
+        """
+        if self._preface:
+            expected = self._preface[: len(data)]
+            if not data.startswith(expected):
+                raise ViolationError(ErrorCodes.PROTOCOL_ERROR, "it does not begin as HTTP/2 does")
+            self._preface, data = self._preface[len(expected) :], data[len(expected) :]
+            self._missing = len(self._preface)
+            if self._preface:
+                return []
+            self._is_counted = False
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._parts)
+            self._parts.clear()
+        return self._cut(data)
+
+    def _cut(self, data: bytes) -> list[Frame]:
+        """Return the frames in some bytes; keep what is left over."""
+        frames: list[Frame] = []
+        at, size, is_counted = 0, len(data), self._is_counted
+        missing = 0
+        while at < size:
+            begin = at + HEAD.size
+            if begin > size:
+                missing = begin - size
+                break
+            high, low, kind, flags, stream = HEAD.unpack_from(data, at)
+            end = begin + (high << 16 | low)
+            if not is_counted:
+                self._frame(kind, flags, end - begin)
+            if end > size:
+                is_counted, missing = True, end - size
+                break
+            is_counted = False
+            frames.append(Frame(kind, flags, stream & MOST_WINDOW, data[begin:end]))
+            at = end
+        if at < size:
+            self._parts.append(data[at:])
+        self._is_counted, self._missing = is_counted, missing
+        return frames
 
     def _frame(self, kind: int, flags: int, length: int) -> None:
         if length > MAX_FRAME_SIZE:
             raise AttackError(ErrorCodes.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-        if kind == _DATA:
+        if kind == DATA:
             # How much of a frame is padding stands behind its head, so it is taken for as much as it may be.
-            brings = length - _MOST_PADDING if flags & _PADDED else length
-            if brings < _BYTES_PER_CREDIT and not flags & _END_STREAM:
+            brings = length - _MOST_PADDING if flags & PADDED else length
+            if brings < _BYTES_PER_CREDIT and not flags & END_STREAM:
                 self.pay(1)
             return
-        if kind in (_HEADERS, _CONTINUATION):
+        if kind in (HEADERS, CONTINUATION):
             self._header_block += length
             if self._header_block > MAX_HEADER_BLOCK:
                 raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {MAX_HEADER_BLOCK} bytes of headers")
-            if flags & _END_HEADERS:
+            if flags & END_HEADERS:
                 self._header_block = 0
-        self.pay(1 + length // (_HEADER_BYTES_PER_CREDIT if kind == _HEADERS else _BYTES_PER_CREDIT))
+        self.pay(1 + length // (_HEADER_BYTES_PER_CREDIT if kind == HEADERS else _BYTES_PER_CREDIT))
 
     def pay(self, cost: int) -> None:
         """Take what something costs. Raises `AttackError` when that is more than there is credit for."""

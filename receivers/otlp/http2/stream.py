@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-Headers = Sequence[tuple[bytes, bytes]]
+if TYPE_CHECKING:
+    from receivers.otlp.http2.request_head import Head
+
+Headers = tuple[tuple[bytes, bytes], ...]
 """Names, in lower case, and values."""
 
 MAX_HEADERS = 16 * 1024
@@ -60,13 +63,35 @@ class Carrier(Protocol):
 
 
 class Stream:
-    """One request, and the way to answer it."""
+    """One request, and the way to answer it.
 
-    def __init__(self, connection: Carrier, number: int, now: float) -> None:
+    For its connection: ``since`` is when the client was last seen to owe something, the rest of its request or room for
+    the answer; ``window`` how many bytes of the answer it has room for, ``room`` how many of the request we have;
+    ``missing`` how many there are still to be, where that was said.
+    """
+
+    __slots__ = (
+        "_connection",
+        "complete",
+        "handler",
+        "missing",
+        "number",
+        "room",
+        "since",
+        "trailers",
+        "unsent",
+        "window",
+    )
+
+    def __init__(
+        self, connection: Carrier, number: int, now: float, window: int, room: int, missing: int | None
+    ) -> None:
         self._connection = connection
         self.number = number
         self.since = now
-        """When the client was last seen to owe something: the rest of its request, or room for the answer."""
+        self.window = window
+        self.room = room
+        self.missing = missing
         self.complete = False
         self.handler: Handler
         self.unsent = bytearray()
@@ -99,5 +124,5 @@ class Stream:
         self._connection.pump(self)
 
 
-Open = Callable[[Stream, Headers], Handler]
-"""Makes the handler of a request from its headers. It may answer at once."""
+Open = Callable[["Stream", "Head"], Handler]
+"""Makes the handler of a request from its head. It may answer at once."""

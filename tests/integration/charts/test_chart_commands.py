@@ -96,7 +96,7 @@ def gateway(embedded_server: Server, tmp_path_factory: pytest.TempPathFactory) -
     config = config_of(manifests("hub")).replace("/etc/obs-hub/secrets/store/dsn", f"{secret_files}/dsn")
     config = config.replace("/etc/obs-hub/tokens/tokens.json", f"{secret_files}/tokens.json")
     config = re.sub(r"0\.0\.0\.0:\d+", lambda _: f"0.0.0.0:{free_port()}", config)
-    with fresh_store(embedded_server) as database, hubs() as started:
+    with fresh_store(embedded_server) as database, hubs(forked=True) as started:
         (secret_files / "dsn").write_text(database.dsn)
         (container,) = find(manifests("hub"), "StatefulSet", "obs-hub")["spec"]["template"]["spec"]["containers"]
         assert container["args"] == ["serve"]

@@ -22,6 +22,13 @@ def hub() -> Iterator[HubProcess]:
 @pytest.fixture
 def hubs_to_start() -> Iterator[Hubs]:
     """Hubs that a test starts for itself."""
+    with hubs(forked=True) as started:
+        yield started
+
+
+@pytest.fixture
+def new_hubs_to_start() -> Iterator[Hubs]:
+    """The same, each in an interpreter of its own, as its users start them."""
     with hubs() as started:
         yield started
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "config schema": "for editors",
     "db": "migrates its store when it starts",
     "db backup": "--output /mnt/nas/obs-hub --keep 7",
+    "db copy": "it goes on where it was",
     "db migrate": "Safe to run while gateways run",
     "db reader": "Prints what to enter in Grafana",
     "db restore": "Stop the gateways first",
@@ -75,6 +76,7 @@ COMMANDS = {
     "token list": "never",
     "token revoke": "Take a token back",
 }
+COMMANDS |= {f"store{name[2:]}": said for name, said in COMMANDS.items() if name == "db" or name.startswith("db ")}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "obs-hub")

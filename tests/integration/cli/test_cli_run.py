@@ -48,9 +48,10 @@ def run_in_another_terminal(command: str, folder: Path) -> subprocess.CompletedP
     )
 
 
-def test_up_says_where_it_listens_and_where_it_stores_and_what_to_try(hubs_to_start: Hubs, tmp_path: Path) -> None:
+def test_up_says_where_it_listens_and_where_it_stores_and_what_to_try(new_hubs_to_start: Hubs, tmp_path: Path) -> None:
     grpc, http = free_port(), free_port()
-    hub = hubs_to_start.start(config_text(grpc=grpc, http=http), command="up", name="a hub", first=True).until_ready()
+    config = config_text(grpc=grpc, http=http)
+    hub = new_hubs_to_start.start(config, command="up", name="a hub", first=True).until_ready()
     words = [line.split() for line in hub.stdout.splitlines()]
     assert ["OTLP/grpc", f"http://127.0.0.1:{grpc}"] in words
     assert ["OTLP/http", f"http://127.0.0.1:{http}"] in words
@@ -199,8 +200,8 @@ def test_a_hub_for_other_machines_says_an_address_that_a_browser_can_open_and_ho
     assert "anonymous_read: true" in hub.stdout
 
 
-def test_serve_says_when_it_is_ready_and_logs_json(hubs_to_start: Hubs) -> None:
-    hub = hubs_to_start.start(config_text()).until_ready()
+def test_serve_says_when_it_is_ready_and_logs_json(new_hubs_to_start: Hubs) -> None:
+    hub = new_hubs_to_start.start(config_text()).until_ready()
     endpoints = hub.running.endpoints
     assert f"ready: otlp grpc on {endpoints['otlp grpc']}, otlp http on {endpoints['otlp http']}\n" in hub.stderr
     assert hub.stop() == 0

@@ -447,7 +447,7 @@ async def test_whoever_looks_says_that_a_store_is_not_whole(database: Database, 
     store = await Probe(view).check_store()
     assert (store.state, store.detail) == (
         State.DOWN,
-        "it is not whole: a restore is under way, or was broken off",
+        "it is not whole: a restore or a copy is under way, or was broken off",
     )
     config = tmp_path / "hub.yaml"
     config.write_text(

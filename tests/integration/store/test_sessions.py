@@ -60,12 +60,18 @@ ODD: dict[str, dict[str, str]] = {
     "a schema": {"search_path": "odd, public"},
 }
 """Settings of a database, each with a value that something else on the server may need."""
-ENVIRONMENTS = {
-    "PGCLIENTENCODING": "LATIN1",
-    "PGTZ": "Asia/Kolkata",
-    "PGDATESTYLE": "German",
-    "PGOPTIONS": "-c timezone=Asia/Kathmandu -c datestyle=German -c search_path=nowhere",
-}
+TOGETHER = [
+    ["Asia/Kolkata", "German dates", "LATIN1 clients", "old texts", "old strings", "old nulls", "serializable",
+     "quick commits", "impatient", "restricted", "fuzzy"],
+    ["Asia/Kathmandu", "SQL dates", "repeatable read", "read only", "odd plans"],
+    ["replica"],
+    ["a schema"],
+]  # fmt: skip
+"""All of them, as many at once as contradict each other in nothing."""
+ENVIRONMENTS = [
+    {"PGCLIENTENCODING": "LATIN1", "PGTZ": "Asia/Kolkata", "PGDATESTYLE": "German"},
+    {"PGOPTIONS": "-c timezone=Asia/Kathmandu -c datestyle=German -c search_path=nowhere"},
+]
 LOCALES = ["LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'"]
 
 
@@ -105,22 +111,31 @@ def knows(database: Database, setting: str) -> bool:
     return bool(database.value("SELECT count(*) FROM pg_settings WHERE name = %s", [setting]))
 
 
-@pytest.mark.parametrize("name", ODD)
-async def test_an_odd_setting_changes_nothing(name: str, database: Database, tmp_path: Path) -> None:
+def test_each_odd_setting_is_tried_and_none_hides_another() -> None:
+    assert sorted(name for names in TOGETHER for name in names) == sorted(ODD)
+    for names in TOGETHER:
+        settings = [setting for name in names for setting in ODD[name]]
+        assert len(settings) == len(set(settings))
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids=", ".join)
+async def test_odd_settings_change_nothing(names: list[str], database: Database, tmp_path: Path) -> None:
     database.run("CREATE SCHEMA odd")
-    for setting, value in ODD[name].items():
-        if knows(database, setting):
-            set_for(database, setting, value)
+    for name in names:
+        for setting, value in ODD[name].items():
+            if knows(database, setting):
+                set_for(database, setting, value)
     await assert_all_works(database, tmp_path)
-    if name == "a schema":
+    if "a schema" in names:
         assert database.value("SELECT count(*) > 0 FROM odd.sample")
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("variables", ENVIRONMENTS, ids=", ".join)
 async def test_an_odd_environment_changes_nothing(
-    name: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, ENVIRONMENTS[name])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     await assert_all_works(database, tmp_path)
 
 

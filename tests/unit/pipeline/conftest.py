@@ -16,12 +16,13 @@ def telemetry() -> Telemetry:
     return Telemetry()
 
 
-@pytest.fixture
-async def start(telemetry: Telemetry) -> AsyncIterator[Start]:
-    """Start the delivery to an exporter. It is stopped after the test."""
+@pytest.fixture(params=["at once", "in its time"])
+async def start(telemetry: Telemetry, request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    """Start the delivery to an exporter, which prepares batches in either way. It is stopped after the test."""
     async with AsyncExitStack() as stack:
 
         async def start_it(exporter: FakeExporter) -> Delivery:
+            exporter.prompt = request.param == "at once"
             delivery = telemetry.delivery(exporter)
             await delivery.start()
             stack.push_async_callback(delivery.stop)

@@ -27,12 +27,14 @@ def batch(text: str, signal: Signal = Signal.LOGS, *, own_telemetry: bool = Fals
 class FakeExporter:
     """Takes every word of a payload for a record.
 
-    Each commit waits until the test opens the gate. A commit raises ``error`` while there is one, and refuses for good
-    whatever holds a word that it ``refuses``; a payload that begins with ``malformed`` cannot be prepared.
+    While it is ``prompt`` it prepares batches at once. Each commit waits until the test opens the gate. A commit raises
+    ``error`` while there is one, and refuses for good whatever holds a word that it ``refuses``; a payload that begins
+    with ``malformed`` cannot be prepared.
     """
 
     def __init__(self, name: str = "fake", concurrency: int = 1, batches_per_commit: int | None = None) -> None:
         self.name = name
+        self.prompt = True
         self.concurrency = concurrency
         self.batches_per_commit = batches_per_commit
         self.gate = asyncio.Event()
@@ -53,6 +55,12 @@ class FakeExporter:
         self.events.append("stopped")
 
     async def prepare(self, batch: Batch) -> Prepared:
+        return self._prepared(batch)
+
+    def prepare_at_once(self, batch: Batch) -> Prepared | None:
+        return self._prepared(batch) if self.prompt else None
+
+    def _prepared(self, batch: Batch) -> Prepared:
         text = batch.payload.decode()
         if text.startswith("malformed"):
             raise MalformedPayloadError("not a request")

@@ -1,1 +1,0 @@
-"""PromQL, the language of Prometheus, over any `gateway.query.series.Querier`."""

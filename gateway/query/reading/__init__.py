@@ -1,0 +1,11 @@
+"""Reading the store for query languages.
+
+================ ==========================================================================================
+`connection`     connections that may only read, and COPY out of them: bounded, and broken off when need be
+`catalogue`      label matchers become series, by the dimensions
+`chunks`         samples of several places become one series
+`numbers`        samples of gauges and sums, from frames and rows
+`distributions`  samples of histograms and summaries
+`querier`        all of it, as the languages ask for it
+================ ==========================================================================================
+"""

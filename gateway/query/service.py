@@ -1,0 +1,45 @@
+"""The store, open for queries: what all of them share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from gateway.query.config import QuerySettings
+from gateway.query.limits import Usage
+from gateway.query.reading.catalogue import Catalogue
+from gateway.query.reading.connection import Readers, Reading
+from gateway.query.reading.querier import StoreQuerier
+
+
+class QueryService:
+    """Reads one store for several threads. ``find_dsn`` returns where it is now; None: there is none."""
+
+    def __init__(self, settings: QuerySettings, find_dsn: Callable[[], str | None]) -> None:
+        self.settings = settings
+        self._readers = Readers(find_dsn, settings.timeout.total_seconds())
+        self._catalogue = Catalogue(settings.translation)
+
+    def usage(self, seconds: float | None = None) -> Usage:
+        """Begin to count what a query takes, which is to last no longer than ``seconds``."""
+        return Usage(self.settings.limits(seconds))
+
+    @contextlib.contextmanager
+    def reading(self, usage: Usage) -> Iterator[Reading]:
+        """Lend a connection to one query."""
+        with self._readers.reading(usage) as reading:
+            yield reading
+
+    @contextlib.contextmanager
+    def querier(self, usage: Usage) -> Iterator[StoreQuerier]:
+        """Let one query read series."""
+        with self._readers.reading(usage) as reading:
+            yield self.querier_of(reading)
+
+    def querier_of(self, reading: Reading) -> StoreQuerier:
+        """Return what reads series by a connection."""
+        return StoreQuerier(reading, self._catalogue)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._readers.close()
