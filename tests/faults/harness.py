@@ -21,6 +21,7 @@ from typing import Any
 
 import grpc
 import psycopg
+import yaml
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -91,7 +92,10 @@ def until(condition: Callable[[], Any], what: str = "it", patience: float = PATI
 
 
 class Gateway:
-    """A gateway on one data directory and one port, through all its lives; without a dsn with a database of its own."""
+    """A gateway on one data directory and one port, through all its lives; without a dsn with a database of its own.
+
+    ``processors`` are defined with these settings; ``processed`` names those of a signal, in their order.
+    """
 
     def __init__(
         self,
@@ -103,6 +107,8 @@ class Gateway:
         delivery: dict[str, object] | None = None,
         exporters: dict[str, dict[str, object]] | None = None,
         routes: dict[str, list[str]] | None = None,
+        processors: dict[str, dict[str, object]] | None = None,
+        processed: dict[str, list[str]] | None = None,
         **timescale: object,
     ) -> None:
         self._hubs = hubs
@@ -121,6 +127,11 @@ class Gateway:
             exporters={name: _QUICK | more for name, more in (exporters or {}).items()},
             routes=routes,
         )
+        if processors:
+            config = yaml.safe_load(self._config) | {"processors": processors}
+            for signal, names in (processed or {}).items():
+                config["service"]["pipelines"][signal]["processors"] = names
+            self._config = yaml.safe_dump(config)
         self.process: HubProcess | None = None
         self._own_dsn: str | None = None
 

@@ -98,9 +98,9 @@ def test_a_request_of_nothing_but_empty_records_costs_little() -> None:
 
 def test_large_resources_are_not_all_remembered() -> None:
     code = """
-    for n in range(120):
+    for n in range(80):
         pair = message(1, b"%d" % n) + message(2, message(1, b"x" * (8 * MIB)))
         prepare(Signal.LOGS, message(1, message(1, message(1, pair))))
     """
-    # They are decoded in threads, each with a heap of its own that it keeps; all of them together are 1 GiB.
+    # They are decoded in threads, each with a heap of its own that it keeps; all of them together are 640 MiB.
     assert peak_mib(code) < _LIMIT_MIB + 150

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def wait_gone(pid: int) -> None:
     except psutil.NoSuchProcess:
         return
     while not _postmaster.gone(process):
-        pass
+        time.sleep(0.01)
 
 
 def one(dsn: str, query: str) -> object:

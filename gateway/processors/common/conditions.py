@@ -123,6 +123,10 @@ class Condition:
         self.signals = frozenset(parser.signals)
         """The signals whose records have everything that it asks for."""
 
+    def __reduce__(self) -> tuple[type[Condition], tuple[str]]:
+        """Go to another process as text: the settings of a hub with several workers do."""
+        return Condition, (self.text,)
+
     def __repr__(self) -> str:
         return f"Condition({self.text!r})"
 

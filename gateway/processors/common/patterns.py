@@ -46,6 +46,10 @@ class Pattern:
         self._here = _Automaton(node)
         self._starts = _Automaton(_reversed(node), anywhere=True, backwards=True)
 
+    def __reduce__(self) -> tuple[type[Pattern], tuple[str]]:
+        """Go to another process as text: the settings of a hub with several workers do."""
+        return Pattern, (self.text,)
+
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
 

@@ -36,7 +36,7 @@ _NUMBER = re.compile(
 _BAD_NUMBER = re.compile(r"[0-9A-Za-z_.]+")
 _WORD = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OPERATOR = re.compile(r"==|!=|=~|!~|<=|>=|[-+*/%^<>=@(){}\[\],:]")
+_OPERATOR = re.compile(r"</|>/|==|!=|=~|!~|<=|>=|[-+*/%^<>=@(){}\[\],:]")
 _STRING = re.compile(r"\"(?:[^\"\\\n]|\\[^\n])*\"|'(?:[^'\\\n]|\\[^\n])*'|`[^`]*`")
 _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\'\"])|([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)", re.DOTALL
@@ -75,7 +75,7 @@ def tokens(query: str) -> list[Token]:
             kind = _kind(query, match)
         elif match := _OPERATOR.match(query, at):
             kind = match.group()
-            if kind in ("==", "<", ">", "<=", ">=") and braces:
+            if kind in ("==", "<", ">", "<=", ">=", "</", ">/") and braces:
                 match = _OPERATOR.match(query, at, at + 1)
                 kind = char
             braces = kind == "{" or (braces and kind != "}")

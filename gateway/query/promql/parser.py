@@ -11,6 +11,7 @@ import math
 from typing import Literal, NoReturn
 
 from gateway.query.errors import BadQueryError
+from gateway.query.matching import Condition
 from gateway.query.promql import nodes
 from gateway.query.promql.lexer import NOT_METRICS, Token, duration, failure, is_label_name, number, tokens, unquoted
 from gateway.query.promql.nodes import Node, ValueType, value_type
@@ -27,21 +28,33 @@ MAX_DEPTH = 200
 _PRECEDENCE = {
     "or": 1,
     **dict.fromkeys(("and", "unless"), 2),
-    **dict.fromkeys(nodes.COMPARISONS, 3),
+    **dict.fromkeys(nodes.COMPARISONS | nodes.TRIMS, 3),
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%", "atan2"), 5),
     "^": 6,
 }
+_LONGEST = 9_223_372_036_854
+"""Milliseconds of a duration: what fits into 64 bits of nanoseconds."""
 _SIGN = 5
 """A sign binds as multiplication does: weaker than a power."""
 
 
-@functools.lru_cache(maxsize=4096)
-def parse(query: str) -> Node:
-    """Return the tree of `query`. Raises `BadQueryError` with the place of what is wrong."""
+def parse(query: str, step: int = 1000, length: int = 1000) -> Node:
+    """Return the tree of `query`. Raises `BadQueryError` with the place of what is wrong.
+
+    `step` and `length` of the range that it is evaluated over (milliseconds) are what ``step()`` and ``range()`` in
+    durations come to.
+    """
     if len(query) > MAX_LENGTH:
         raise BadQueryError(f"the query has {len(query)} characters: at most {MAX_LENGTH} are allowed")
-    return _Parser(query).whole()
+    # Few queries have such durations; all others are the same tree for each range.
+    words = query.lower()
+    return _parsed(query, step, length) if "step" in words or "range" in words else _parsed(query, 0, 0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(query: str, step: int, length: int) -> Node:
+    return _Parser(query, step, length).whole()
 
 
 def parse_selector(query: str) -> tuple[Matcher, ...]:
@@ -53,11 +66,14 @@ def parse_selector(query: str) -> tuple[Matcher, ...]:
 
 
 class _Parser:
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, step: int, length: int) -> None:
         self._query = query
+        self._step = step
+        self._length = length
         self._tokens = tokens(query)
         self._at = 0
         self._nesting = 0
+        self._aggregations = 0
 
     # Words.
 
@@ -80,6 +96,7 @@ class _Parser:
 
     def _unexpected(self, context: str, expected: str = "") -> NoReturn:
         token = self._next
+        context = context or ("aggregation" if self._aggregations else "")
         if token.kind == "eof":
             what = "end of input"
         elif token.kind in ("identifier", "number", "duration"):
@@ -234,7 +251,7 @@ class _Parser:
 
     @staticmethod
     def _selects(node: nodes.Selector) -> bool:
-        return bool(node.name) or any(not matches_empty(matcher) for matcher in node.matchers)
+        return bool(node.name) or any(not Condition(matcher).takes_nothing for matcher in node.matchers)
 
     def _range(self, node: Node, open_: Token) -> Node:
         length = self._positive_duration("subquery or range selector")
@@ -259,13 +276,8 @@ class _Parser:
         return nodes.RangeSelector(node, length, start=node.start, end=close.end, depth=2)
 
     def _offset(self, node: Node) -> Node:
-        sign = -1 if self._next.kind == "-" else 1
-        self._accept("-", "+")
-        token = self._next
-        if token.kind not in ("number", "duration"):
-            self._unexpected("offset", "number, duration, step(), or range()")
-        self._take()
-        shift = sign * self._milliseconds(token)
+        shift = self._duration_operand("offset")
+        token = self._tokens[self._at - 1]
         match node:
             case nodes.Selector(offset=0) | nodes.Subquery(offset=0):
                 return dataclasses.replace(node, offset=shift, end=token.end)
@@ -312,13 +324,80 @@ class _Parser:
 
     def _positive_duration(self, context: str) -> int:
         token = self._next
-        if token.kind not in ("number", "duration"):
-            self._unexpected(context, "number, duration, step(), or range()")
-        self._take()
-        length = self._milliseconds(token)
+        length = self._duration(context, 0)
         if length <= 0:
             raise self._error(token.start, "duration must be greater than 0")
         return length
+
+    def _duration(self, context: str, precedence: int) -> int:
+        """Parse arithmetic between durations, and return what it comes to in milliseconds."""
+        left = self._duration_operand(context)
+        while self._next.kind in _PRECEDENCE and (binding := _PRECEDENCE[self._next.kind]) > max(precedence, 3):
+            operator = self._take()
+            right = self._duration(context, binding - 1 if operator.kind == "^" else binding)
+            left = self._combined(operator, left, right)
+        return left
+
+    def _duration_operand(self, context: str) -> int:
+        self._nesting += 1
+        if self._nesting > MAX_NESTING:
+            raise self._error(self._next.start, f"expressions are nested more than {MAX_NESTING} levels deep")
+        token = self._next
+        if token.kind not in ("number", "duration", "-", "+", "(", "step", "range", "min_of", "max_of"):
+            self._unexpected(context, "number, duration, step(), or range()")
+        self._take()
+        if token.kind in ("-", "+"):
+            # As in expressions, a power binds stronger than a sign.
+            inner = self._duration_operand(context)
+            while context != "offset" and self._next.kind == "^":
+                inner = self._combined(self._take(), inner, self._duration(context, _PRECEDENCE["^"] - 1))
+            result = -inner if token.kind == "-" else inner
+        elif token.kind == "(":
+            result = self._duration("duration", 0)
+            self._expect(")", "duration", '")"')
+        elif token.kind in ("step", "range"):
+            self._expect("(", "duration", '"("')
+            self._expect(")", "duration", '")"')
+            result = self._step if token.kind == "step" else self._length
+        elif token.kind in ("min_of", "max_of"):
+            self._expect("(", "duration", '"("')
+            one = self._duration("duration", 0)
+            self._expect(",", "duration", '","')
+            two = self._duration("duration", 0)
+            self._expect(")", "duration", '")"')
+            result = min(one, two) if token.kind == "min_of" else max(one, two)
+        else:
+            result = self._milliseconds(token)
+        self._nesting -= 1
+        return result
+
+    def _combined(self, operator: Token, left: int, right: int) -> int:
+        """Return an operation between durations. Both are numbers of seconds, whatever their unit would be."""
+        one, two = left / 1000, right / 1000
+        if operator.kind in ("/", "%") and two == 0:
+            raise self._error(operator.start, "division by zero" if operator.kind == "/" else "modulo by zero")
+        try:
+            match operator.kind:
+                case "+":
+                    seconds = one + two
+                case "-":
+                    seconds = one - two
+                case "*":
+                    seconds = one * two
+                case "/":
+                    seconds = one / two
+                case "%":
+                    seconds = math.fmod(one, two)
+                case "^":
+                    seconds = math.pow(one, two)
+                case _:
+                    self._at -= 1
+                    self._unexpected("duration")
+        except (OverflowError, ValueError):
+            seconds = math.inf
+        if not math.isfinite(seconds) or abs(seconds) > _LONGEST / 1000:
+            raise self._error(operator.start, "duration out of range")
+        return int(seconds * 1000)
 
     def _milliseconds(self, token: Token) -> int:
         length: int | None
@@ -329,7 +408,7 @@ class _Parser:
         else:
             seconds = number(token.text)
             length = round(seconds * 1000) if math.isfinite(seconds) and abs(seconds) < 9.2e9 else None
-        if length is None or length > 9_223_372_036_854:  # what fits into 64 bits of nanoseconds
+        if length is None or abs(length) > _LONGEST:
             raise self._error(token.start, "duration out of range")
         return length
 
@@ -389,7 +468,9 @@ class _Parser:
     def _aggregation(self) -> Node:
         token = self._take()
         grouping = self._grouping()
+        self._aggregations += 1
         args, end = self._arguments("aggregation")
+        self._aggregations -= 1
         if grouping is None:
             grouping = self._grouping()
             end = self._tokens[self._at - 1].end
@@ -517,16 +598,3 @@ _SHORT = {
     ValueType.MATRIX: "matrix",
     ValueType.STRING: "string",
 }
-
-
-def matches_empty(matcher: Matcher) -> bool:
-    """Return whether series without the label match."""
-    match matcher.op:
-        case "=":
-            return matcher.value == ""
-        case "!=":
-            return matcher.value != ""
-        case "=~":
-            return regex(matcher.value).matches("")
-        case "!~":
-            return not regex(matcher.value).matches("")

@@ -7,6 +7,7 @@ put into the embedded default. What is not the hub's is marked before the block,
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,7 @@ def _put_into(outer: Any, inner: Any) -> Any:
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
 def test_every_configuration_in_the_documentation_is_valid(block: Block, tmp_path: Path) -> None:
     if block in WHOLE:
-        _loaded(block.text, tmp_path)
+        assert_known_to_workers(_loaded(block.text, tmp_path))
         return
     written = yaml.safe_load(block.text)
     for step in reversed(block.below):
@@ -90,6 +91,12 @@ def test_every_configuration_in_the_documentation_is_valid(block: Block, tmp_pat
     base = READING.read_text("utf-8") if "reading" in block.below else DEFAULT_YAML
     config = _loaded(yaml.safe_dump(_put_into(yaml.safe_load(base), written)), tmp_path)
     assert config.has_front, "whoever copied this would have no page and no API any more"
+    assert_known_to_workers(config)
+
+
+def assert_known_to_workers(config: Config) -> None:
+    """Processes beside the first are handed the configuration as it was read, conditions and patterns included."""
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 @pytest.mark.parametrize("block", WHOLE, ids=lambda block: block.where)

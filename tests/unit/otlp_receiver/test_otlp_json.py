@@ -1,6 +1,7 @@
 """OTLP/JSON: what is taken, what is refused, and that nothing is lost on the way to protobuf."""
 
 import base64
+import functools
 import json
 import math
 import random
@@ -71,25 +72,34 @@ def refused(call: Any, *args: Any, **kwargs: Any) -> str:
 # Every message survives
 
 
+@functools.cache
+def messages(cls: type[Message], depth: int = 0) -> st.SearchStrategy[Message]:
+    """Random messages of a published class, with any of its fields set. Made once: that costs as much as drawing."""
+    fields = [field for field in cls.DESCRIPTOR.fields if depth <= 8 or field.message_type is None]
+    chosen = st.lists(st.sampled_from(fields), max_size=5) if fields else st.just([])
+    return _messages(cls, depth, chosen)
+
+
+@functools.cache
+def values_of(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
+    """What a field may hold: lists where it is repeated."""
+    kind = field.message_type
+    values = SCALARS[field.type] if kind is None else messages(kind._concrete_class, depth + 1)
+    return st.lists(values, max_size=2) if field.is_repeated else values
+
+
 @st.composite
-def messages(draw: st.DrawFn, cls: type[Message], depth: int = 0) -> Message:
-    """A random message of a published class, with any of its fields set."""
+def _messages(draw: st.DrawFn, cls: type[Message], depth: int, chosen: st.SearchStrategy[list[Any]]) -> Message:
     message: Any = cls()
-    fields = list(cls.DESCRIPTOR.fields)
-    if depth > 8:
-        fields = [field for field in fields if field.message_type is None]
-    for field in draw(st.lists(st.sampled_from(fields), max_size=5)) if fields else []:
-        if field.message_type is not None:
-            values = messages(field.message_type._concrete_class, depth + 1)
-        else:
-            values = SCALARS[field.type]
+    for field in draw(chosen):
+        value = draw(values_of(field, depth))
         if field.is_repeated:
-            getattr(message, field.name).extend(draw(st.lists(values, max_size=2)))
+            getattr(message, field.name).extend(value)
         elif field.message_type is not None:
             getattr(message, field.name).SetInParent()
-            getattr(message, field.name).CopyFrom(draw(values))
+            getattr(message, field.name).CopyFrom(value)
         else:
-            setattr(message, field.name, draw(values))
+            setattr(message, field.name, value)
     return message
 
 

@@ -60,6 +60,29 @@ def test_selectors_name_metrics_before_and_in_braces() -> None:
     assert parse_selector("sum") == (Matcher("__name__", "=", "sum"),)
 
 
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("a[1m + 30s * 2]", 120_000),
+        ("a[(1m + 30s) / 2]", 45_000),
+        ("a[2 ^ 3 ^ 1]", 8_000),
+        ("a[-(1m - 2m)]", 60_000),
+        ("a[7 % 4]", 3_000),
+        ("a[step() * 4]", 60_000),
+        ("a[RANGE() / 2]", 1_800_000),
+        ("a[max_of(step(), 1m)]", 60_000),
+        ("a[min_of(step(), 1m)]", 15_000),
+    ],
+)
+def test_durations_may_be_worked_out(text: str, length: int) -> None:
+    node = parse(text, 15_000, 3_600_000)
+    assert isinstance(node, nodes.RangeSelector)
+    assert node.range == length
+    shifted = parse(f"a offset -({text[2:-1]})", 15_000, 3_600_000)
+    assert isinstance(shifted, nodes.Selector)
+    assert shifted.offset == -length
+
+
 def test_modifiers_stand_behind_what_they_modify() -> None:
     node = parse("rate(a[5m] @ -1.5 offset -1h)")
     assert isinstance(node, nodes.Call)
@@ -96,6 +119,7 @@ def shape(node: nodes.Node) -> str:
         ("a - b - c", "((a-b)-c)"),
         ("a or b and c unless d", "(aor((bandc)unlessd))"),
         ("a > b + 1 == c", "((a>(b+1))==c)"),
+        ("a </ 1 >/ b + 1", "((a</1)>/(b+1))"),
         ("a atan2 b % c", "((aatan2b)%c)"),
     ],
 )
@@ -148,6 +172,11 @@ def test_aggregations_group_before_and_behind() -> None:
         ("a and on(x) group_left b", "1:1", 'no grouping allowed for "and" operation'),
         ("a + on(x) group_left(x) b", "1:3", "must not occur in ON and GROUP clause at once"),
         ("a + on(x) 1", "1:1", "vector matching only allowed between instant vectors"),
+        ("a[1m / 0]", "1:6", "division by zero"),
+        ("a[1m % 0]", "1:6", "modulo by zero"),
+        ("a[1m - 2m]", "1:3", "duration must be greater than 0"),
+        ("a[10y ^ 9]", "1:7", "duration out of range"),
+        ("a[1m == 2m]", "1:6", "in subquery or range"),
         ("1.2.3", "1:1", "bad number or duration syntax"),
         ('"abc', "1:1", "unterminated quoted string"),
         ('"\\q"', "1:1", "error unquoting string"),

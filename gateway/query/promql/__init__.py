@@ -1,0 +1,1 @@
+"""PromQL, the language of Prometheus, over any `gateway.query.series.Querier`."""
