@@ -65,6 +65,7 @@ lint: $(VENV)/installed-dev  ## Check style, types and who imports whom
 
 bench: $(VENV)/installed-dev  ## Measure the gateway against bare COPY
 	@$(BIN)/python -m tests.bench --regimes $(ARGS)
+	@$(BIN)/python -m tests.bench.capacity --write
 
 soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an hour
 	OBSHUB_TEST_FAULT_ROUNDS=20 HYPOTHESIS_PROFILE=soak $(BIN)/pytest --timeout 3600 \

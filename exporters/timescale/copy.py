@@ -15,20 +15,19 @@ import msgspec
 import numpy as np
 
 from exporters.timescale.values import without_nul
-from gateway.store import POSTGRES_EPOCH_US
+from gateway.store import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US
 
 if TYPE_CHECKING:
     from exporters.timescale.points import NumberPoints
 
 NULL = b"\xff\xff\xff\xff"
+_TWO_NULLS = NULL + NULL
 
 _int2 = struct.Struct(">ih").pack
 _int4 = struct.Struct(">ii").pack
 _int8 = struct.Struct(">iq").pack
 _float8 = struct.Struct(">id").pack
 _length = struct.Struct(">i").pack
-OID_INT8 = 20
-OID_FLOAT8 = 701
 _FEW = 64
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -101,6 +100,18 @@ def text(value: str) -> bytes:
     return _length(len(content)) + content
 
 
+def short_string(value: bytes) -> bytes | None:
+    """Encode a serialized ``AnyValue`` as a ``text`` field where it is a string of up to 127 bytes of ASCII.
+
+    None for any other.
+    """
+    if value[:1] == b"\x0a" and len(value) < 130 and value[1] == len(value) - 2 and value.isascii():
+        content = value[2:]
+        if b"\0" not in content:
+            return _length(len(content)) + content
+    return None
+
+
 def jsonb(value: bytes) -> bytes:
     """Encode a ``jsonb`` field from JSON text."""
     return _length(len(value) + 1) + b"\x01" + value
@@ -126,6 +137,20 @@ def sound_id(value: bytes) -> bytes:
 def id_text(value: bytes, none: bytes) -> bytes:
     """Return an id as hexadecimal text, which is empty when it is no id."""
     return hexlify(value) if value != none and len(value) == len(none) else b""
+
+
+_ids = struct.Struct(">i32si16s").pack
+_BOTH = len(NO_TRACE_ID) + len(NO_SPAN_ID)
+
+
+def ids_or_null(trace_id: bytes, span_id: bytes) -> bytes:
+    """Encode the ids of a trace and of a span in it, each as `id_or_null` does."""
+    if len(trace_id) + len(span_id) == _BOTH and len(span_id) == len(NO_SPAN_ID):
+        if trace_id != NO_TRACE_ID and span_id != NO_SPAN_ID:
+            return _ids(32, hexlify(trace_id), 16, hexlify(span_id))
+    elif not trace_id and not span_id:
+        return _TWO_NULLS
+    return id_or_null(trace_id, NO_TRACE_ID) + id_or_null(span_id, NO_SPAN_ID)
 
 
 def time_and_ns(unix_nano: int) -> tuple[bytes, bytes]:

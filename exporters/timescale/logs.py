@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,16 +13,15 @@ from opentelemetry.proto.logs.v1 import logs_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.copy import (
-    NO_SPAN_ID,
-    NO_TRACE_ID,
     NULL,
     IdentifiedRow,
     Rows,
     Texts,
-    id_or_null,
+    ids_or_null,
     int4,
-    int8,
+    int8_or_null,
     jsonb,
+    short_string,
     text,
     time_and_ns,
 )
@@ -32,8 +32,13 @@ from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.component import Batch
 from gateway.otlp.bounds import RECORD, Budget, check_parts
+from gateway.store import POSTGRES_EPOCH_US
 
 _FIELDS = b"\0\x10"
+_BEGIN = struct.Struct(">hiq24siiihiqih").pack
+"""What a row begins with that has both times: time, resource and scope, severity, observed time."""
+
+_NOTHING = NULL + NULL
 _EVENT_NAME_TAG = b"\x62"
 _UID_BYTES = b"log.record.uid"
 _IDENTITY = hashlib.blake2b(digest_size=16, person=_UID_BYTES)
@@ -88,23 +93,22 @@ def encode_logs(
                 rejections.add(reason)
                 continue
             name = record.event_name
-            at, ns = time_and_ns(unix_nano or arrived)
-            observed_at, observed_ns = time_and_ns(observed)
+            if own and observed:
+                at, observed_at = own // 1000, observed // 1000
+                begin = _BEGIN(
+                    16, 8, at - POSTGRES_EPOCH_US, owner, 4, record.severity_number, 2, own - 1000 * at,
+                    8, observed_at - POSTGRES_EPOCH_US, 2, observed - 1000 * observed_at,
+                )  # fmt: skip
+            else:
+                begin = _begin(own, observed, arrived, owner, record.severity_number)
+            flags, dropped = record.flags, record.dropped_attributes_count
             row = b"".join(
                 (
-                    _FIELDS,
-                    at,
-                    owner,
-                    int4(record.severity_number),
-                    ns if own else NULL,
-                    observed_at,
-                    observed_ns,
+                    begin,
                     texts[record.severity_text],
                     texts[name],
-                    id_or_null(trace_id, NO_TRACE_ID) if (trace_id := record.trace_id) else NULL,
-                    id_or_null(span_id, NO_SPAN_ID) if (span_id := record.span_id) else NULL,
-                    int8(flags) if (flags := record.flags) else NULL,
-                    int8(dropped) if (dropped := record.dropped_attributes_count) else NULL,
+                    ids_or_null(record.trace_id, record.span_id),
+                    int8_or_null(flags) + int8_or_null(dropped) if flags or dropped else _NOTHING,
                     _inside(record, fragments) if inside is None else inside,
                 )
             )
@@ -120,6 +124,13 @@ def encode_logs(
     if identified:
         rows.add_identified(identified, intervals)
     return timestamped
+
+
+def _begin(own: int, observed: int, arrived: int, owner: bytes, severity: int) -> bytes:
+    """Encode what a row begins with, of which a time or both may be missing."""
+    at, ns = time_and_ns(own or observed or arrived)
+    observed_at, observed_ns = time_and_ns(observed)
+    return b"".join((_FIELDS, at, owner, int4(severity), ns if own else NULL, observed_at, observed_ns))
 
 
 def _leave_events(request: Any, budget: Budget) -> Steps[bool]:
@@ -159,6 +170,8 @@ def _inside(record: Any, fragments: Fragments) -> bytes:
     if not record.HasField("body"):
         return NULL + NULL + attributes
     body = record.body
+    if (plain := short_string(body)) is not None:
+        return plain + NULL + attributes
     if not body.startswith(KVLIST):
         value = common_pb2.AnyValue.FromString(body)
         if value.WhichOneof("value") == "string_value":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import struct
+from binascii import hexlify
 from typing import Any
 
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -17,10 +19,9 @@ from exporters.timescale.copy import (
     id_or_null,
     id_text,
     int4,
+    int8,
     int8_or_null,
     jsonb,
-    sound_id,
-    time_and_ns,
 )
 from exporters.timescale.dimensions import Dimensions
 from exporters.timescale.rejections import BAD_SPAN_ID, BAD_TRACE_ID, NO_TIMESTAMP, Rejections, TimeWindow
@@ -28,9 +29,14 @@ from exporters.timescale.values import Fragments, string_json
 from exporters.timescale.walk import PACE, by_scope, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.otlp.bounds import PART, Budget, check_parts
+from gateway.store import POSTGRES_EPOCH_US
 
-_FIELDS = b"\0\x15"
+_BEGIN = struct.Struct(">hiq24siiih").pack
+_END_TIME = struct.Struct(">iqih").pack
+_IDS = struct.Struct(">i32si16s").pack
 _EMPTY_TEXT = b"\0\0\0\0"
+_NO_TIME = NULL + NULL
+_NOTHING_ELSE = 5 * NULL
 
 
 def encode_traces(
@@ -70,28 +76,24 @@ def encode_traces(
             start = span.start_time_unix_nano
             trace_id = span.trace_id
             span_id = span.span_id
-            reason = _reason(window, start, trace_id, span_id, span.parent_span_id)
+            parent = span.parent_span_id
+            reason = _reason(window, start, trace_id, span_id, parent)
             if reason is not None:
                 rejections.add(reason, place=f"{place}[{index}]")
                 continue
-            at, ns = time_and_ns(start)
-            end, end_ns = time_and_ns(span.end_time_unix_nano)
+            at = start // 1000
+            end, name = span.end_time_unix_nano, span.name
+            end_at = end // 1000
             encoded.append(
                 b"".join(
                     (
-                        _FIELDS,
-                        at,
-                        owner,
-                        int4(span.kind),
-                        ns,
-                        end,
-                        end_ns,
-                        sound_id(trace_id),
-                        sound_id(span_id),
-                        id_or_null(span.parent_span_id, NO_SPAN_ID),
+                        _BEGIN(21, 8, at - POSTGRES_EPOCH_US, owner, 4, span.kind, 2, start - 1000 * at),
+                        _END_TIME(8, end_at - POSTGRES_EPOCH_US, 2, end - 1000 * end_at) if end else _NO_TIME,
+                        _IDS(32, hexlify(trace_id), 16, hexlify(span_id)),
+                        id_or_null(parent, NO_SPAN_ID) if parent else NULL,
                         texts[span.trace_state],
-                        texts[span.name] if span.name else _EMPTY_TEXT,
-                        int8_or_null(span.flags),
+                        texts[name] if name else _EMPTY_TEXT,
+                        int8(flags) if (flags := span.flags) else NULL,
                         int4(span.status.code) + texts[span.status.message] if span.HasField("status") else NULL + NULL,
                         _inside(span, fragments) if inside is None else inside,
                     )
@@ -123,10 +125,13 @@ def _large(raw: bytes) -> tuple[Any, bytes, int]:
 def _inside(span: Any, fragments: Fragments) -> bytes:
     """Encode what repeats inside a span, its attributes, events and links, with the counts of those dropped."""
     events, links = span.events, span.links
+    attributes, dropped = jsonb(fragments.object(span.attributes)), span.dropped_attributes_count
+    if not (events or links or dropped or span.dropped_events_count or span.dropped_links_count):
+        return attributes + _NOTHING_ELSE
     return b"".join(
         (
-            jsonb(fragments.object(span.attributes)),
-            int8_or_null(span.dropped_attributes_count),
+            attributes,
+            int8_or_null(dropped),
             jsonb(_list(_event, wire.counted(events, "events"), fragments)) if events else NULL,
             int8_or_null(span.dropped_events_count),
             jsonb(_list(_link, wire.counted(links, "links"), fragments)) if links else NULL,

@@ -66,4 +66,4 @@ def by_scope(
             place = f"resource_{scopes.removeprefix('scope_')}[{index}].{scopes}[{number - 1}].{records}"
             its_records = getattr(of_scope, records)
             budget.take(len(its_records), RECORD, what)
-            yield resource_field + scope_field, its_records, place
+            yield resource_field + scope_field, its_records[:], place

@@ -26,6 +26,7 @@ _COMMANDS = {
     "traces": "List the recent traces, or show one as a waterfall.",
     "metrics": "List the metrics that the store has, or chart one.",
     "query": "Run one SQL statement on the store and print what it returns.",
+    "plan": "Reckon what to run for a load, and what gives out first.",
     "doctor": "Look at everything the hub needs and say what to do.",
     "config": "Begin, check and explain a configuration file.",
     "assets": "Dashboards, and configuration for Grafana, Alloy, Collector.",

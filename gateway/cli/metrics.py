@@ -13,6 +13,7 @@ import click
 
 from gateway.cli import empty_results
 from gateway.cli.exploring import Places, color_option, nanoseconds, pairs, store_options, time_options
+from gateway.cli.options import reading_dsn
 from gateway.explore.log_lines import as_json
 from gateway.explore.metric_charts import SPARKLINE_WIDTH, chart_width, charts, metric_list
 from gateway.explore.metric_values import Line, Window, grouped, read_lines
@@ -39,6 +40,11 @@ _EXPORTED = 120
     "-b", "--by", metavar="KEY[,KEY]…",
     help="One line for each value of these, series added up (gauges averaged). Default: a line for each series.",
 )  # fmt: skip
+@click.option(
+    "--promql",
+    metavar="QUERY",
+    help="Draw what a query of PromQL comes to, by Prometheus's names of metrics and labels.",
+)
 @click.option("--total", is_flag=True, help="One line for all series.")
 @click.option("--rate/--no-rate", default=None, help="Change per second, or the value. Default: rate for counters.")
 @click.option(
@@ -59,6 +65,7 @@ def metrics(
     until: datetime | None,
     where: tuple[tuple[str, str], ...],
     by: str | None,
+    promql: str | None,
     total: bool,
     rate: bool | None,
     step: int | None,
@@ -78,12 +85,21 @@ def metrics(
     obs-hub metrics system.network.io --by host_name,network.io.direction --since 1d
     obs-hub metrics http.server.request.duration --where http.route=/cart
     obs-hub metrics system.cpu.time --total -o csv > cpu.csv
+    obs-hub metrics --promql 'sum by (host_name) (rate(system_cpu_time_seconds_total[5m]))'
     """
     if by is not None and total:
         raise click.UsageError("--by and --total ask for different things; give one")
     keys = [] if total else None if by is None else [key for key in by.split(",") if key]
     screen = Screen(color)
     places = Places.taken_from(options)
+    if promql is not None:
+        if name is not None or where or by is not None or total or rate is not None:
+            raise click.UsageError(
+                "--promql says all of what to draw; leave NAME, --where, --by, --total and --rate away"
+            )
+        with ended_by_its_reader():
+            _draw_query(promql, since, until, step, limit, output, screen, places)
+        return
     with ended_by_its_reader(), places.store() as store:
         if name is None or any(sign in name for sign in "*?"):
             if rows := catalogue(store, name):
@@ -98,10 +114,7 @@ def metrics(
         found = series_of(store, name, where)
         if not found:
             raise click.ClickException(safe(_unmatched(name, every, where)))
-        end = until or datetime.now().astimezone()
-        start = since or end - timedelta(hours=1)
-        if start >= end:
-            raise click.UsageError("--since is not before --until")
+        start, end = _time_range(since, until)
         for metric, series in found:
             if len(series) > _MOST_SERIES:
                 raise click.ClickException(
@@ -119,6 +132,50 @@ def metrics(
                 _export(metric, lines, window, output, as_rate)
 
 
+def _time_range(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    end = until or datetime.now().astimezone()
+    start = since or end - timedelta(hours=1)
+    if start >= end:
+        raise click.UsageError("--since is not before --until")
+    return start, end
+
+
+def _draw_query(
+    query: str,
+    since: datetime | None,
+    until: datetime | None,
+    step: int | None,
+    limit: int,
+    output: str,
+    screen: Screen,
+    places: Places,
+) -> None:
+    from gateway.cli.promql import lines_of  # which takes a while to import
+
+    start, end = _time_range(since, until)
+    intervals = _stepped(end - start, step) or (chart_width(screen) if output == "text" else _EXPORTED)
+    milliseconds = max(math.ceil((end - start) / timedelta(milliseconds=1) / intervals), 1)
+    if step is not None:
+        milliseconds = max(step // 1_000_000, 1)
+    dsn = reading_dsn(places.dsn, places.config_path, places.data_dir)
+    lines, window = lines_of(query, end, milliseconds, intervals, dsn, places.config_path)
+    metric = Metric(query, "PromQL", "", 0, is_monotonic=False)
+    if output == "text":
+        for text in charts(metric, lines, window, screen, rate=False, limit=limit):
+            screen.line(text)
+    else:
+        _export(metric, lines, window, output, rate=False)
+
+
+def _stepped(length: timedelta, step: int | None) -> int | None:
+    """Return how many intervals ``--step`` makes; None without it."""
+    if step is None:
+        return None
+    if not 0 < (intervals := math.ceil(length / timedelta(microseconds=max(step // 1000, 1)))) <= _MOST_INTERVALS:
+        raise click.UsageError(f"--step would make {intervals:,} intervals; {_MOST_INTERVALS:,} are the most")
+    return intervals
+
+
 def _intervals(
     metric: Metric,
     series: Sequence[Series],
@@ -128,10 +185,8 @@ def _intervals(
     output: str,
     screen: Screen,
 ) -> int:
-    if step is not None:
-        if not 0 < (intervals := math.ceil(length / timedelta(microseconds=max(step // 1000, 1)))) <= _MOST_INTERVALS:
-            raise click.UsageError(f"--step would make {intervals:,} intervals; {_MOST_INTERVALS:,} are the most")
-        return intervals
+    if (stepped := _stepped(length, step)) is not None:
+        return stepped
     if output != "text":
         return _EXPORTED
     one = metric.is_number and len(grouped(series, by)) == 1

@@ -17,11 +17,7 @@ from gateway.store.layout import Connection
 
 
 class Lock(enum.StrEnum):
-    """What is locked. The value is the name of its table.
-
-    Maintenance had another one, ``lock_maintenance``, until there were frames: gateways that know none of them would
-    roll up without them (see ``migrations/v0007_frames.py``).
-    """
+    """What is locked. The value is the name of its table."""
 
     MIGRATION = "lock_migration"
     MAINTENANCE = "lock_upkeep"
@@ -29,6 +25,7 @@ class Lock(enum.StrEnum):
     PARTITIONS = "lock_partitions"
 
 
+_MAINTENANCE_WITHOUT_FRAMES = "lock_maintenance"
 _ATTEMPTS = 5
 
 
@@ -54,6 +51,26 @@ def make(connection: Connection) -> None:
             except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject):
                 if attempt == _ATTEMPTS - 1:  # somebody else is making it, and has ended by now
                     raise
+
+
+def retire(connection: Connection) -> None:
+    """Leave nothing that could be locked where gateways that know no frames look for the lock of maintenance.
+
+    They may go on writing. Their rollups would be made without what is in frames, and strike off what is to be rolled
+    up; and they would remove series that nothing but frames refers to. In place of the table is something else of its
+    name, so that no start of theirs makes it again.
+    """
+    found = "SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass(%s)"
+    if connection.execute(found, (_MAINTENANCE_WITHOUT_FRAMES,)).fetchone() != (True,):
+        return
+    name = sql.Identifier(_MAINTENANCE_WITHOUT_FRAMES)
+    connection.execute(sql.SQL("DROP TABLE {}").format(name))
+    connection.execute(sql.SQL("CREATE TYPE {} AS ()").format(name))
+    connection.execute(
+        sql.SQL("COMMENT ON TYPE {} IS {}").format(
+            name, sql.Literal("Nothing: it keeps gateways that know no frames from maintaining the store.")
+        )
+    )
 
 
 def hold(connection: Connection, lock: Lock, *, shared: bool = False) -> None:

@@ -175,6 +175,7 @@ def _advance(connection: layout.Connection, migrations: Sequence[Migration], wan
 def _note_compatibility(connection: layout.Connection, migrations: Sequence[Migration]) -> None:
     wanted = {"at": migrations[-1].revision, "write": WRITES_FROM, "maintain": MAINTAINS_FROM}
     if layout.read_setting(connection, _COMPATIBLE) != wanted:
+        locks.retire(connection)  # a store that got its frames before this was known
         layout.write_setting(connection, _COMPATIBLE, json.dumps(wanted))
 
 

@@ -16,6 +16,7 @@ import dataclasses
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.bench.payloads import first_time
 from tests.bench.subject import Subject
 
 _WARM_UP = 8
+_SPOOL_SECONDS = 120.0
 
 
 @contextlib.contextmanager
@@ -64,7 +66,10 @@ def measure(count: int, load: Load, requests: int, server_dsn: str) -> float:
             sent = list(threads.map(Loader.run, loaders))
         store = stack.enter_context(Store(dsn))
         expected = (sum(its.requests for its in sent) + count * _WARM_UP) * load.records
-        if (rows := store.rows(load.signal)) != expected:
+        deadline = time.monotonic() + _SPOOL_SECONDS
+        while (rows := store.rows(load.signal)) < expected and time.monotonic() < deadline:
+            time.sleep(1)  # what was answered from a spool is on its way
+        if rows != expected:
             raise RowsLostError(f"{count} gateways: {expected} records acknowledged, {rows} in the store")
         used = sum(subject.usage().since(then) for subject, then in zip(subjects, before, strict=True))
         return sum(its.requests for its in sent) * load.records / used

@@ -9,8 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import psutil
@@ -51,11 +53,16 @@ class Usage:
 class Subject:
     """A gateway with fresh data: on the embedded server, or on the database that ``dsn`` names.
 
+    ``settings`` are those of its exporter.
+
     The processes counted are the gateway's own, PostgreSQL's are not.
     """
 
-    def __init__(self, dsn: str | None = None, workers: int = 1) -> None:
+    def __init__(
+        self, dsn: str | None = None, workers: int = 1, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self._dsn = dsn
+        self._settings = settings
         self._workers = workers
         self._ports: dict[Protocol, int] = {"grpc": free_port(), "http": free_port()}
         self._folder = Path()
@@ -100,6 +107,13 @@ class Subject:
     def endpoint(self, protocol: Protocol) -> str:
         """Return where it listens."""
         return f"127.0.0.1:{self._ports[protocol]}"
+
+    def postmaster(self) -> psutil.Process:
+        """Return the embedded PostgreSQL, which has children of its own."""
+        assert self._process is not None
+        children = psutil.Process(self._process.pid).children()
+        (found,) = [child for child in children if child.name().startswith("postgres")]
+        return found
 
     def usage(self) -> Usage:
         """Return the CPU seconds used until now, user and system."""
@@ -146,7 +160,7 @@ class Subject:
         pipeline = {"receivers": ["otlp"], "exporters": ["timescale"]}
         return {
             "receivers": {"otlp": {"protocols": protocols}},
-            "exporters": {"timescale": {"dsn": self._dsn} if self._dsn else {}},
+            "exporters": {"timescale": {**({"dsn": self._dsn} if self._dsn else {}), **self._settings}},
             "service": {"pipelines": {signal: dict(pipeline) for signal in ("metrics", "logs", "traces")}},
         }
 

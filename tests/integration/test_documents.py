@@ -64,6 +64,7 @@ RUN = [
     ("spool", "list"),
     ("dead-letter", "list"),
     ("dead-letter", "replay"),
+    ("plan",),
     ("db", "status"),
 ]
 """Commands of the hub that are run, by their first words: they change nothing but the data directory of a test."""

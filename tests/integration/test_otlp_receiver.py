@@ -271,6 +271,22 @@ async def test_json_is_answered_in_json(
     assert [batch.signal for batch in pipeline.batches] == [signal, signal]
 
 
+@pytest.mark.parametrize("body", [b"", b"\xff not protobuf"])
+@pytest.mark.parametrize("content_type", ["application/x-protobuf", "application/json", "text/plain"])
+async def test_an_answer_does_not_depend_on_how_the_path_is_written(
+    http: httpx.AsyncClient, pipeline: FakePipeline, content_type: str, body: bytes
+) -> None:
+    """An export by its exact path is answered without the framework's routing; any other way it is answered by that."""
+    if body:
+        pipeline.answer = RefusedError("no")
+    answers = [
+        await http.post(path, content=body, headers={"content-type": content_type} | more)
+        for path, more in (("/v1/logs", {}), ("/v1/logs/", {}), ("/v1/logs", {"origin": "https://a.example"}))
+    ]
+    said = [(each.status_code, each.content, dict(each.headers) | {"date": ""}) for each in answers]
+    assert said[0] == said[1] == said[2]
+
+
 async def test_partial_success_in_protobuf(
     http: httpx.AsyncClient, channel: grpc.aio.Channel, pipeline: FakePipeline
 ) -> None:

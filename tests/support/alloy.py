@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/)|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)"""
-    r"""|(?P<text>"(?:\\.|[^"\\\n])*"|`[^`]*`)|(?P<number>\d[\d.]*)|(?P<mark>[{}\[\](),=])""",
+    r"""|(?P<text>"(?:\\.|[^"\\\n])*"|`[^`]*`)|(?P<number>-?\d[\d.]*)|(?P<mark>[{}\[\](),=])""",
     re.DOTALL,
 )
 
@@ -200,6 +200,42 @@ COMPONENTS = {
         },
         "input",
         "client",
+    ),
+    "otelcol.exporter.otlp": Component(
+        {
+            "": "",
+            "client": "endpoint auth authority balancer_name compression headers read_buffer_size write_buffer_size "
+            "wait_for_ready",
+            "client.tls": _TLS,
+            "client.keepalive": "ping_wait ping_response_timeout ping_without_stream",
+            **_QUEUE,
+        },
+        "input",
+        "client",
+    ),
+    "otelcol.exporter.kafka": Component(
+        {
+            "": "protocol_version brokers client_id timeout partition_metrics_by_resource_attributes "
+            "partition_logs_by_resource_attributes partition_traces_by_id topic_from_attribute",
+            **dict.fromkeys(("metrics", "logs", "traces"), "encoding topic topic_from_metadata_key"),
+            "producer": "compression flush_max_messages max_message_bytes required_acks",
+            "tls": _TLS,
+            **_QUEUE,
+        },
+        "input",
+        "protocol_version",
+    ),
+    "otelcol.receiver.kafka": Component(
+        {
+            "": "brokers protocol_version client_id group_id group_instance_id initial_offset max_fetch_size",
+            **dict.fromkeys(("metrics", "logs", "traces"), "encoding topics"),
+            "autocommit": "enable interval",
+            "message_marking": "after_execution include_unsuccessful",
+            "error_backoff": "enabled initial_interval max_interval max_elapsed_time multiplier randomization_factor",
+            "tls": _TLS,
+            "output": _SIGNALS,
+        },
+        required="brokers protocol_version output",
     ),
     "loki.source.journal": Component(
         {"": "forward_to format_as_json labels matches max_age path relabel_rules"}, "", "forward_to"

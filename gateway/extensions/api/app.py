@@ -9,7 +9,7 @@ from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.routes import HTTPRoute
+from litestar.routes import ASGIRoute, HTTPRoute
 
 from gateway import __version__
 from gateway.component import DeliveryError
@@ -18,7 +18,10 @@ from gateway.extensions.api.config import ApiConfig
 from gateway.extensions.api.middleware import RequestMiddleware
 from gateway.extensions.api.page import Document, page_routes
 from gateway.extensions.api.problems import on_access_error, on_exception, on_http_exception
+from gateway.extensions.api.prometheus import prometheus_route
+from gateway.extensions.api.queries import Queries
 from gateway.extensions.api.routes import routes
+from gateway.extensions.api.tempo import tempo_route
 from gateway.extensions.view import HubView
 from gateway.net.access import Authenticator, Scope
 from gateway.net.hosts import Hosts
@@ -36,16 +39,18 @@ def create_app(
     authenticator: Authenticator | None = None,
     routers: Sequence[Router] = (),
     setting: str = "extensions.api",
+    queries: Queries | None = None,
 ) -> ASGIApp:
     """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well.
 
-    ``setting`` is where its settings stand, for error messages.
+    ``setting`` is where its settings stand, for error messages. ``queries`` read the store for the query APIs.
     """
     document = Document()
     app = Litestar(
         route_handlers=[
             *page_routes(view, config.links, document, reads_are_open=config.reads_are_open),
             Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
+            *(() if queries is None else (prometheus_route(queries), tempo_route(queries))),
         ],
         guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
         exception_handlers={
@@ -81,6 +86,8 @@ def _describe_reads_as_open(app: Litestar) -> None:
 def _check_declared(app: Litestar) -> None:
     """Raise `ValueError` for a route of the API that does not say who may call it: forgetting must not open it."""
     for route in app.routes:
+        if isinstance(route, ASGIRoute) and "scope" not in route.route_handler.opt:
+            raise ValueError(f"{route.path} has no opt['scope']; None stands for everybody")
         if not isinstance(route, HTTPRoute) or not route.path.startswith("/api/v1/"):
             continue
         if route.path.startswith(_OPENAPI):

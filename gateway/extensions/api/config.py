@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from gateway.net.destination import EndpointUrl
 from gateway.net.hosts import HttpListenerSettings
 from gateway.net.listeners import Endpoint, is_loopback
+from gateway.query.config import QuerySettings
 
 
 class ApiConfig(HttpListenerSettings):
@@ -31,6 +32,10 @@ class ApiConfig(HttpListenerSettings):
 
     links: dict[str, EndpointUrl] = Field(default_factory=dict)
     """What else the page links to, by name, such as ``Grafana: https://grafana.example.com``."""
+
+    query: QuerySettings = QuerySettings()
+    """PromQL, as Prometheus's HTTP API under ``/prometheus``, and traces as Tempo's under ``/tempo``: what Grafana's
+    data sources ask for."""
 
     @model_validator(mode="after")
     def _no_strangers_read(self) -> ApiConfig:

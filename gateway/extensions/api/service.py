@@ -12,14 +12,26 @@ from gateway.net.http_serving import AppServer
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
 
+    from gateway.extensions.api.queries import Queries
+
 
 class ApiService:
-    """Implements `gateway.component.interfaces.Service`. ``refused`` and ``bodies`` are as for `AppServer`."""
+    """Implements `gateway.component.interfaces.Service`. ``refused`` and ``bodies`` are as for `AppServer`.
+
+    ``queries`` are closed when it ends.
+    """
 
     def __init__(
-        self, name: str, config: ApiConfig, app: ASGIApp, refused: Callable[[str, str], None], bodies: Bodies
+        self,
+        name: str,
+        config: ApiConfig,
+        app: ASGIApp,
+        refused: Callable[[str, str], None],
+        bodies: Bodies,
+        queries: Queries | None = None,
     ) -> None:
         self.name = name
+        self._queries = queries
         self._server = AppServer(f"extensions.{name}", config, app, refused, bodies=bodies)
 
     @property
@@ -34,4 +46,8 @@ class ApiService:
 
     async def stop(self, grace: float) -> None:
         """Finish what is under way within ``grace`` seconds, and end."""
-        await self._server.stop(grace)
+        try:
+            await self._server.stop(grace)
+        finally:
+            if self._queries is not None:
+                self._queries.close()

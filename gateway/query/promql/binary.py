@@ -101,6 +101,8 @@ def _operate(context: Context, node: Binary, sides: _Operands) -> _Outcome:
     result.kept = result.kept.copy()
     result.histograms = np.full(sides.left.shape, None, object)
     for row, step in zip(*(index.tolist() for index in np.nonzero(sides.present)), strict=True):
+        if step == 0:
+            context.check()
         one, two = cell(sides.left_histograms, row, step), cell(sides.right_histograms, row, step)
         if one is None and two is None:
             continue

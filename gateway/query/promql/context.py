@@ -21,7 +21,7 @@ class Limits:
     """Samples read for one query, as Prometheus's ``--query.max-samples``."""
     series: int = 1_000_000
     """Series of one selector, and of one result of an operator."""
-    cells: int = 20_000_000
+    cells: int = 10_000_000
     """Series times steps of one vector; 9 bytes each while an operator has it."""
     seconds: float = 120.0
     """Time that a query may take."""

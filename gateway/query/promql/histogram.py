@@ -398,10 +398,10 @@ def was_reset(histogram: Histogram, before: Histogram) -> bool:
             return True
     elif before.custom or histogram.schema > before.schema or histogram.zero_threshold < before.zero_threshold:
         return True
-    else:
-        before = _zero_widened(before, histogram.zero_threshold) if _wider(histogram, before) else before
-        if before.zero_threshold != histogram.zero_threshold or histogram.zero_count < before.zero_count:
-            return True
+    elif histogram.zero_threshold > before.zero_threshold:
+        before = _zero_widened(before, histogram.zero_threshold)
+    if before.zero_threshold != histogram.zero_threshold or histogram.zero_count < before.zero_count:
+        return True
     aligned = align(histogram, before)
     return bool(
         (aligned.one.positive.counts < aligned.two.positive.counts).any()
@@ -409,14 +409,10 @@ def was_reset(histogram: Histogram, before: Histogram) -> bool:
     )
 
 
-def _wider(histogram: Histogram, before: Histogram) -> bool:
-    return histogram.zero_threshold > before.zero_threshold
-
-
 class Total:
     """The compensated sum of histograms, one after the other."""
 
-    __slots__ = ("_lost", "_total", "collision_hints", "reconciled")
+    __slots__ = ("_lost", "_total", "reconciled")
 
     def __init__(self, first: Histogram) -> None:
         self._total = first

@@ -301,6 +301,7 @@ def quantile(context: Context, vectors: Vectors, quantiles: Floats, nodes: tuple
         return _native_quantile(context, float(quantiles[step]), histogram, nodes[0])
 
     return _results(
+        context,
         vectors,
         native,
         classic,
@@ -339,10 +340,11 @@ def fraction(context: Context, vectors: Vectors, lower: Floats, upper: Floats, n
     def of_native(step: int, histogram: Histogram) -> float:
         return _native_fraction(context, float(lower[step]), float(upper[step]), histogram, nodes[0])
 
-    return _results(vectors, native, classic, of_native, lambda one: _classic_fractions(one, lower, upper))
+    return _results(context, vectors, native, classic, of_native, lambda one: _classic_fractions(one, lower, upper))
 
 
 def _results(
+    context: Context,
     vectors: Vectors,
     native: Bools,
     classic: Sequence[_Classic],
@@ -354,11 +356,13 @@ def _results(
     values, present = np.full(shape, np.nan), np.zeros(shape, bool)
     labels = [without_metadata(vectors.labels[row]) for row in rows]
     for at, row in enumerate(rows):
+        context.check()
         present[at] = native[row]
         for step in np.flatnonzero(native[row]).tolist():
             if (histogram := cell(vectors.histograms, row, step)) is not None:
                 values[at, step] = of_native(step, histogram)
     for at, one in enumerate(classic, len(rows)):
+        context.check()
         labels.append(without_metadata(one.labels))
         present[at] = one.present.any(axis=0)
         values[at] = of_classic(one)

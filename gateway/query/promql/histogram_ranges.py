@@ -54,9 +54,11 @@ class _Notes:
             self._call.info(self._windows, where, text)
 
 
-def _cells(windows: Windows, where: Bools) -> Iterator[tuple[int, int, list[Histogram]]]:
+def _cells(windows: Windows, call: RangeCall, where: Bools) -> Iterator[tuple[int, int, list[Histogram]]]:
     """Yield row, step and histograms of cells."""
-    for row, step in zip(*(index.tolist() for index in np.nonzero(where)), strict=True):
+    for number, (row, step) in enumerate(zip(*(index.tolist() for index in np.nonzero(where)), strict=True)):
+        if number % 64 == 0:
+            call.context.check()
         low, high = windows.histogram_low[row, step], windows.histogram_high[row, step]
         yield row, step, windows.histograms[low:high]
 
@@ -73,7 +75,7 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     present = cells.present.copy()
     increases = np.zeros(windows.shape)
     notes = _Notes(windows, call)
-    for row, step, histograms in _cells(windows, where):
+    for row, step, histograms in _cells(windows, call, where):
         grown = _increase(histograms, notes, row, step, counter=counter)
         if grown is not None:
             result[row, step] = grown
@@ -128,7 +130,7 @@ def instant_values(windows: Windows, call: RangeCall, cells: Cells, *, counter: 
     result = _objects(windows)
     present = cells.present.copy()
     notes = _Notes(windows, call)
-    for row, step, histograms in _cells(windows, windows.histogram_counts > 0):
+    for row, step, histograms in _cells(windows, call, windows.histogram_counts > 0):
         low, high = int(windows.low[row, step]), int(windows.high[row, step])
         at = int(windows.histogram_high[row, step])
         own = [
@@ -170,11 +172,11 @@ def instant_values(windows: Windows, call: RangeCall, cells: Cells, *, counter: 
     return cells._replace(present=present, histograms=result)
 
 
-def changes(windows: Windows, *, resets: bool) -> Cells:
+def changes(windows: Windows, call: RangeCall, *, resets: bool) -> Cells:
     """Count changes or resets between samples, numbers and native histograms among each other."""
     result = np.zeros(windows.shape)
     present = windows.counts + windows.histogram_counts > 0
-    for row, step, histograms in _cells(windows, present):
+    for row, step, histograms in _cells(windows, call, present):
         low, high = int(windows.low[row, step]), int(windows.high[row, step])
         first = int(windows.histogram_low[row, step])
         numbers: list[tuple[int, float | Histogram]] = list(
@@ -220,7 +222,7 @@ def combined(windows: Windows, call: RangeCall, cells: Cells, *, mean: bool) -> 
     result = _objects(windows)
     present = cells.present & ~mixed
     notes = _Notes(windows, call)
-    for row, step, histograms in _cells(windows, (windows.histogram_counts > 0) & ~mixed):
+    for row, step, histograms in _cells(windows, call, (windows.histogram_counts > 0) & ~mixed):
         try:
             total, reconciled = (mean_of if mean else sum_of)(histograms)
         except IncompatibleHistogramsError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
@@ -178,7 +178,6 @@ class Signature:
     args: tuple[ValueType, ...]
     returns: ValueType = ValueType.VECTOR
     variadic: int = 0
-    experimental: bool = field(default=False)
 
 
 def _signatures() -> dict[str, Signature]:

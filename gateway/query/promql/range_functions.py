@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 
 from gateway.query.errors import ExecutionError
 from gateway.query.promql import histogram_ranges, sums
+from gateway.query.promql.context import Context
 from gateway.query.promql.labels import metric_name
 from gateway.query.promql.messages import bad_quantile
 from gateway.query.promql.range_calls import MIXED, Cells, RangeCall, extrapolation, times_at, values_at
 from gateway.query.promql.vectors import Bools, Floats
 from gateway.query.promql.windows import Longs, Windows
+
+_UNCHECKED = 64
+"""Rounds over the samples of windows between two looks at whether the query is to end."""
+_REDUCED = 1 << 22
+"""Samples that are reduced between two such looks."""
 
 RangeFunction = Callable[[Windows, RangeCall], Cells]
 
@@ -51,7 +57,7 @@ def _extrapolated(windows: Windows, call: RangeCall, *, counter: bool, per_secon
     first_value = values_at(windows, first)
     result = values_at(windows, last) - first_value
     if counter:
-        _add_resets(windows, result)
+        _add_resets(windows, call, result)
     rows = slice(1 if windows.aligned else None)
     first_time, last_time = times_at(windows, first[rows]), times_at(windows, last[rows])
     factor = extrapolation(windows, first_time, last_time, counts[rows], first_value if counter else None, result)
@@ -63,7 +69,7 @@ def _extrapolated(windows: Windows, call: RangeCall, *, counter: bool, per_secon
     return cells
 
 
-def _add_resets(windows: Windows, result: Floats) -> None:
+def _add_resets(windows: Windows, call: RangeCall, result: Floats) -> None:
     """Add to each cell of `result` the values before resets in its window, in their order."""
     values = windows.values
     happened = values[1:] < values[:-1]
@@ -71,7 +77,14 @@ def _add_resets(windows: Windows, result: Floats) -> None:
     before = _counted(happened)
     begin = before[np.minimum(windows.low + 1, windows.high)]  # the first sample of a window was not reset in it
     count = before[windows.high] - begin
-    for number in range(int(count.max(initial=0))):
+    most = int(count.max(initial=0))
+    if most > 1 and sums.whole(values):
+        lost = np.concatenate([[0.0], np.cumsum(values[resets - 1])])
+        result += lost[begin + count] - lost[begin]
+        return
+    for number in range(most):
+        if number % _UNCHECKED == 0:
+            call.context.check()
         cells = np.nonzero(count > number)
         result[cells] += values[resets[begin[cells] + number] - 1]
 
@@ -150,7 +163,7 @@ def _pairs(windows: Windows, happened: Bools) -> Floats:
 def changes(windows: Windows, call: RangeCall) -> Cells:
     """How often the value differs from the one before it; from NaN to NaN is no change."""
     if windows.histograms:
-        return histogram_ranges.changes(windows, resets=False)
+        return histogram_ranges.changes(windows, call, resets=False)
     values = windows.values
     nan = np.isnan(values)
     happened = (values[1:] != values[:-1]) & ~(nan[1:] & nan[:-1])
@@ -160,7 +173,7 @@ def changes(windows: Windows, call: RangeCall) -> Cells:
 def resets(windows: Windows, call: RangeCall) -> Cells:
     """How often a counter was reset: the value is less than the one before it."""
     if windows.histograms:
-        return histogram_ranges.changes(windows, resets=True)
+        return histogram_ranges.changes(windows, call, resets=True)
     return Cells(_pairs(windows, windows.values[1:] < windows.values[:-1]), windows.counts > 0)
 
 
@@ -208,26 +221,35 @@ def ts_of_first_over_time(windows: Windows, call: RangeCall) -> Cells:
     return Cells(times / 1000, windows.counts + windows.histogram_counts > 0)
 
 
-def _reduced(windows: Windows, ufunc: np.ufunc) -> Floats:
+def _reduced(windows: Windows, call: RangeCall, ufunc: np.ufunc) -> Floats:
     """Return `ufunc` over the numbers of each window; anything for an empty one."""
     shape = windows.shape
     if not len(windows.values) or 0 in shape:
         return np.full(shape, np.nan)
     # Every second of the slices between borders is a window. Behind them all is one more value: borders must have one.
     values = np.append(windows.values, np.nan)
-    borders = np.stack([windows.low, windows.high], axis=-1).ravel()
-    result: Floats = ufunc.reduceat(values, borders)[::2].reshape(shape)
-    return result
+    low, high = windows.low.ravel(), windows.high.ravel()
+    work = np.cumsum(high - low)
+    result = np.empty(len(low))
+    begin = 0
+    while begin < len(low):
+        call.context.check()
+        done = work[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(work, done + _REDUCED, side="right")), begin + 1)
+        borders = np.stack([low[begin:end], high[begin:end]], axis=-1).ravel()
+        result[begin:end] = ufunc.reduceat(values, borders)[::2]
+        begin = end
+    return result.reshape(shape)
 
 
 def max_over_time(windows: Windows, call: RangeCall) -> Cells:
     """The largest number; NaN only where there is nothing else."""
-    return Cells(_reduced(windows, np.fmax), _only_numbers(windows, call))
+    return Cells(_reduced(windows, call, np.fmax), _only_numbers(windows, call))
 
 
 def min_over_time(windows: Windows, call: RangeCall) -> Cells:
     """The smallest number; NaN only where there is nothing else."""
-    return Cells(_reduced(windows, np.fmin), _only_numbers(windows, call))
+    return Cells(_reduced(windows, call, np.fmin), _only_numbers(windows, call))
 
 
 def ts_of_max_over_time(windows: Windows, call: RangeCall) -> Cells:
@@ -242,7 +264,7 @@ def ts_of_min_over_time(windows: Windows, call: RangeCall) -> Cells:
 
 def _time_of(windows: Windows, call: RangeCall, better: np.ufunc) -> Cells:
     present = _only_numbers(windows, call)
-    fold = _Fold(windows)
+    fold = _Fold(windows, call.context)
     best, when = np.full(fold.size, np.nan), np.zeros(fold.size)
     for cells, values, times in fold.samples():
         takes = better(values, best[cells]) | np.isnan(best[cells])
@@ -260,8 +282,9 @@ class _Fold:
     Cells are sorted by the number of their samples, the largest first: those that still have one are always a slice.
     """
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: Windows, context: Context) -> None:
         self._windows = windows
+        self._context = context
         counts = windows.counts.ravel()
         self.size = len(counts)
         self._order = np.argsort(-counts, kind="stable")
@@ -273,6 +296,8 @@ class _Fold:
     def samples(self) -> Iterator[tuple[slice, Floats, Longs]]:
         """Yield cells, and the next value and time (milliseconds) of each."""
         for number, active in enumerate(self._active):
+            if number % _UNCHECKED == 0:
+                self._context.check()
             index = self._low[:active] + number
             yield slice(0, active), self._windows.values[index], self._windows.times[index]
 
@@ -300,7 +325,7 @@ def sum_over_time(windows: Windows, call: RangeCall) -> Cells:
     if sums.whole(windows.values):
         total = _exact_sums(windows)
     else:
-        fold = _Fold(windows)
+        fold = _Fold(windows, call.context)
         running, lost = np.zeros(fold.size), np.zeros(fold.size)
         for cells, values, _ in fold.samples():
             running[cells], lost[cells] = sums.add(values, running[cells], lost[cells])
@@ -314,7 +339,7 @@ def avg_over_time(windows: Windows, call: RangeCall) -> Cells:
     if sums.whole(windows.values):
         mean = _exact_sums(windows) / windows.counts
     else:
-        fold = _Fold(windows)
+        fold = _Fold(windows, call.context)
         running = sums.Mean(fold.size)
         for cells, values, _ in fold.samples():
             running.add(cells, values)
@@ -326,7 +351,7 @@ def avg_over_time(windows: Windows, call: RangeCall) -> Cells:
 def stdvar_over_time(windows: Windows, call: RangeCall) -> Cells:
     """The population variance of the numbers."""
     present = _only_numbers(windows, call)
-    fold = _Fold(windows)
+    fold = _Fold(windows, call.context)
     mean, mean_lost = np.zeros(fold.size), np.zeros(fold.size)
     squares, squares_lost = np.zeros(fold.size), np.zeros(fold.size)
     for number, (cells, values, _) in enumerate(fold.samples(), 1):
@@ -346,9 +371,9 @@ def stddev_over_time(windows: Windows, call: RangeCall) -> Cells:
 # Regressions.
 
 
-def _regression(windows: Windows, intercepts: Floats) -> tuple[Floats, Floats]:
+def _regression(windows: Windows, call: RangeCall, intercepts: Floats) -> tuple[Floats, Floats]:
     """Return slope per second and value at the times `intercepts` (n by m, milliseconds) of a least squares line."""
-    fold = _Fold(windows)
+    fold = _Fold(windows, call.context)
     at = fold.sorted(intercepts)
     totals = np.zeros((4, fold.size))
     lost = np.zeros((4, fold.size))
@@ -380,13 +405,13 @@ def _two_numbers(windows: Windows, call: RangeCall) -> Bools:
 
 def deriv(windows: Windows, call: RangeCall) -> Cells:
     """The slope per second of a straight line through the numbers, by least squares."""
-    slope, _ = _regression(windows, times_at(windows, windows.first()).astype(float))
+    slope, _ = _regression(windows, call, times_at(windows, windows.first()).astype(float))
     return Cells(slope, _two_numbers(windows, call))
 
 
 def predict_linear(windows: Windows, call: RangeCall) -> Cells:
     """The value so many seconds from now of a straight line through the numbers, by least squares."""
-    slope, value = _regression(windows, windows.steps.astype(float)[None, :])
+    slope, value = _regression(windows, call, windows.steps.astype(float)[None, :])
     return Cells(slope * call.scalars[0] + value, _two_numbers(windows, call))
 
 
@@ -399,7 +424,7 @@ def double_exponential_smoothing(windows: Windows, call: RangeCall) -> Cells:
             short = "sf" if name == "smoothing" else "tf"
             raise ExecutionError(f"invalid {name} factor. Expected: 0 < {short} < 1, got: {wrong[0]:f}")
     present = _two_numbers(windows, call)
-    fold = _Fold(windows)
+    fold = _Fold(windows, call.context)
     by_value, by_trend = fold.sorted(smoothing[None, :]), fold.sorted(trend_factor[None, :])
     before, now, trend = np.zeros(fold.size), np.zeros(fold.size), np.zeros(fold.size)
     for number, (cells, values, _) in enumerate(fold.samples()):
@@ -443,14 +468,16 @@ def nan_first(values: Floats) -> Floats:
 
 
 _GATHERED = 1 << 20
+"""Samples that are sorted between two looks at whether the query is to end."""
 
 
-def _by_count(windows: Windows) -> Iterator[tuple[NDArray[np.intp], Floats]]:
+def _by_count(windows: Windows, call: RangeCall) -> Iterator[tuple[NDArray[np.intp], Floats]]:
     """Yield cells (flat indexes) that have as many numbers as each other, and those numbers, one row a cell."""
     counts, low = windows.counts.ravel(), windows.low.ravel()
     for count in np.unique(counts[counts > 0]).tolist():
         cells = np.flatnonzero(counts == count)
         for begin in range(0, len(cells), max(_GATHERED // count, 1)):
+            call.context.check()
             part = cells[begin : begin + max(_GATHERED // count, 1)]
             yield part, windows.values[low[part][:, None] + np.arange(count)]
 
@@ -464,7 +491,7 @@ def quantile_over_time(windows: Windows, call: RangeCall) -> Cells:
         call.context.warn(call.scalar_nodes[0], bad_quantile(value))
     result = np.full(windows.shape, np.nan).ravel()
     of_cell = np.broadcast_to(quantiles, windows.shape).ravel()
-    for cells, values in _by_count(windows):
+    for cells, values in _by_count(windows, call):
         result[cells] = sorted_quantile(nan_first(values), of_cell[cells])
     return Cells(result.reshape(windows.shape), present)
 
@@ -473,7 +500,7 @@ def mad_over_time(windows: Windows, call: RangeCall) -> Cells:
     """The median absolute deviation of the numbers; NaN where one is NaN."""
     present = _only_numbers(windows, call)
     result = np.full(windows.shape, np.nan).ravel()
-    for cells, values in _by_count(windows):
+    for cells, values in _by_count(windows, call):
         half = np.full(len(cells), 0.5)
         median = sorted_quantile(np.sort(values, axis=1), half)
         deviation = sorted_quantile(np.sort(np.abs(values - median[:, None]), axis=1), half)

@@ -108,7 +108,10 @@ def alone(connections: Connections) -> Iterator[layout.Connection]:
     """Be the only one that copies into the target, for the length of a block, in whose transaction the mark is held."""
     with connections.open() as guard, guard.transaction():
         if not restore_mark.hold(guard, schema_of(guard)):
-            raise CopyError("another copy into the target is under way")
+            raise CopyError(
+                "another copy into the target is under way; one that was just broken off may be so for a minute, until "
+                "its server hears of it"
+            )
         yield guard
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from psycopg import sql
 
-from gateway.store import layout
+from gateway.store import layout, locks
 from gateway.store.migrations import run_file
 
 _NEW = ("frame", "frame_1m", "frame_1h")
@@ -73,7 +73,7 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     """Make the tables of frames, and the views that read both."""
     present = layout.current(connection)
     assert present is not None, "the first migration records the layout"
-    _keep_earlier_gateways_from_maintenance(connection)
+    locks.retire(connection)  # before anything else is waited for, as those that hold it took it first
     partitioned = "PARTITION BY RANGE (time)" if present.native else ""
     since = None
     if not present.gateway_rollups:
@@ -100,23 +100,6 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     if not present.gateway_rollups and since is None:
         _drop_continuous(connection)
     run_file(connection, "0007_comments.sql")
-
-
-def _keep_earlier_gateways_from_maintenance(connection: layout.Connection) -> None:
-    """Leave nothing that could be locked where gateways without frames look for the lock of maintenance.
-
-    They may go on writing. Their rollups would be made without what is in frames, and strike off what is to be rolled
-    up; and they would remove series that nothing but frames refers to. In place of the table is something else of its
-    name, so that no start of theirs makes it again.
-    """
-    if connection.execute("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('lock_maintenance')").fetchone():
-        # It is waited for first, as they take it first.
-        connection.execute("DROP TABLE lock_maintenance")
-        connection.execute("CREATE TYPE lock_maintenance AS ()")
-        connection.execute(
-            "COMMENT ON TYPE lock_maintenance IS"
-            " 'Nothing: it keeps gateways that know no frames from maintaining the store.'"
-        )
 
 
 def _make_rollup_views(connection: layout.Connection, interval: str, since: datetime | None) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "logs": "obs-hub logs -f --service backup",
     "traces": "The first digits of a trace id are enough",
     "metrics": "obs-hub metrics 'system.*'",
+    "plan": "what gives out first",
     "doctor": "what to do",
     "assets": "come with the hub",
     "assets list": "where it usually goes",

@@ -17,7 +17,7 @@ from gateway.query.errors import ExecutionError, LimitExceededError, QueryCancel
 from gateway.query.reading.connection import row_of
 from gateway.query.series import Matcher, is_stale
 from tests.support.databases import Database
-from tests.support.promql import DELTA, NO_VALUE, Collection, matchers, querier, querying, select
+from tests.support.prometheus import DELTA, NO_VALUE, Collection, matchers, querier, querying, select
 from tests.support.stores import running_exporter, store
 from tests.support.waiting import until
 

@@ -110,11 +110,21 @@ def test_gateways_that_know_no_frames_cannot_maintain_a_store_that_has_them(
     known = [migration for migration in all_migrations() if migration.revision < "0007"]
     with monkeypatch.context() as patched:
         patched.setattr(schema, "all_migrations", lambda: known)
-        database.run(f"CREATE TABLE {_LOCK_OF_EARLIER} ()")
         migrate(database)
+    database.run(f"CREATE TABLE {_LOCK_OF_EARLIER} ()")
     with database.connect() as earlier, earlier.transaction():
         earlier.execute(f"LOCK TABLE {_LOCK_OF_EARLIER} IN EXCLUSIVE MODE NOWAIT")
     migrate(database)
+    require_that_nobody_can_lock(database)
+    # A store that got its frames before this was known has the lock still, and nothing that says who may write.
+    database.run(f"DROP TYPE {_LOCK_OF_EARLIER}")
+    database.run(f"CREATE TABLE {_LOCK_OF_EARLIER} ()")
+    database.run("DELETE FROM store_setting WHERE key = 'compatible'")
+    migrate(database)
+    require_that_nobody_can_lock(database)
+
+
+def require_that_nobody_can_lock(database: Database) -> None:
     assert database.value("SELECT to_regclass(%s)", [_LOCK_OF_EARLIER]) is not None, "it is made where it is missing"
     with database.connect() as earlier, pytest.raises(psycopg.errors.WrongObjectType), earlier.transaction():
         earlier.execute(f"LOCK TABLE {_LOCK_OF_EARLIER} IN EXCLUSIVE MODE NOWAIT")

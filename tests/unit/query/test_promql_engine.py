@@ -409,6 +409,41 @@ def test_a_query_ends_when_nobody_waits_or_its_time_is_up() -> None:
     assert late.value.kind == "timeout"
 
 
+@pytest.mark.parametrize(
+    "function",
+    ["rate", "sum_over_time", "stddev_over_time", "max_over_time", "mad_over_time", "deriv", "ts_of_max_over_time"],
+)
+def test_a_query_ends_within_a_long_window_too(function: str) -> None:
+    store = MemoryQuerier()
+    store.add("noise_total", [(number * 7919 % 1000) / 7 for number in range(20_000)], step=1000)
+    asked = 0
+
+    def canceled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 8
+
+    with pytest.raises(QueryCanceledError):
+        Engine(store).range(f"{function}(noise_total[5h])", 0, 20_000_000, 10_000, canceled=canceled)
+
+
+def test_resets_in_whole_numbers_are_added_at_once() -> None:
+    store = MemoryQuerier()
+    store.add("whole_total", [5, 1, 4, 2, 3])
+    store.add("parts_total", [5.5, 1, 4, 2, 3])
+    engine = Engine(store)
+    # 3 - 5 + 5 + 4, of which the first sample is at the beginning of the window.
+    assert table(engine.instant("increase({__name__=~'whole_total'}[5m])", 4 * MINUTE)) == {"{}": 7.0 * 5 / 4}
+    assert table(engine.instant("increase({__name__=~'parts_total'}[5m])", 4 * MINUTE)) == {"{}": 7.0 * 5 / 4}
+
+
+def test_what_may_be_parsed_can_be_evaluated() -> None:
+    engine = Engine(querier())
+    assert table(engine.instant("abs(" * 75 + "limit{room='a'}" + ")" * 75, 0)) == {"{owner=x,room=a}": 5.0}
+    assert table(engine.instant("limit{room='a'}" + " + 1" * 195, 0)) == {"{owner=x,room=a}": 200.0}
+    assert table(engine.instant("-" * 75 + "1 + 1", 0)) == 0.0
+
+
 def test_a_range_needs_a_step_and_an_instant_vector() -> None:
     engine = Engine(querier())
     for query, step in (("temperature", 0), ("temperature[5m]", 1000), ("'text'", 1000)):

@@ -203,3 +203,29 @@ def test_long_attributes_are_not_remembered() -> None:
     fragments = Fragments()
     fragments.object([KeyValue(key="k", value=AnyValue(string_value="x" * 300)).SerializeToString()])
     assert len(fragments) == 0
+
+
+def test_what_is_another_text_in_each_record_pushes_out_nothing_that_repeats() -> None:
+    """Request ids and the like are most of what is new, and never come again."""
+    fragments = Fragments(limit=100)
+    repeated = [serialized("http.route", f"/{number}") for number in range(40)]
+    for number in range(1_000):
+        fragments.object([serialized("request.id", f"{number:x}"), *repeated])
+    ids = [raw for raw in fragments if b"request.id" in raw]
+    assert len(ids) <= 60, "what was remembered until it was noticed"
+    kept = dict(fragments)
+    fragments.object([serialized("request.id", "another"), serialized("http.route", "/3")])
+    assert dict(fragments) == kept
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_a_text_means_the_same_however_it_is_found(key: str, value: str) -> None:
+    fragments, expected = Fragments(), string_json(key) + b":" + string_json(value)
+    for _ in range(3):
+        assert fragments.object([serialized(key, value)]) == b"{" + expected + b"}"
+
+
+def serialized(key: str, value: str) -> bytes:
+    pair = KeyValue(key=key)
+    pair.value.string_value = value
+    return pair.SerializeToString()

@@ -1,0 +1,245 @@
+"""The query APIs of other systems on the front: requests in, answers out, and nothing that hinders the rest of the hub.
+
+What is asked is worked out in threads, of which there are few; whoever is one too many waits. It ends when its time is
+over, and when the client goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import structlog
+from litestar.datastructures import Headers
+
+from gateway.component import MalformedPayloadError
+from gateway.query.errors import BadQueryError, QueryError, QueryTimeoutError
+from gateway.query.limits import Usage
+from gateway.query.prometheus.parameters import Parameters
+from gateway.query.service import QueryService
+
+if TYPE_CHECKING:
+    from litestar.types import Receive, Scope, Send
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_MAX_BODY = 2**20
+_MOST_FIELDS = 10_000
+_FORM = "application/x-www-form-urlencoded"
+_CLIENT_WENT = 499
+"""As Prometheus and others count requests whose client did not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes out: pieces of a body, made while they are sent."""
+
+    pieces: Iterable[bytes]
+    status: int = HTTPStatus.OK
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+Work = Callable[[Parameters, Usage], Answer]
+Failure = Callable[[QueryError], Answer]
+
+
+class Queries:
+    """Answers requests with the store of a service."""
+
+    def __init__(self, service: QueryService) -> None:
+        self.service = service
+        self._threads = ThreadPoolExecutor(service.settings.max_concurrent, thread_name_prefix="query")
+        self._slots = asyncio.Semaphore(service.settings.max_concurrent)
+        self._running: set[Usage] = set()
+
+    def close(self) -> None:
+        """End what runs, and the threads."""
+        for usage in tuple(self._running):
+            usage.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.service.close()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, work: Work, failed: Failure) -> None:
+        """Answer one request. ``failed`` makes the answer for an error."""
+        headers = Headers.from_scope(scope)
+        response = _Response(headers, send)
+        try:
+            parameters = await _parameters(scope, headers, receive)
+            usage = self.service.usage(_seconds(parameters))
+        except QueryError as error:
+            await response.whole(failed(error))
+            return
+        self._running.add(usage)
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            async with self._slot(usage, gone):
+                answer = await self._ended_with_client(self._worked(work, parameters, usage, failed), usage, gone)
+                if answer is not None:
+                    await response.begin(answer)
+                    async for piece in self._pieces(answer, response):
+                        await response.more(piece)
+                    await response.end()
+        except _ClientWentError:
+            await response.whole(Answer((), _CLIENT_WENT))
+        except QueryError as error:
+            await response.whole(failed(error))
+        finally:
+            usage.cancel()
+            self._running.discard(usage)
+            gone.cancel()
+
+    async def _worked(self, work: Work, parameters: Parameters, usage: Usage, failed: Failure) -> Answer:
+        def run() -> Answer:
+            try:
+                return work(parameters, usage)
+            except QueryError as error:
+                return failed(error)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _ended_with_client(self, work: Any, usage: Usage, gone: asyncio.Task[None]) -> Answer:
+        working: asyncio.Task[Answer] = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            usage.cancel()
+            raise
+        if not working.done():
+            usage.cancel()
+            await asyncio.wait((working,))  # until then its thread and its connection are in use
+            raise _ClientWentError
+        return working.result()
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, usage: Usage, gone: asyncio.Task[None]) -> AsyncIterator[None]:
+        waiting = asyncio.ensure_future(self._slots.acquire())
+        try:
+            await asyncio.wait((waiting, gone), timeout=usage.seconds_left, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                if gone.done():
+                    raise _ClientWentError
+                raise QueryTimeoutError(
+                    "other queries took all of the time; ask again, or raise query.max_concurrent or query.timeout"
+                )
+            yield
+        finally:
+            if waiting.done() and not waiting.cancelled():
+                self._slots.release()
+            else:
+                waiting.cancel()
+
+    async def _pieces(self, answer: Answer, response: _Response) -> AsyncIterator[bytes]:
+        """Yield the body, each piece made in a thread when the one before is on its way.
+
+        To take the answer, a client has as long as the query could have taken: others wait for its place.
+        """
+        ends = time.monotonic() + self.service.settings.timeout.total_seconds()
+        made = response.compressed(answer.pieces) if response.compresses else iter(answer.pieces)
+        while True:
+            piece = await asyncio.get_running_loop().run_in_executor(self._threads, next, made, None)
+            if piece is None:
+                return
+            if time.monotonic() > ends:
+                raise QueryTimeoutError("the answer was not taken in time")
+            yield piece
+
+
+class _ClientWentError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class _Response:
+    """The answer to one request, as it goes out."""
+
+    def __init__(self, headers: Headers, send: Send) -> None:
+        self._send = send
+        self._begun = False
+        self.compresses = "gzip" in headers.get("accept-encoding", "")
+
+    async def whole(self, answer: Answer) -> None:
+        """Send a short answer, unless one has begun: that one is broken off, so that nobody takes it for whole."""
+        if self._begun:
+            raise ConnectionAbortedError("an answer could not be sent whole")
+        self.compresses = False
+        await self.begin(answer)
+        for piece in answer.pieces:
+            await self.more(piece)
+        await self.end()
+
+    async def begin(self, answer: Answer) -> None:
+        """Send the status and the headers."""
+        self._begun = True
+        headers = [(b"content-type", answer.content_type.encode()), (b"vary", b"accept-encoding")]
+        headers += [(name.encode(), value.encode()) for name, value in answer.headers]
+        if self.compresses:
+            headers.append((b"content-encoding", b"gzip"))
+        await self._send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+
+    async def more(self, piece: bytes) -> None:
+        """Send a piece of the body."""
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        """Say that the body is whole."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @staticmethod
+    def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield a body in gzip."""
+        compressor = zlib.compressobj(1, wbits=31)
+        for piece in pieces:
+            if found := compressor.compress(piece):
+                yield found
+        yield compressor.flush()
+
+
+async def _parameters(scope: Scope, headers: Headers, receive: Receive) -> Parameters:
+    """Return the parameters of the URL, and those of the body before them."""
+    body = await _body(receive)
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    texts = [body] if content_type == _FORM else []
+    found: dict[str, list[str]] = {}
+    for text in (*texts, scope["query_string"]):
+        try:
+            parsed = parse_qs(text.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+        except (ValueError, UnicodeDecodeError) as error:
+            raise BadQueryError(f"error parsing form values: {error}") from error
+        for name, values in parsed.items():
+            found.setdefault(name, []).extend(values)
+    return Parameters(found)
+
+
+async def _body(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        size += len(message["body"])
+        if size > _MAX_BODY:
+            raise BadQueryError(f"the body of the request is longer than {_MAX_BODY:,} bytes")
+        pieces.append(message["body"])
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _seconds(parameters: Parameters) -> float | None:
+    milliseconds = parameters.duration("timeout")
+    return None if milliseconds is None else max(milliseconds / 1000, 0.001)
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    with contextlib.suppress(MalformedPayloadError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
