@@ -51,6 +51,8 @@ _MANY = 200_000
 _WORK = ("request", "record", "commit")
 _NEVER = {"maintenance_interval": "1d"}
 
+_PACED = Demand(hosts=50, interval=timedelta(seconds=_INTERVAL), series_per_host=500, logs=50, spans=25)
+_PACED_SECONDS = 120.0
 _SIZES = (
     Demand(hosts=25, interval=timedelta(seconds=_INTERVAL), series_per_host=500, logs=25, spans=12),
     Demand(hosts=100, interval=timedelta(seconds=_INTERVAL), series_per_host=500, logs=100, spans=50),
@@ -237,7 +239,7 @@ def figures(share: float, say: Say) -> Figures:
         costs[signal.value]["disk"] = dict(zip(_WORK, disk, strict=False))
     _, many = measure(Signal.METRICS, 10_000, 4, 10, say, series=_MANY)
     idle, memory = _idle(say)
-    return Figures(
+    known = Figures(
         machine=f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}",
         load_average=round(load_average, 1),
         measured=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -250,6 +252,17 @@ def figures(share: float, say: Say) -> Figures:
         commit_seconds=latency,
         idle={"gateway": idle.gateway / idle.seconds, "postgres": idle.postgres / idle.seconds, "memory": memory},
     )
+    return _with_pauses(known, paced(_PACED, _PACED_SECONDS, say)["PostgreSQL cores"])
+
+
+def _with_pauses(known: Figures, measured: float) -> Figures:
+    """Let a commit cost PostgreSQL what it does at the pace of hosts: after a pause it is more than back to back."""
+    reckoned = plan(_PACED, known)
+    more = max(measured - reckoned.postgres_cores, 0.0) / reckoned.commits_per_second
+    costs = {signal: {name: dict(its) for name, its in of_signal.items()} for signal, of_signal in known.costs.items()}
+    for of_signal in costs.values():
+        of_signal["postgres"]["commit"] += more
+    return dataclasses.replace(known, costs=costs)
 
 
 def _idle(say: Say) -> tuple[Taken, float]:
