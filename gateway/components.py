@@ -1,8 +1,9 @@
-"""THE registry: every type of receiver, processor, exporter and extension that is installed.
+"""THE registry: every type of receiver, processor, exporter, extension and source of documents that is installed.
 
 They are found by entry points, ours like anybody's: a distribution that declares ``obs_hub.receivers``,
-``obs_hub.processors``, ``obs_hub.exporters`` or ``obs_hub.extensions`` adds to what a configuration may name. What one
-names is imported when it is asked for, so that a configuration loads nothing that it does not mention.
+``obs_hub.processors``, ``obs_hub.exporters``, ``obs_hub.extensions`` or ``obs_hub.sources`` adds to what a
+configuration may name. What one names is imported when it is asked for, so that a configuration loads nothing that it
+does not mention.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from gateway.component.declaration import (
     ExtensionComponent,
     ProcessorComponent,
     ReceiverComponent,
+    SourceComponent,
 )
+from gateway.component.documents import DocumentSettings
 
 Kind = TypeVar("Kind", bound=Component)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+_SETTINGS: dict[type[Component], type[Settings]] = {
+    ExporterComponent: ExporterSettings,
+    SourceComponent: DocumentSettings,
+}
 _OURS = "observability-hub"
 _PREFIX = "obs_hub."
 _CHECKOUT = Path(__file__).parents[1] / "pyproject.toml"
@@ -78,7 +85,7 @@ class Found(Mapping[str, Kind]):
             ) from error
         if not isinstance(found, self._kind):
             raise ComponentError(f"{said}: {entry.value} is {found!r:.80}, no {self._kind.__name__}")
-        wanted = ExporterSettings if self._kind is ExporterComponent else Settings
+        wanted = _SETTINGS.get(self._kind, Settings)
         if not (isinstance(found.settings, type) and issubclass(found.settings, wanted)):
             raise ComponentError(f"{said}: its settings are {found.settings!r:.80}, no class of {wanted.__name__}")
         if not callable(found.create):
@@ -89,7 +96,7 @@ class Found(Mapping[str, Kind]):
 @functools.cache
 def _installed() -> dict[str, dict[str, dict[str, metadata.EntryPoint]]]:
     """Return what is installed: by section and type, the entry point of each distribution that has one."""
-    found: dict[str, dict[str, dict[str, metadata.EntryPoint]]] = {section: {} for section in SECTIONS}
+    found: dict[str, dict[str, dict[str, metadata.EntryPoint]]] = {group: {} for group in _GROUPS}
     ours, seen = list(_checkout()), set[str]()
     for entry in ours:
         _note(found, _OURS, entry)
@@ -144,16 +151,20 @@ class Registry:
     processors: Mapping[str, ProcessorComponent] = field(default_factory=dict)
     exporters: Mapping[str, ExporterComponent] = field(default_factory=dict)
     extensions: Mapping[str, ExtensionComponent] = field(default_factory=dict)
+    sources: Mapping[str, SourceComponent] = field(default_factory=dict)
+    """Of documents, for the extension ``pipelines``."""
 
 
 SECTIONS = ("receivers", "processors", "exporters", "extensions")
 """The sections of a configuration that hold components; also the entry points' groups, behind ``obs_hub.``."""
+_GROUPS = (*SECTIONS, "sources")
 
 COMPONENTS = Registry(
     Found(ReceiverComponent, "receivers"),
     Found(ProcessorComponent, "processors"),
     Found(ExporterComponent, "exporters"),
     Found(ExtensionComponent, "extensions"),
+    Found(SourceComponent, "sources"),
 )
 """What is installed."""
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from exporters.timescale.values import without_nul
-from gateway.store import POSTGRES_EPOCH_US
+from gateway.store import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US
 
 if TYPE_CHECKING:
     from exporters.timescale.points import NumberPoints
@@ -28,8 +28,6 @@ _int4 = struct.Struct(">ii").pack
 _int8 = struct.Struct(">iq").pack
 _float8 = struct.Struct(">id").pack
 _length = struct.Struct(">i").pack
-OID_INT8 = 20
-OID_FLOAT8 = 701
 _FEW = 64
 
 COLUMNS: dict[str, tuple[str, ...]] = {

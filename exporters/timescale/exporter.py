@@ -391,9 +391,8 @@ class TimescaleExporter:
         seconds: float,
     ) -> list[bool]:
         """Write, and when that is cancelled break the connection, so that the thread does not go on by itself."""
-        writing = asyncio.ensure_future(
-            self._in_thread(functools.partial(writer.write, prepared, pending, epoch, seconds))
-        )
+        write = functools.partial(writer.write, prepared, pending, epoch, seconds)
+        writing = asyncio.get_running_loop().run_in_executor(self._threads, write)
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:

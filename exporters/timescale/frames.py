@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.copy import NULL, OID_FLOAT8, int8_array
+from exporters.timescale.copy import NULL, int8_array
 from exporters.timescale.points import INT, NO_VALUE, NumberPoints
 from exporters.timescale.sets import HAS_START, IS_INT, Piece, Sets
 from gateway.base.slices import Steps
-from gateway.store import POSTGRES_EPOCH_US
+from gateway.store import FLOAT8_ITEM, OID_FLOAT8, POSTGRES_EPOCH_US, array_begin
 
 EXACT = 2**53
 """Integers beyond are not all of them doubles."""
@@ -28,11 +28,9 @@ LATEST = 2**63 - 1
 """Start times beyond, in nanoseconds, have no room in an array of ``bigint``."""
 
 _Indexes = npt.NDArray[np.int64]
-_ITEM = np.dtype([("length", ">i4"), ("value", ">f8")])
 _BEGIN = struct.Struct(">hiqiq").pack
 _TIME = struct.Struct(">iq").pack
 _NS = struct.Struct(">ih").pack
-_ARRAY = struct.Struct(">iiiiii").pack
 
 
 class Frame(NamedTuple):
@@ -93,7 +91,7 @@ def _encode(unix_nano: int, points: NumberPoints, order: _Indexes, pieces: list[
     """Encode the frames of one moment, whose points in order are those of these indexes."""
     raw, is_int, starts = points.value[order], points.kind[order] == INT, points.start[order]
     integers = raw.view(np.int64)
-    values = np.empty(len(order), _ITEM)
+    values = np.empty(len(order), FLOAT8_ITEM)
     values["length"] = 8
     values["value"] = np.where(is_int, integers, raw.view(np.float64)) if is_int.any() else raw.view(np.float64)
     beyond = is_int & ((integers > EXACT) | (integers < -EXACT))
@@ -116,7 +114,7 @@ def _encode(unix_nano: int, points: NumberPoints, order: _Indexes, pieces: list[
             _BEGIN(8, 8, time, 8, key),
             _NS(2, ns),
             start_fields,
-            _ARRAY(20 + 12 * count, 1, 0, OID_FLOAT8, count, 1),
+            array_begin(20 + 12 * count, 1, 0, OID_FLOAT8, count, 1),
             content[12 * first : 12 * end],
             NULL if exact is None or not beyond[first:end].any() else int8_array(exact[first:end].tolist()),
             NULL if agree else int8_array(its_starts.view(np.int64).tolist()),

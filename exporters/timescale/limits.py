@@ -23,7 +23,7 @@ import structlog
 from opentelemetry.proto.common.v1 import common_pb2
 from psycopg import sql
 
-from gateway.store import COPY_HEADER, COPY_TRAILER, Connection
+from gateway.store import Connection, read_rows
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -193,12 +193,9 @@ def _changed(connection: Connection, known: StoredSeries) -> _Keys:
 
 def _read(connection: Connection, epoch: int, parts: _Keys | None) -> tuple[_Keys, _Keys, npt.NDArray[np.bool_]]:
     """Read the series of some parts, or all, in the order of their keys."""
-    # A million of them are 31 MB like this, and several times that as Python objects.
     where = sql.SQL("true") if parts is None else sql.SQL("{} = ANY({})").format(_PART, parts.tolist())
     query = sql.SQL(
         "COPY (SELECT id, metric_id, epoch = {} FROM series WHERE {} ORDER BY id) TO STDOUT (FORMAT binary)"
     )
-    with connection.cursor().copy(query.format(epoch, where)) as stream:
-        data = b"".join(stream)
-    rows = np.frombuffer(data[len(COPY_HEADER) : -len(COPY_TRAILER)], _ROW)
+    rows = read_rows(connection, query.format(epoch, where), _ROW)
     return rows["series"].astype(np.int64), rows["metric"].astype(np.int64), rows["is_declared"].copy()

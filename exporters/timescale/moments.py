@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.copy import OID_FLOAT8, OID_INT8
 from exporters.timescale.frames import EXACT, LATEST, Frame
 from exporters.timescale.points import INT, NO_VALUE
 from exporters.timescale.sets import HAS_START, IS_INT, Piece, Sets
-from gateway.store import POSTGRES_EPOCH_US
+from gateway.store import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US
 
 if TYPE_CHECKING:
     from exporters.timescale.dimensions import MetricContext

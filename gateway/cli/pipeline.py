@@ -20,14 +20,13 @@ from gateway.cli.runs import done_here, follow, last_runs, local, output_option,
 from gateway.component import Signal
 from gateway.config import Config
 from gateway.explore.terminal import safe, safe_text
-from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
+from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig, source_of
 from gateway.extensions.document_pipelines.run import KIND, PipelineRun
 from gateway.net.destination import names_endpoint
 from gateway.net.remote import elsewhere
 from gateway.operations import Operations
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError
 from gateway.terminal import shown_json
-from receivers.mongodb.factory import create as create_collection
 
 _NO_RUNS = "No pipeline ever ran. `obs-hub pipeline run NAME` runs one now."
 _NOBODY_TAKES_IT = "Does a hub run with this pipeline in its configuration? `--local` does the work here instead."
@@ -56,12 +55,12 @@ def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str
     known = _pipelines(load_config(config_path))
     last, problem = asyncio.run(last_runs(KIND, known, lambda: store_dsn(dsn, config_path, data_dir)))
     for name, each in sorted(known.items()):
-        schedule, mongodb, run = each.schedule, each.mongodb, last.get(name)
+        schedule, place, run = each.schedule, each.place, last.get(name)
         if output == "json":
             described = {
                 "name": name,
-                "database": mongodb.database,
-                "collection": mongodb.collection,
+                "database": place.database,
+                "collection": place.collection,
                 "every": schedule.every and format_duration(schedule.every),
                 "watch": schedule.watch,
                 "last_run": run and summary(run),
@@ -69,7 +68,7 @@ def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str
             click.echo(shown_json(msgspec.json.encode(described).decode()))
             continue
         when = f"looks every {format_duration(schedule.every)}" if schedule.every else "does not look by itself"
-        click.echo(f"{name}: {mongodb.database}.{mongodb.collection}, {when}{', watches' if schedule.watch else ''}")
+        click.echo(f"{name}: {place}, {when}{', watches' if schedule.watch else ''}")
         if run is not None:
             counts = ", ".join(f"{what}: {count:,}" for what, count in run.counts.items())
             at = local(run.finished_at or run.started_at or run.requested_at)
@@ -163,7 +162,7 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
         consumer = elsewhere(extension, [Signal.LOGS])
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    source = create_collection(name, settings)
+    source = source_of(name, settings)
     async with telling(config) as operations:
         work = PipelineRun(operations)
 
@@ -179,7 +178,7 @@ async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | No
             return await _without_history(name, execute, operations)
         finally:
             await consumer.close()
-            await asyncio.to_thread(source.close)
+            await source.close()
 
 
 class _NoStoreError(Exception):

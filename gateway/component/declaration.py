@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
 
+    from gateway.component.documents import DocumentSource
     from gateway.component.interfaces import Consumer, Exporter, Processor, Receiver, Service
     from gateway.net.access import Authenticator
     from gateway.net.http_bodies import Bodies
@@ -99,7 +100,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A type of receiver, processor, exporter or extension; which one its class says.
+    """A type of receiver, processor, exporter, extension or source of documents; which one its class says.
 
     ``settings`` is the class that its part of the configuration is validated by, ``signals`` those that it can give or
     take. ``create`` makes one, given its name in the configuration (``kafka`` or ``kafka/audit``) and its settings.
@@ -134,6 +135,17 @@ class ExporterComponent(Component):
     """A type of exporter. Its settings are `ExporterSettings`, for the layers around it."""
 
     create: Callable[[str, Any, Context], Exporter]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceComponent(Component):
+    """A type of source of documents, which pipelines read (`gateway.component.documents`).
+
+    Its settings are `DocumentSettings`, with a field of the type's own name.
+    """
+
+    create: Callable[[str, Any], DocumentSource]
+    signals: frozenset[Signal] = frozenset({Signal.LOGS})
 
 
 def _never(name: str, settings: Any, context: Any) -> Service:

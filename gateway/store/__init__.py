@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gateway.store.backup.dump import backup as back_up
     from gateway.store.backup.restore import replace as restore_in_place
     from gateway.store.backup.restore import restore
+    from gateway.store.binary import FLOAT8_ITEM, OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US, array_begin, read_rows
     from gateway.store.binary import HEADER as COPY_HEADER
-    from gateway.store.binary import POSTGRES_EPOCH_US
     from gateway.store.binary import TRAILER as COPY_TRAILER
     from gateway.store.connections import Connections
     from gateway.store.copying import CopyError
@@ -62,6 +62,9 @@ __all__ = [
     "CONNECTION_LIMIT",
     "COPY_HEADER",
     "COPY_TRAILER",
+    "FLOAT8_ITEM",
+    "OID_FLOAT8",
+    "OID_INT8",
     "POSTGRES_EPOCH_US",
     "READER_ROLE",
     "RESTORE_UNFINISHED",
@@ -82,6 +85,7 @@ __all__ = [
     "StoreSettings",
     "UnusableServerError",
     "apply_policies",
+    "array_begin",
     "back_up",
     "break_off",
     "check_dsn",
@@ -95,6 +99,7 @@ __all__ = [
     "hold_lock",
     "let_read",
     "migrate",
+    "read_rows",
     "reader_login",
     "restore",
     "restore_in_place",
@@ -107,6 +112,9 @@ _WHERE = {
     "CONNECTION_LIMIT": "login",
     "COPY_HEADER": "binary:HEADER",
     "COPY_TRAILER": "binary:TRAILER",
+    "FLOAT8_ITEM": "binary",
+    "OID_FLOAT8": "binary",
+    "OID_INT8": "binary",
     "POSTGRES_EPOCH_US": "binary",
     "READER_ROLE": "reader",
     "RESTORE_UNFINISHED": "restore_mark:MESSAGE",
@@ -127,6 +135,7 @@ _WHERE = {
     "StoreSettings": "settings",
     "UnusableServerError": "postgres.session",
     "apply_policies": "policies:apply",
+    "array_begin": "binary",
     "back_up": "backup.dump:backup",
     "break_off": "postgres.connection",
     "check_dsn": "postgres.dsn",
@@ -140,6 +149,7 @@ _WHERE = {
     "hold_lock": "locks:hold",
     "let_read": "reader",
     "migrate": "schema",
+    "read_rows": "binary",
     "reader_login": "login:reading",
     "restore": "backup.restore",
     "restore_in_place": "backup.restore:replace",

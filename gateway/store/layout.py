@@ -31,9 +31,9 @@ class LayoutError(Exception):
 class Layout:
     """How a store is laid out.
 
-    ``community`` is true where TimescaleDB's Community edition is there, with columnstore, continuous aggregates and
-    retention policies; its Apache edition has none of them. ``gateway_rollups`` is true where the rollups are tables
-    that the gateway fills, which is decided with the layout.
+    ``community`` is true where TimescaleDB's Community edition is there, with columnstore and retention policies; its
+    Apache edition has neither. ``gateway_rollups`` is false where an earlier version made the rollups continuous
+    aggregates, which only migrations ask for: the gateway fills them everywhere now.
     """
 
     name: LayoutName
@@ -51,7 +51,10 @@ class Layout:
         if self.native:
             return f"layout native on {self.server}: declarative partitions, rollups computed by the gateway"
         if self.community:
-            return f"layout timescale on {self.server}: hypertables, columnstore, continuous aggregates"
+            return (
+                f"layout timescale on {self.server}: hypertables, columnstore, retention policies, "
+                "rollups computed by the gateway"
+            )
         return (
             f"layout timescale on {self.server} (Apache edition): hypertables without columnstore, "
             "rollups and retention done by the gateway"

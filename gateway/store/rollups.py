@@ -22,7 +22,7 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.store import layout, partitions
-from gateway.store.binary import HEADER, POSTGRES_EPOCH_US, TRAILER
+from gateway.store.binary import FLOAT8_ITEM, HEADER, OID_FLOAT8, POSTGRES_EPOCH_US, TRAILER, array_begin, read_rows
 from gateway.store.dropped_before import dropped_before
 from gateway.store.locks import Lock, try_hold
 from gateway.store.settings import StoreSettings
@@ -349,17 +349,11 @@ def _members(connection: layout.Connection, source: _Source, bounds: dict[str, d
         " AND time < {}) ORDER BY m.set_id, m.ord) TO STDOUT (FORMAT binary)"
     ).format(frames, sql.Literal(bounds["lower"]), sql.Literal(bounds["upper"]))
     row = np.dtype([("fields", ">i2"), ("l1", ">i4"), ("set", ">i8"), ("l2", ">i4"), ("series", ">i8")])
-    rows = np.frombuffer(_copied(connection, query), row)
+    rows = read_rows(connection, query, row)
     sets, series = rows["set"].astype(np.int64), rows["series"].astype(np.int64)
     starts = np.flatnonzero(np.concatenate(([True], sets[1:] != sets[:-1]))) if len(sets) else np.empty(0, np.int64)
     ends = [*starts[1:].tolist(), len(sets)]
     return {int(sets[first]): series[first:end] for first, end in zip(starts.tolist(), ends, strict=False)}
-
-
-def _copied(connection: layout.Connection, query: sql.Composed) -> bytes:
-    with connection.cursor().copy(query) as stream:
-        data = b"".join(stream)
-    return data[len(HEADER) : -len(TRAILER)]
 
 
 def _read_points(connection: layout.Connection, bounds: dict[str, datetime]) -> Values:
@@ -367,7 +361,7 @@ def _read_points(connection: layout.Connection, bounds: dict[str, datetime]) -> 
         "COPY (SELECT series_id, time, time_ns, value FROM sample WHERE time >= {} AND time < {} AND value <> 'NaN')"
         " TO STDOUT (FORMAT binary)"
     ).format(sql.Literal(bounds["lower"]), sql.Literal(bounds["upper"]))
-    rows = np.frombuffer(_copied(connection, query), _POINT)
+    rows = read_rows(connection, query, _POINT)
     value = rows["value"].astype(np.float64)
     summed = (np.abs(value) <= _HUGE) | np.isinf(value)
     at = (rows["time"].astype(np.int64) + POSTGRES_EPOCH_US) * 1000 + rows["ns"]
@@ -383,7 +377,7 @@ def _read_rolled(connection: layout.Connection, bounds: dict[str, datetime]) -> 
         " coalesce(last_time, time) FROM sample_1m WHERE time >= {} AND time < {} AND count > 0)"
         " TO STDOUT (FORMAT binary)"
     ).format(sql.Literal(bounds["lower"]), sql.Literal(bounds["upper"]))
-    rows = np.frombuffer(_copied(connection, query), _ROLLED)
+    rows = read_rows(connection, query, _ROLLED)
     series, counts, summed = (rows[name].astype(np.int64) for name in ("series", "count", "summed"))
     its_sum, low, high, last = (rows[name].astype(np.float64) for name in ("sum", "min", "max", "last"))
     at = (rows["last_time"].astype(np.int64) + POSTGRES_EPOCH_US) * 1000
@@ -392,7 +386,6 @@ def _read_rolled(connection: layout.Connection, bounds: dict[str, datetime]) -> 
 
 _FRAME = struct.Struct(">hiqiqihiiiiii")
 _ROLLED_FRAME = struct.Struct(">hiqihiqiqii")
-_ITEM = np.dtype([("length", ">i4"), ("value", ">f8")])
 
 
 _Read = Iterator[tuple[int, int | None, Values]]
@@ -414,7 +407,7 @@ def _read_frames(connection: layout.Connection, bounds: dict[str, datetime], len
             if current is not None:
                 yield current[0], None, _of_matrix(np.array(rows), times)
             current, rows, times = (set_id, at // length), [], []
-        rows.append(np.frombuffer(data, _ITEM, count, _FRAME.size)["value"].astype(np.float64))
+        rows.append(np.frombuffer(data, FLOAT8_ITEM, count, _FRAME.size)["value"].astype(np.float64))
         times.append((at + POSTGRES_EPOCH_US) * 1000 + ns)
     if current is not None:
         yield current[0], None, _of_matrix(np.array(rows), times)
@@ -502,7 +495,7 @@ def _array(data: bytes, offset: int) -> tuple[_Floats | None, int]:
     _, has_nulls, _, count, _ = struct.unpack_from(">iiiii", data, offset)
     end = offset + length
     if not has_nulls:
-        return np.frombuffer(data, _ITEM, count, offset + 20)["value"].astype(np.float64), end
+        return np.frombuffer(data, FLOAT8_ITEM, count, offset + 20)["value"].astype(np.float64), end
     found, at = np.full(count, np.nan), offset + 20
     for index in range(count):
         (size,) = struct.unpack_from(">i", data, at)
@@ -548,8 +541,6 @@ def _microseconds(at: datetime) -> int:
 
 
 _FRAME_BEGIN = struct.Struct(">hiqiqiqiiih").pack
-_ARRAY_BEGIN = struct.Struct(">iiiiii").pack
-_OID_FLOAT8 = 701
 _NULL = struct.pack(">i", -1)
 
 
@@ -570,7 +561,7 @@ def _frame_row(at: int, home: _Home, its: Values) -> bytes:
 
 def _array_field(values: _Floats, there: npt.NDArray[np.bool_]) -> bytes:
     if there.all():
-        items = np.empty(len(values), _ITEM)
+        items = np.empty(len(values), FLOAT8_ITEM)
         items["length"], items["value"] = 8, values
         content = items.tobytes()
     else:
@@ -578,7 +569,7 @@ def _array_field(values: _Floats, there: npt.NDArray[np.bool_]) -> bytes:
             struct.pack(">id", 8, value) if is_there else _NULL
             for value, is_there in zip(values.tolist(), there.tolist(), strict=True)
         )
-    return _ARRAY_BEGIN(20 + len(content), 1, int(not there.all()), _OID_FLOAT8, len(values), 1) + content
+    return array_begin(20 + len(content), 1, int(not there.all()), OID_FLOAT8, len(values), 1) + content
 
 
 _ROW = np.dtype(

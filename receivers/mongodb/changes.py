@@ -6,8 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from gateway.component.documents import SourceError
 from receivers.mongodb.config import INGESTED, STATUS
-from receivers.mongodb.errors import SourceError
 
 WAIT_MILLISECONDS = 1_000
 

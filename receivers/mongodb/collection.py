@@ -13,16 +13,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import structlog
 
+from gateway.component.documents import NoChangeStreamsError, SourceError
 from receivers.mongodb.changes import STAGES, WAIT_MILLISECONDS, WITHOUT_CHANGE_STREAMS, Changes
 from receivers.mongodb.config import FAILED, INGESTED, PROCESSED, STATUS, URI, MongoPipeline
-from receivers.mongodb.errors import NoChangeStreamsError, SourceError
 
 if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
@@ -43,8 +42,7 @@ _CREDENTIALS = re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]*@")
 _BAD_VALUE, _AUTHENTICATION_FAILED, _NO_INDEX = 2, 18, 27
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What became of a document: it was done with, or failed for a ``reason``."""
 
     id: Any
@@ -71,7 +69,7 @@ class Collection:
     @property
     def namespace(self) -> str:
         """The database, a dot, the collection."""
-        return f"{self._settings.mongodb.database}.{self._settings.mongodb.collection}"
+        return str(self._settings.place)
 
     def close(self) -> None:
         """Close the connections. The next operation would open some again."""
@@ -162,7 +160,9 @@ class Collection:
 
     def _mark(self, marks: Sequence[Mark]) -> list[Mark]:
         """Mark; return those that could not be."""
-        refused = self._write([(mark, _full_update(mark)) for mark in marks])
+        now = datetime.now(UTC)
+        done = {"$set": {STATUS: PROCESSED, "processed_at": now}, "$unset": {"error": "", "failed_at": ""}}
+        refused = self._write([(mark, done if mark.reason is None else _failed(mark.reason, now)) for mark in marks])
         if not refused:
             return []
         # The document would grow beyond 16 MiB, or a validation rule forbids our fields: the status alone has to do.
@@ -176,16 +176,20 @@ class Collection:
         import pymongo
         from pymongo.errors import BulkWriteError, WriteError
 
-        done = [mark.id for mark, _ in updates if _goes_with_others(mark)]
-        if len(done) > 1:
+        by_value = _ids_by_value()
+        together: list[tuple[Mark, dict[str, Any]]] = []
+        alone: list[tuple[Mark, dict[str, Any]]] = []
+        for update in updates:
+            (together if _goes_with_others(update[0], by_value) else alone).append(update)
+        if len(together) > 1:
             # All that was acknowledged in one statement: one for each would cost the server, and this, many times that.
-            to = next(to for mark, to in updates if _goes_with_others(mark))
+            ids = [mark.id for mark, _ in together]
             try:
-                self._collection().update_many({"_id": {"$in": done}, STATUS: INGESTED}, to)
+                self._collection().update_many({"_id": {"$in": ids}, STATUS: INGESTED}, together[0][1])
             except WriteError:
                 pass  # it ended at one that refuses: the others are marked, and those behind it, one by one
             else:
-                updates = [(mark, to) for mark, to in updates if not _goes_with_others(mark)]
+                updates = alone
         if not updates:
             return []
         requests = [
@@ -333,10 +337,10 @@ def _serves(index: Mapping[str, Any]) -> bool:
     return list(index["key"]) == _INDEX and partial in (None, {STATUS: INGESTED}) and not index.get("hidden")
 
 
-def _goes_with_others(mark: Mark) -> bool:
+def _goes_with_others(mark: Mark, by_value: tuple[type, ...]) -> bool:
     """Tell whether a document can be marked with others, by a list of ids, in which a pattern would match others."""
     kind = type(mark.id)
-    return mark.reason is None and (kind in _ids_by_value() or (kind is str and len(mark.id) <= _LONGEST_ID))
+    return mark.reason is None and (kind in by_value or (kind is str and len(mark.id) <= _LONGEST_ID))
 
 
 @functools.cache
@@ -350,9 +354,6 @@ def _status(mark: Mark) -> str:
     return PROCESSED if mark.reason is None else FAILED
 
 
-def _full_update(mark: Mark) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    if mark.reason is None:
-        return {"$set": {STATUS: PROCESSED, "processed_at": now}, "$unset": {"error": "", "failed_at": ""}}
-    reason = mark.reason.encode(errors="replace").decode()[:_LONGEST_REASON]
-    return {"$set": {STATUS: FAILED, "failed_at": now, "error": reason}, "$unset": {"processed_at": ""}}
+def _failed(reason: str, now: datetime) -> dict[str, Any]:
+    error = reason.encode(errors="replace").decode()[:_LONGEST_REASON]
+    return {"$set": {STATUS: FAILED, "failed_at": now, "error": error}, "$unset": {"processed_at": ""}}

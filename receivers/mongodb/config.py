@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from gateway.base.settings import ByteSize, Duration, RetrySettings, Settings
+from gateway.component.documents import DocumentSettings, Place
 
 STATUS = "status"
 """The field of a document that says what became of it."""
@@ -129,8 +130,8 @@ class BatchSettings(Settings):
     """Bytes of one request, approximately. A single event may be larger."""
 
 
-class MongoPipeline(Settings):
-    """What is read, and what becomes of it."""
+class MongoPipeline(DocumentSettings):
+    """Documents of one MongoDB collection, sent as events."""
 
     mongodb: MongoConnection
     query: Annotated[dict[str, Any], AfterValidator(_check_query)] = Field(default_factory=dict)
@@ -143,3 +144,15 @@ class MongoPipeline(Settings):
     retry_on_failure: RetrySettings = RetrySettings()
     patience: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(minutes=2)
     """How long a run waits for a gateway that is away before it fails. The documents wait for the next run then."""
+
+    @property
+    def place(self) -> Place:
+        """The database and the collection."""
+        return Place(self.mongodb.database, self.mongodb.collection)
+
+    def rotated(self, after: DocumentSettings) -> Self | None:
+        """Return these settings with another connection string, None where it is the same."""
+        assert isinstance(after, MongoPipeline)
+        if after.mongodb.uri == self.mongodb.uri:
+            return None
+        return self.model_copy(update={"mongodb": self.mongodb.model_copy(update={"uri": after.mongodb.uri})})

@@ -1,17 +1,21 @@
-"""How the gateway makes what a pipeline reads with."""
+"""What the source ``mongodb`` is, and how the extension ``pipelines`` makes it."""
 
 from __future__ import annotations
 
-from receivers.mongodb.collection import Collection
+from typing import TYPE_CHECKING
+
+from gateway.component.declaration import SourceComponent
 from receivers.mongodb.config import MongoPipeline
-from receivers.mongodb.transform import Transform, load
+
+if TYPE_CHECKING:
+    from receivers.mongodb.source import MongoSource
 
 
-def create(name: str, settings: MongoPipeline) -> Collection:
-    """Make the collection of the pipeline ``name``. It connects when it is first used."""
-    return Collection(name, settings)
+def create(name: str, settings: MongoPipeline) -> MongoSource:
+    """Make the source of the pipeline ``name``. It connects when it is first used."""
+    from receivers.mongodb.source import MongoSource
+
+    return MongoSource(name, settings)
 
 
-def create_transform(settings: MongoPipeline) -> Transform | None:
-    """Import the function of a pipeline that names one. Raises `ValueError` when it cannot."""
-    return None if settings.transform is None else load(settings.transform)
+COMPONENT = SourceComponent(settings=MongoPipeline, create=create)

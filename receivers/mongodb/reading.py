@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -20,10 +19,10 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from gateway.base.crashpoints import crashpoint
 from gateway.component import Consumer
+from gateway.component.documents import Counts, SourceError
 from receivers.mongodb.batches import Batch, Batches
 from receivers.mongodb.collection import Collection, Mark
 from receivers.mongodb.config import MongoPipeline
-from receivers.mongodb.errors import SourceError
 from receivers.mongodb.sender import Sender
 from receivers.mongodb.threads import in_daemon_thread
 from receivers.mongodb.transform import Transform
@@ -34,37 +33,6 @@ _T = TypeVar("_T")
 _TELL_SECONDS = 2.0
 _FIRST_FAILURES = 5
 _LONGEST_FAILURE = 500
-
-
-@dataclass(slots=True)
-class Counts:
-    """How far a pass is: documents that were ``read``, and what became of them.
-
-    ``found`` is how many there were at its start, None where nobody could tell.
-    """
-
-    found: int | None = None
-    read: int = 0
-    processed: int = 0
-    skipped: int = 0
-    failed: int = 0
-    first_failures: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the numbers by name."""
-        found = {} if self.found is None else {"found": self.found}
-        return {
-            **found,
-            "read": self.read,
-            "processed": self.processed,
-            "skipped": self.skipped,
-            "failed": self.failed,
-        }
-
-    def __str__(self) -> str:
-        of = f" of {self.found:,}" if self.found is not None else ""
-        skipped = f", {self.skipped:,} of them without an event" if self.skipped else ""
-        return f"{self.read:,}{of} documents read, {self.processed:,} processed{skipped}, {self.failed:,} failed"
 
 
 class _Marking:

@@ -13,9 +13,9 @@ from gateway.base.bisection import bisect_refused, halves_of
 from gateway.base.retry import Backoff
 from gateway.base.settings import RetrySettings
 from gateway.component import Batch, Consumer, DeliveryError, NoPipelineError, Signal, UnavailableError
+from gateway.component.documents import DestinationError
 from receivers.mongodb.batches import Entry, payload
 from receivers.mongodb.collection import Mark
-from receivers.mongodb.errors import DestinationError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -81,6 +81,46 @@ class _Keys(dict[str, bytes]):
 _KEYS = _Keys()
 
 
+class _TextsOfKey(dict[int, bytes]):
+    """What of a ``KeyValue``, as a field of a tag, is before its text, by the size of that.
+
+    Empty where a length takes more than one byte.
+    """
+
+    def __init__(self, tag: int, key: bytes) -> None:
+        super().__init__()
+        self._tag, self._key = tag, key
+
+    def __missing__(self, size: int) -> bytes:
+        whole = len(self._key) + 4 + size
+        if whole >= _SHORT:
+            return b""  # for any size of what is long: not kept
+        self[size] = head = _HEADS[self._tag][whole] + self._key + _TEXTS[size]
+        return head
+
+
+class _TextsOfKeys(dict[str, _TextsOfKey]):
+    """What is before texts, by their key, for one tag."""
+
+    def __init__(self, tag: int) -> None:
+        super().__init__()
+        self._tag = tag
+
+    def __missing__(self, key: object) -> _TextsOfKey:
+        """Begin with a key. Raises `_NoTextError` for what is none."""
+        encoded = _KEYS[key]  # type: ignore[index]
+        texts = _TextsOfKey(self._tag, encoded)
+        if key and len(encoded) <= _LONGEST_KEY:
+            if len(self) >= _MOST_KEYS:
+                self.clear()
+            self[key] = texts  # type: ignore[index]
+        return texts
+
+
+_TEXT_PAIRS = {tag: _TextsOfKeys(tag) for tag in _HEADS}
+"""Most values are short texts: one look-up writes all around one."""
+
+
 def field(tag: int, content: bytes) -> bytes:
     """Return a length-delimited field of a tag of one byte."""
     size = len(content)
@@ -93,16 +133,21 @@ def field(tag: int, content: bytes) -> bytes:
 
 def pairs(tag: int, items: Iterable[tuple[Any, Any]], path: str, depth: int) -> bytes:
     """Return a ``KeyValue`` for each key and value, as fields of a tag. Raises `DocumentError`."""
-    heads, out = _HEADS[tag], []
+    texts, heads = _TEXT_PAIRS[tag], _HEADS[tag]
+    out: list[bytes] = []
     for key, found in items:
         try:
             kind = type(found)
             if kind is str:
                 text = found.encode()
-                size = len(text)
-                pair = _KEYS[key] + (_TEXTS[size] + text if size < _SHORT - 2 else field(0x12, field(0x0A, text)))
+                if head := texts[key][len(text)]:
+                    out += (head, text)
+                    continue
+                pair = _KEYS[key] + field(0x12, field(0x0A, text))
             elif kind is int and 0 <= found < _SHORT:
                 pair = _KEYS[key] + _INTS[found]
+            elif kind is int and 0 <= found < _LONGISH:
+                pair = _KEYS[key] + bytes((0x12, 3, 0x18, found & 127 | 128, found >> 7))
             elif kind is float:
                 pair = _KEYS[key] + _double_of_pair(0x12, 9, 0x21, found)
             elif kind is bool:
@@ -164,10 +209,10 @@ def _object(found: Mapping[Any, Any], path: str, depth: int) -> bytes:
 
 def _array(found: Sequence[Any], path: str, depth: int) -> bytes:
     _check_depth(path, depth)
-    out = []
+    out: list[bytes] = []
     for number, inner in enumerate(found):
         if type(inner) is str and (size := len(text := inner.encode())) < _SHORT - 2:
-            out.append(_TEXTS_OF_ARRAYS[size] + text)
+            out += (_TEXTS_OF_ARRAYS[size], text)
         else:
             out.append(field(0x0A, any_value(inner, f"{path}.{number}", depth + 1)))
     return field(0x2A, b"".join(out))

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from opentelemetry.proto.common.v1 import common_pb2
 
 from gateway.component import MalformedPayloadError, Outcome, Signal, TooLargeError
 from gateway.otlp.bounds import PART, RECORD, RECORDS, Budget, holds_records, most_weight
@@ -548,7 +549,11 @@ class _Tables:
     def _setter(self, field: FieldDescriptor) -> _Set:
         if field.message_type is not None:
             write = self._writer(field.message_type)
-            set_field = _set_messages(field.name, write) if field.is_repeated else _set_message(field.name, write)
+            if field.is_repeated:
+                of_pairs = field.message_type is common_pb2.KeyValue.DESCRIPTOR
+                set_field = (_set_pairs if of_pairs else _set_messages)(field.name, write)
+            else:
+                set_field = _set_message(field.name, write)
         else:
             read = _reader(field, strict=self.strict)
             set_field = _set_values(field.name, read) if field.is_repeated else _set_value(field.name, read)
@@ -668,6 +673,36 @@ def _set_messages(name: str, write: _Write) -> _Set:
             raise
 
     return set_messages
+
+
+def _set_pairs(name: str, write: _Write) -> _Set:
+    """Return what sets attributes: as `_set_messages` does, without its calls for texts, which most of them are."""
+
+    def set_pairs(values: Any, message: Any, depth: int) -> None:
+        _expect_array(values)
+        index = 0
+        try:
+            add = getattr(message, name).add
+            for index, value in enumerate(values):  # noqa: B007 - read when an error passes by
+                pair = add()
+                if (
+                    type(value) is dict
+                    and len(value) == 2
+                    and type(key := value.get("key")) is str
+                    and type(inner := value.get("value")) is dict
+                    and len(inner) == 1
+                    and type(text := inner.get("stringValue")) is str
+                    and depth + 2 <= MAX_DEPTH
+                ):
+                    pair.key = key
+                    pair.value.string_value = text
+                else:
+                    write(value, pair, depth + 1)
+        except _InvalidError as error:
+            error.steps.append(f"[{index}]")
+            raise
+
+    return set_pairs
 
 
 def _set_once(oneof: str, set_field: _Set) -> _Set:

@@ -5,7 +5,7 @@
 Each gateway is a process of its own on the same database, and gets requests of its own, all at the same time; the
 series are the same everywhere. Told are the records per CPU second of the gateways, all of them together: were a
 gateway more expensive because others are there, that would fall with their number. Numbers are measured in turn, round
-by round, so that whatever else the machine does meets all of them.
+by round, so that whatever else the machine does meets all of them, and the CPU seconds of all rounds are added up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,8 +45,8 @@ def server(dsn: str | None) -> Iterator[str]:
             yield postgres.dsn
 
 
-def measure(count: int, load: Load, requests: int, server_dsn: str) -> float:
-    """Return the records per CPU second of so many gateways on a fresh database. Raises `RowsLostError`."""
+def measure(count: int, load: Load, requests: int, server_dsn: str) -> tuple[int, float]:
+    """Return the records and CPU seconds of so many gateways on a fresh database. Raises `RowsLostError`."""
     with contextlib.ExitStack() as stack:
         dsn = stack.enter_context(fresh_database(server_dsn))
         subjects = [stack.enter_context(Subject(dsn)) for _ in range(count)]
@@ -72,7 +71,7 @@ def measure(count: int, load: Load, requests: int, server_dsn: str) -> float:
         if rows != expected:
             raise RowsLostError(f"{count} gateways: {expected} records acknowledged, {rows} in the store")
         used = sum(subject.usage().since(then) for subject, then in zip(subjects, before, strict=True))
-        return sum(its.requests for its in sent) * load.records / used
+        return sum(its.requests for its in sent) * load.records, used
 
 
 def main() -> None:
@@ -87,17 +86,18 @@ def main() -> None:
     chosen = parser.parse_args()
     signal = Signal(chosen.signal)
     load = Load(signal, "grpc", RECORDS_PER_REQUEST[signal], in_flight=4, series=chosen.series)
-    found: dict[int, list[float]] = {count: [] for count in chosen.gateways}
+    found: dict[int, list[tuple[int, float]]] = {count: [] for count in chosen.gateways}
     print(f"load average of the minute before: {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores")
     with server(chosen.dsn) as dsn:
         for _ in range(chosen.rounds):
-            for count, rates in found.items():
-                rates.append(measure(count, load, chosen.requests, dsn))
-    first = statistics.median(found[chosen.gateways[0]])
-    for count, rates in found.items():
-        median = statistics.median(rates)
-        each = ", ".join(f"{rate:,.0f}" for rate in rates)
-        print(f"{count} gateways: {median:,.0f} records per CPU second, {median / first - 1:+.1%} ({each})")
+            for count, rounds in found.items():
+                rounds.append(measure(count, load, chosen.requests, dsn))
+    first: float | None = None
+    for count, rounds in found.items():
+        rate = sum(records for records, _ in rounds) / sum(used for _, used in rounds)
+        first = first or rate
+        each = ", ".join(f"{records / used:,.0f}" for records, used in rounds)
+        print(f"{count} gateways: {rate:,.0f} records per CPU second, {rate / first - 1:+.1%} (each round: {each})")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_the_clock_is_set_forward_and_back_by_days(
     gateway = Gateway(hubs_to_start, postgres.dsn, **settings).start(**variables)
     repeated = request(range(500, 520))
     jumps = (3, 0, -2, 100, 0) * ROUNDS
-    with load(gateway) as clients, grpc.insecure_channel(gateway.endpoint) as channel:
+    with load(gateway, pause=0.1) as clients, grpc.insecure_channel(gateway.endpoint) as channel:
         repeat = channel.unary_unary(METHOD)
 
         def go_on() -> None:

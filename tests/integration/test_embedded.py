@@ -18,6 +18,7 @@ import pytest
 
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, _account, _binaries, _logs, _postmaster
 from tests.integration.cli.processes import free_port
+from tests.support import clusters
 from tests.support.waiting import PATIENCE
 
 START = """
@@ -40,9 +41,11 @@ def tmp_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server that is not started, and is stopped in the end."""
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that is not started, and is stopped in the end. Unless a test is about that, its database is made."""
     embedded = EmbeddedPostgres(tmp_path / "postgres", start_timeout=PATIENCE)
+    if not request.node.get_closest_marker("empty_database"):
+        clusters.place(embedded.directory, waits_for_disk=True)
     yield embedded
     embedded.stop()
 
@@ -74,6 +77,7 @@ def one(dsn: str, query: str) -> object:
         return row[0]
 
 
+@pytest.mark.empty_database
 def test_it_serves_a_utf8_database_over_its_socket_and_keeps_the_data(server: EmbeddedPostgres) -> None:
     dsn = server.start()
     assert dsn == server.dsn
@@ -237,6 +241,7 @@ def test_an_empty_pid_file_is_in_nobodys_way(server: EmbeddedPostgres) -> None:
     assert one(server.start(), "SELECT 1") == 1
 
 
+@pytest.mark.empty_database
 def test_a_database_that_was_being_made_when_the_hub_was_killed_is_made_anew(server: EmbeddedPostgres) -> None:
     half = server.directory / "initdb-half"
     half.mkdir(parents=True)
@@ -245,6 +250,7 @@ def test_a_database_that_was_being_made_when_the_hub_was_killed_is_made_anew(ser
     assert list(server.directory.glob("initdb-*")) == []
 
 
+@pytest.mark.empty_database
 def test_a_hub_that_is_killed_while_it_makes_the_database_leaves_none(server: EmbeddedPostgres) -> None:
     with subprocess.Popen([sys.executable, "-c", START, str(server.directory)], stdin=subprocess.PIPE) as hub:
         while not any(server.directory.glob("initdb-*/base")):
@@ -254,6 +260,7 @@ def test_a_hub_that_is_killed_while_it_makes_the_database_leaves_none(server: Em
     assert one(server.start(), "SELECT 1") == 1
 
 
+@pytest.mark.empty_database
 def test_an_initdb_that_fails_says_what_it_said_and_leaves_nothing(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -290,6 +297,7 @@ def test_settings_below_the_include_win_and_the_way_in_stays_closed(server: Embe
     assert one(server.dsn, "SHOW listen_addresses") == ""
 
 
+@pytest.mark.empty_database
 def test_a_database_of_another_major_version_is_refused(server: EmbeddedPostgres) -> None:
     server.data.mkdir(parents=True)
     (server.data / "PG_VERSION").write_text("16\n")
@@ -297,6 +305,7 @@ def test_a_database_of_another_major_version_is_refused(server: EmbeddedPostgres
         server.start()
 
 
+@pytest.mark.empty_database
 def test_a_folder_with_something_else_in_it_is_left_alone(server: EmbeddedPostgres) -> None:
     server.data.mkdir(parents=True)
     (server.data / "thesis.txt").touch()
@@ -325,6 +334,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
         assert one(server.dsn, "SELECT current_database()") == "obs_hub"
 
 
+@pytest.mark.empty_database
 def test_the_environment_of_a_postgresql_user_does_not_matter(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +404,7 @@ def test_programs_that_root_alone_may_read_are_copied_and_their_place_stays_clos
     assert package.stat().st_mode == before
 
 
+@pytest.mark.empty_database
 def test_the_server_gets_none_of_the_secrets_in_the_environment(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +419,7 @@ def test_the_server_gets_none_of_the_secrets_in_the_environment(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a system user")
+@pytest.mark.empty_database
 def test_root_without_a_system_user_is_told_what_to_do(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +432,7 @@ def test_root_without_a_system_user_is_told_what_to_do(
 @pytest.mark.parametrize(
     ("machine", "advice"), [("armv7l", "no embedded PostgreSQL for this machine"), ("x86_64", "reinstall")]
 )
+@pytest.mark.empty_database
 def test_without_the_package_it_says_whether_there_is_one_for_this_machine(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, machine: str, advice: str
 ) -> None:

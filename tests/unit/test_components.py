@@ -88,7 +88,7 @@ def refusal(tmp_path: Path, exporter: str = "kafka: {brokers: [a]}") -> str:
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", [*SECTIONS, "sources"])
 def test_ours_are_what_the_project_declares(section: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["entry-points"][f"obs_hub.{section}"]

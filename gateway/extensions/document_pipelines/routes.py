@@ -59,8 +59,7 @@ def _list_route(service: PipelinesService) -> BaseRouteHandler:
                 found.append(
                     PipelineInfo(
                         name,
-                        pipeline.mongodb.database,
-                        pipeline.mongodb.collection,
+                        *pipeline.place,
                         None if every is None else format_duration(every),
                         pipeline.schedule.watch,
                         summary(last[0]) if last else None,

@@ -5,14 +5,11 @@ from __future__ import annotations
 from opentelemetry.metrics import Counter
 
 from gateway.component import Consumer, Signal
+from gateway.component.documents import Counts, DestinationError, DocumentSource, SourceError
 from gateway.extensions.document_pipelines.config import Pipeline
 from gateway.net.remote import place_of
 from gateway.operations import Operations
 from gateway.runs import Outcome, Progress, RunState
-from receivers.mongodb.collection import Collection
-from receivers.mongodb.errors import DestinationError, SourceError
-from receivers.mongodb.factory import create_transform
-from receivers.mongodb.reading import Counts, Reading
 
 KIND = "pipeline"
 
@@ -27,7 +24,7 @@ class PipelineRun:
         )
 
     async def do(
-        self, name: str, pipeline: Pipeline, source: Collection, consumer: Consumer, progress: Progress
+        self, name: str, pipeline: Pipeline, source: DocumentSource, consumer: Consumer, progress: Progress
     ) -> Outcome:
         """Do one. What goes wrong is the outcome's error; only cancellation is raised."""
         counted: dict[str, int] = {}
@@ -43,15 +40,14 @@ class PipelineRun:
         def tell(line: str) -> None:
             progress.output.add(f"{line}\n")
 
-        result = {"collection": source.namespace, "endpoint": place_of(consumer, Signal.LOGS)}
+        result = {"collection": str(pipeline.place), "endpoint": place_of(consumer, Signal.LOGS)}
         try:
-            transform = create_transform(pipeline)
+            source.check()
         except ValueError as error:
             tell(str(error))
             return Outcome(RunState.FAILED, result, str(error))
-        reading = Reading(name, pipeline, source, consumer, self._operations.tracer, transform)
         try:
-            await reading.run(progress.context, tell, changed)
+            await source.send(consumer, self._operations.tracer, progress.context, tell, changed)
         except (SourceError, DestinationError) as error:
             tell(str(error))
             return Outcome(RunState.FAILED, result, str(error))

@@ -13,16 +13,12 @@ import structlog
 from opentelemetry.trace import Span
 
 from gateway.component import Consumer, Signal
-from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
+from gateway.component.documents import NoChangeStreamsError, SourceError
+from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig, source_of
 from gateway.extensions.document_pipelines.run import KIND, PipelineRun
 from gateway.net.remote import close, consumer_of
 from gateway.operations import Operations, ids_of
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
-from receivers.mongodb.collection import Collection
-from receivers.mongodb.errors import NoChangeStreamsError, SourceError
-from receivers.mongodb.factory import create as create_collection
-from receivers.mongodb.factory import create_transform
-from receivers.mongodb.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from litestar import Router
@@ -31,8 +27,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _AWAY_SECONDS = 10.0
 """After how long a change stream that broke is begun again."""
-_CLOSE_SECONDS = 3.0
-"""How long to wait for a server to hear that we go. One that hangs finds out by itself."""
 
 
 class UnknownPipelineError(Exception):
@@ -60,7 +54,7 @@ class PipelinesService:
         self._run = PipelineRun(operations)
         names = list(config.pipelines)
         self._worker = Worker(runs, KIND, names, self._execute, operations, kept=config.keep_runs)
-        self._sources = {name: create_collection(name, each) for name, each in config.pipelines.items()}
+        self._sources = {name: source_of(name, each) for name, each in config.pipelines.items()}
         self._due = {name: asyncio.Event() for name in names}
         self._busy: set[str] = set()
         self._away: set[str] = set()
@@ -70,9 +64,9 @@ class PipelinesService:
 
     async def start(self) -> None:
         """Begin to look for documents and to do runs. A database or a store that is away is waited for."""
-        for name, pipeline in self.config.pipelines.items():
+        for name, source in self._sources.items():
             try:
-                create_transform(pipeline)
+                source.check()
             except ValueError as error:
                 _log.error("pipeline: its runs will fail", pipeline=name, reason=str(error))
         await self._worker.start()
@@ -88,7 +82,7 @@ class PipelinesService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._worker.stop(grace)
         await self.runs.close()
-        await asyncio.gather(*map(_close, self._sources.values()))
+        await asyncio.gather(*(source.close() for source in self._sources.values()))
 
     def routers(self) -> list[Router]:
         """Return what the API front serves for it."""
@@ -103,13 +97,12 @@ class PipelinesService:
         pipelines = dict(self.config.pipelines)
         for name, before in self.config.pipelines.items():
             after = settings.pipelines.get(name)
-            if after is None or after.mongodb.uri == before.mongodb.uri:
+            if after is None or (rotated := before.rotated(after)) is None:
                 continue
-            mongodb = before.mongodb.model_copy(update={"uri": after.mongodb.uri})
-            pipelines[name] = before.model_copy(update={"mongodb": mongodb})
+            pipelines[name] = rotated
             if name not in self._busy:  # else it is closed at the end of that run
-                self._tasks.append(asyncio.create_task(_close(self._sources[name])))
-            self._sources[name] = create_collection(name, pipelines[name])
+                self._tasks.append(asyncio.create_task(self._sources[name].close()))
+            self._sources[name] = source_of(name, rotated)
             self._due[name].set()
         self.config = self.config.model_copy(update={"pipelines": pipelines, "headers": settings.headers})
         return True
@@ -152,7 +145,7 @@ class PipelinesService:
 
     async def _is_waiting(self, name: str) -> bool:
         try:
-            found = await in_daemon_thread(self._sources[name].waiting)
+            found = await self._sources[name].waiting()
         except SourceError as error:
             if name not in self._away:
                 _log.warning(
@@ -181,10 +174,10 @@ class PipelinesService:
         """Look for documents as soon as the server tells that one was written."""
         while True:
             try:
-                changes = await in_daemon_thread(self._sources[name].changes)
+                changes = await self._sources[name].changes()
                 self._due[name].set()  # what was written before the stream began
                 while True:
-                    if await in_daemon_thread(changes.wait):
+                    if await changes.wait():
                         self._due[name].set()
             except NoChangeStreamsError as error:
                 every = pipeline.schedule.every
@@ -219,12 +212,7 @@ class PipelinesService:
             await close(consumer)
             self._busy.discard(name)
             if source is not self._sources[name]:
-                await _close(source)
+                await source.close()
         if outcome.state is RunState.SUCCEEDED:
             self._due[name].set()  # more may have come meanwhile; what failed is tried again by and by
         return outcome
-
-
-async def _close(source: Collection) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(in_daemon_thread(source.close), _CLOSE_SECONDS)

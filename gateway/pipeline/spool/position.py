@@ -16,13 +16,11 @@ Files of older versions have the first line only.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.files.durability import create
+from gateway.files.durability import replace_file
 from gateway.files.locks import give_to_owner
 
 SUFFIX = ".segment"
@@ -75,20 +73,13 @@ def write_position(directory: Path, position: Position, *, durable: bool) -> Non
         lines.append(f"last {name_of(position.last[0])} {position.last[1]}")
     lines += [f"taken {name_of(number)}" for number in sorted(position.taken)]
     body = ("\n".join(lines) + "\n").encode()
-    fresh = directory / f"{_FILE}.new"
-    try:
-        descriptor = create(fresh)
-        with os.fdopen(descriptor, "wb") as file:
-            give_to_owner(descriptor, directory)
-            file.write(body + f"crc {zlib.crc32(body):08x}\n".encode())
-            file.flush()
-            if durable:
-                os.fsync(descriptor)
-        fresh.replace(directory / _FILE)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
+    replace_file(
+        directory / _FILE,
+        body + f"crc {zlib.crc32(body):08x}\n".encode(),
+        lasting=durable,
+        sweep=bool(position.taken),  # seldom: a look at the folder at each write would cost more than the write
+        before=lambda descriptor: give_to_owner(descriptor, directory),
+    )
 
 
 def _number(name: str) -> int:

@@ -311,6 +311,10 @@ def _picked(vectors: Vectors, chosen: Bools, rows: Rows | None = None) -> Vector
     return result.filled() if rows is None else result.take(rows)
 
 
+_SORTED = 1 << 20
+"""Cells that are sorted at once."""
+
+
 def _extremes(context: Context, node: Aggregation, vectors: Vectors, groups: Groups, numbers: Floats) -> Vectors:
     """topk(), bottomk(): the k largest or smallest numbers, NaN last; in the result of an instant query in order."""
     there = _numbers(context, node, vectors)
@@ -318,16 +322,19 @@ def _extremes(context: Context, node: Aggregation, vectors: Vectors, groups: Gro
     chosen = np.zeros(there.shape, bool)
     in_order: list[Rows] = []
     for rows in groups.rows():
-        context.check()
-        values = vectors.values[rows]
-        nan = np.isnan(values)
-        keys = np.where(nan, 0, -values if node.operator == "topk" else values)
-        order = np.lexsort((keys, nan, ~there[rows]), axis=0)
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.broadcast_to(np.arange(len(rows))[:, None], order.shape), axis=0)
-        chosen[rows] = there[rows] & (ranks < most)
-        if there.shape[1] == 1:
-            in_order.append(rows[order[:, 0]][: int(most[0])])
+        width = max(_SORTED // len(rows), 1)
+        for first in range(0, there.shape[1], width):
+            context.check()
+            steps = slice(first, first + width)
+            values, own = vectors.values[rows, steps], there[rows, steps]
+            nan = np.isnan(values)
+            keys = np.where(nan, 0, -values if node.operator == "topk" else values)
+            order = np.lexsort((keys, nan, ~own), axis=0)
+            ranks = np.empty_like(order)
+            np.put_along_axis(ranks, order, np.broadcast_to(np.arange(len(rows))[:, None], order.shape), axis=0)
+            chosen[rows, steps] = own & (ranks < most[steps])
+            if there.shape[1] == 1:
+                in_order.append(rows[order[:, 0]][: int(most[0])])
     if there.shape[1] == 1:
         rows = np.concatenate(in_order)
         return _picked(vectors, chosen, rows[chosen[rows, 0]])

@@ -74,7 +74,7 @@ def rounded(vectors: Vectors, nearest: Floats) -> Vectors:
 def clamped(vectors: Vectors, low: Floats, high: Floats) -> Vectors:
     """clamp(), clamp_min(), clamp_max(): not less than `low` nor more than `high`; nothing where high < low."""
     result = mapped(vectors, lambda values: np.maximum(low, np.minimum(high, values)))
-    result.present &= ~(high < low)
+    result.present = result.present & ~(high < low)
     return result.filled()
 
 

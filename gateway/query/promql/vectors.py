@@ -36,8 +36,10 @@ class Vectors:
     """n by m, `Histogram` or None in each cell; None where all are numbers."""
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Vectors:
-        """Return some of the series."""
+        """Return some of the series. What is returned may share arrays with this."""
         index = np.asarray(rows, np.intp)
+        if np.array_equal(index, np.arange(len(self.labels))):
+            return self
         return Vectors(
             [self.labels[row] for row in index.tolist()],
             self.values[index],

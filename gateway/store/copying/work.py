@@ -115,12 +115,14 @@ def copy(
             ) from error
         except psycopg.OperationalError as error:
             away = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+            deadlock = isinstance(error, psycopg.errors.DeadlockDetected)  # with a job of TimescaleDB's, perhaps
             failures = 0 if work.done > before else failures + 1
-            if not away or not work.begun or failures >= len(pauses):
+            if not (away or deadlock) or not work.begun or failures >= len(pauses):
                 raise
             pause = pauses[failures]
             said = (error.diag.message_primary or str(error)).strip().splitlines()[0]
-            say(f"a connection was lost ({said}); going on in {pause:g} s")
+            what = "a connection was lost" if away else "somebody was in the way"
+            say(f"{what} ({said}); going on in {pause:g} s")
             time.sleep(pause)
 
 

@@ -394,7 +394,7 @@ class Http2Connection(asyncio.Protocol):
                 self.pump(stream)
 
     def _take_settings(self, content: bytes) -> None:
-        for setting, value in frames.read_settings(content):
+        for setting, value in frames.read_settings(content).items():
             if setting == frames.INITIAL_WINDOW_SIZE:
                 growth, self._stream_window = value - self._stream_window, value
                 for stream in self._streams.values():

@@ -65,8 +65,8 @@ def settings(values: Mapping[int, int]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join([_SETTING.pack(*each) for each in values.items()]))
 
 
-def read_settings(content: bytes) -> list[tuple[int, int]]:
-    """Return the settings in a SETTINGS frame, and their values. Raises `ViolationError`."""
+def read_settings(content: bytes) -> dict[int, int]:
+    """Return the settings in a SETTINGS frame, each with its last value. Raises `ViolationError`."""
     if len(content) % _SETTING.size:
         raise ViolationError(ErrorCodes.FRAME_SIZE_ERROR, f"settings of {len(content)} bytes")
     found = list(_SETTING.iter_unpack(content))
@@ -77,7 +77,7 @@ def read_settings(content: bytes) -> list[tuple[int, int]]:
             raise ViolationError(ErrorCodes.PROTOCOL_ERROR, f"setting {setting} is {value}")
         if setting == MAX_FRAME_SIZE and not INITIAL_SIZE <= value < 2**24:
             raise ViolationError(ErrorCodes.PROTOCOL_ERROR, f"frames of {value} bytes at most")
-    return found
+    return dict(found)
 
 
 def headers(stream: int, block: bytes, *, end: bool, most: int) -> bytes:

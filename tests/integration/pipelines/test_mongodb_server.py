@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
-from gateway.extensions.document_pipelines.config import Pipeline
+from gateway.component.documents import SourceError
 from receivers.mongodb.changes import Changes
 from receivers.mongodb.collection import Collection, Mark
-from receivers.mongodb.errors import SourceError
+from receivers.mongodb.config import MongoPipeline
 from tests.support import mongo as mongos
 from tests.support.databases import Database
 from tests.support.mongo import Mongo, document
@@ -39,7 +39,7 @@ def mongo() -> Iterator[Mongo]:
 
 
 def make(mongo: Mongo, **mongodb: Any) -> Collection:
-    return Collection("reading", Pipeline.model_validate({"mongodb": {**mongo.settings, **mongodb}}))
+    return Collection("reading", MongoPipeline.model_validate({"mongodb": {**mongo.settings, **mongodb}}))
 
 
 def heard(changes: Changes) -> bool:
@@ -127,7 +127,7 @@ def test_an_index_that_goes_is_done_without(mongo: Mongo) -> None:
 def test_what_a_server_refuses_is_told_in_few_words(mongo: Mongo) -> None:
     mongo.write(document())
     settings = {"mongodb": mongo.settings, "query": {"$nonsense": 1}}
-    source = Collection("reading", Pipeline.model_validate(settings))
+    source = Collection("reading", MongoPipeline.model_validate(settings))
     for look in (source.waiting, lambda: list(source.documents())):
         with pytest.raises(SourceError) as found:
             look()

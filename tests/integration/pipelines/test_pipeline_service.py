@@ -246,7 +246,7 @@ async def test_a_stop_does_not_wait_for_a_server_that_hangs(
 
     monkeypatch.setattr(Collection, "mark", hang)
     monkeypatch.setattr(Collection, "close", hang)
-    monkeypatch.setattr("gateway.extensions.document_pipelines.service._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("receivers.mongodb.source._CLOSE_SECONDS", 0.1)
     mongo.write(document(1))
     async with asyncio.timeout(PATIENCE), told_pipelines(database, Told(), reading=pipeline(mongo)) as service:
         await service.ask("reading", {})

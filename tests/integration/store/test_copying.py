@@ -245,6 +245,7 @@ def test_what_retention_drops_meanwhile_is_not_in_the_copy(changing: Database, t
     if changing.native:
         maintain(changing, retention={"metrics": "1d", "traces": "1d", "rollup_1m": "2d"}, receipt_window="1m")
     else:
+        changing.run("SELECT _timescaledb_functions.stop_background_workers()")  # whose jobs lock chunks, too
         for table in ("sample", "span"):
             changing.run(f"SELECT drop_chunks('{table}', older_than => interval '1 day')")
     assert changing.count("span") == 0
@@ -353,6 +354,21 @@ def test_a_full_disk_says_what_to_do(source: Database, target: Database) -> None
     altering(target, "RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'")
     with pytest.raises(CopyError, match=r"a disk is full .* goes on where it was"):
         copied(source, target)
+
+
+def test_a_deadlock_with_somebody_else_is_tried_again(source: Database, target: Database) -> None:
+    """As with a job of TimescaleDB's that drops chunks: whoever is sent away by the server may come again."""
+    altering(target, "RAISE EXCEPTION 'deadlock detected' USING ERRCODE = 'deadlock_detected'")
+    said: list[str] = []
+
+    def say(what: str) -> None:
+        said.append(what)
+        if what.startswith("somebody was in the way (deadlock detected)"):
+            target.run("DROP TRIGGER IF EXISTS altered ON log")
+
+    assert copied(source, target, say=say).finished
+    assert rows(target) == rows(source)
+    assert sum(each.startswith("somebody was in the way") for each in said) == 1
 
 
 @pytest.mark.parametrize("whose", ["source", "target"])

@@ -16,11 +16,11 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
 
-from gateway.extensions.document_pipelines.config import Pipeline
+from gateway.component.documents import NoChangeStreamsError, SourceError
 from receivers.mongodb import collection as collections
-from receivers.mongodb.batches import Batches, decode
+from receivers.mongodb.batches import Batches, _decoded, decode
 from receivers.mongodb.collection import Collection, Mark
-from receivers.mongodb.errors import NoChangeStreamsError, SourceError
+from receivers.mongodb.config import MongoPipeline
 from tests.support import mongo as mongos
 from tests.support.logged import Logged
 from tests.support.mongo import Mongo, document
@@ -35,7 +35,7 @@ def mongo() -> Iterator[Mongo]:
 
 
 def make(mongo: Mongo, **mongodb: Any) -> Collection:
-    return Collection("reading", Pipeline.model_validate({"mongodb": {**mongo.settings, **mongodb}}))
+    return Collection("reading", MongoPipeline.model_validate({"mongodb": {**mongo.settings, **mongodb}}))
 
 
 def hints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -205,7 +205,7 @@ def test_all_is_read_in_batches_with_no_cursor_left_open(
     mongo.write(*(document(_id=each) for each in ids))
     closed: list[bool] = []
     monkeypatch.setattr(mongos._RawCursor, "close", lambda self: closed.append(True))
-    settings = Pipeline.model_validate(
+    settings = MongoPipeline.model_validate(
         {"mongodb": {**mongo.settings, "create_index": create_index}, "batch": {"max_documents": 3}}
     )
     source = Collection("reading", settings)
@@ -223,7 +223,7 @@ def test_all_is_read_in_batches_with_no_cursor_left_open(
 def test_a_document_that_does_not_fit_is_in_the_next_batch(mongo: Mongo) -> None:
     sizes = [100, 900, 100, 5000, 100]
     mongo.write(*(document(_id=number, payload="x" * size) for number, size in enumerate(sizes)))
-    settings = Pipeline.model_validate({"mongodb": mongo.settings, "batch": {"max_size": 1024}})
+    settings = MongoPipeline.model_validate({"mongodb": mongo.settings, "batch": {"max_size": 1024}})
     source = Collection("reading", settings)
     batches, seen = Batches("reading", settings, source, None), []
     while (batch := batches.next()) is not None:
@@ -330,25 +330,52 @@ def test_what_begins_at_the_same_time_shares_a_client_that_is_closed(
 def test_a_query_with_types_is_extended_json(mongo: Mongo) -> None:
     (kept, _) = mongo.write(document(batch=bson.ObjectId("65a000000000000000000001")), document())
     settings = {"mongodb": mongo.settings, "query": {"batch": {"$oid": "65a000000000000000000001"}}}
-    source = Collection("reading", Pipeline.model_validate(settings))
+    source = Collection("reading", MongoPipeline.model_validate(settings))
     assert [each["_id"] for each in source.documents()] == [kept]
-    broken = Pipeline.model_validate({"mongodb": mongo.settings, "query": {"at": {"$date": "soon"}}})
+    broken = MongoPipeline.model_validate({"mongodb": mongo.settings, "query": {"at": {"$date": "soon"}}})
     with pytest.raises(SourceError, match="query: not valid Extended JSON"):
         Collection("reading", broken).waiting()
 
 
 def test_text_that_is_no_text_spoils_its_document_only() -> None:
     raw = bson.encode({"_id": 7, "title": "abcd"}).replace(b"abcd", b"a\xff\xfed")
-    found, problem = decode(RawBSONDocument(raw))
+    found, problem = decode(raw)
     assert found["_id"] == 7
     assert problem is not None
     assert problem.startswith("not valid BSON: ")
 
 
+def test_documents_that_are_decoded_at_once_do_not_spoil_each_other() -> None:
+    good = [bson.encode({"_id": number, "title": "abcd"}) for number in range(200)]
+    raws = [*good[:70], good[70].replace(b"abcd", b"a\xff\xfed"), *good[71:]]
+    found = list(_decoded(map(RawBSONDocument, raws), 1000))
+    assert [document["_id"] for document, _ in found] == list(range(200))
+    assert [document["_id"] for document, problem in found if problem] == [70]
+
+
+def test_no_more_is_taken_from_the_server_than_a_batch_may_have() -> None:
+    left = iter([RawBSONDocument(bson.encode({"_id": number})) for number in range(200)])
+    assert len(list(_decoded(left, 130))) == 130
+    assert len(list(left)) == 70
+
+
+def test_large_documents_are_decoded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    decode_all = bson.decode_all
+
+    def counted(data: bytes, options: Any) -> list[dict[str, Any]]:
+        sizes.append(len(data))
+        return decode_all(data, options)
+
+    monkeypatch.setattr(bson, "decode_all", counted)
+    large = [RawBSONDocument(bson.encode({"_id": number, "x": "x" * 2**18})) for number in range(5)]
+    assert len(list(_decoded(iter(large), 1000))) == len(sizes) == 5
+
+
 def test_a_date_that_no_datetime_holds_is_no_problem() -> None:
     raw = bson.encode({"_id": 7, "at": bson.Int64(2**60)})
     assert raw.count(b"\x12at") == 1
-    found, problem = decode(RawBSONDocument(raw.replace(b"\x12at", b"\x09at")))
+    found, problem = decode(raw.replace(b"\x12at", b"\x09at"))
     assert problem is None
     assert int(found["at"]) == struct.unpack("<q", struct.pack("<q", 2**60))[0]
 

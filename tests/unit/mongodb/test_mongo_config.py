@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig
+from gateway.extensions.document_pipelines.config import AnyPipeline, PipelinesConfig
 
 MONGODB = {"uri": "mongodb://apps:secret-word@db.example.com/", "database": "apps", "collection": "events"}
 
@@ -39,7 +39,7 @@ def test_the_least_there_has_to_be() -> None:
 )
 def test_mistakes_are_told(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem) as found:
-        Pipeline.model_validate({"mongodb": MONGODB, **changes})
+        AnyPipeline.model_validate({"mongodb": MONGODB, **changes})
     assert "secret-word" not in str(found.value) or "uri" in changes.get("mongodb", {})
 
 
@@ -54,14 +54,14 @@ def test_mistakes_are_told(changes: dict[str, Any], problem: str) -> None:
     ],
 )
 def test_connection_strings_of_every_kind(uri: str) -> None:
-    Pipeline.model_validate({"mongodb": {**MONGODB, "uri": uri}})
+    AnyPipeline.model_validate({"mongodb": {**MONGODB, "uri": uri}})
 
 
 @pytest.mark.parametrize("password", ["se%cret", "se@cret", "se/cret", "se:cret", "s@e/cret"])
 def test_a_password_that_a_uri_cannot_hold_as_it_is_is_refused_and_not_told(password: str) -> None:
     """A part of it would be taken for a host that is looked for, and told in errors."""
     with pytest.raises(ValidationError) as found:
-        Pipeline.model_validate({"mongodb": {**MONGODB, "uri": f"mongodb://apps:{password}@db.example.com/"}})
+        AnyPipeline.model_validate({"mongodb": {**MONGODB, "uri": f"mongodb://apps:{password}@db.example.com/"}})
     (error,) = found.value.errors()
     assert "of a password are written %25 %40" in error["msg"]
     assert "cret" not in error["msg"]

@@ -230,6 +230,15 @@ def test_values_are_the_bytes_that_protobufs_library_writes(found: Any) -> None:
     assert any_value(found, "body") == value.SerializeToString()
 
 
+@pytest.mark.parametrize("key", ["k", "k" * 60, "k" * 118, "k" * 200, ""])
+def test_texts_and_numbers_of_every_size_are_what_protobufs_library_writes(key: str) -> None:
+    for size in (*range(140), 16_380, 16_400):
+        for found in ({key: "x" * size}, {key: ["x" * size]}, {key: size}):
+            value = AnyValue()
+            _set(value, found)
+            assert any_value(found, "body") == value.SerializeToString(), (key, size)
+
+
 @given(body=_found, attributes=st.dictionaries(st.text(min_size=1, max_size=5), _found, max_size=3))
 def test_requests_are_the_bytes_that_protobufs_library_writes(body: Any, attributes: dict[str, Any]) -> None:
     events = [Event("e", AT_NS, body, attributes, {"service.name": name}, 17) for name in ("a", "b", "x" * 200)]

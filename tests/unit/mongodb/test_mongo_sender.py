@@ -19,8 +19,8 @@ from gateway.component import (
     Signal,
     UnavailableError,
 )
+from gateway.component.documents import DestinationError
 from receivers.mongodb.batches import Entry
-from receivers.mongodb.errors import DestinationError
 from receivers.mongodb.event import Event
 from receivers.mongodb.records import to_record
 from receivers.mongodb.sender import Sender

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from h2.errors import ErrorCodes
 
+from receivers.otlp.http2 import frames
 from receivers.otlp.http2.connection import Connections, Http2Connection
 from receivers.otlp.http2.request_head import Head
 from receivers.otlp.http2.stream import Stream
@@ -220,6 +221,14 @@ def test_what_comes_late_for_a_request_that_was_broken_off_is_ignored() -> None:
     assert (conversation.goodbye, conversation.resets) == (None, {1: ErrorCodes.NO_ERROR})
     assert conversation.requests[0].body == b""
     assert conversation.requests[1].head.values(b"a") == [b"b"]
+
+
+def test_of_a_setting_that_comes_very_often_the_last_value_counts() -> None:
+    """Each window of a request is changed once, not thousands of times for one frame."""
+    many = b"".join(struct.pack(">HL", 4, value) for value in range(2_000))
+    conversation = Conversation(greeting() + OPEN + frame(SETTINGS, 0, 0, many))
+    assert conversation.requests[0].stream.window == 1_999
+    assert frames.read_settings(many) == {4: 1_999}
 
 
 def test_headers_for_a_request_that_is_over_end_the_connection() -> None:
