@@ -26,7 +26,9 @@ _OF_POINTS = {"le": ("histogram_sample", "explicit_bounds"), "quantile": ("summa
 
 def is_large(reading: Reading) -> bool:
     """Tell whether there are more series than a query may read."""
-    query = sql.SQL("SELECT count(*) FROM (SELECT FROM series LIMIT {}) AS found").format(reading.usage.limits.series + 1)
+    query = sql.SQL("SELECT count(*) FROM (SELECT FROM series LIMIT {}) AS found").format(
+        reading.usage.limits.series + 1
+    )
     return int(reading.rows(query, _COUNT)["count"][0]) > reading.usage.limits.series
 
 
