@@ -29,9 +29,9 @@ _ALL_TIME = 2**53
 """Milliseconds from which on a time range is all there is."""
 _FACTS = ("sample", "histogram_sample", "exp_histogram_sample", "summary_sample")
 _TABLES = {
-    "histogram": "histogram_sample",
-    "exponential_histogram": "exp_histogram_sample",
-    "summary": "summary_sample",
+    "histogram": "histogram_point",
+    "exponential_histogram": "exp_histogram_point",
+    "summary": "summary_point",
 }
 
 _Key = tuple[str, frozenset[tuple[str, str]], str]
