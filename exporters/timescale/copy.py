@@ -28,6 +28,7 @@ _int4 = struct.Struct(">ii").pack
 _int8 = struct.Struct(">iq").pack
 _float8 = struct.Struct(">id").pack
 _length = struct.Struct(">i").pack
+_OID_INT4 = 23
 _FEW = 64
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -39,16 +40,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "histogram_sample": (
         "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
-        "count", "sum", "min", "max", "explicit_bounds", "bucket_counts",
+        "count", "sum", "min", "max", "explicit_bounds", "bounds_id", "small_bucket_counts", "bucket_counts",
     ),
     "exp_histogram_sample": (
         "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
         "count", "sum", "min", "max", "scale", "zero_count", "zero_threshold",
-        "positive_offset", "positive_bucket_counts", "negative_offset", "negative_bucket_counts",
+        "positive_offset", "small_positive_bucket_counts", "positive_bucket_counts",
+        "negative_offset", "small_negative_bucket_counts", "negative_bucket_counts",
     ),
     "summary_sample": (
         "time", "series_id", "time_ns", "start_time", "start_time_ns", "flags",
-        "count", "sum", "quantiles", "quantile_values",
+        "count", "sum", "quantiles", "quantiles_id", "quantile_values",
     ),
     "exemplar": (
         "time", "series_id", "time_ns", "exemplar_time", "exemplar_time_ns",
@@ -186,6 +188,17 @@ def _items(kind: str, size: int, values: Sequence[float]) -> bytes:
 def int8_array(values: Sequence[int]) -> bytes:
     """Encode a ``bigint[]`` field. Raises `struct.error` for a value beyond 64 bits signed."""
     return _array(OID_INT8, "q", 8, values)
+
+
+def counts(values: Sequence[int]) -> bytes:
+    """Encode counts as two fields, ``integer[]`` and ``bigint[]``: in the second where one is too large for the first.
+
+    Raises `struct.error` for a value beyond 64 bits signed.
+    """
+    try:
+        return _array(_OID_INT4, "i", 4, values) + NULL
+    except struct.error:
+        return NULL + _array(OID_INT8, "q", 8, values)
 
 
 def float8_array(values: Sequence[float]) -> bytes:

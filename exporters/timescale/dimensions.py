@@ -11,6 +11,7 @@ to a dimension that is not there.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,11 +60,23 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("scope_id", "bigint"),
         ("attributes", "jsonb"),
     ),
+    "bounds": (
+        ("id", "bigint"),
+        ("bounds", "double precision[]"),
+    ),
 }
 """The dimension tables: for each its columns with their types, the key first. The order is the order of insertion."""
 
 SETS = "series_set"
 """The table of sets (`exporters.timescale.sets`): their keys and their members. It comes after `TABLES`."""
+
+SEEN = "metric_seen"
+"""The table that says when metrics were observed: their keys, and the first and last time known. It comes at last."""
+
+_MINUTE = 60 * 10**9
+
+_FEW = 64
+"""Numbers that `struct` packs at once: it keeps the last hundred formats, of lists as long as a request, too."""
 
 Rows = dict[str, dict[int, tuple[Any, ...]]]
 """Dimension rows by table and key."""
@@ -117,6 +130,7 @@ class Dimensions:
     _ROW = 300  # bytes of a row beside its strings
     _LONGEST_KEY = 8 * 2**10
     _MOST_EXPECTED = 16
+    _MOST_BOUNDS = 10_000
 
     def __init__(self, limit: int, limits: SeriesLimits | None = None) -> None:
         self.limits = limits
@@ -132,7 +146,9 @@ class Dimensions:
         self._older_metrics: dict[tuple[int, int, MetricKey], MetricContext] = {}
         self._known: set[int] = set()
         self._descriptions: dict[int, tuple[str, bytes]] = {}
-        self._pending: Rows = {table: {} for table in (*TABLES, SETS)}
+        self._bounds: dict[int, bool] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
+        self._pending: Rows = {table: {} for table in (*TABLES, SETS, SEEN)}
         self._pending_size = 0
         self._expected: dict[bytes, tuple[Any, ...]] = {}
 
@@ -156,7 +172,9 @@ class Dimensions:
         self._older_metrics.clear()
         self._known.clear()
         self._descriptions.clear()
-        self._pending = {table: {} for table in (*TABLES, SETS)}
+        self._bounds = dict.fromkeys(self._bounds, False)
+        self._seen.clear()
+        self._pending = {table: {} for table in (*TABLES, SETS, SEEN)}
         self._pending_size = 0
 
     def relieve(self) -> None:
@@ -227,6 +245,43 @@ class Dimensions:
     def series_set(self, key: int, members: bytes) -> None:
         """Declare a set, of which all series are declared."""
         self._add(SETS, key, (members,))
+
+    def bounds(self, values: Sequence[float]) -> int | None:
+        """Return the key of a list of bounds or quantiles; None for one that stands in the row itself.
+
+        That is so where it was not seen before, for it may never come again, and where there are very many.
+        """
+        its_size = len(values)
+        packed = struct.pack(f">{its_size}d", *values) if its_size <= _FEW else np.array(values, ">f8").tobytes()
+        key = int.from_bytes(hashlib.blake2b(b'"bounds"' + packed).digest()[:8], "big", signed=True)
+        is_declared = self._bounds.get(key)
+        if is_declared is None:
+            if len(self._bounds) >= self._MOST_BOUNDS:  # those that came once go first
+                self._bounds = {known: True for known, declared in self._bounds.items() if declared}
+            if len(self._bounds) < self._MOST_BOUNDS:
+                self._bounds[key] = False
+            return None
+        if not is_declared:
+            self._bounds[key] = True
+            self._await("bounds", key, ("{" + ",".join(map(repr, values)) + "}",))
+        return key
+
+    def seen(self, metric_id: int, first: int, last: int) -> None:
+        """Hear that a metric was observed at times between two, in nanoseconds since the Unix epoch.
+
+        Commits say so, once a minute and metric: a write for each of its points would cost as much as the points.
+        """
+        known = self._seen.get(metric_id)
+        if known is not None and known[0] <= first // _MINUTE and last // _MINUTE <= known[1]:
+            return
+        if known is None and len(self._seen) >= self._limit // 20:
+            self._seen.clear()  # noted again at the cost of an insertion that does nothing
+        earliest, latest = known or (first // _MINUTE, last // _MINUTE)
+        self._seen[metric_id] = min(earliest, first // _MINUTE), max(latest, last // _MINUTE)
+        if (waiting := self._pending[SEEN].pop(metric_id, None)) is not None:
+            self._pending_size -= self._ROW
+            first, last = min(first, waiting[1]), max(last, waiting[2])
+        self._await(SEEN, metric_id, (first, min(last, 2**63 - 1)))
 
     def _remember(self, cache: dict[tuple[bytes | None, str], int], key: tuple[bytes | None, str], value: int) -> int:
         if _size(key) <= self._LONGEST_KEY:

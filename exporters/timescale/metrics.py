@@ -6,7 +6,7 @@ import functools
 import itertools
 import operator
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,17 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from exporters.timescale import wire
 from exporters.timescale.copy import (
+    COLUMNS,
     NO_SPAN_ID,
     NO_TRACE_ID,
     NULL,
     Rows,
+    counts,
     float8,
     float8_array,
     id_or_null,
     int4,
     int8,
-    int8_array,
     int8_or_null,
     jsonb,
     time_and_ns,
@@ -44,6 +45,7 @@ from gateway.component import MalformedPayloadError
 from gateway.otlp.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
 
 _MINUTE_US = 60_000_000
+_NEVER = np.uint64(2**64 - 1)
 _MOST_GATHERED = 20_000
 """Number points that are encoded at once, in some 10 ms."""
 
@@ -62,8 +64,14 @@ def add_moment(template: Template, payload: bytes, sets: Sets, window: TimeWindo
     if frames is None:
         return False
     budget.take(template.weight, RECORD, "records")
-    microseconds = frames[0].unix_nano // 1000
-    rows.minutes.add(microseconds // _MINUTE_US)
+    unix_nano = frames[0].unix_nano
+    microseconds = unix_nano // 1000
+    minute = microseconds // _MINUTE_US
+    rows.minutes.add(minute)
+    if template.noted != (minute,):
+        template.noted = (minute,)
+        for context in template.contexts:
+            sets.dimensions.seen(context.metric_id, unix_nano, unix_nano)
     encoded = [frame.row for frame in frames]
     rows.add("frame", b"".join(encoded), template.moment.count, (microseconds // rows.interval,))
     return True
@@ -123,7 +131,7 @@ class MetricsEncoder:
             else:
                 raw = [payload[each.begin : each.end] for each in points]
                 yield from self._distributions(context, metric.key.type, raw)
-        yield from self._add_numbers(template.read(payload))
+        yield from self._add_numbers(template.read(payload), template)
 
     def _remember(self, payload: bytes) -> Steps[None]:
         """Make a template of a request that came like this before."""
@@ -238,7 +246,7 @@ class MetricsEncoder:
 
     # -- number points -------------------------------------------------------------------------------------------
 
-    def _add_numbers(self, read: NumberPoints | None = None) -> Steps[None]:
+    def _add_numbers(self, read: NumberPoints | None = None, template: Template | None = None) -> Steps[None]:
         taken = yield from self._numbers.take(read)
         if taken is None:
             return
@@ -255,7 +263,9 @@ class MetricsEncoder:
             points = points.select(self._accepted(points.time))
             if not len(points):
                 return
-        self._rows.minutes.update(distinct(points.time // 1000, _MINUTE_US))
+        minutes = distinct(points.time // 1000, _MINUTE_US)
+        self._rows.minutes.update(minutes)
+        self._note_seen(points, minutes, template)
         yield None
         frames, alone = yield from frames_of(points, self._sets)
         if frames:
@@ -264,6 +274,20 @@ class MetricsEncoder:
             self._rows.add("frame", b"".join([frame.row for frame in frames]), count, intervals)
         if len(alone):
             self._rows.add_points(alone, distinct(alone.time // 1000, self._rows.interval))
+
+    def _note_seen(self, points: NumberPoints, minutes: Collection[int], template: Template | None) -> None:
+        """Note when the metrics of points were observed, once a minute for those that a template has."""
+        if template is not None:
+            if template.noted == tuple(minutes):
+                return
+            template.noted = tuple(minutes)
+        first = np.full(len(points.metrics), _NEVER)
+        last = np.zeros(len(points.metrics), np.uint64)
+        np.minimum.at(first, points.metric, points.time)
+        np.maximum.at(last, points.metric, points.time)
+        for context, earliest, latest in zip(points.metrics, first.tolist(), last.tolist(), strict=True):
+            if latest:  # some of its points are accepted
+                self._dimensions.seen(context.metric_id, earliest, latest)
 
     def _accepted(self, times: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         early = times < self._window.earliest
@@ -332,9 +356,15 @@ class MetricsEncoder:
         flags = int8_or_null(point.flags)
         row = (_FIELD_COUNTS[table], time, series, time_ns, start, start_ns, flags, own)
         self._add(table, point.time_unix_nano, b"".join(row))
+        self._dimensions.seen(context.metric_id, point.time_unix_nano, point.time_unix_nano)
         if table == "summary_sample" or not point.exemplars:
             return ()
         return self._exemplars(point, time, series, time_ns)
+
+    def _bounds(self, values: Sequence[float]) -> bytes:
+        """Encode bounds or quantiles as two fields: the list itself, or the key of one that came before."""
+        key = self._dimensions.bounds(values)
+        return float8_array(values) + NULL if key is None else NULL + int8(key)
 
     def _histogram(self, context: MetricContext, raw: bytes) -> Pauses:
         point = wire.HistogramPoint.FromString(raw)
@@ -345,8 +375,8 @@ class MetricsEncoder:
                 (
                     int8(point.count),
                     *(_optional_float8(point, name) for name in ("sum", "min", "max")),
-                    float8_array(wire.counted(point.explicit_bounds, "bounds")),
-                    int8_array(wire.counted(point.bucket_counts, "buckets")),
+                    self._bounds(wire.counted(point.explicit_bounds, "bounds")),
+                    counts(wire.counted(point.bucket_counts, "buckets")),
                 )
             )
 
@@ -359,9 +389,9 @@ class MetricsEncoder:
 
         def buckets(name: str) -> bytes:
             if not point.HasField(name):
-                return NULL + NULL
+                return NULL + NULL + NULL
             its = getattr(point, name)
-            return int4(its.offset) + int8_array(wire.counted(its.bucket_counts, "buckets"))
+            return int4(its.offset) + counts(wire.counted(its.bucket_counts, "buckets"))
 
         def fields() -> bytes:
             return b"".join(
@@ -390,7 +420,7 @@ class MetricsEncoder:
                 (
                     int8(point.count),
                     float8(point.sum),
-                    float8_array([value.quantile for value in quantiles]),
+                    self._bounds([value.quantile for value in quantiles]),
                     float8_array([value.value for value in quantiles]),
                 )
             )
@@ -408,7 +438,7 @@ _POINTS: dict[str, Any] = {
     "exponential_histogram": metrics_pb2.ExponentialHistogramDataPoint,
     "summary": metrics_pb2.SummaryDataPoint,
 }
-_FIELD_COUNTS = {"histogram_sample": b"\0\x0c", "exp_histogram_sample": b"\0\x11", "summary_sample": b"\0\x0a"}
+_FIELD_COUNTS = {table: struct.pack(">h", len(columns)) for table, columns in COLUMNS.items()}
 
 
 def _value(point: Any) -> tuple[bytes, bytes]:

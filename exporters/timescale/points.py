@@ -6,7 +6,7 @@ Whoever decodes number points, thousands at once or one alone, makes `NumberPoin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def concatenate(parts: Sequence[NumberPoints]) -> NumberPoints:
     )
 
 
-def distinct(microseconds: npt.NDArray[np.uint64], unit: int) -> Iterable[int]:
+def distinct(microseconds: npt.NDArray[np.uint64], unit: int) -> Collection[int]:
     """Return the intervals of a length, numbered since the Unix epoch, in which the times lie."""
     first, last = int(microseconds.min()) // unit, int(microseconds.max()) // unit
     # Mostly all points are of one moment, and np.unique costs more than all the rest for a small request.

@@ -68,7 +68,7 @@ class Sets:
     """
 
     def __init__(self, dimensions: Dimensions, limit: int) -> None:
-        self._dimensions = dimensions
+        self.dimensions = dimensions
         self._limit = limit
         self._compositions: OrderedDict[bytes, Composition] = OrderedDict()
         self._points = 0
@@ -107,7 +107,7 @@ class Sets:
             if len(self._declared) >= self._limit:
                 return False
             self._declared.add(piece.set_id)
-        self._dimensions.series_set(piece.set_id, piece.members)
+        self.dimensions.series_set(piece.set_id, piece.members)
         return True
 
 

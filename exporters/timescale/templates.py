@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -28,6 +28,9 @@ from exporters.timescale.moments import MOST_MEMBERS, Moment
 from exporters.timescale.points import NumberPoints
 from gateway.base.slices import Steps
 from gateway.otlp import wire_format
+
+if TYPE_CHECKING:
+    from exporters.timescale.dimensions import MetricContext
 
 _Places = npt.NDArray[np.intp]
 _Probe = tuple[tuple[int, int], ...]
@@ -112,8 +115,15 @@ class Template:
         if self.moment is not None:
             self.cost += 2 * len(payload) + self.moment.cost
         self.cost += _EACH + 200 * len(metrics) + 100 * len(opaque)
+        self.noted: tuple[int, ...] = ()
+        """Minutes of its points in which its metrics were last said to be observed."""
         # Kept by `Templates`: when it was found last, and how long that was after the time before.
         self.found = self.gap = 0
+
+    @property
+    def contexts(self) -> Sequence[MetricContext]:
+        """The metrics of its number points, each of one resource and scope."""
+        return self._metrics
 
     def fits(self, payload: bytes) -> bool:
         """Tell whether a request of this length is equal to this one but for what is blanked."""

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from exporters.timescale.copy import COLUMNS, IdentifiedRow, Rows
-from exporters.timescale.dimensions import SETS, TABLES, in_order
+from exporters.timescale.dimensions import SEEN, SETS, TABLES, in_order
 from exporters.timescale.dimensions import Rows as DimensionRows
 from exporters.timescale.points import sample_rows
 from exporters.timescale.sets import member_rows
@@ -78,6 +78,7 @@ _UPDATE_METRIC = (
     " WHERE known.epoch < excluded.epoch OR length(excluded.description) > length(known.description)"
     " OR excluded.metadata NOT IN ('{}', known.metadata)"
 )
+_AS_TEXT = ("jsonb", "double precision[]")
 _INSERT_DIMENSIONS = {
     table: sql.SQL(
         "INSERT INTO {table} AS known ({}, epoch) SELECT {}, %s FROM unnest({}) AS new ({})"
@@ -85,9 +86,9 @@ _INSERT_DIMENSIONS = {
     )
     .format(
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
-        # jsonb travels as text, which psycopg sends as it is.
+        # jsonb travels as text, which psycopg sends as it is, and so do arrays, for those of an array are equally long.
         sql.SQL(", ").join(_literal("{}::" + kind).format(sql.Identifier(name)) for name, kind in columns),
-        sql.SQL(", ").join(_literal("%s::text[]" if kind == "jsonb" else f"%s::{kind}[]") for _, kind in columns),
+        sql.SQL(", ").join(_literal("%s::text[]" if kind in _AS_TEXT else f"%s::{kind}[]") for _, kind in columns),
         sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
         table=sql.Identifier(table),
         update=sql.SQL(_UPDATE_METRIC if table == "metric" else _UPDATE),
@@ -101,6 +102,13 @@ _INSERT_SETS = (
     " ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch WHERE known.epoch < excluded.epoch RETURNING id, xmax = 0"
 )
 _COPY_MEMBERS = "COPY member (set_id, series_id, ord, is_int, has_start) FROM STDIN (FORMAT binary)"
+_INSERT_SEEN = (
+    "INSERT INTO metric_seen AS known (metric_id, first_seen, last_seen) SELECT id, instant(first), instant(last)"
+    " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS new (id, first, last) ON CONFLICT (metric_id) DO UPDATE"
+    " SET first_seen = least(known.first_seen, excluded.first_seen),"
+    " last_seen = greatest(known.last_seen, excluded.last_seen)"
+    " WHERE known.first_seen IS NULL OR excluded.first_seen < known.first_seen OR excluded.last_seen > known.last_seen"
+)
 _MORE_TIME = (
     "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 )
@@ -278,6 +286,9 @@ class Writer:
         for table, its_rows in dimensions.items():
             if table == SETS:
                 _store_sets(connection, its_rows, epoch)
+                continue
+            if table == SEEN:
+                connection.execute(_INSERT_SEEN, [list(column) for column in zip(*in_order(its_rows), strict=True)])
                 continue
             rest = in_order(its_rows)
             # A statement of all at once would take long, and hold up every other thread while it is put together.

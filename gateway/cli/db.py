@@ -16,7 +16,9 @@ from gateway.store import (
     RESTORE_UNFINISHED,
     Connections,
     LayoutError,
+    Progress,
     SchemaError,
+    progress,
     schema_status,
 )
 from gateway.store import (
@@ -73,9 +75,17 @@ def migrate(layout: str, config_path: Path | None, data_dir: Path | None, dsn: s
 @data_dir_option
 @dsn_option
 def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> None:
-    """Show which migrations the store has. Exits with 1 when some are pending."""
+    """Show which migrations the store has, and what is left of how an earlier version kept points.
+
+    Exits with 1 when migrations are pending.
+    """
+    reached: Progress | None = None
     try:
-        found = schema_status(Connections(store_dsn(dsn, config_path, data_dir)))
+        connections = Connections(store_dsn(dsn, config_path, data_dir))
+        found = schema_status(connections)
+        if found.layout is not None and not found.pending:
+            with connections.open() as connection:
+                reached = progress(connection, found.layout)
     except SchemaError as error:
         raise click.ClickException(str(error)) from error
     except psycopg.Error as error:
@@ -90,6 +100,24 @@ def status(config_path: Path | None, data_dir: Path | None, dsn: str | None) -> 
         click.echo(f"pending  {revision}")
     if found.newer is not None:
         click.echo(f"newer    {found.newer}: a later version migrated the store; this one can write to it")
+    if reached is not None:
+        _show(reached)
     if found.pending:
         click.echo("Run `obs-hub db migrate`, or start the gateway.")
         raise click.exceptions.Exit(1)
+
+
+def _show(reached: Progress) -> None:
+    """Say how far a store has come that an earlier version made; nothing for one that has."""
+    if reached.unseen:
+        click.echo(f"Of {reached.unseen} metrics a gateway is yet to look for when they were first and last observed.")
+    if reached.since is None:
+        return
+    if not reached.left:
+        click.echo(f"Nothing is left of how points were kept before {reached.since:%Y-%m-%d}.")
+        return
+    click.echo(f"Points are stored in less space since {reached.since:%Y-%m-%d %H:%M} UTC. Of before there are:")
+    for left in reached.left:
+        rows = f"about {left.rows:,} rows, " if left.rows else ""
+        click.echo(f"  {left.table}: {rows}{left.size / 2**20:,.1f} MiB, the latest of {left.until:%Y-%m-%d}")
+    click.echo("They are read like all others, and go when retention.metrics drops them.")

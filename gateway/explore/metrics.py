@@ -62,33 +62,16 @@ def catalogue(store: Store, pattern: str | None = None) -> list[Row]:
     return store.rows(
         """
         SELECT
-            m.name, m.type, m.unit, count(*) AS series,
-            max(CASE m.type
-                WHEN 'histogram' THEN
-                    (SELECT time FROM histogram_sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1)
-                WHEN 'exponential_histogram' THEN
-                    (SELECT time FROM exp_histogram_sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1)
-                WHEN 'summary' THEN
-                    (SELECT time FROM summary_sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1)
-                ELSE greatest(
-                    (SELECT time FROM sample s WHERE s.series_id = e.id ORDER BY time DESC LIMIT 1),
-                    (SELECT max(f.time)
-                     FROM member b
-                     CROSS JOIN LATERAL
-                         (SELECT time FROM frame WHERE set_id = b.set_id ORDER BY time DESC LIMIT 1) f
-                     WHERE b.series_id = e.id)
-                )
-            END) AS last_seen,
+            c.name, c.type, c.unit, sum(c.series)::bigint AS series, max(c.last_seen) AS last_seen,
             array(
                 SELECT DISTINCT jsonb_object_keys(o.attributes)
-                FROM metric n JOIN series o ON o.metric_id = n.id
-                WHERE n.name = m.name AND n.type = m.type AND n.unit = m.unit
+                FROM series o WHERE o.metric_id = ANY (array_agg(c.metric_id))
                 ORDER BY 1
             ) AS attributes
-        FROM metric m JOIN series e ON e.metric_id = m.id
-        WHERE %(like)s::text IS NULL OR m.name LIKE %(like)s
-        GROUP BY m.name, m.type, m.unit
-        ORDER BY m.name, m.type, m.unit
+        FROM metric_catalogue c
+        WHERE c.series > 0 AND (%(like)s::text IS NULL OR c.name LIKE %(like)s)
+        GROUP BY c.name, c.type, c.unit
+        ORDER BY c.name, c.type, c.unit
         """,
         {"like": None if pattern is None else _like(pattern)},
     )

@@ -11,6 +11,7 @@ a command that needs no database loads no driver.
 `locks`, `turns`                             by which gateways take turns
 `maintenance`, `policies`, `partitions`,     what keeps a store in shape: rollups, retention, dimensions without
 `collection`, `clock`, `dropped_before`, `jobs`       facts
+`seen`, `earlier`                            what is found out about a store of an earlier version, and left of it
 `reader`, `login`                            the role that may only read, and logging in as it
 `backup`, `copying`, `restore_mark`          backups, restoring them, copying a store into another database, and the
                                              mark on a store that is not whole
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.store.copying import CopyError
     from gateway.store.copying.work import Result as CopyResult
     from gateway.store.copying.work import copy as copy_store
+    from gateway.store.earlier import Progress, progress
     from gateway.store.jobs import examine as examine_jobs
     from gateway.store.layout import Layout, LayoutError
     from gateway.store.locks import Lock
@@ -80,6 +82,7 @@ __all__ = [
     "LoginError",
     "Maintenance",
     "Partitions",
+    "Progress",
     "SchemaError",
     "SchemaStatus",
     "StoreSettings",
@@ -99,6 +102,7 @@ __all__ = [
     "hold_lock",
     "let_read",
     "migrate",
+    "progress",
     "read_rows",
     "reader_login",
     "restore",
@@ -130,6 +134,7 @@ _WHERE = {
     "LoginError": "login",
     "Maintenance": "maintenance",
     "Partitions": "partitions",
+    "Progress": "earlier",
     "SchemaError": "schema",
     "SchemaStatus": "schema:Status",
     "StoreSettings": "settings",
@@ -149,6 +154,7 @@ _WHERE = {
     "hold_lock": "locks:hold",
     "let_read": "reader",
     "migrate": "schema",
+    "progress": "earlier",
     "read_rows": "binary",
     "reader_login": "login:reading",
     "restore": "backup.restore",

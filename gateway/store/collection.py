@@ -23,13 +23,19 @@ _AT_ONCE = 1_000
 
 _SERIES_FACTS = (*(table for table in layout.METRIC_FACTS if table != "frame"), "rollup_1m", "rollup_1h", "member")
 _FRAMES = ("frame", "frame_1m", "frame_1h")
-_DELETE_MEMBERS = sql.SQL(", members AS (DELETE FROM member m USING unused WHERE m.set_id = unused.id)")
+_WITH_IT = {
+    "series_set": sql.SQL(", members AS (DELETE FROM member m USING unused WHERE m.set_id = unused.id)"),
+    "metric": sql.SQL(", seen AS (DELETE FROM metric_seen s USING unused WHERE s.metric_id = unused.id)"),
+}
+"""What is removed with a dimension, in the same statement."""
+
 _REFERRERS: dict[str, tuple[tuple[str, str], ...]] = {
     "series_set": tuple((table, "set_id") for table in _FRAMES),
     "series": tuple((table, "series_id") for table in _SERIES_FACTS),
     "metric": (("series", "metric_id"),),
     "resource": (("series", "resource_id"), ("log", "resource_id"), ("span", "resource_id")),
     "scope": (("series", "scope_id"), ("log", "scope_id"), ("span", "scope_id")),
+    "bounds": (("histogram_sample", "bounds_id"), ("summary_sample", "quantiles_id")),
 }
 
 
@@ -53,7 +59,7 @@ def _collect(connection: layout.Connection, table: str, epoch: int) -> int:
     delete = sql.SQL(
         "WITH unused AS MATERIALIZED (SELECT id FROM {0} WHERE id = ANY(%s) AND epoch < %s ORDER BY id FOR UPDATE)"
         "{1} DELETE FROM {0} d USING unused WHERE d.id = unused.id"
-    ).format(dimension, _DELETE_MEMBERS if table == "series_set" else sql.SQL(""))
+    ).format(dimension, _WITH_IT.get(table, sql.SQL("")))
     found = [row[0] for row in connection.execute(find, (epoch,))]
     return sum(
         connection.execute(delete, (found[first : first + _AT_ONCE], epoch)).rowcount

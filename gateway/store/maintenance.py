@@ -15,6 +15,7 @@ from gateway.store.clock import Clock
 from gateway.store.collection import collect_dimensions
 from gateway.store.dropped_before import note_dropped
 from gateway.store.schema import SchemaError, may_maintain
+from gateway.store.seen import look_back
 from gateway.store.settings import StoreSettings
 from gateway.store.turns import Turn
 
@@ -67,6 +68,7 @@ class Maintenance:
                 self.apply_retention(connection, now)
             self.remove_receipts(connection, now)
             self.remove_identities(connection, now)
+        look_back(connection)
         if turns.take(connection, Turn.COLLECTION, self._settings.collect_interval, at_first=False):
             removed = collect_dimensions(connection)
             if any(removed.values()):

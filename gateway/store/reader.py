@@ -16,14 +16,14 @@ READER_ROLE = "obs_hub_reader"
 
 VIEWS = (
     *("metrics", "metrics_1m", "metrics_1h", "histograms", "summaries", "exemplars", "logs", "events", "spans"),
-    *("runs", "resources", "metric_series"),
+    *("runs", "resources", "metric_series", "metric_catalogue", "metrics_latest"),
 )
 READABLE = (
     *VIEWS,
     *layout.FACTS,
     *layout.ROLLUPS,
-    *("rollup_1m", "rollup_1h", "number_point"),
-    *("resource", "scope", "metric", "series", "series_set", "member"),
+    *("rollup_1m", "rollup_1h", "number_point", "histogram_point", "exp_histogram_point", "summary_point"),
+    *("resource", "scope", "metric", "series", "series_set", "member", "bounds", "metric_seen"),
     *("store_setting", "schema_version"),
 )
 """What a reader may read: the views, what they are made of, and what tells the state of the store."""
@@ -183,7 +183,6 @@ def _offer_views(connection: layout.Connection, schema: str, role: sql.Identifie
         return
     if not _is(connection, "SELECT has_schema_privilege(%s, %s, 'USAGE')", READER_ROLE, target):
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
-    _offer_time_bucket(connection, target, writer)
     wanted, there = (
         {view: found for view, *found in connection.execute(_COLUMNS, (READER_ROLE, where, list(VIEWS)))}
         for where in (schema, target)
@@ -202,6 +201,29 @@ def _offer_views(connection: layout.Connection, schema: str, role: sql.Identifie
             connection.execute(
                 sql.SQL("COMMENT ON {} IS {}").format(what or sql.SQL("VIEW {}").format(theirs), sql.Literal(said))
             )
+    _offer_time_bucket(connection, target, writer)
+    if there.get("metrics") != wanted["metrics"] or not _has_newest_points(connection, target):
+        _offer_newest_points(connection, schema, target, writer)
+
+
+def _has_newest_points(connection: layout.Connection, schema: str) -> bool:
+    return _is(
+        connection,
+        "SELECT to_regprocedure(format('%%I.newest_points(text,text,integer)', %s::text)) IS NOT NULL",
+        schema,
+    )
+
+
+def _offer_newest_points(connection: layout.Connection, schema: str, target: str, writer: sql.Composable) -> None:
+    """Let the function of the store be found where readers look. It returns rows of their own view."""
+    name = sql.Identifier(target, "newest_points")
+    connection.execute(
+        sql.SQL(
+            "CREATE OR REPLACE FUNCTION {}(metric text, host text DEFAULT NULL, most integer DEFAULT 100)"
+            " RETURNS SETOF {} LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC SELECT * FROM {}(metric, host, most); END"
+        ).format(name, sql.Identifier(target, "metrics"), sql.Identifier(schema, "newest_points"))
+    )
+    connection.execute(sql.SQL("ALTER FUNCTION {}(text, text, integer) OWNER TO {}").format(name, writer))
 
 
 def _offer_time_bucket(connection: layout.Connection, target: str, writer: sql.Composable) -> None:

@@ -228,9 +228,9 @@ def _summary(point: Any, row: Row) -> None:
 
 _POINT_TABLES: dict[str, Callable[[Any, Row], None]] = {
     "number_point": _number_value,
-    "histogram_sample": _histogram,
-    "exp_histogram_sample": _exponential_histogram,
-    "summary_sample": _summary,
+    "histogram_point": _histogram,
+    "exp_histogram_point": _exponential_histogram,
+    "summary_point": _summary,
 }
 
 # -- logs and traces ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from opentelemetry.metrics import NoOpMeter
 from opentelemetry.trace import NoOpTracer
 
@@ -20,6 +21,7 @@ from gateway.store import schema
 from gateway.store.connections import Connections
 from gateway.store.layout import METRIC_FACTS, ROLLUPS, Layout
 from gateway.store.maintenance import Maintenance
+from gateway.store.migrations import all_migrations
 from gateway.store.turns import Turn
 from tests.support.databases import Database
 from tests.support.waiting import PATIENCE
@@ -72,6 +74,14 @@ def outcome(exporter: TimescaleExporter, batch: Batch) -> Outcome:
 
 def migrate(database: Database, layout: str = "auto") -> Layout:
     return schema.migrate(Connections(database.dsn), layout)
+
+
+def make_earlier(database: Database, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a store as a version of the gateway whose last migration is this one."""
+    known = [migration for migration in all_migrations() if migration.revision <= revision]
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "all_migrations", lambda: known)
+        migrate(database)
 
 
 def maintain(database: Database, **changes: Any) -> None:

@@ -89,6 +89,42 @@ def collection(
     return Batch.of(Signal.METRICS, request.SerializeToString())
 
 
+BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
+"""Bounds of a histogram of durations in seconds, as SDKs have them."""
+
+
+def distribution(kind: str, name: str, **fields: Any) -> Batch:
+    """A data point of a histogram, exponential histogram or summary; ``fields`` are its own."""
+    message = ExportMetricsServiceRequest()
+    owner = message.resource_metrics.add()
+    owner.resource.attributes.add(key="host.name").value.string_value = "nas"
+    data = getattr(owner.scope_metrics.add().metrics.add(name=name, unit="s"), kind)
+    data.data_points.add(**fields)
+    return Batch.of(Signal.METRICS, message.SerializeToString())
+
+
+def histogram(
+    at: int, bounds: Sequence[float] = BOUNDS, counts: Sequence[int] | None = None, name: str = "latency"
+) -> Batch:
+    given = list(range(len(bounds) + 1)) if counts is None else counts
+    total = sum(given) % 2**63
+    return distribution(
+        "histogram", name, time_unix_nano=at, count=total, sum=1.5, explicit_bounds=bounds, bucket_counts=given
+    )
+
+
+def summary(at: int, quantiles: Sequence[float], name: str = "gc") -> Batch:
+    values = [{"quantile": quantile, "value": quantile * 7} for quantile in quantiles]
+    return distribution("summary", name, time_unix_nano=at, count=3, sum=2.0, quantile_values=values)
+
+
+def exponential_histogram(at: int, counts: Sequence[int]) -> Batch:
+    return distribution(
+        "exponential_histogram", "sizes", time_unix_nano=at, count=3, scale=2,
+        positive={"offset": -1, "bucket_counts": counts}, negative={"offset": 4, "bucket_counts": [1, *counts]},
+    )  # fmt: skip
+
+
 def logs(
     *bodies: str, at: int | None = None, observed: int = 0, resource: Mapping[str, str] | None = None, event: str = ""
 ) -> Batch:

@@ -63,7 +63,7 @@ def _of(reading: Reading, found: Found, window: Window) -> Iterable[tuple[dict[s
     is_bucket = found.family.part is Part.BUCKET
     with_some = np.array(sorted(by_series), np.int64)
     bounds = (
-        distributions.read_bounds(reading, "histogram_sample", "explicit_bounds", with_some, window)
+        distributions.read_bounds(reading, "histogram_point", "explicit_bounds", with_some, window)
         if is_bucket and by_series
         else {}
     )

@@ -58,7 +58,7 @@ def read_histograms(reading: Reading, series: Ids, window: Window, share: Shared
     query = sql.SQL(
         "SELECT cardinality(explicit_bounds), cardinality(bucket_counts), series_id, time, count, coalesce(sum, 0),"
         " sum IS NOT NULL, coalesce(flags, 0) & 1 = 1, explicit_bounds, bucket_counts"
-        " FROM histogram_sample WHERE series_id = ANY({}::bigint[]) AND {}"
+        " FROM histogram_point WHERE series_id = ANY({}::bigint[]) AND {}"
     ).format(ids(series), window.on("time"))
     for rows in _alike(reading, query, _HISTOGRAM, ("bounds_count", ">f8"), ("buckets_count", ">i8")):
         bounds = _elements(rows, 0)
@@ -72,7 +72,7 @@ def read_summaries(reading: Reading, series: Ids, window: Window, share: SharedT
     """Yield the points of summaries in a time range."""
     query = sql.SQL(
         "SELECT cardinality(quantiles), series_id, time, count, sum, coalesce(flags, 0) & 1 = 1, quantiles,"
-        " quantile_values FROM summary_sample WHERE series_id = ANY({}::bigint[]) AND {}"
+        " quantile_values FROM summary_point WHERE series_id = ANY({}::bigint[]) AND {}"
     ).format(ids(series), window.on("time"))
     for rows in _alike(reading, query, _SUMMARY, ("quantiles_count", ">f8"), ("quantiles_count", ">f8")):
         yield from _points(rows, _elements(rows, 0), _elements(rows, 1).astype(np.float64), share)
@@ -165,7 +165,7 @@ def read_exponential(
         " series_id, time, count, coalesce(sum, 0), zero_count, scale, coalesce(positive_offset, 0),"
         " coalesce(negative_offset, 0), coalesce(flags, 0) & 1 = 1,"
         " coalesce(positive_bucket_counts, '{{}}'), coalesce(negative_bucket_counts, '{{}}')"
-        " FROM exp_histogram_sample WHERE series_id = ANY({}::bigint[]) AND scale >= {} AND {}"
+        " FROM exp_histogram_point WHERE series_id = ANY({}::bigint[]) AND scale >= {} AND {}"
     ).format(ids(series), _LOWEST_SCHEMA, window.on("time"))
     arrays = (("positive_count", ">i8"), ("negative_count", ">i8"))
     found = [_part(rows) for rows in _alike(reading, query, _EXPONENTIAL, *arrays)]

@@ -36,7 +36,7 @@ def forget_facts(database: Database, *tables: str) -> None:
 async def test_what_is_used_is_kept(database: Database) -> None:
     async with running_exporter(database, **WITHOUT_ROLLUPS) as exporter:
         await store(exporter, gauge(), logs("a", resource={"a": "1"}), spans("b", resource={"b": "2"}))
-    assert collect(database) == {"series_set": 0, "series": 0, "metric": 0, "resource": 0, "scope": 0}
+    assert collect(database) == {"series_set": 0, "series": 0, "metric": 0, "resource": 0, "scope": 0, "bounds": 0}
     assert database.count("metrics") == database.count("logs") == database.count("spans") == 1
 
 
@@ -44,7 +44,7 @@ async def test_what_is_not_used_any_more_is_removed(database: Database) -> None:
     async with running_exporter(database, **WITHOUT_ROLLUPS) as exporter:
         await store(exporter, gauge(name="gone", resource={"host.name": "gone"}), logs("stays"))
         forget_facts(database, "sample")
-    assert collect(database) == {"series_set": 0, "series": 1, "metric": 1, "resource": 1, "scope": 1}
+    assert collect(database) == {"series_set": 0, "series": 1, "metric": 1, "resource": 1, "scope": 1, "bounds": 0}
     assert database.count("series") == database.count("metric") == 0
     assert database.run("SELECT host_name FROM resource") == [("nas",)]
     assert database.count("logs") == 1
@@ -75,7 +75,7 @@ async def test_a_batch_encoded_before_a_collection_and_committed_after_it_is_who
         await store(exporter, gauge([1.0]), logs("a"), spans("a"))
         prepared = [await exporter.prepare(batch) for batch in (gauge([2.0]), logs("b"), spans("b"))]
         forget_facts(database, "sample", "log", "span")
-        assert collect(database) == {"series_set": 0, "series": 1, "metric": 1, "resource": 2, "scope": 2}
+        assert collect(database) == {"series_set": 0, "series": 1, "metric": 1, "resource": 2, "scope": 2, "bounds": 0}
         assert await exporter.commit(prepared) == [True] * 3
     assert database.run(ORPHANS) == []
     assert database.run("SELECT value FROM metrics") == [(2.0,)]
@@ -112,7 +112,7 @@ async def test_a_series_declared_after_the_search_for_unused_ones_began_is_kept(
         await store(exporter, gauge([2.0]))
         written.set()
         await asyncio.to_thread(thread.join, 60)
-    assert removed == [{"series_set": 0, "series": 0, "metric": 0, "resource": 0, "scope": 0}]
+    assert removed == [{"series_set": 0, "series": 0, "metric": 0, "resource": 0, "scope": 0, "bounds": 0}]
     assert database.run(ORPHANS) == []
     assert database.run("SELECT value FROM metrics") == [(2.0,)]
 

@@ -21,7 +21,7 @@ from gateway.store.connections import Connections
 from gateway.store.layout import LayoutError
 from gateway.store.migrations import Migration, all_migrations
 from tests.support.databases import Database
-from tests.support.stores import migrate, running_exporter, settings, store
+from tests.support.stores import make_earlier, migrate, running_exporter, settings, store
 from tests.support.telemetry import gauge
 from tests.support.waiting import PATIENCE
 
@@ -50,7 +50,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
     with ThreadPoolExecutor(6) as threads:
         layouts = list(threads.map(lambda _: migrate(database), range(6)))
     assert {layout.name for layout in layouts} == {database.server.layout}
-    assert database.run("SELECT version_num FROM schema_version") == [("0007",)]
+    assert database.run("SELECT version_num FROM schema_version") == [("0008",)]
 
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
@@ -68,7 +68,16 @@ def test_many_processes_may_migrate_one_empty_database_at_once(database: Databas
 def test_status_lists_what_is_pending_and_changes_nothing(database: Database) -> None:
     status = schema.status(Connections(database.dsn))
     assert status.applied == []
-    assert [name.split()[0] for name in status.pending] == ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
+    assert [name.split()[0] for name in status.pending] == [
+        "0001",
+        "0002",
+        "0003",
+        "0004",
+        "0005",
+        "0006",
+        "0007",
+        "0008",
+    ]
     assert status.layout is None
     assert database.value("SELECT to_regclass('schema_version')") is None
 
@@ -129,7 +138,16 @@ def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(
 def test_status_lists_what_is_applied(database: Database) -> None:
     present = migrate(database)
     status = schema.status(Connections(database.dsn))
-    assert [name.split()[0] for name in status.applied] == ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
+    assert [name.split()[0] for name in status.applied] == [
+        "0001",
+        "0002",
+        "0003",
+        "0004",
+        "0005",
+        "0006",
+        "0007",
+        "0008",
+    ]
     assert status.pending == []
     assert status.layout == present
 
@@ -243,14 +261,6 @@ def earlier(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A store that a version before the times of latest values made, with rollups that reach back beyond its points."""
     make_earlier(database, "0004", monkeypatch)
     return database
-
-
-def make_earlier(database: Database, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a store as a version of the gateway whose last migration is this one."""
-    known = [migration for migration in all_migrations() if migration.revision <= revision]
-    with monkeypatch.context() as patched:
-        patched.setattr(schema, "all_migrations", lambda: known)
-        migrate(database)
 
 
 def earlier_points(database: Database, *ages: str) -> None:

@@ -121,10 +121,11 @@ def test_a_request_that_came_before_says_what_it_would_say_decoded(
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_third_of_equal_collections_is_not_decoded(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails the others prove nothing: they would compare decoding with itself."""
-    dimensions, sent = Dimensions(10_000), collection()
+    dimensions, without, sent = Dimensions(10_000), plain(), collection()
     for seed in (1, 2):
-        encode(written(later(sent, seed), order), dimensions)
-    expected = said(written(sent, order), plain())
+        for each in (dimensions, without):
+            encode(written(later(sent, seed), order), each)
+    expected = said(written(sent, order), without)
     monkeypatch.setattr(wire, "MetricsRequest", None)
     assert said(written(sent, order), dimensions) == expected
     assert len(expected[0][0]) == 12
