@@ -6,6 +6,7 @@
 `chunks`         samples of several places become one series
 `numbers`        samples of gauges and sums, from frames and rows
 `distributions`  samples of histograms and summaries
+`everything`     labels of stores that are too large to look at each series
 `querier`        all of it, as the languages ask for it
 ================ ==========================================================================================
 """

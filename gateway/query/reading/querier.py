@@ -18,7 +18,7 @@ from gateway.query import names
 from gateway.query.matching import Condition, all_match, conditions
 from gateway.query.names import TARGET_INFO, Part
 from gateway.query.numbers_text import shortest
-from gateway.query.reading import distributions, numbers
+from gateway.query.reading import distributions, everything, numbers
 from gateway.query.reading.catalogue import Catalogue, Family, Found, LabelSet, Metric, own_label
 from gateway.query.reading.chunks import Chunk, Floats, Joiner, SharedTimes, Times, summed_up
 from gateway.query.reading.connection import Reading, ids, row_of
@@ -203,6 +203,8 @@ class StoreQuerier:
 
     def label_names(self, matchers: Sequence[Sequence[Matcher]], start: int, end: int, limit: int = 0) -> list[str]:
         """Return the names of labels of the series that match, or of all there are, sorted."""
+        if not matchers and everything.is_large(self._reading):
+            return _bounded(everything.label_names(self._reading, self._catalogue), limit)
         found = {name for labels in self._labels(matchers or [[_ANY]], Window(start, end)) for name in labels}
         return _bounded(found, limit)
 
@@ -212,6 +214,9 @@ class StoreQuerier:
         """Return the values of a label of the series that match, or of all there are, sorted."""
         if not matchers and name == METRIC_NAME:
             return _bounded({*self._catalogue.families(self._reading), *self._info_names()}, limit)
+        if not matchers and everything.is_large(self._reading):
+            window = Window(start, end)
+            return _bounded(everything.label_values(self._reading, self._catalogue, name, window), limit)
         has_it = Matcher(name, "!=", "")
         asked = [[*each, has_it] for each in matchers or [[]]]
         found = {labels[name] for labels in self._labels(asked, Window(start, end)) if name in labels}

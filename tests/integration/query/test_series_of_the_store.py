@@ -262,6 +262,16 @@ def test_labels_and_their_values(stored: Database) -> None:
         ]
 
 
+def test_labels_of_a_store_with_more_series_than_a_query_may_read(stored: Database) -> None:
+    with querier(stored, max_series=5) as its:
+        assert its.label_names([], START, NOW) == ["__name__", "http_route", "instance", "job", "le", "quantile"]
+        assert its.label_values("http_route", [], START, NOW) == ["/a", "/b", "/c"]
+        assert its.label_values("job", [], START, NOW) == ["shop"]
+        assert its.label_values("le", [], START, NOW) == ["+Inf", "0.1", "1", "10"]
+        assert its.label_values("quantile", [], START, NOW) == ["0.5", "0.99"]
+        assert its.label_values("none", [], START, NOW) == []
+
+
 def test_series_of_another_time_are_left_out(stored: Database) -> None:
     names = [matchers(name=name) for name in ("temperature_celsius", "rpc", "latency_seconds_bucket", "spread")]
     with querier(stored) as its:

@@ -89,3 +89,7 @@ async def test_an_exporter_that_fails_by_a_bug_costs_nobody_their_answer(
         await pipeline.accept(batch("a"))
     assert exporters[0].stored == []
     assert telemetry.values("obs_hub.in_flight.size") == {(): 0}
+
+
+async def test_a_pipeline_without_exporters_answers(telemetry: Telemetry) -> None:
+    assert await Pipeline({Signal.LOGS: []}, 10**6, telemetry.instruments).accept(batch("a")) is ACCEPTED
