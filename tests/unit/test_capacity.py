@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.capacity import Demand, Figures, load_figures, plan
+from tests.bench import capacity as bench
 from tests.bench.capacity import fit
 from tests.integration.cli.processes import ROOT, obs_hub
 
@@ -92,6 +93,13 @@ def test_costs_are_found_again_in_what_work_took_and_none_is_negative() -> None:
     costs = [2e-3, 3e-6, 1e-3]
     assert fit(work, [sum(a * b for a, b in zip(its, costs, strict=True)) for its in work]) == pytest.approx(costs)
     assert fit([(1, 1), (1, 2), (1, 4)], [4.0, 3.0, 1.0])[1] == 0
+
+
+def test_a_commit_costs_what_it_does_at_the_pace_of_hosts() -> None:
+    asked = bench._PACED
+    for measured in (1.0, plan(asked, FIGURES).postgres_cores / 2):
+        reckoned = plan(asked, bench._with_pauses(FIGURES, measured)).postgres_cores
+        assert reckoned == pytest.approx(max(measured, plan(asked, FIGURES).postgres_cores))
 
 
 def test_the_figures_that_come_with_the_hub_are_whole() -> None:
