@@ -60,8 +60,8 @@ def read(reading: Reading, its_id: str) -> TracesData | None:
         return None
     reading.usage.add_samples(len(spans))
     resources, scopes = (
-        {row["id"]: row for row in _rows(reading, sql.SQL(statement).format(keys=_keys(spans, column)))}
-        for statement, column in ((_RESOURCES, "resource_id"), (_SCOPES, "scope_id"))
+        {row["id"]: row for row in _rows(reading, statement.format(keys=_keys(spans, column)))}
+        for statement, column in ((sql.SQL(_RESOURCES), "resource_id"), (sql.SQL(_SCOPES), "scope_id"))
     )
     data = TracesData()
     owners: dict[int, ResourceSpans] = {}

@@ -132,18 +132,16 @@ def same(both: Both, path: str, **parameters: Any) -> None:
     assert close(canonical(mine), canonical(theirs)), (parameters, mine, theirs)
 
 
-NAMES = [
-    f"t{RUN}_{name}"
-    for name in (
-        *("requests_total", "load_ratio", "ended_bytes", "latency_seconds_bucket", "latency_seconds_count"),
-        *("latency_seconds_sum", "spread", "rpc", "rpc_sum", "rpc_count"),
-    )
+METRICS = [
+    *("requests_total", "load_ratio", "ended_bytes", "latency_seconds_bucket", "latency_seconds_count"),
+    *("latency_seconds_sum", "spread", "rpc", "rpc_sum", "rpc_count"),
 ]
+NAMES = [f"t{RUN}_{name}" for name in METRICS]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "target_info"])
-def test_series_have_the_same_labels_and_samples(both: Both, name: str) -> None:
-    selector = name if name != "target_info" else f'target_info{{service_version="{RUN}"}}'
+@pytest.mark.parametrize("metric", [*METRICS, "target_info"])
+def test_series_have_the_same_labels_and_samples(both: Both, metric: str) -> None:
+    selector = f"t{RUN}_{metric}" if metric != "target_info" else f'target_info{{service_version="{RUN}"}}'
     same(both, "query", query=f"{selector}[{COUNT * STEP // 1000}s]", time=LAST / 1000 + 1)
 
 
