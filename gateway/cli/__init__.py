@@ -48,6 +48,9 @@ _COMMANDS = {
 _MODULES = {"up": "run", "serve": "run", "store": "db"}
 """The modules of the commands that have none of their own name."""
 
+_SILENT = frozenset({"token"})
+"""Commands that log nothing, and so do without what logs: loading it is most of what they would cost."""
+
 
 class _LazyGroup(click.Group):
     """Imports a command when it is needed: none loads what only the others use."""
@@ -79,12 +82,13 @@ class _LazyGroup(click.Group):
 
             meant = "".join(f" Did you mean {name!r}?" for name in near(args[0], _COMMANDS))
             raise click.UsageError(f"No such command {args[0]!r}.{meant}", ctx)
+        if args[0] in _COMMANDS and args[0] not in _SILENT:
+            from gateway import logs
+
+            logs.configure("warning", "console")  # until a command knows what is configured; many never ask
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        from gateway import logs
-
-        logs.configure("warning", "console")  # until a command knows what is configured; many never ask
         try:
             return super().invoke(ctx)
         except ValueError as error:

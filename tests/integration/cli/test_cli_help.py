@@ -41,7 +41,7 @@ COMMANDS = {
     "db migrate": "Safe to run while gateways run",
     "db reader": "Prints what to enter in Grafana",
     "db restore": "Stop the gateways first",
-    "db status": "Exits with 1 when some are pending",
+    "db status": "Exits with 1 when migrations are pending",
     "gate": "while the gateway is ready",
     "gate close": "stop that instead",
     "gate run": "ExecStopPost=",
