@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from datetime import timedelta
@@ -107,8 +108,10 @@ def copy(
         )
     with reporting(), contextlib.ExitStack() as stack:
         of_source = stack.enter_context(opened_store(source, config_path, data_dir, make=False))
+        server = None
         if to_data_dir is not None:
-            target = stack.enter_context(embedded_store(DataDir.resolve(to_data_dir)))
+            server = stack.enter_context(embedded_store(DataDir.resolve(to_data_dir)))
+            target = server.dsn
         assert target is not None
         result = copy_store(
             of_source,
@@ -118,9 +121,10 @@ def copy(
             while_running=while_running,
             say=say,
             show=_Shown(),
+            revive=None if server is None else server.start,
         )
     clear_progress()
-    _print(result)
+    _print(result, to_data_dir)
 
 
 class _Shown:
@@ -137,7 +141,7 @@ class _Shown:
             click.echo(text.rstrip(), err=True)
 
 
-def _print(result: CopyResult) -> None:
+def _print(result: CopyResult, to_data_dir: Path | None) -> None:
     rate = f", {result.rows / result.seconds:,.0f} a second" if result.rows and result.seconds > 0 else ""
     if not result.finished:
         click.echo(
@@ -153,8 +157,19 @@ def _print(result: CopyResult) -> None:
         f"The store is copied: {sum(table.rows for table in result.tables):,} rows are there and compared, "
         f"{result.rows:,} of them copied now, in {result.seconds:,.0f} s. {described[0].upper()}{described[1:]}."
     )
-    click.echo(
-        "Name the new database in the configuration (exporters.timescale.dsn) and start the gateways; what is in "
-        "their spools goes there. Readers for Grafana are no part of it: make them by `obs-hub db reader NAME`. The "
-        "old store is as it was; remove it when you are content."
+    new = (
+        "Name the new database in the configuration (exporters.timescale.dsn) and start the gateways; what is in their "
+        "spools goes there"
     )
+    if to_data_dir is not None:
+        where = shlex.quote(str(to_data_dir))
+        new = f"Start the hub with --data-dir {where}, and a configuration without exporters.timescale.dsn"
+    click.echo(
+        f"{new}. Readers for Grafana are no part of it: make them by `obs-hub db reader NAME`. "
+        "The old store is as it was; remove it when you are content."
+    )
+    if to_data_dir is not None:
+        click.echo(
+            "Tokens and spools stay where they are, in the data directory of the old hub (tokens.json, spool): where "
+            "that is another one, copy them, too."
+        )

@@ -32,16 +32,16 @@ def opened_store(dsn: str | None, config_path: Path | None, data_dir: Path | Non
     place = DataDir.resolve(data_dir)
     if not make and not (place.postgres / "data").exists():
         raise click.ClickException(f"there is no store in {place}; name another --data-dir, or give --dsn")
-    with embedded_store(place) as its_dsn:
-        yield its_dsn
+    with embedded_store(place) as postgres:
+        yield postgres.dsn
 
 
 @contextlib.contextmanager
-def embedded_store(place: DataDir) -> Iterator[str]:
-    """Yield the connection string of the embedded server of a data directory, made where it is missing."""
+def embedded_store(place: DataDir) -> Iterator[EmbeddedPostgres]:
+    """Yield the embedded server of a data directory while it runs; it is made where it is missing."""
     try:
         with place.locked(), EmbeddedPostgres(place.postgres) as postgres:
-            yield postgres.dsn
+            yield postgres
     except (DataDirError, EmbeddedPostgresError) as error:
         raise click.ClickException(str(error)) from error
 

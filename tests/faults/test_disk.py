@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -15,8 +16,10 @@ import pytest
 
 from gateway.data_paths import dead_letter_directory
 from gateway.pipeline.dead_letters import DeadLetters
+from gateway.store import migrate
+from gateway.store.connections import Connections
 from tests.faults.harness import METHOD, Gateway, load, prove, request, retry_info, until, until_delivered
-from tests.integration.cli.processes import Hubs
+from tests.integration.cli.processes import Hubs, obs_hub
 from tests.support.databases import Database
 from tests.support.waiting import PATIENCE
 
@@ -74,6 +77,29 @@ def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
             until_delivered(clients, gateway)
         assert "No space left on device" in gateway.log()
         prove("the disk of PostgreSQL is full", clients, gateway)
+
+
+def test_a_store_is_copied_to_a_disk_that_is_too_small(hubs_to_start: Hubs, native_database: Database) -> None:
+    """The server that the copy has started ends itself, as its log has no room; then there is room, and it goes on."""
+    migrate(Connections(native_database.dsn))
+    native_database.run(
+        "INSERT INTO run (id, kind, name, state, trigger, output)"
+        " SELECT gen_random_uuid(), 'a', 'b', 'succeeded', '{}', noise || n"
+        " FROM (SELECT string_agg(md5(i::text), '') AS noise FROM generate_series(1, 64000) i) AS one,"
+        " generate_series(1, 20) AS n"
+    )
+    with disk(hubs_to_start, "postgres", "96m") as place:
+        copy = ("store", "copy", "--from", native_database.dsn, "--to-data-dir", place.parent)
+        refused = obs_hub(*copy)
+        assert refused.returncode == 1
+        assert " is full" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        subprocess.run(["mount", "-o", "remount,size=512m", str(place)], check=True)
+        done = obs_hub(*copy)
+        assert done.returncode == 0, done.stderr
+        assert "going on with a copy that was broken off" in done.stderr
+        assert re.search(r"^run +20 ", done.stdout, re.MULTILINE)
+        assert "Start the hub with --data-dir" in done.stdout
 
 
 def test_the_disk_of_the_spool_is_full(hubs_to_start: Hubs, small_disk: Path, native_database: Database) -> None:

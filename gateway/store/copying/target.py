@@ -94,11 +94,15 @@ def _check_empty(connection: layout.Connection) -> None:
     if not full:
         return
     more = f" and {len(full) - _MOST_NAMED} more" if len(full) > _MOST_NAMED else ""
-    copied = layout.read_setting(connection, _COPIED_AT)
-    before = f"; a copy into it was finished at {copied}" if copied else ""
+    holds = f"the target has a store that holds records already (in {', '.join(full[:_MOST_NAMED])}{more})"
+    if at := layout.read_setting(connection, _COPIED_AT):
+        raise CopyError(
+            f"{holds}; a copy into it was finished at {at}, compared and whole, and gateways may use it. To copy once "
+            "more, name an empty database (createdb), or a new data directory"
+        )
     raise CopyError(
-        f"the target has a store that holds records already (in {', '.join(full[:_MOST_NAMED])}{more}){before}. "
-        "Name an empty database (createdb), and let no gateway use it before the copy is done"
+        f"{holds}. Name an empty database (createdb), or a new data directory, and let no gateway use it before "
+        "the copy is done"
     )
 
 

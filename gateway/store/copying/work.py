@@ -90,11 +90,13 @@ def copy(
     say: Say,
     show: Say,
     pauses: tuple[float, ...] = _PAUSES,
+    revive: Callable[[], object] | None = None,
 ) -> Result:
     """Copy a store into a database that has none, or none with records, or into which a copy was begun.
 
     Nothing is changed in the source. ``say`` is told each step, ``show`` how far the present one has come. With
-    ``while_running`` gateways may write to the source; the target is then not finished. Lost connections are made anew.
+    ``while_running`` gateways may write to the source; the target is then not finished. Lost connections are made anew,
+    after ``revive``, which starts a server of one's own again, or raises why it cannot.
 
     Raises `CopyError`, `SchemaError` and `LayoutError` for what only a person can mend, and `psycopg.Error`.
     """
@@ -124,6 +126,8 @@ def copy(
             what = "a connection was lost" if away else "somebody was in the way"
             say(f"{what} ({said}); going on in {pause:g} s")
             time.sleep(pause)
+            if revive is not None:
+                revive()
 
 
 class _Work:
