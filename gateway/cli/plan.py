@@ -28,13 +28,23 @@ _NAMES = {
 _SHOWN_LIMITS = 4
 
 
+_MOST = 10**9
+"""Beyond any load there is, and nothing is reckoned that is no number any more."""
+
+
+def _rate(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not 0 <= value <= _MOST:  # which NaN is not, either
+        raise click.BadParameter(f"{value:g}: expected records a second, from 0 to {_MOST:,}")
+    return value
+
+
 def _interval(_context: click.Context, _option: click.Parameter, text: str) -> timedelta:
     try:
         value = parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if value < timedelta(seconds=1):
-        raise click.BadParameter("at least 1s")
+        raise click.BadParameter("at least 1s; what comes more often, plan as 1s and so many more series")
     return value
 
 
@@ -52,23 +62,23 @@ def _retention(_context: click.Context, _option: click.Parameter, given: Sequenc
 
 
 @click.command()
-@click.option("--hosts", type=click.IntRange(min=1), required=True, help="How many hosts send metrics.")
+@click.option("--hosts", type=click.IntRange(1, _MOST), required=True, help="How many hosts send metrics.")
 @click.option("--interval", default="15s", show_default=True, callback=_interval, help="How often each does.")
 @click.option(
     "--series-per-host",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST),
     default=500,
     show_default=True,
     help="Time series of a host; the hub's own host metrics have 200 to 800.",
 )
-@click.option("--logs", type=click.FloatRange(min=0), default=0.0, help="Log records a second, of all hosts together.")
-@click.option("--spans", type=click.FloatRange(min=0), default=0.0, help="Spans a second, of all hosts together.")
+@click.option("--logs", type=float, default=0.0, callback=_rate, help="Log records a second, of all hosts together.")
+@click.option("--spans", type=float, default=0.0, callback=_rate, help="Spans a second, of all hosts together.")
 @click.option(
     "--logs-to", type=click.Choice(["store", "loki"]), default="store", show_default=True, help="Who keeps logs."
 )
 @click.option(
     "--records-per-request",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST),
     default=100,
     show_default=True,
     help="Log records or spans that come in one request.",
@@ -139,11 +149,11 @@ def _lines(demand: Demand, known: Figures, found: Plan) -> list[str]:
         f"Load         {found.points_per_second:,.0f} points/s of {found.series:,} series, {demand.logs:,.0f} log "
         f"records/s, {demand.spans:,.0f} spans/s, in {found.requests_per_second:,.1f} requests/s",
         "",
-        f"Gateways     {found.gateways} process{'es' if several else ''}, {found.gateway_cores:.2f} cores in all, "
-        f"{_bytes(found.gateway_memory)} of memory each"
+        f"Gateways     {found.gateways:,} process{'es' if several else ''}, {_cores(found.gateway_cores)} cores in "
+        f"all, {_bytes(found.gateway_memory)} of memory each"
         + ("" if several else "; a second one, where none may be missed"),
-        f"PostgreSQL   {found.postgres_cores:.2f} cores for writing: have {found.postgres_cores_to_have}, and "
-        f"{_bytes(found.postgres_memory)} of memory (a rule of thumb); {found.commits_per_second:,.0f} commits/s",
+        f"PostgreSQL   {_cores(found.postgres_cores)} cores for writing: have {found.postgres_cores_to_have:,}, and "
+        f"{_bytes(found.postgres_memory)} of memory (a rule of thumb); {_small(found.commits_per_second)} commits/s",
         f"             write-ahead log {_bytes(found.wal_per_second)}/s, {_bytes(found.wal_per_second * 86_400)} a day",
         f"Disk         have {_bytes(found.disk_to_have)}; it grows by {_bytes(found.disk_per_second * 86_400)} a day "
         "until retention drops as much",
@@ -187,9 +197,17 @@ def _times(factor: float) -> str:
     return f"{factor:,.0f}" if factor >= 100 else f"{factor:.2g}"
 
 
+def _cores(number: float) -> str:
+    return f"{number:,.2f}" if number >= 0.1 else f"{number:.2g}"
+
+
+def _small(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
 def _bytes(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} TB"
+    return f"{size:.3g} TB" if size < 999.5 else f"{size:,.0f} TB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -152,7 +153,7 @@ def test_the_command_shows_a_plan_and_its_json_is_the_same() -> None:
     assert "log records, kept for ever, here a year" in shown.stdout
     found = json.loads(obs_hub("plan", *arguments, "--json").stdout)
     assert found["series"] == 50_000
-    assert f"{found['gateway_cores']:.2f} cores in all" in shown.stdout
+    assert f"{found['gateway_cores']:.2g} cores in all" in shown.stdout
     assert found["figures"]["machine"]
 
 
@@ -162,6 +163,13 @@ def test_the_command_shows_a_plan_and_its_json_is_the_same() -> None:
         ([], "--hosts"),
         (["--hosts", "0"], "--hosts"),
         (["--hosts", "1", "--interval", "0s"], "at least 1s"),
+        (["--hosts", "1", "--interval", "500ms"], "plan as 1s and so many more series"),
+        (["--hosts", "1", "--logs", "nan"], "'--logs': nan: expected records a second"),
+        (["--hosts", "1", "--logs", "inf"], "'--logs': inf: expected records a second"),
+        (["--hosts", "1", "--spans", "1e300"], "'--spans': 1e+300: expected records a second"),
+        (["--hosts", "1", "--spans", "-1"], "'--spans': -1: expected records a second"),
+        (["--hosts", "9" * 20], "is not in the range"),
+        (["--hosts", "1", "--series-per-host", "9" * 400], "is not in the range"),
         (["--hosts", "1", "--interval", "often"], "expected a duration"),
         (["--hosts", "1", "--retention", "all=3d"], "expected one of metrics, logs, traces"),
         (["--hosts", "1", "--retention", "logs=long"], "expected a duration"),
@@ -173,9 +181,18 @@ def test_what_cannot_be_planned_is_told(arguments: list[str], message: str) -> N
     assert message in told.stderr
 
 
+def test_the_largest_that_can_be_asked_for_is_still_a_plan() -> None:
+    most = str(10**9)
+    load = ("--hosts", most, "--series-per-host", most, "--logs", most, "--spans", most, "--records-per-request", "1")
+    shown = obs_hub("plan", *load, "--interval", "1s", "--retention", "metrics=none")
+    assert shown.returncode == 0, shown.stderr
+    assert not re.search(r"\de\+|inf|nan", shown.stdout), shown.stdout
+
+
 def test_nothing_but_hosts_need_be_said() -> None:
     shown = obs_hub("plan", "--hosts", "1")
     assert shown.returncode == 0, shown.stderr
+    assert not re.search(r"\b0\.00 |\b0 commits", shown.stdout), "little is not nothing"
     assert "1 process," in shown.stdout
     assert "a second one, where none may be missed" in shown.stdout
     assert "log records," not in shown.stdout

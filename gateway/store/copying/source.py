@@ -35,16 +35,23 @@ ORDER BY 1
 
 
 def check_quiet(connection: layout.Connection) -> None:
-    """Raise `CopyError` while gateways, or commands of the hub, are connected to a store."""
+    """Raise `CopyError` while gateways, or commands of the hub, are connected to the store that is copied."""
+    if found := users(connection):
+        raise CopyError(
+            f"the hub uses the store that is to be copied: {', '.join(found)}. Stop its gateways first; or copy "
+            "what there is with --while-running, then stop them and run this again without it, which copies what "
+            "has come since"
+        )
+
+
+def users(connection: layout.Connection) -> list[str]:
+    """Return which gateways, or commands of the hub, are connected to a store, and do not leave within moments."""
     deadline = time.monotonic() + _LEAVING
     while found := [row[0] for row in connection.execute(_GATEWAYS, (f"{APPLICATION}%",))]:
         if time.monotonic() > deadline:
-            raise CopyError(
-                f"the hub uses the store that is to be copied: {', '.join(found)}. Stop its gateways first; or copy "
-                "what there is with --while-running, then stop them and run this again without it, which copies what "
-                "has come since"
-            )
+            break
         time.sleep(0.1)
+    return found
 
 
 def hold(connection: layout.Connection, present: layout.Layout, tables: Iterable[Table]) -> None:

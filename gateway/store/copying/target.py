@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 from psycopg import sql
 
-from gateway.store import layout, restore_mark
+from gateway.store import layout, locks, restore_mark
 from gateway.store.connections import Connections
-from gateway.store.copying import CopyError, tables
+from gateway.store.copying import CopyError, source, tables
 from gateway.store.schema import migrate, status
 
 _MOST_NAMED = 3
@@ -26,6 +27,10 @@ CREATE TABLE {} (
 )
 """
 _SAYS = "What a copy of another store has put here so far, by slices. Removed when it is done."
+_ANOTHER = (
+    "another copy into the target is under way; one that was just broken off may be so for a minute, until its server "
+    "hears of it"
+)
 _FOUND = """
 SELECT coalesce(
     (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -37,10 +42,16 @@ SELECT coalesce(
 def begin(connections: Connections) -> bool:
     """Mark a database as being copied into, unless it is. Returns whether an earlier copy is gone on with.
 
-    Raises `CopyError` where it holds what no copy has put there, `SchemaError` where that is a newer version's.
+    Raises `CopyError` where it holds what no copy has put there or the hub uses it, `SchemaError` where that is a newer
+    version's.
     """
     status(connections)  # which refuses one of a newer version
-    with connections.open() as connection:
+    with connections.open({"application_name": source.APPLICATION}) as connection:
+        if found := source.users(connection):  # a gateway looks for the mark when it starts, not with each commit
+            raise CopyError(
+                f"the hub uses the database that is to be copied into: {', '.join(found)}. Stop it there, and let no "
+                "gateway use that database before the copy is done"
+            )
         marked = restore_mark.is_unfinished(connection)
         begun = connection.execute("SELECT to_regclass(%s)", (tables.PROGRESS,)).fetchone() != (None,)
         if marked and not begun:
@@ -51,11 +62,14 @@ def begin(connections: Connections) -> bool:
             return True
         _check_empty(connection)
         schema = schema_of(connection)
-        with connection.transaction():
-            restore_mark.mark(connection, schema)
-            name = sql.Identifier(schema, tables.PROGRESS)
-            connection.execute(sql.SQL(_PROGRESS).format(name))
-            connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_SAYS)))
+        try:
+            with connection.transaction():
+                restore_mark.mark(connection, schema)
+                name = sql.Identifier(schema, tables.PROGRESS)
+                connection.execute(sql.SQL(_PROGRESS).format(name))
+                connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_SAYS)))
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable) as error:
+            raise CopyError(_ANOTHER) from error  # begun at the same moment
         return False
 
 
@@ -105,13 +119,19 @@ def make(connections: Connections, wanted: str, chunk_interval: timedelta) -> la
 
 @contextmanager
 def alone(connections: Connections) -> Iterator[layout.Connection]:
-    """Be the only one that copies into the target, for the length of a block, in whose transaction the mark is held."""
-    with connections.open() as guard, guard.transaction():
+    """Be the only one that writes to the target, for the length of a block, in whose transaction the mark is held.
+
+    A gateway that used it before and comes back waits, as if the database were away.
+    """
+    with connections.open({"application_name": source.APPLICATION}) as guard, guard.transaction():
         if not restore_mark.hold(guard, schema_of(guard)):
-            raise CopyError(
-                "another copy into the target is under way; one that was just broken off may be so for a minute, until "
-                "its server hears of it"
-            )
+            raise CopyError(_ANOTHER)
+        try:
+            locks.hold(guard, locks.Lock.DIMENSIONS)
+        except psycopg.errors.LockNotAvailable as error:
+            raise CopyError("a gateway writes to the target; stop it, and run this again") from error
+        if not copied(guard):  # nobody has written to it meanwhile
+            _check_empty(guard)
         yield guard
 
 

@@ -360,9 +360,11 @@ class _Work:
             return theirs.result(), ours
 
     def _settings(self, reading: layout.Connection, guard: layout.Connection) -> None:
-        """Take over what the source has noted of its retention: rollups are never made of what is left."""
-        query = "SELECT key, value FROM store_setting WHERE starts_with(key, %s)"
-        for key, value in reading.execute(query, (_TAKEN,)):
+        """Take over what the source has noted: what retention took, for rollups are never made of what is left; and
+        since when points are kept as now.
+        """
+        query = "SELECT key, value FROM store_setting WHERE starts_with(key, %s) OR key = %s"
+        for key, value in reading.execute(query, (_TAKEN, "compact_since")):
             layout.write_setting(guard, key, json.dumps(value))
         applied = layout.read_setting(reading, "policies") or {}
         if not applied.get("community"):

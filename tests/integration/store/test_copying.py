@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from gateway.store import restore_mark, schema
 from gateway.store.copying import CopyError, tables
+from gateway.store.copying import target as copying_target
 from gateway.store.copying.work import Result, copy
 from gateway.store.layout import LayoutError
 from gateway.store.migrations import all_migrations
@@ -326,6 +327,74 @@ def test_two_at_once_are_refused(source: Database, target: Database) -> None:
 
     assert copied(source, target, say=second, pauses=()).finished
     assert found
+
+
+def test_two_that_begin_at_the_same_moment(source: Database, target: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not copied(source, target, while_running=True).finished
+    with monkeypatch.context() as patched:
+        patched.setattr(restore_mark, "is_unfinished", lambda *_: False)  # as it was when the second one looked
+        patched.setattr("gateway.store.copying.target._check_empty", lambda _: None)
+        with pytest.raises(CopyError, match="another copy into the target is under way"):
+            copied(source, target)
+    assert copied(source, target).finished
+
+
+async def test_a_target_that_a_hub_uses_is_left_alone(
+    source: Database, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has acknowledged would be deleted with what the copy puts in its place."""
+    monkeypatch.setattr("gateway.store.copying.source._LEAVING", 0.0)
+    async with running_exporter(target) as exporter:
+        with target.connect() as connection:
+            connection.execute("SET application_name = 'obs-hub'")
+            with pytest.raises(CopyError, match=r"the hub uses the database that is to be copied into: pid \d+"):
+                await asyncio.to_thread(copied, source, target)
+        assert await store(exporter, logs("its own")) == [True]
+    with pytest.raises(CopyError, match="holds records already"):
+        copied(source, target)
+    assert target.count("log") == 1
+
+
+def test_nobody_writes_to_the_target_meanwhile(source: Database, target: Database) -> None:
+    """A gateway that used it as an empty store, and was cut off when the copy began, does not look for its mark."""
+
+    def write(what: str) -> None:
+        if what.startswith("copied log"):
+            with (
+                target.connect() as connection,
+                pytest.raises(psycopg.errors.LockNotAvailable),
+                connection.transaction(),
+            ):
+                connection.execute("LOCK TABLE lock_dimensions IN ROW SHARE MODE NOWAIT")
+            found.append(what)
+
+    found: list[str] = []
+    assert copied(source, target, say=write).finished
+    assert found
+
+
+def test_what_was_written_between_the_mark_and_the_lock_is_not_deleted(
+    source: Database, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = copying_target.make
+
+    def late(*given: Any) -> Any:
+        present = make(*given)
+        target.run("INSERT INTO event_identity VALUES (gen_random_uuid(), now())")
+        return present
+
+    monkeypatch.setattr(copying_target, "make", late)
+    with pytest.raises(CopyError, match=r"holds records already \(in event_identity\)"):
+        copied(source, target)
+    assert target.count("event_identity") == 1
+
+
+def test_since_when_points_are_kept_as_now_is_known_of_a_copy(changing: Database, target: Database) -> None:
+    """By it `obs-hub db status` tells how much is left of what an earlier version stored, which is copied as it is."""
+    changing.run("INSERT INTO store_setting VALUES ('compact_since', to_jsonb(now()))")
+    copied(changing, target)
+    noted = "SELECT value FROM store_setting WHERE key = 'compact_since'"
+    assert target.value(noted) == changing.value(noted) is not None
 
 
 def altering(target: Database, statement: str, condition: str = "true") -> None:
