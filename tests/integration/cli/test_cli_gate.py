@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import signal
 import threading
@@ -283,7 +284,7 @@ def test_an_entry_of_the_users_on_the_port_closes_the_gate_and_stays(gate: Gate)
     own = entry("http://127.0.0.1:3000", path="/own", funnel=False)
     until(lambda: gate.tailscale.config == own)
     # Said when it is closed again: before, it is only seen that somebody else changed what is exposed.
-    until(lambda: any("cannot be opened" in line and "has other entries (/own" in line for line in gate.log.splitlines()))
+    until(lambda: re.search(r"the gate cannot be opened.*port 443 has other entries \(/own", gate.log))
     assert gate.tailscale.config == own
     until(lambda: "https_port" in gate.status()[1]["reason"])
 
