@@ -163,6 +163,7 @@ def _summed_histograms(
                 context.warn(node.expr, "conflicting counter resets during histogram aggregation")
             if reconciled:
                 context.info(node.expr, "mismatched custom buckets were reconciled during aggregation")
+            context.make_histogram(histogram)
             histograms[group, step] = histogram.compact()
             present[group, step] = True
     return Vectors(result.labels, result.values, present, histograms)

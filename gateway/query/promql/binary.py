@@ -113,6 +113,8 @@ def _operate(context: Context, node: Binary, sides: _Operands) -> _Outcome:
             result.failed[row, step] = True
         else:
             result.histograms[row, step], result.kept[row, step] = outcome
+            if outcome[0] is not None:
+                context.make_histogram(outcome[0])
     return result
 
 

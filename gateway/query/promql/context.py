@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 
 from gateway.query.annotations import Annotations
 from gateway.query.errors import LimitExceededError, QueryCanceledError, QueryTimeoutError
+from gateway.query.promql.histogram import Histogram
 from gateway.query.promql.lexer import place
 from gateway.query.promql.nodes import Node, unparenthesized
 from gateway.query.series import Hints, Matcher, Querier, Series
+
+_HISTOGRAM = 32
+"""What a native histogram takes besides its buckets, in values of 8 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,12 @@ class Limits:
     """Series of one selector, and of one result of an operator."""
     cells: int = 10_000_000
     """Series times steps of one vector; 9 bytes each while an operator has it."""
+    held: int = 40_000_000
+    """Values of all vectors and scalars that wait for the other operands of their operators."""
+    buckets: int = 100_000_000
+    """Values of native histograms that operators make: 8 bytes each."""
+    characters: int = 50_000_000
+    """Characters of the labels that label_replace() and label_join() make."""
     seconds: float = 120.0
     """Time that a query may take."""
 
@@ -46,6 +56,11 @@ class Context:
     """Milliseconds between steps of the whole query; 0 for an instant query."""
     canceled: Callable[[], bool] | None = None
     annotations: Annotations = field(default_factory=Annotations)
+    held: int = 0
+    """Values that wait for other operands at the moment: what `hold` has added. Whoever evaluates an expression sets it
+    back to what it was before, as all that the expression was made of can go then."""
+    _buckets: int = 0
+    _characters: int = 0
     _seconds: float = 0.0
     _deadline: float = 0.0
     _samples: int = 0
@@ -83,6 +98,38 @@ class Context:
                 f"{self.limits.cells}; ask for fewer series, a shorter range or larger steps",
                 "cells",
                 self.limits.cells,
+            )
+
+    def hold(self, values: int) -> None:
+        """Count values that stay while others are worked out. Raises where they are more than a query may have."""
+        self.held += values
+        if self.held > self.limits.held:
+            raise LimitExceededError(
+                f"query processing would hold more than {self.limits.held} values at once; nest less, or ask for fewer "
+                "series, a shorter range or larger steps",
+                "held",
+                self.limits.held,
+            )
+
+    def make_histogram(self, histogram: Histogram) -> None:
+        """Count a native histogram that is made. Raises where they are more than a query may make."""
+        self._buckets += _HISTOGRAM + len(histogram.positive.counts) + len(histogram.negative.counts)
+        if self._buckets > self.limits.buckets:
+            raise LimitExceededError(
+                f"query processing would make native histograms of more than {self.limits.buckets} values; ask for "
+                "fewer series, a shorter range or larger steps",
+                "buckets",
+                self.limits.buckets,
+            )
+
+    def make_label(self, characters: int) -> None:
+        """Count the value of a label before it is made. Raises where all are longer than a query may make them."""
+        self._characters += characters
+        if self._characters > self.limits.characters:
+            raise LimitExceededError(
+                f"query processing would make labels of more than {self.limits.characters} characters",
+                "characters",
+                self.limits.characters,
             )
 
     def select(self, matchers: Sequence[Matcher], start: int, end: int, hints: Hints) -> Sequence[Series]:

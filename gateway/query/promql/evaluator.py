@@ -44,27 +44,40 @@ class Evaluator:
     def vectors(self, node: Node, hints: Hints | None = None) -> Vectors:
         """Return an instant vector at each step. `hints`: what the expression around makes of it."""
         self.context.check()
+        held = self.context.held
+        result = self._vectors(node, hints)
+        self.context.check_size(len(result.labels), len(self.steps))
+        self.context.held = held
+        self.context.hold(result.values.size)
+        return result
+
+    def _vectors(self, node: Node, hints: Hints | None) -> Vectors:
         match node:
             case nodes.Selector():
-                result = selectors.instant(self.context, node, self.steps, hints or self._hints("", last_only=True))
+                return selectors.instant(self.context, node, self.steps, hints or self._hints("", last_only=True))
             case nodes.Paren(expr=inner):
                 return self.vectors(inner, hints)
             case nodes.Unary(operator=operator, expr=inner):
                 operand = self.vectors(inner)
-                result = binary.negated(operand) if operator == "-" else operand
+                return binary.negated(operand) if operator == "-" else operand
             case nodes.Aggregation():
-                result = self._aggregation(node)
+                return self._aggregation(node)
             case nodes.Binary():
-                result = self._binary(node)
+                return self._binary(node)
             case nodes.Call():
-                result = self._call(node)
+                return self._call(node)
             case _:
                 raise AssertionError(node)
-        self.context.check_size(len(result.labels), len(self.steps))
-        return result
 
     def scalar(self, node: Node) -> Floats:
         """Return a scalar at each step."""
+        held = self.context.held
+        result = self._scalar(node)
+        self.context.held = held
+        self.context.hold(len(result))
+        return result
+
+    def _scalar(self, node: Node) -> Floats:
         match node:
             case nodes.Number(value=value):
                 return np.full(len(self.steps), value)
@@ -90,8 +103,10 @@ class Evaluator:
                 return [samples_of(one) for one in series], ends, length
             case nodes.Subquery() as subquery:
                 steps, ends = selectors.subquery_steps(self.context, subquery, self.steps)
+                self.context.hold(len(steps) + len(ends))
                 inner = Evaluator(self.context, steps, subquery.step or self.context.default_step)
-                return selectors.as_samples(inner.vectors(subquery.expr), steps), ends, subquery.range
+                found = selectors.as_samples(self.context, inner.vectors(subquery.expr), steps)
+                return found, ends, subquery.range
             case other:
                 raise AssertionError(other)
 
@@ -178,9 +193,10 @@ class Evaluator:
                 names = [_text(arg) for arg in args[1:]]
                 return functions.sorted_by_label(operand, names, descending=name == "sort_by_label_desc")
             case "label_replace":
-                return label_functions.replaced(operand, *(_text(arg) for arg in args[1:5]))
+                return label_functions.replaced(self.context, operand, *(_text(arg) for arg in args[1:5]))
             case "label_join":
-                return label_functions.joined(operand, _text(args[1]), _text(args[2]), [_text(arg) for arg in args[3:]])
+                sources = [_text(arg) for arg in args[3:]]
+                return label_functions.joined(self.context, operand, _text(args[1]), _text(args[2]), sources)
             case "histogram_quantiles":
                 wanted = [(self.scalar(arg), arg) for arg in args[2:]]
                 return histogram_functions.quantiles(

@@ -78,6 +78,7 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     for row, step, histograms in _cells(windows, call, where):
         grown = _increase(histograms, notes, row, step, counter=counter)
         if grown is not None:
+            call.context.make_histogram(grown)
             result[row, step] = grown
             present[row, step] = True
             increases[row, step] = grown.count
@@ -166,6 +167,7 @@ def instant_values(windows: Windows, call: RangeCall, cells: Cells, *, counter: 
                 notes.info(row, step, RECONCILED + "subtraction")
         if counter:
             difference = difference.divided((time - before_time) / 1000)
+        call.context.make_histogram(difference)
         result[row, step] = difference.hinted(ResetHint.GAUGE).compact()
         present[row, step] = True
     notes.say()
@@ -232,6 +234,7 @@ def combined(windows: Windows, call: RangeCall, cells: Cells, *, mean: bool) -> 
             notes.warn(row, step, COLLISION + "aggregation")
         if reconciled:
             notes.info(row, step, RECONCILED + "aggregation")
+        call.context.make_histogram(total)
         result[row, step] = total
         present[row, step] = True
     notes.say()

@@ -136,7 +136,7 @@ def subquery_steps(context: Context, node: Subquery, steps: Longs) -> tuple[Long
     return first + step * np.arange(count, dtype=np.int64), ends
 
 
-def as_samples(vectors: Vectors, times: Longs) -> list[Samples]:
+def as_samples(context: Context, vectors: Vectors, times: Longs) -> list[Samples]:
     """Return the elements of `vectors` as samples, for the windows of a subquery.
 
     Hints of native histograms are forgotten: resets between samples that a subquery did not return would be missed, and
@@ -145,6 +145,7 @@ def as_samples(vectors: Vectors, times: Longs) -> list[Samples]:
     numbers = vectors.numbers()
     result: list[Samples] = []
     for row, labels in enumerate(vectors.labels):
+        context.check()
         there = numbers[row]
         histograms = np.flatnonzero(vectors.present[row] & ~there)
         result.append(
@@ -153,11 +154,14 @@ def as_samples(vectors: Vectors, times: Longs) -> list[Samples]:
                 times if there.all() else times[there],
                 vectors.values[row] if there.all() else vectors.values[row][there],
                 times[histograms],
-                [] if vectors.histograms is None else [_forgetful(one) for one in vectors.histograms[row, histograms]],
+                []
+                if vectors.histograms is None
+                else [_forgetful(context, one) for one in vectors.histograms[row, histograms]],
             )
         )
     return result
 
 
-def _forgetful(histogram: Histogram) -> Histogram:
+def _forgetful(context: Context, histogram: Histogram) -> Histogram:
+    context.make_histogram(histogram)
     return histogram if histogram.hint is ResetHint.GAUGE else histogram.hinted(ResetHint.UNKNOWN)

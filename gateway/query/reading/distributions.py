@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
+from gateway.query.limits import Usage
 from gateway.query.reading.chunks import Floats, SharedTimes, Times
 from gateway.query.reading.connection import Reading, Rows, array_of, ids, row_of
 from gateway.query.reading.numbers import Ids, Window, from_postgres
@@ -34,6 +35,8 @@ _EXPONENTIAL = (
 _EMPTY_ARRAY, _ARRAY_HEAD = 12, 20
 """Bytes of an array without elements, and before those of one with some."""
 _LOWEST_SCHEMA, _HIGHEST_SCHEMA = -4, 8
+_LARGEST_EXPONENT = 1080
+"""Of 2, somewhat beyond those of the largest and of the smallest number."""
 _ZERO_THRESHOLD = 1e-128
 """What Prometheus takes for histograms of OTLP, whatever they say."""
 
@@ -186,7 +189,7 @@ def read_exponential(
         key = int(ordered[begin])
         columns = (times[its], schemas[its], zeros[its], counts[its], sums[its])
         if key in deltas:
-            result[key] = _summed_up(*columns, _taken(positive, its), _taken(negative, its))
+            result[key] = _summed_up(reading.usage, *columns, _taken(positive, its), _taken(negative, its))
         else:
             result[key] = _histograms(*columns, _taken(positive, its), _taken(negative, its))
     return result
@@ -199,7 +202,7 @@ def _part(rows: Rows) -> _Part:
     ended = rows["ended"] != 0
     counts[ended], sums[ended] = STALE, STALE
     dense = [
-        _scaled(rows[f"{side}_offset"].astype(np.int64), _elements(rows, number).astype(np.float64), scales - schemas)
+        _scaled(rows[f"{side}_offset"].astype(np.int64), _elements(rows, number).astype(np.float64), scales, schemas)
         for number, side in enumerate(("positive", "negative"))
     ]
     return _Part(
@@ -213,12 +216,17 @@ def _part(rows: Rows) -> _Part:
     )
 
 
-def _scaled(offsets: Ids, counts: Floats, down: Ids) -> _Dense:
-    """Return buckets as wide as 2^down of those there are, numbered as Prometheus does: one more than OTLP."""
+def _scaled(offsets: Ids, counts: Floats, scales: Ids, schemas: Ids) -> _Dense:
+    """Return buckets of `schemas`, none larger than its scale, numbered as Prometheus does: one more than OTLP.
+
+    What is in buckets beyond all numbers, which can be billions away, goes into the last one.
+    """
     width = counts.shape[1]
     if width == 0:
         return _Dense(np.zeros(len(offsets), np.int64), np.zeros(len(offsets) + 1, np.int64), np.empty(0))
-    places = ((offsets[:, None] + np.arange(width)) >> down[:, None]) + 1
+    places = ((offsets[:, None] + np.arange(width)) >> (scales - schemas)[:, None]) + 1
+    last = np.ldexp(float(_LARGEST_EXPONENT), schemas).astype(np.int64)[:, None]
+    places = np.clip(places, -last, last)
     first = places[:, 0]
     starts = np.concatenate(([0], np.cumsum(places[:, -1] - first + 1)))
     at = places - first[:, None] + starts[:-1, None]
@@ -262,7 +270,14 @@ def _buckets(dense: _Dense) -> Buckets:
 
 
 def _summed_up(
-    times: Times, schemas: Ids, zeros: Floats, counts: Floats, sums: Floats, positive: _Dense, negative: _Dense
+    usage: Usage,
+    times: Times,
+    schemas: Ids,
+    zeros: Floats,
+    counts: Floats,
+    sums: Floats,
+    positive: _Dense,
+    negative: _Dense,
 ) -> NativeHistograms:
     """Return what was counted in all up to each point, in the widest buckets that any of them has."""
     lowest = np.full(len(times), schemas.min())
@@ -270,11 +285,11 @@ def _summed_up(
     counts, sums = (np.where(stale, STALE, np.cumsum(np.where(stale, 0, column))) for column in (counts, sums))
     return _histograms(
         times, lowest, np.cumsum(zeros), counts, sums,
-        _running(positive, schemas - lowest), _running(negative, schemas - lowest),
+        _running(usage, positive, schemas - lowest), _running(usage, negative, schemas - lowest),
     )  # fmt: skip
 
 
-def _running(dense: _Dense, down: Ids) -> _Dense:
+def _running(usage: Usage, dense: _Dense, down: Ids) -> _Dense:
     lengths = np.diff(dense.starts)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     if not len(rows):
@@ -282,6 +297,7 @@ def _running(dense: _Dense, down: Ids) -> _Dense:
     index = np.repeat(dense.offsets - dense.starts[:-1], lengths) + np.arange(len(rows))
     index = ((index - 1) >> down[rows]) + 1
     first, width = int(index.min()), int(index.max() - index.min()) + 1
+    usage.add_samples(max(len(lengths) * width - len(dense.counts), 0))
     matrix = np.zeros((len(lengths), width))
     np.add.at(matrix, (rows, index - first), dense.counts)
     starts = np.arange(len(lengths) + 1, dtype=np.int64) * width

@@ -162,6 +162,22 @@ def test_a_finer_scale_than_prometheus_has_is_made_coarser(database: Database) -
     assert found.histograms.positive.counts.tolist() == [1, 14, 6] * 2
 
 
+def test_buckets_beyond_all_numbers_are_the_last_ones(database: Database) -> None:
+    """Dense sums of what is billions of buckets apart would take all memory."""
+    fill(
+        database,
+        [
+            Collection(at).exponential("x", 0, offset, [1, 2]).batch
+            for at, offset in ((TIMES[0], -(2**31)), (TIMES[1], 2**31 - 2))
+        ],
+    )
+    with querier(database) as its:
+        (found,) = select(its, START, NOW, name="x")
+    assert found.histograms is not None
+    assert found.histograms.positive.offsets.tolist() == [-1080, 1080]
+    assert found.histograms.positive.counts.tolist() == [3, 3]
+
+
 def test_exponential_deltas_are_summed_up_in_the_widest_buckets(database: Database) -> None:
     fill(
         database,

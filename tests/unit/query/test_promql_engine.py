@@ -390,6 +390,12 @@ def test_a_selector_reads_no_more_than_it_needs() -> None:
         (Limits(cells=10), "vector(1)", "cells"),
         (Limits(cells=1000), "sum_over_time(vector(1)[10m:1ms])", "cells"),
         (Limits(series=2), 'count_values("v", requests_total)', "series"),
+        (Limits(held=100), "temperature + (temperature + (temperature + (temperature + temperature)))", "held"),
+        (Limits(held=100), "vector(1 + (1 + (1 + (1 + (1 + (1 + (1 + (1 + (1 + (1 + time()))))))))))", "held"),
+        (Limits(held=100), "max_over_time(" * 5 + "temperature" + "[2m:1m])" * 5, "held"),
+        (Limits(held=100), "topk(time(), " * 10 + "limit" + ")" * 10, "held"),
+        (Limits(characters=50), 'label_join(temperature, "x", "-----------", "room", "room")', "characters"),
+        (Limits(characters=50), 'label_replace(temperature, "x", "$1$1$1$1$1$1$1$1$1", "room", "(.*)")', "characters"),
     ],
 )
 def test_bounds_are_kept_and_named(limits: Limits, query: str, bound: str) -> None:
@@ -397,6 +403,21 @@ def test_bounds_are_kept_and_named(limits: Limits, query: str, bound: str) -> No
         Engine(querier(), limits=limits).range(query, 0, 600_000, 60_000)
     assert error.value.limit == bound
     assert str(error.value.allowed) in str(error.value)
+
+
+def test_what_an_operator_is_done_with_is_held_no_longer() -> None:
+    """33 values each: a chain has two at once, however long it is."""
+    limits = Limits(held=100)
+    for query in ("temperature" + " + temperature" * 50, "abs(" * 50 + "temperature" + ")" * 50):
+        assert Engine(querier(), limits=limits).range(query, 0, 600_000, 60_000)
+
+
+def test_replacing_refuses_a_label_before_it_makes_it() -> None:
+    doubled = 'label_replace(temperature, "x", "aaaaaaaaaa", "room", ".*")'
+    for _ in range(30):
+        doubled = f'label_replace({doubled}, "x", "$1$1", "x", "(.*)")'
+    with pytest.raises(LimitExceededError, match="labels of more than 50000000 characters"):
+        Engine(querier()).instant(doubled, 0)
 
 
 def test_a_query_ends_when_nobody_waits_or_its_time_is_up() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gateway.query.errors import ExecutionError
+from gateway.query.errors import ExecutionError, LimitExceededError
+from gateway.query.promql.context import Limits
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.histogram import NO_BUCKETS, Histogram, ResetHint, Side, exponential_bound, was_reset
 from gateway.query.series import CUSTOM_BOUNDS_SCHEMA, STALE
@@ -328,3 +329,16 @@ def test_a_stale_marker_ends_a_histogram() -> None:
 )
 def test_bounds_follow_from_index_and_schema(index: int, schema: int, bound: float) -> None:
     assert exponential_bound(index, schema) == bound
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["rate(h[2m])", "sum_over_time(h[2m])", "idelta(h[2m])", "sum(h)", "h + h", "h * 2", "last_over_time(h[2m:1m])"],
+)
+def test_what_operators_make_is_bounded(query: str) -> None:
+    """Histograms that are far apart become one with all buckets in between."""
+    store = MemoryQuerier()
+    store.add("h", [native([1], offset=at, hint=ResetHint.GAUGE) for at in (0, 400, 0, 400, 0)])
+    with pytest.raises(LimitExceededError) as error:
+        Engine(store, limits=Limits(buckets=40)).range(query, 0, 4 * MINUTE, MINUTE)
+    assert error.value.limit == "buckets"
