@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -31,6 +32,22 @@ _STREAM_WINDOW = 2**20
 _CONNECTION_WINDOW = 4 * 2**20
 """Bytes that a client may have on their way to us: enough for 40 MB/s at 100 ms. What has arrived is bounded by whoever
 keeps it, not by these."""
+
+_TURN = 0.005
+"""Seconds after which others have their turn. One read brings thousands of small frames, and a client that sends
+without end would have the event loop for itself."""
+
+_NOT_HTTP_2 = b"this port speaks gRPC, which is HTTP/2; OTLP over HTTP/1.1 has a port of its own, by default 4318\n"
+_GOODBYE_IN_HTTP_1 = b"\r\n".join(
+    (
+        b"HTTP/1.1 505 HTTP Version Not Supported",
+        b"Content-Type: text/plain",
+        b"Content-Length: %d" % len(_NOT_HTTP_2),
+        b"Connection: close",
+        b"",
+        _NOT_HTTP_2,
+    )
+)
 
 _MOST_BROKEN_OFF = 2048
 """Requests whose numbers are remembered, for something of them may still be on its way."""
@@ -65,6 +82,7 @@ class Connections:
     draining: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _warnings: LogRateLimit = field(default_factory=LogRateLimit)
+    _strangers: LogRateLimit = field(default_factory=LogRateLimit)
 
     def remove(self, connection: Http2Connection) -> None:
         """Strike out one that is closed."""
@@ -75,6 +93,16 @@ class Connections:
         """Log that a client was cut off; of many at once, only the first, for they must not fill the log."""
         if clients := self._warnings.count():
             _log.warning("a gRPC client was cut off", peer=peer, reason=why, clients=clients)
+
+    def warn_of_stranger(self, peer: str) -> None:
+        """Log that a client does not speak HTTP/2, which whoever set it up has to know."""
+        if clients := self._strangers.count():
+            _log.warning(
+                "a client of the gRPC port does not speak HTTP/2",
+                peer=peer,
+                clients=clients,
+                what_to_do="send OTLP over HTTP/1.1 to the HTTP port, by default 4318",
+            )
 
     async def gone(self, seconds: float) -> bool:
         """Wait until all are closed, at most for so long. Return whether they are."""
@@ -109,6 +137,10 @@ class Http2Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._watch = FloodGuard(self._loop.time)
         self._decoder = Decoder()
+        self._frames: deque[Frame] = deque()
+        """What has arrived and waits for its turn."""
+        self._turn_planned = False
+        self._reads = True
         self._streams: dict[int, Stream] = {}
         self._newest = 0
         self._broken_off: dict[int, None] = {}  # the oldest first
@@ -122,7 +154,7 @@ class Http2Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._flush_planned = False
-        self._begun = False
+        self._greeted = self._begun = False
         self._ending = False
         self._opened = self._heard = self.now()
         self._pinged: float | None = None
@@ -133,18 +165,10 @@ class Http2Connection(asyncio.Protocol):
     # -- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the client."""
+        """Begin to look after the client."""
         self._transport = cast("asyncio.Transport", transport)
         self.peer = peer_of(transport)
         self._connections.open.add(self)
-        ours = {
-            frames.MAX_CONCURRENT_STREAMS: self._max_streams,
-            frames.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-            frames.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
-            frames.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
-        }
-        self._out += [frames.settings(ours), frames.window_update(0, _CONNECTION_WINDOW - INITIAL_WINDOW)]
-        self._flush()
         self._tick = self._loop.call_later(self._patience.look, self._look_after)
         if self._connections.draining:  # it was let in while the TLS handshake lasted
             self.drain()
@@ -155,38 +179,25 @@ class Http2Connection(asyncio.Protocol):
         if not self._begun and begins_tls(data):
             if self._handshakes is not None:
                 self._handshakes.unexpected(self.peer)
+            self._write(_GOODBYE_IN_HTTP_1)  # what is no TLS at all is what clients say the most about
             self._break_off()
             return
-        try:
-            self._watch.arrived(len(data))
-            for each in self._watch.see(data):
-                self._take(each)
-        except AttackError as error:
-            self._connections.warn(self.peer, str(error))
-            self._say_goodbye(error.code, str(error))
-            self._break_off()
-        except ViolationError as error:
-            _log.debug("a gRPC client's connection breaks the rules and is closed", peer=self.peer, reason=str(error))
-            self._say_goodbye(error.code, str(error))
-            self._break_off()
-        else:
-            self._flush()
+        self._work_off(data)
 
     def pause_writing(self) -> None:
         """The client does not read; then it is not read from, either."""
-        assert self._transport is not None
         self._write_stalled = self.now()
-        self._transport.pause_reading()
+        self._read_or_wait()
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        assert self._transport is not None
         self._write_stalled = None
-        self._transport.resume_reading()
+        self._read_or_wait()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give up everything."""
         self._ending = True
+        self._frames.clear()
         self._connections.remove(self)
         if self._tick is not None:
             self._tick.cancel()
@@ -246,6 +257,57 @@ class Http2Connection(asyncio.Protocol):
         self._plan_flush()
 
     # -- frames that come
+
+    def _work_off(self, data: bytes = b"") -> None:
+        """Work off what arrived, as far as that can be done in one turn."""
+        try:
+            if data:
+                self._watch.arrived(len(data))
+                self._frames.extend(self._watch.see(data))
+            if not self._greeted and self._watch.has_begun:
+                self._greet()
+            until = self.now() + _TURN
+            while self._frames:
+                self._take(self._frames.popleft())
+                if self.now() > until:
+                    break
+        except AttackError as error:
+            self._connections.warn(self.peer, str(error))
+            self._say_goodbye(error.code, str(error))
+            self._break_off()
+        except ViolationError as error:
+            _log.debug("a gRPC client's connection breaks the rules and is closed", peer=self.peer, reason=str(error))
+            if self._watch.has_begun:
+                self._say_goodbye(error.code, str(error))
+            else:  # RFC 9113, 3.4: it does not speak HTTP/2, and would not know what a GOAWAY is
+                self._connections.warn_of_stranger(self.peer)
+                self._write(_GOODBYE_IN_HTTP_1)
+            self._break_off()
+        else:
+            self._flush()
+            self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Read on, once what was read is worked off and the client takes its answers."""
+        if self._frames and self._write_stalled is None and not self._turn_planned:
+            self._turn_planned = True
+            self._loop.call_soon(self._take_turn)
+        reads = not self._frames and self._write_stalled is None
+        if reads is not self._reads and self._transport is not None:
+            self._reads = reads
+            if reads:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _take_turn(self) -> None:
+        self._turn_planned = False
+        if self._frames and self._write_stalled is None:
+            try:
+                self._work_off()
+            except BaseException:  # as the event loop does with what `data_received` raises
+                self.abort()
+                raise
 
     def _take(self, each: Frame) -> None:
         """Work off a frame. Raises `ViolationError` and `AttackError`."""
@@ -326,6 +388,7 @@ class Http2Connection(asyncio.Protocol):
             self._out.append(frames.window_update(number, _STREAM_WINDOW - stream.room))
             stream.room = _STREAM_WINDOW
         stream.since = min(self.now(), stream.since + len(content) / self._patience.pace)
+        stream.complete = bool(ends)  # it may be answered at once
         stream.handler.received(content)
         if ends:
             self._complete(stream)
@@ -365,6 +428,7 @@ class Http2Connection(asyncio.Protocol):
             return
         stream = Stream(self, number, self.now(), self._stream_window, _STREAM_WINDOW, head.length)
         _check_length(stream, ends=ends)
+        stream.complete = ends  # it may be answered at once
         self._streams[number] = stream
         stream.handler = self._open(stream, head)
         if ends:
@@ -413,6 +477,16 @@ class Http2Connection(asyncio.Protocol):
             raise _violation("a frame of a request that has not begun")
 
     # -- frames that go
+
+    def _greet(self) -> None:
+        self._greeted = True
+        ours = {
+            frames.MAX_CONCURRENT_STREAMS: self._max_streams,
+            frames.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+            frames.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
+            frames.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
+        }
+        self._out += [frames.settings(ours), frames.window_update(0, _CONNECTION_WINDOW - INITIAL_WINDOW)]
 
     def _write_headers(self, number: int, headers: Headers, end: bool) -> None:
         block = encode(headers)
@@ -477,6 +551,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _break_off(self) -> None:
         self._ending = True
+        self._frames.clear()
         for stream in self._take_streams():
             stream.handler.lost()
         self._close()
@@ -487,6 +562,8 @@ class Http2Connection(asyncio.Protocol):
         return streams
 
     def _say_goodbye(self, code: ErrorCodes, why: str = "") -> None:
+        if not self._greeted:
+            self._greet()
         self._out.append(frames.goaway(self._newest, code, why))
         self._flush()
 

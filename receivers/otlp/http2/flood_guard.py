@@ -70,6 +70,11 @@ class FloodGuard:
         self._is_counted = True  # whether that frame is, for its head is there
         self._header_block = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has begun as HTTP/2 does."""
+        return not self._preface
+
     def answered(self) -> None:
         """A request was answered."""
         self._credit = min(_CREDIT, self._credit + _CREDIT_PER_ANSWER)

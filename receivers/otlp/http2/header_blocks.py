@@ -26,6 +26,10 @@ _TABLE_SIZE = 4096
 _MOST_LISTED = 2 * MAX_HEADER_BLOCK
 """Bytes of headers that one block may stand for."""
 
+_MOST_FIELDS = 1024
+"""Headers that one block may stand for: more than twice as many as `MAX_HEADERS` has room for. Each costs the client
+one byte, and us the work of looking at it."""
+
 _STATIC: tuple[tuple[bytes, bytes], ...] = HeaderTable.STATIC_TABLE
 _ENTRY = 32
 """What an entry counts for besides its name and value (4.1)."""
@@ -96,6 +100,8 @@ class Decoder:
                     is_pure = False
             headers.append(field)
             size += len(field[0]) + len(field[1]) + _ENTRY
+            if len(headers) > _MOST_FIELDS:
+                raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {_MOST_FIELDS} headers")
             if size > _MOST_LISTED:
                 raise AttackError(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {_MOST_LISTED} bytes of headers")
         return tuple(headers), is_pure

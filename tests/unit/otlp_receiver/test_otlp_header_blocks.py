@@ -79,6 +79,9 @@ def test_a_block_that_stands_for_very_much_is_an_attack() -> None:
     entry = b"\x40\1a\x7f\xa1\x1e" + b"x" * 4_000
     with pytest.raises(AttackError, match="bytes of headers"):
         Decoder().decode(entry + b"\xbe" * 100)
+    with pytest.raises(AttackError, match="1024 headers"):
+        Decoder().decode(b"\x82" * 1025)
+    assert len(Decoder().decode(b"\x82" * 1024)) == 1024
 
 
 def without(name: bytes) -> Headers:

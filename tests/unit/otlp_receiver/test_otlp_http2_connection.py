@@ -171,6 +171,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.closing = False
+        self.reads = True
 
     def write(self, data: bytes) -> None:
         assert not self.closing
@@ -180,6 +181,12 @@ class Transport:
 
     def close(self) -> None:
         self.closing = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def get_extra_info(self, name: str) -> tuple[str, int]:
         return ("127.0.0.1", 1)
@@ -218,6 +225,10 @@ def test_nothing_that_a_client_says_breaks_the_connection(said: list[bytes], at_
                 break
             connection.data_received(part)
             await asyncio.sleep(0)
+            for _ in range(100):  # each turn takes one frame at least
+                if transport.reads or transport.closing:
+                    break
+                await asyncio.sleep(0)
         for _ in range(5):
             await asyncio.sleep(0)
         connection.connection_lost(None)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from h2.errors import ErrorCodes
 
-from receivers.otlp.http2 import frames
+from receivers.otlp.http2 import connection, frames
 from receivers.otlp.http2.connection import Connections, Http2Connection
 from receivers.otlp.http2.request_head import Head
 from receivers.otlp.http2.stream import Stream
@@ -57,6 +57,7 @@ class Transport:
     def __init__(self) -> None:
         self.written = b""
         self.closing = False
+        self.reads = True
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -66,6 +67,12 @@ class Transport:
 
     def close(self) -> None:
         self.closing = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def get_extra_info(self, name: str) -> tuple[str, int]:
         return "127.0.0.1", 1
@@ -97,9 +104,14 @@ class Recorded:
 
 
 class Conversation:
-    """A connection that was spoken to, and what it did."""
+    """A connection that was spoken to, and what it did. ``kind`` takes the requests."""
 
-    def __init__(self, *said: bytes | Callable[[list[Recorded]], None]) -> None:
+    def __init__(
+        self, *said: bytes | Callable[[list[Recorded]], None], kind: Callable[[Stream, Head], Recorded] = Recorded
+    ) -> None:
+        self._kind = kind
+        self.turns: list[int] = []
+        """How many requests had begun after each turn of the event loop."""
         self.requests: list[Recorded] = []
         asyncio.run(self._converse(said))
         answers = list(frames_in(self.transport.written))
@@ -114,20 +126,23 @@ class Conversation:
 
     async def _converse(self, said: tuple[bytes | Callable[[list[Recorded]], None], ...]) -> None:
         def opened(stream: Stream, head: Head) -> Recorded:
-            self.requests.append(Recorded(stream, head))
+            self.requests.append(self._kind(stream, head))
             return self.requests[-1]
 
         self.transport = Transport()
-        connection = Http2Connection(opened, Connections(), 4)
-        connection.connection_made(self.transport)  # type: ignore[arg-type]
+        spoken_to = Http2Connection(opened, Connections(), 4)
+        spoken_to.connection_made(self.transport)  # type: ignore[arg-type]
         for each in said:
             if isinstance(each, bytes):
-                connection.data_received(each)
+                spoken_to.data_received(each)
             else:
                 each(self.requests)
             await asyncio.sleep(0)
+            while not (self.transport.reads or self.transport.closing):
+                self.turns.append(len(self.requests))
+                await asyncio.sleep(0)
         self.ends = [request.end for request in self.requests]
-        connection.connection_lost(None)
+        spoken_to.connection_lost(None)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +198,63 @@ def test_what_breaks_the_rules(said: bytes, code: ErrorCodes | None) -> None:
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        (b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n", ErrorCodes.PROTOCOL_ERROR),
-        (PREFACE[:-2] + b"XX", ErrorCodes.PROTOCOL_ERROR),
         (PREFACE + frame(PING, 0, 0, bytes(8)), ErrorCodes.PROTOCOL_ERROR),
+        (PREFACE + frame(HEADERS, END_HEADERS, 1, BLOCK), ErrorCodes.PROTOCOL_ERROR),
     ],
 )
 def test_what_does_not_begin_as_http2_does(said: bytes, code: ErrorCodes) -> None:
-    assert Conversation(said).goodbye is code
-    assert Conversation(*(said[at : at + 1] for at in range(len(said)))).goodbye is code
+    for parts in ([said], [said[at : at + 1] for at in range(len(said))]):
+        conversation = Conversation(*parts)
+        assert [kind for kind, *_ in conversation.answers] == [SETTINGS, WINDOW_UPDATE, GOAWAY]
+        assert conversation.goodbye is code
+
+
+@pytest.mark.parametrize("said", [b"POST /v1/logs HTTP/1.1\r\nHost: hub\r\n\r\n", PREFACE[:-2] + b"XX"])
+def test_whoever_speaks_http1_is_told_so_in_http1(said: bytes) -> None:
+    """Exporters of OTLP over HTTP are often pointed at this port, and log what they are answered."""
+    for parts in ([said], [said[:1], said[1:]]):
+        conversation = Conversation(*parts)
+        head, _, body = conversation.transport.written.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 505 ")
+        assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+        assert b"4318" in body
+        assert conversation.transport.closing
+
+
+def test_many_frames_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is read meanwhile, and all is worked off in its order."""
+    monkeypatch.setattr(connection, "_TURN", -1.0)  # each frame takes too long
+    opened = [frame(HEADERS, END_HEADERS, stream, BLOCK) for stream in (1, 3, 5)]
+    bodies = [frame(DATA, END_STREAM, stream, bytes((stream,))) for stream in (1, 3, 5)]
+    conversation = Conversation(greeting() + b"".join(opened) + b"".join(bodies))
+    assert conversation.turns == [1, 2, 3, 3, 3]
+    assert [request.body for request in conversation.requests] == [b"\1", b"\3", b"\5"]
+    assert conversation.ends == ["ended"] * 3
+    assert conversation.transport.reads
+
+
+class AnsweredAtOnce(Recorded):
+    """A request that nothing of is waited for."""
+
+    def __init__(self, stream: Stream, head: Head) -> None:
+        super().__init__(stream, head)
+        if b"x-late" not in head.fields:
+            self._answer()
+
+    def received(self, data: bytes) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        self.stream.send_headers(((b":status", b"415"),), end=True)
+
+
+def test_a_request_that_has_ended_is_not_reset_behind_its_answer() -> None:
+    """Some clients take the reset of a request that is over for an error. One that goes on is stopped by it."""
+    late = frame(HEADERS, END_HEADERS, 3, header_block(EXPORT | {"x-late": "yes"})) + frame(DATA, END_STREAM, 3, b"x")
+    goes_on = frame(HEADERS, END_HEADERS, 5, BLOCK)
+    conversation = Conversation(greeting() + WHOLE + late + goes_on, kind=AnsweredAtOnce)
+    assert conversation.resets == {5: ErrorCodes.NO_ERROR}
+    assert [stream for kind, _, stream, _ in conversation.answers if kind == HEADERS] == [1, 3, 5]
 
 
 @pytest.mark.parametrize(
@@ -261,10 +325,10 @@ def test_a_request_may_end_with_trailers_and_have_padding_priority_and_pieces() 
 
 def test_more_than_there_is_room_for_ends_the_connection() -> None:
     """A client that takes no notice of its window, which is given back only once half of it is used."""
-    connection = Conversation(greeting() + OPEN + 31 * frame(DATA, 0, 1, bytes(2**14)))
-    assert [each for each in connection.answers if each[0] == WINDOW_UPDATE and each[2] == 1] == []
-    connection = Conversation(greeting() + OPEN + 33 * frame(DATA, 0, 1, bytes(2**14)))
-    given_back = [content for kind, _, stream, content in connection.answers if (kind, stream) == (WINDOW_UPDATE, 1)]
+    conversation = Conversation(greeting() + OPEN + 31 * frame(DATA, 0, 1, bytes(2**14)))
+    assert [each for each in conversation.answers if each[0] == WINDOW_UPDATE and each[2] == 1] == []
+    conversation = Conversation(greeting() + OPEN + 33 * frame(DATA, 0, 1, bytes(2**14)))
+    given_back = [content for kind, _, stream, content in conversation.answers if (kind, stream) == (WINDOW_UPDATE, 1)]
     assert [int.from_bytes(content, "big") for content in given_back] == [33 * 2**14]
 
 
