@@ -7,12 +7,11 @@ read as it was meant: one that offers another protocol is answered in this one, 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httptools
-from h2.errors import ErrorCodes
-from hyperframe.frame import GoAwayFrame, SettingsFrame
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -43,10 +42,17 @@ _OF_ONE_HOP = (b"upgrade", b"http2-settings")
 """Headers of an upgrade, which `Connection` names besides."""
 
 
+_HTTP_1_1_REQUIRED = 13
+
+
 def _goodbye_in_http_2() -> bytes:
+    """Return a SETTINGS frame that is empty, and a GOAWAY frame (RFC 9113, 6.5 and 6.8)."""
     why = b"this port speaks HTTP/1.1; OTLP over HTTP/2 is gRPC, on a port of its own"
-    goodbye = GoAwayFrame(0, last_stream_id=0, error_code=ErrorCodes.HTTP_1_1_REQUIRED, additional_data=why)
-    return SettingsFrame(0).serialize() + goodbye.serialize()
+    content = struct.pack(">LL", 0, _HTTP_1_1_REQUIRED) + why
+    settings, goaway = 4, 7
+    return b"".join(
+        struct.pack(">BHBBL", 0, len(each), kind, 0, 0) + each for kind, each in ((settings, b""), (goaway, content))
+    )
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):

@@ -13,7 +13,6 @@ from shutil import which
 from typing import Any
 
 import pytest
-from h2.errors import ErrorCodes
 from litestar import Litestar, Request, post
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
@@ -24,6 +23,7 @@ from gateway.net.http_serving import AppServer
 from gateway.net.listeners import ListenerSettings
 from receivers.otlp.config import OtlpReceiverConfig
 from receivers.otlp.factory import create
+from receivers.otlp.http2.frames import ErrorCodes
 from tests.support.http2 import GOAWAY, PREFACE, frames_in
 from tests.support.waiting import PATIENCE, until
 

@@ -15,13 +15,21 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
-from h2.errors import ErrorCodes
 
 from gateway.base.rate_limited_log import LogRateLimit
 from gateway.net.handshakes import Handshakes, begins_tls, peer_of
 from receivers.otlp.http2 import frames
 from receivers.otlp.http2.flood_guard import MAX_FRAME_SIZE, AttackError, FloodGuard
-from receivers.otlp.http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW, MOST_WINDOW, Frame, ViolationError
+from receivers.otlp.http2.frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    INITIAL_WINDOW,
+    MOST_WINDOW,
+    ErrorCodes,
+    Frame,
+    ViolationError,
+)
 from receivers.otlp.http2.header_blocks import NO_TABLE, Decoder, encode
 from receivers.otlp.http2.request_head import Heads, check_trailers
 from receivers.otlp.http2.stream import MAX_HEADERS, Headers, Open, Stream

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from h2.errors import ErrorCodes
-
 from receivers.otlp.http2.frames import (
     CONTINUATION,
     DATA,
@@ -23,6 +21,7 @@ from receivers.otlp.http2.frames import (
     MOST_WINDOW,
     PADDED,
     PREFACE,
+    ErrorCodes,
     Frame,
     ViolationError,
 )

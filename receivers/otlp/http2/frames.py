@@ -5,11 +5,30 @@ Source: RFC 9113, 4.1 "Frame Format", 6 "Frame Definitions" and 7 "Error Codes".
 
 from __future__ import annotations
 
+import enum
 import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from h2.errors import ErrorCodes
+
+class ErrorCodes(enum.IntEnum):
+    """Why a request is reset, or a connection ended (7)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    SETTINGS_TIMEOUT = 4
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    CONNECT_ERROR = 10
+    ENHANCE_YOUR_CALM = 11
+    INADEQUATE_SECURITY = 12
+    HTTP_1_1_REQUIRED = 13
+
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 

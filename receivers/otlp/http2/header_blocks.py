@@ -11,13 +11,12 @@ from __future__ import annotations
 import functools
 from collections import deque
 
-from h2.errors import ErrorCodes
 from hpack import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from receivers.otlp.http2.flood_guard import MAX_HEADER_BLOCK, AttackError
-from receivers.otlp.http2.frames import ViolationError
+from receivers.otlp.http2.frames import ErrorCodes, ViolationError
 from receivers.otlp.http2.stream import Headers
 
 _TABLE_SIZE = 4096

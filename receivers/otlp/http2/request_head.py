@@ -11,9 +11,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from h2.errors import ErrorCodes
-
-from receivers.otlp.http2.frames import ViolationError
+from receivers.otlp.http2.frames import ErrorCodes, ViolationError
 from receivers.otlp.http2.stream import MAX_HEADERS, Headers, size_of
 
 _NAME = re.compile(rb":?[\x21-\x39\x3b-\x40\x5b-\x7e]+").fullmatch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from h2.errors import ErrorCodes
 from hpack import Decoder as OtherDecoder
 from hpack import Encoder as OtherEncoder
 from hpack import HPACKError
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receivers.otlp.http2.flood_guard import AttackError
-from receivers.otlp.http2.frames import ViolationError
+from receivers.otlp.http2.frames import ErrorCodes, ViolationError
 from receivers.otlp.http2.header_blocks import NO_TABLE, Decoder, encode
 from receivers.otlp.http2.request_head import Heads, check_trailers
 from receivers.otlp.http2.stream import Headers

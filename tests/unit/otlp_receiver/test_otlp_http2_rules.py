@@ -7,10 +7,10 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from h2.errors import ErrorCodes
 
 from receivers.otlp.http2 import connection, frames
 from receivers.otlp.http2.connection import Connections, Http2Connection
+from receivers.otlp.http2.frames import ErrorCodes
 from receivers.otlp.http2.request_head import Head
 from receivers.otlp.http2.stream import Stream
 from tests.support.http2 import (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from h2.errors import ErrorCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receivers.otlp.http2.flood_guard import MAX_FRAME_SIZE, MAX_HEADER_BLOCK, AttackError, FloodGuard
+from receivers.otlp.http2.frames import ErrorCodes
 from tests.support.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, frame
 
 PINGS = frame(PING, 0, 0, bytes(8))

@@ -20,9 +20,6 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import StreamEnded
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from gateway.component import (
@@ -39,6 +36,18 @@ from gateway.component import (
 from gateway.net.client import connect
 from gateway.net.destination import Destination, EmitterSettings, destination
 from tests.support.certificates import Authority
+from tests.support.http2 import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    frame,
+    frames_in,
+    header_block,
+)
 from tests.support.waiting import PATIENCE
 
 PARTIAL = ExportLogsServiceResponse(partial_success={"rejected_log_records": 3, "error_message": "too old"})
@@ -364,18 +373,25 @@ async def test_what_is_no_grpc_acknowledges_nothing(
 ) -> None:
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
-        http2 = H2Connection(H2Configuration(client_side=False))
-        http2.initiate_connection()
         with connection:
-            connection.sendall(http2.data_to_send())
+            connection.sendall(frame(SETTINGS, 0, 0))
+            said, seen = b"", 0
             while data := connection.recv(65_536):
-                for event in http2.receive_data(data):
-                    if isinstance(event, StreamEnded):
-                        http2.send_headers(event.stream_id, headers)
-                        http2.send_data(event.stream_id, body, end_stream=trailers is None)
-                        if trailers is not None:
-                            http2.send_headers(event.stream_id, trailers, end_stream=True)
-                connection.sendall(http2.data_to_send())
+                said += data
+                frames = list(frames_in(said.removeprefix(PREFACE)))
+                for kind, flags, stream, _ in frames[seen:]:
+                    if kind == SETTINGS and not flags & ACK:
+                        connection.sendall(frame(SETTINGS, ACK, 0))
+                    elif kind in (HEADERS, DATA) and flags & END_STREAM:
+                        connection.sendall(answer_on(stream))
+                seen = len(frames)
+
+    def answer_on(stream: int) -> bytes:
+        answer = frame(HEADERS, END_HEADERS, stream, header_block(dict(headers)))
+        answer += frame(DATA, END_STREAM if trailers is None else 0, stream, body)
+        if trailers is None:
+            return answer
+        return answer + frame(HEADERS, END_HEADERS | END_STREAM, stream, header_block(dict(trailers)))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=serve, args=(listener,))
