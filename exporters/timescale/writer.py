@@ -22,6 +22,7 @@ from gateway.component import Prepared, RefusedError, TimedOutError, Unavailable
 from gateway.store import (
     COPY_HEADER,
     COPY_TRAILER,
+    RESTORE_UNFINISHED,
     Connection,
     Connections,
     Layout,
@@ -112,7 +113,10 @@ _INSERT_SEEN = (
 _MORE_TIME = (
     "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 )
-_BEGIN = "SELECT epoch, pg_backend_pid(), transaction_timestamp() FROM dimension_epoch"
+_BEGIN = (
+    "SELECT epoch, pg_backend_pid(), transaction_timestamp(), to_regclass('store_restoring') IS NULL"
+    " FROM dimension_epoch"
+)
 # Its process may have another transaction by now, or be another one.
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND xact_start = %s"
 _INSERT_RECEIPTS = (
@@ -243,6 +247,8 @@ class Writer:
                 pipeline.sync()
                 if (found := begun.fetchone()) is not None:
                     self._begun = found[1], found[2]
+            if found is not None and not found[3]:  # what is stored now, the copy or restore under way would delete
+                raise UnavailableError(RESTORE_UNFINISHED)
             if found is None or found[0] != epoch:
                 raise DimensionsCollectedError(0 if found is None else found[0])
             new_digests = {row[0].bytes for row in receipts}

@@ -47,7 +47,7 @@ def begin(connections: Connections) -> bool:
     """
     status(connections)  # which refuses one of a newer version
     with connections.open({"application_name": source.APPLICATION}) as connection:
-        if found := source.users(connection):  # a gateway looks for the mark when it starts, not with each commit
+        if found := source.users(connection):
             raise CopyError(
                 f"the hub uses the database that is to be copied into: {', '.join(found)}. Stop it there, and let no "
                 "gateway use that database before the copy is done"
@@ -125,7 +125,7 @@ def make(connections: Connections, wanted: str, chunk_interval: timedelta) -> la
 def alone(connections: Connections) -> Iterator[layout.Connection]:
     """Be the only one that writes to the target, for the length of a block, in whose transaction the mark is held.
 
-    A gateway that used it before and comes back waits, as if the database were away.
+    A gateway that used it before and comes back waits, as if the database were away; it looks for the mark itself.
     """
     with connections.open({"application_name": source.APPLICATION}) as guard, guard.transaction():
         if not restore_mark.hold(guard, schema_of(guard)):

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from gateway.component import UnavailableError
 from gateway.store import restore_mark, schema
 from gateway.store.copying import CopyError, tables
 from gateway.store.copying import target as copying_target
@@ -356,7 +357,7 @@ async def test_a_target_that_a_hub_uses_is_left_alone(
 
 
 def test_nobody_writes_to_the_target_meanwhile(source: Database, target: Database) -> None:
-    """A gateway that used it as an empty store, and was cut off when the copy began, does not look for its mark."""
+    """Not even a gateway of an earlier version, which does not look for the mark with each commit."""
 
     def write(what: str) -> None:
         if what.startswith("copied log"):
@@ -371,6 +372,20 @@ def test_nobody_writes_to_the_target_meanwhile(source: Database, target: Databas
     found: list[str] = []
     assert copied(source, target, say=write).finished
     assert found
+
+
+async def test_a_gateway_that_is_up_on_the_target_writes_nothing_before_the_copy_is_done(
+    source: Database, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not be connected while nobody sends to it, and then the copy does not see it."""
+    monkeypatch.setattr("gateway.store.copying.source.users", lambda _: [])
+    async with running_exporter(target) as exporter:
+        assert not (await asyncio.to_thread(copied, source, target, while_running=True)).finished
+        with pytest.raises(UnavailableError, match="not whole: a restore or a copy into it is under way"):
+            await store(exporter, logs("too early"))
+        assert (await asyncio.to_thread(copied, source, target)).finished
+        assert await store(exporter, logs("later")) == [True]
+    assert target.count("log") == source.count("log") + 1
 
 
 def test_what_was_written_between_the_mark_and_the_lock_is_not_deleted(
