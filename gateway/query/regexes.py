@@ -19,7 +19,8 @@ except ImportError:  # no wheel for this platform
     re2 = None
 
 _SPECIAL = frozenset("\\.+*?()|[]{}^$")
-_MAX_LENGTH = 1 << 16
+MAX_LENGTH = 1 << 16
+"""Characters of a pattern."""
 
 
 class Regex:
@@ -31,7 +32,7 @@ class Regex:
         """Compile `pattern`. Raises `BadQueryError` where RE2 does not take it."""
         self.pattern = pattern
         words = pattern.split("|")
-        plain = len(pattern) <= _MAX_LENGTH and not any(_SPECIAL.intersection(word) for word in words)
+        plain = len(pattern) <= MAX_LENGTH and not any(_SPECIAL.intersection(word) for word in words)
         self.words: frozenset[str] | None = frozenset(words) if plain else None
         """All values that match, where they can be told (an index finds them without looking at others)."""
         self._compiled: Any = None if plain else _compile(pattern)
@@ -66,8 +67,8 @@ def regex(pattern: str) -> Regex:
 
 
 def _compile(pattern: str) -> Any:
-    if len(pattern) > _MAX_LENGTH:
-        raise BadQueryError(f"regular expression of {len(pattern)} characters: at most {_MAX_LENGTH} are allowed")
+    if len(pattern) > MAX_LENGTH:
+        raise BadQueryError(f"regular expression of {len(pattern)} characters: at most {MAX_LENGTH} are allowed")
     if re2 is None:
         raise BadQueryError(
             f"regular expression {pattern!r} needs the package google-re2, which has no wheel for this platform: "

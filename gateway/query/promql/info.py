@@ -18,6 +18,7 @@ from gateway.query.promql.labels import LabelSet, label_set, metric_name
 from gateway.query.promql.nodes import Call, Node, RangeSelector, Selector, Subquery
 from gateway.query.promql.selectors import newest
 from gateway.query.promql.vectors import Vectors, merged
+from gateway.query.regexes import MAX_LENGTH
 from gateway.query.series import METRIC_NAME, Hints, Matcher
 
 _IDENTIFYING = ("instance", "job")
@@ -83,7 +84,9 @@ def _info_series(
     }
     if not any(values.values()) or not len(steps):
         return {}
-    by_identity = [Matcher(name, "=~", "|".join(map(_quoted, found))) for name, found in values.items() if found]
+    patterns = {name: "|".join(map(_quoted, found)) for name, found in values.items() if found}
+    # They only narrow what is read: without those that are too long, series are read that nothing asks for below.
+    by_identity = [Matcher(name, "=~", text) for name, text in patterns.items() if len(text) <= MAX_LENGTH]
     times = _times(context, node.args[0], steps)
     series = context.select(
         [*by_identity, *matchers],

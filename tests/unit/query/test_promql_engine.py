@@ -10,6 +10,7 @@ from gateway.query.errors import ExecutionError, LimitExceededError, QueryCancel
 from gateway.query.promql.context import Limits
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.nodes import AGGREGATIONS, FUNCTIONS
+from gateway.query.promql.results import Vector
 from gateway.query.series import STALE
 from tests.support.memory_series import MINUTE, MemoryQuerier, same, table
 
@@ -416,8 +417,8 @@ def test_replacing_refuses_a_label_before_it_makes_it() -> None:
     doubled = 'label_replace(temperature, "x", "aaaaaaaaaa", "room", ".*")'
     for _ in range(30):
         doubled = f'label_replace({doubled}, "x", "$1$1", "x", "(.*)")'
-    with pytest.raises(LimitExceededError, match="labels of more than 50000000 characters"):
-        Engine(querier()).instant(doubled, 0)
+    with pytest.raises(LimitExceededError, match="labels of more than 100000 characters"):
+        Engine(querier(), limits=Limits(characters=100_000)).instant(doubled, 0)
 
 
 def test_a_query_ends_when_nobody_waits_or_its_time_is_up() -> None:
@@ -477,3 +478,14 @@ def test_ranges_by_themselves_are_the_samples() -> None:
     result = Engine(querier()).instant('temperature{room="c"}[4m]', 4 * MINUTE)
     assert result.type == "matrix"
     assert table(result) == {"temperature{room=c}": [3.0, 3.0]}
+
+
+def test_info_of_more_series_than_a_regular_expression_can_name() -> None:
+    store = MemoryQuerier()
+    for number in range(700):
+        identity = f'instance="{number}.{"x" * 100}.example.com", job="node"'
+        store.add(f"up{{{identity}}}", [1])
+        store.add(f'target_info{{{identity}, version="{number}"}}', [1])
+    found = Engine(store).instant("info(up)", 0).value
+    assert isinstance(found, Vector)
+    assert {one.labels["version"] for one in found.samples} == {str(number) for number in range(700)}
