@@ -106,7 +106,7 @@ class Connections:
         """Log that a client does not speak HTTP/2, which whoever set it up has to know."""
         if clients := self._strangers.count():
             _log.warning(
-                "a client of the gRPC port does not speak HTTP/2",
+                "a client of the gRPC port speaks HTTP/1.1",
                 peer=peer,
                 clients=clients,
                 what_to_do="send OTLP over HTTP/1.1 to the HTTP port, by default 4318",
@@ -285,11 +285,11 @@ class Http2Connection(asyncio.Protocol):
             self._break_off()
         except ViolationError as error:
             _log.debug("a gRPC client's connection breaks the rules and is closed", peer=self.peer, reason=str(error))
-            if self._watch.has_begun:
-                self._say_goodbye(error.code, str(error))
-            else:  # RFC 9113, 3.4: it does not speak HTTP/2, and would not know what a GOAWAY is
+            if not self._greeted and b" HTTP/1." in data:
                 self._connections.warn_of_stranger(self.peer)
-                self._write(_GOODBYE_IN_HTTP_1)
+                self._write(_GOODBYE_IN_HTTP_1)  # RFC 9113, 3.4: it would not know what a GOAWAY is
+            else:
+                self._say_goodbye(error.code, str(error))
             self._break_off()
         else:
             self._flush()

@@ -286,7 +286,7 @@ def test_an_entry_of_the_users_on_the_port_closes_the_gate_and_stays(gate: Gate)
     # Said when it is closed again: before, it is only seen that somebody else changed what is exposed.
     until(lambda: re.search(r"the gate cannot be opened.*port 443 has other entries \(/own", gate.log))
     assert gate.tailscale.config == own
-    until(lambda: "https_port" in gate.status()[1]["reason"])
+    until(lambda: "https_port" in (gate.status()[1]["reason"] or ""))
 
 
 @pytest.mark.parametrize("how", ["Failed to connect to local Tailscale daemon", "hang"])

@@ -69,6 +69,8 @@ def test_a_block_means_what_the_table_says_now() -> None:
     assert decoder.decode(b"\xbe") == decoder.decode(b"\xbe") == ((b"a", b"b"),)
     decoder.decode(b"\x40\1c\1d")
     assert decoder.decode(b"\xbe") == ((b"c", b"d"),)
+    with pytest.raises(ViolationError):
+        Decoder().decode(b"\xbe")  # what is remembered of one connection holds for no other
     decoder.decode(b"\x20\x3f\xe1\x1f")  # emptied, and as large as before
     with pytest.raises(ViolationError):
         decoder.decode(b"\xbe")
