@@ -81,8 +81,8 @@ async def run(
         out, out_reader = await pipes.enter_async_context(_pipe(sink))
         error, error_reader = (out, None) if stderr is None else await pipes.enter_async_context(_pipe(stderr))
         readers = [reader for reader in (out_reader, error_reader) if reader is not None]
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *argv,
                 cwd=cwd,
                 env=dict(env),
@@ -91,6 +91,13 @@ async def run(
                 stderr=error,
                 start_new_session=True,
             )
+        )
+        try:
+            # Broken off by itself, it would end the program, and nothing that the program has started already.
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.shield(_end_once_started(starting, env))
+            raise
         except FileNotFoundError as missing:
             raise ProgramError(f"{argv[0]} cannot be run: there is no {missing.filename or argv[0]}") from None
         except (OSError, ValueError) as reason:
@@ -134,6 +141,13 @@ async def _pipe(sink: Callable[[bytes], object]) -> AsyncIterator[tuple[IO[bytes
 async def _read(stream: asyncio.StreamReader, sink: Callable[[bytes], object]) -> None:
     while chunk := await stream.read(_CHUNK):
         sink(chunk)
+
+
+async def _end_once_started(starting: asyncio.Future[asyncio.subprocess.Process], env: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        process = await starting
+        await _end(process, env)
+        _signal(process.pid, signal.SIGKILL)
 
 
 async def _end(process: asyncio.subprocess.Process, env: Mapping[str, str]) -> None:

@@ -141,6 +141,30 @@ async def test_a_step_that_is_ended_leaves_no_daemon(repositories: Repositories)
     until(lambda: not alive(int(pid.read_text())))  # it has been killed, and is gone a moment later
 
 
+async def test_a_step_that_is_ended_while_it_starts_leaves_nothing(
+    repositories: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loaded machine may run a program for long before who started it is told that it runs."""
+    pid = repositories.folder / "pid"
+    start = asyncio.create_subprocess_exec
+
+    async def slowly(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+        started = await start(*argv, **options)
+        if argv[0] == "sh":
+            while not (pid.exists() and pid.read_text()):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            run.cancel()
+            await asyncio.sleep(0.05)
+        return started
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+    step = {"name": "early", "run": ["sh", "-c", "sleep 600 & echo $! > ../pid; wait"]}
+    run = asyncio.create_task(repositories.reconcile(repositories.settings(step)))
+    await asyncio.wait({run})
+    assert run.cancelled()
+    until(lambda: not alive(int(pid.read_text())))
+
+
 async def test_nothing_of_a_step_outlives_it(repositories: Repositories) -> None:
     step = {"name": "sneaky", "run": ["sh", "-c", "sleep 600 & echo $! > ../pids"]}
     await repositories.succeeds(repositories.settings(step))
