@@ -81,6 +81,34 @@ def goaway_in(answer: bytes) -> int | None:
     return codes[-1] if codes else None
 
 
+class Transport:
+    """A transport that goes nowhere, and keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closing = False
+        self.reads = True
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return "127.0.0.1", 1
+
+
 class Client:
     """A client of one connection that keeps every frame it gets. Its headers change no table; ours may."""
 

@@ -27,6 +27,7 @@ from tests.support.http2 import (
     EXPORT,
     HEADERS,
     PING,
+    Transport,
     connected,
     frame,
     greeting,
@@ -164,32 +165,6 @@ def test_what_is_incomplete_is_bounded_in_all() -> None:
     first.add(bytes(100))
     first.release()
     assert bounds.held == 0
-
-
-class Transport:
-    """A transport that goes nowhere."""
-
-    def __init__(self) -> None:
-        self.closing = False
-        self.reads = True
-
-    def write(self, data: bytes) -> None:
-        assert not self.closing
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.closing = True
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return ("127.0.0.1", 1)
 
 
 BLOCK = header_block(EXPORT)

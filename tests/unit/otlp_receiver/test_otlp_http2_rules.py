@@ -30,6 +30,7 @@ from tests.support.http2 import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    Transport,
     frame,
     frames_in,
     greeting,
@@ -49,33 +50,6 @@ def number(value: int) -> bytes:
 
 def setting(code: int, value: int) -> bytes:
     return frame(SETTINGS, 0, 0, struct.pack(">HL", code, value))
-
-
-class Transport:
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.closing = False
-        self.reads = True
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.closing = True
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return "127.0.0.1", 1
 
 
 class Recorded:
