@@ -4,52 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
-from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs
+from tests.browser.lab import Lab, start_lab
+from tests.integration.cli.processes import Hubs, hubs
 from tests.support.browser import DESKTOP, Complaints, chromium, missing, new_page
-from tests.support.databases import Database, Server, fresh_store
+from tests.support.databases import Server, fresh_store
 from tests.support.homelab_store import fill
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 HOSTS = 3
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A hub with a page, that hosts report to. ``otlp`` is where it takes OTLP over HTTP."""
-
-    hub: HubProcess
-    url: str
-    otlp: str
-    database: Database
-
-
-def start_lab(running: Hubs, database: Database, name: str = "hub", *, own_host: bool = True, **api: Any) -> Lab:
-    """Start a hub that says every second how it is, and how its machine is if that is its ``own_host``."""
-    http, port = free_port(), free_port()
-    config = yaml.safe_load(
-        config_text(
-            grpc=free_port(),
-            http=http,
-            timescale={"dsn": database.dsn, "timeout": "1s", "retry_on_failure": {"max_interval": "300ms"}},
-            receivers={"hostmetrics": {"collection_interval": "1s"}} if own_host else {},
-            service={"telemetry": {"metrics": {"enabled": own_host, "interval": "1s"}, "traces": {"enabled": False}}},
-        )
-    )
-    config["extensions"] = {"tokens": {}, "api": {"endpoint": f"127.0.0.1:{port}", "auth": {"authenticator": "tokens"}}}
-    config["extensions"]["api"] |= api
-    config["service"]["extensions"] = ["tokens", "api"]
-    hub = running.start(yaml.safe_dump(config), name=name).until_ready()
-    return Lab(hub, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{http}", database)
 
 
 @pytest.fixture(scope="package")

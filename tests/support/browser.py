@@ -1,4 +1,4 @@
-"""A real browser without a window: the machine's own Chromium, driven by Playwright; and what a page is held to in it."""
+"""A real browser without a window: the machine's own Chromium, driven by Playwright; what a page is held to in it."""
 
 from __future__ import annotations
 
