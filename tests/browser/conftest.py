@@ -78,15 +78,18 @@ def watch(page: Page, request: pytest.FixtureRequest) -> Iterator[Watch]:
     assert [complaint for each in watched for complaint in each.end()] == []
 
 
+Show = Callable[[str], "Page"]
+
+
 @pytest.fixture
-def shown(page: Page, lab: Lab, watch: Watch) -> Callable[[str], Page]:
+def show(page: Page, lab: Lab, watch: Watch) -> Show:
     """Go to a path of the lab's page, which is held to what no page may do, and return it."""
     watch(lab.url)
 
-    def show(path: str) -> Page:
+    def to(path: str) -> Page:
         answer = page.goto(lab.url + path)
         assert answer is not None
         assert answer.ok, f"{path}: {answer.status}"
         return page
 
-    return show
+    return to

@@ -6,12 +6,6 @@ from tests.support.databases import Database
 
 VIEWS = {
     "overview": "/",
-    "host": "/hosts/nas?range=1h",
-    "metrics": "/metrics?name=system.cpu.utilization&by=cpu.mode&range=1h",
-    "logs": "/logs?range=1h",
-    "traces": "/traces?range=1h",
-    "events": "/events?range=6h",
-    "runs": "/runs",
     "health": "/health",
 }
 
