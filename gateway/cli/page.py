@@ -210,7 +210,7 @@ def _readings(
     import psycopg
 
     from gateway.cli.database_errors import error_text
-    from gateway.explore.store import Store
+    from gateway.query.store import Store
     from gateway.publishing.readings import read
     from gateway.store import READER_ROLE
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import load_config
-from gateway.explore.metric_values import Line, Window
 from gateway.extensions.api.config import ApiConfig
 from gateway.query.config import QuerySettings
 from gateway.query.errors import BadQueryError, QueryError
+from gateway.query.metrics.lines import Line, Window
 from gateway.query.promql.context import Limits
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.results import Matrix, Result

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from gateway.explore.metric_values import Window, read_lines
-from gateway.explore.metrics import Metric, Series, series_of
-from gateway.explore.presence import means
-from gateway.explore.store import Store
+from gateway.query.metrics.lines import Window, read_lines
+from gateway.query.metrics.catalogue import Metric, Series, series_of
+from gateway.query.metrics.presence import means
+from gateway.query.store import Store
 from gateway.publishing.content import Chart, Component, Content, Selection, Status
 from gateway.publishing.uptime import History, Intervals, States, Was, history, judged
 

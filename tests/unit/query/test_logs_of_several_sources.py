@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.explore.merging import Follower, latest, merged
-from gateway.explore.records import LogFilter, LogRecord, TemporarySourceError
+from gateway.query.logs.merging import Follower, latest, merged
+from gateway.query.logs.records import LogFilter, LogRecord, TemporarySourceError
 
 SECOND = 10**9
 NOW = 1_700_000_000 * SECOND

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.explore.loki import LokiAccess, LokiLogs, label_name, log_query
-from gateway.explore.records import LogFilter, SourceError, TemporarySourceError
+from gateway.query.logs.loki import LokiAccess, LokiLogs, label_name, log_query
+from gateway.query.logs.records import LogFilter, SourceError, TemporarySourceError
 from tests.support.loki_queries import LokiStandIn, loki_stand_in
 
 START = 1_700_000_000 * 10**9

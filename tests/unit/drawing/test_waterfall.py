@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.explore.records import LogRecord
-from gateway.explore.terminal import Screen, width_of
-from gateway.explore.traces import Span
-from gateway.explore.waterfall import tree, waterfall
+from gateway.cli.drawing.screen import Screen, width_of
+from gateway.cli.drawing.waterfall import tree, waterfall
+from gateway.query.logs.records import LogRecord
+from gateway.query.traces.spans import Span
 
 MS = 10**6
 START = 1_700_000_000 * 10**9

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.explore.instants import local_time, short_duration
-from gateway.explore.log_lines import log_line, pairs
-from gateway.explore.records import LogRecord
-from gateway.explore.terminal import Screen, fitted, safe, width_of
-from gateway.explore.traces import Span, TraceSummary
+from gateway.base.instants import local_time, short_duration
+from gateway.cli.drawing.log_lines import log_line, pairs
+from gateway.cli.drawing.screen import Screen, fitted, safe, width_of
+from gateway.query.logs.records import LogRecord
+from gateway.query.traces.spans import Span, TraceSummary
 
 _DEEPEST = 8
 _DURATION_WIDTH = 9

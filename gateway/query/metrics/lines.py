@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, LiteralString
 
-from gateway.explore.charts import filled
-from gateway.explore.histograms import QUANTILES, Buckets, quantiles
-from gateway.explore.metrics import CUMULATIVE, DELTA, Metric, Series
-from gateway.explore.store import Row, Store
+from gateway.query.metrics.catalogue import CUMULATIVE, DELTA, Metric, Series
+from gateway.query.metrics.histograms import QUANTILES, Buckets, quantiles
+from gateway.query.store import Row, Store
 
 Groups = defaultdict[tuple[tuple[str, str], ...], list[Series]]
 
@@ -273,3 +273,21 @@ def _summary_lines(store: Store, groups: Groups, window: Window) -> list[Line]:
                 values[q][min(row["n"], window.intervals - 1)] = value if math.isfinite(value) else None
         lines += [Line({**dict(labels), "quantile": f"p{q * 100:g}"}, of_q) for q, of_q in sorted(values.items())]
     return lines
+
+
+def filled(values: Sequence[float | None]) -> list[float | None]:
+    """Return values with straight lines over the gaps that come from a source that reports less often than there are
+    places; a gap three times as long as usual is one in the data, and stays."""
+    known = [n for n, value in enumerate(values) if value is not None]
+    gaps = sorted(after - before for before, after in pairwise(known))
+    if not gaps:
+        return list(values)
+    longest = 3 * gaps[len(gaps) // 2]
+    result = list(values)
+    for before, after in pairwise(known):
+        first, last = values[before], values[after]
+        if 1 < after - before <= longest and first is not None and last is not None:
+            for n in range(before + 1, after):
+                part = (n - before) / (after - before)
+                result[n] = first * (1 - part) + last * part
+    return result

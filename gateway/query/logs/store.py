@@ -7,8 +7,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from gateway.explore.instants import from_unix_nano
-from gateway.explore.records import (
+from gateway.base.instants import from_unix_nano
+from gateway.query.logs.records import (
     LogFilter,
     LogRecord,
     SourceError,
@@ -16,7 +16,7 @@ from gateway.explore.records import (
     lowest_number,
     names_from,
 )
-from gateway.explore.store import Row, Store
+from gateway.query.store import Row, Store
 
 _COLUMNS: LiteralString = (
     "SELECT time_unix_nano, body, body_json, severity, severity_number, service_name, host_name, scope_name,"

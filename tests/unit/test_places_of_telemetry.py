@@ -12,7 +12,7 @@ import pytest
 from exporters.loki.config import LokiConfig
 from gateway.cli import exploring
 from gateway.cli.exploring import Places
-from gateway.explore.records import LogFilter
+from gateway.query.logs.records import LogFilter
 from tests.support.loki_queries import LokiStandIn, loki_stand_in
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.explore.log_lines import text_of
-from gateway.explore.store import Row, Store
+from gateway.query.store import Row, Store
+from gateway.query.values import text_of
 
 DELTA, CUMULATIVE = 1, 2
 """Temporalities, as OTLP numbers them."""

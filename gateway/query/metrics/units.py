@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from gateway.explore.instants import SECOND, rounded, short_duration
-from gateway.terminal import safe
+from gateway.base.instants import SECOND, rounded, short_duration
 
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND}
 _BYTES = {"By": 1, "KiBy": 2**10, "MiBy": 2**20, "GiBy": 2**30, "kBy": 10**3, "MBy": 10**6, "GBy": 10**9}
@@ -17,7 +16,6 @@ class Unit:
     """How values of a metric are shown. A ratio (unit 1, never above 1, not just 0 and 1) is shown in per cent."""
 
     def __init__(self, unit: str, values: Iterable[float | None] = (), *, per_second: bool = False) -> None:
-        unit = safe(unit)
         known = [abs(value) for value in values if value is not None]
         ratio = unit == "1" and not per_second and max(known, default=2) <= 1 and any(value % 1 for value in known)
         self._unit = "ratio" if ratio else unit

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.explore.instants import iso_time
-from gateway.explore.store import Store
+from gateway.base.instants import iso_time
+from gateway.query.store import Store
 
 MOST_SPANS = 10_000
 """How many spans of one trace are read."""

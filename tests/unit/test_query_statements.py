@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.explore.statements import statements, writes
+from gateway.cli.statements import statements, writes
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.explore.instants import local_time, unix_nano
-from gateway.explore.metric_charts import charts
-from gateway.explore.metric_values import Line, Window
-from gateway.explore.metrics import CUMULATIVE, Metric
-from gateway.explore.terminal import Screen
+from gateway.base.instants import local_time, unix_nano
+from gateway.cli.drawing.metric_charts import charts
+from gateway.cli.drawing.screen import Screen
+from gateway.query.metrics.catalogue import CUMULATIVE, Metric
+from gateway.query.metrics.lines import Line, Window
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WINDOW = Window(START, START + timedelta(hours=1), 6)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
-from gateway.explore.instants import SECOND
-from gateway.explore.records import LogFilter, LogRecord, LogSource, TemporarySourceError
+from gateway.base.instants import SECOND
+from gateway.query.logs.records import LogFilter, LogRecord, LogSource, TemporarySourceError
 
 _time = attrgetter("time_unix_nano")
 # How often a record was seen, by what tells it from others; its time comes first.

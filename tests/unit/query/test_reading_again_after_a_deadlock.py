@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from gateway.explore.store import Row, Store
+from gateway.query.store import Row, Store
 
 ROWS: list[Row] = [{"n": 1}, {"n": 2}]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 _STEPS = "▁▂▃▄▅▆▇█"
 # The dots of a braille character by column and row, as bits above U+2800.
@@ -61,21 +60,3 @@ def _scaled(values: Values, top: int, flat: bool = False) -> list[int | None]:
     if flat or not high / 2 - low / 2 > 0:  # halves: the difference of two doubles may be none
         return [None if value is None else (top // 2 if value else 0) for value in values]
     return [None if value is None else round((value / 2 - low / 2) / (high / 2 - low / 2) * top) for value in values]
-
-
-def filled(values: Values) -> list[float | None]:
-    """Return values with straight lines over the gaps that come from a source that reports less often than there are
-    places; a gap three times as long as usual is one in the data, and stays."""
-    known = [n for n, value in enumerate(values) if value is not None]
-    gaps = sorted(after - before for before, after in pairwise(known))
-    if not gaps:
-        return list(values)
-    longest = 3 * gaps[len(gaps) // 2]
-    result = list(values)
-    for before, after in pairwise(known):
-        first, last = values[before], values[after]
-        if 1 < after - before <= longest and first is not None and last is not None:
-            for n in range(before + 1, after):
-                part = (n - before) / (after - before)
-                result[n] = first * (1 - part) + last * part
-    return result

@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from gateway.explore.instants import SECOND
-from gateway.explore.records import (
+from gateway.base.instants import SECOND
+from gateway.query.logs.records import (
     LogFilter,
     LogRecord,
     SourceError,

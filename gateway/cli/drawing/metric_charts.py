@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from gateway.explore.charts import filled, line_chart, sparkline
-from gateway.explore.instants import SECOND, local_time, short_duration, unix_nano
-from gateway.explore.metric_values import Line, Window
-from gateway.explore.metrics import Metric
-from gateway.explore.store import Row
-from gateway.explore.terminal import Screen, fitted, safe, width_of
-from gateway.explore.units import Unit
+from gateway.base.instants import SECOND, local_time, short_duration, unix_nano
+from gateway.cli.drawing.charts import line_chart, sparkline
+from gateway.cli.drawing.screen import Screen, fitted, safe, width_of
+from gateway.query.metrics.catalogue import Metric
+from gateway.query.metrics.lines import Line, Window, filled
+from gateway.query.metrics.units import Unit
+from gateway.query.store import Row
 
 SPARKLINE_WIDTH = 40
 _HEIGHT = 10
@@ -37,7 +37,7 @@ def charts(
         yield "no values in this time"
         return
     if len(lines) == 1:
-        unit = Unit(metric.unit, [lines[0].smallest, lines[0].largest], per_second=rate)
+        unit = Unit(safe(metric.unit), [lines[0].smallest, lines[0].largest], per_second=rate)
         if len(lines[0].known) == 1 and lines[0].smallest == lines[0].largest:
             yield f"{unit.show(lines[0].last)}, the only value, {_when(lines[0], window)}"
             return
@@ -50,7 +50,7 @@ def charts(
         return
     shown = sorted(lines, key=lambda line: abs(line.mean or 0), reverse=True)[:limit]
     kept = [line for line in lines if any(line is one for one in shown)]
-    unit = Unit(metric.unit, [value for line in kept for value in (line.smallest, line.largest)], per_second=rate)
+    unit = Unit(safe(metric.unit), [value for line in kept for value in (line.smallest, line.largest)], per_second=rate)
     keys = [key for key in kept[0].labels if key not in common]
     if all(line.labels.keys() == kept[0].labels.keys() for line in kept):
         yield screen.paint(f"by {', '.join(map(safe, keys))}", dim=True)

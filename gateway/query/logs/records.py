@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway.base.instants import iso_time
+
 SEVERITIES = ("trace", "debug", "info", "warn", "error", "fatal")
 """The ranges of OpenTelemetry's severity numbers, lowest first: four numbers each, from 1."""
 
@@ -72,6 +74,26 @@ class LogRecord:
         To the microsecond: the store has no more of a record that carries no time but that of its observation.
         """
         return (self.time_unix_nano // 1000 * 1000, self.trace_id, self.span_id, _alike(self.body))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON has it; what it does not have is left out."""
+        shown = {
+            "time": iso_time(self.time_unix_nano),
+            "time_unix_nano": self.time_unix_nano,
+            "severity": self.severity,
+            "severity_number": self.severity_number or None,
+            "service_name": self.service_name,
+            "host_name": self.host_name,
+            "scope_name": self.scope_name,
+            "event_name": self.event_name,
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "body": self.body,
+            "attributes": dict(self.attributes),
+            "resource": dict(self.resource),
+            "source": self.source,
+        }
+        return {key: value for key, value in shown.items() if value not in (None, {})}
 
 
 def _alike(body: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import numpy as np
 import numpy.typing as npt
 
-from gateway.explore.store import Store
+from gateway.query.store import Store
 
 _MOST_GAPS = 200
 """Gaps that are looked into one by one; beyond, all points of the range are read instead."""

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.explore.instants import from_unix_nano, iso_time, parse_instant, short_duration, unix_nano
-from gateway.explore.log_lines import log_line
-from gateway.explore.records import LogRecord
-from gateway.explore.terminal import Screen, fitted, safe, safe_lines, width_of
+from gateway.base.instants import from_unix_nano, iso_time, parse_instant, short_duration, unix_nano
+from gateway.cli.drawing.log_lines import log_line
+from gateway.cli.drawing.screen import Screen, fitted, safe, safe_lines, width_of
+from gateway.query.logs.records import LogRecord
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 AT = unix_nano(NOW)

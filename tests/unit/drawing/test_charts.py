@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.explore.charts import filled, line_chart, sparkline
-from gateway.explore.histograms import Buckets, quantiles
-from gateway.explore.units import Unit
+from gateway.cli.drawing.charts import line_chart, sparkline
+from gateway.query.metrics.histograms import Buckets, quantiles
+from gateway.query.metrics.lines import filled
+from gateway.query.metrics.units import Unit
 
 VALUES = st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60)
 

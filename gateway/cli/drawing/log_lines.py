@@ -1,4 +1,4 @@
-"""A log record as a line for people, or as JSON for programs."""
+"""A log record as a line for people."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.explore.instants import iso_time, local_time
-from gateway.explore.records import LogRecord, severity_range
-from gateway.explore.terminal import Screen, safe, safe_lines
+from gateway.base.instants import local_time
+from gateway.cli.drawing.screen import Screen, safe, safe_lines
+from gateway.query.logs.records import LogRecord, severity_range
+from gateway.query.values import text_of
 
 _STYLES: dict[str | None, dict[str, Any]] = {
     "trace": {"dim": True},
@@ -40,11 +41,6 @@ def log_line(record: LogRecord, screen: Screen, attributes: bool = False) -> str
     return "\n".join([" ".join(part for part in parts if part), *(_INDENT + line for line in rest)])
 
 
-def text_of(value: Any) -> str:
-    """Return a value as text: what is not text already as compact JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def pairs(attributes: Mapping[str, Any]) -> str:
     """Return attributes as ``key=value``, quoted where a value could be taken for more than one."""
     shown = []
@@ -58,44 +54,3 @@ def pairs(attributes: Mapping[str, Any]) -> str:
 
 def _pairs(record: LogRecord) -> str:
     return pairs({**record.attributes, **({"trace_id": record.trace_id} if record.trace_id else {})})
-
-
-def as_json(value: Any) -> str:
-    """Return a value as one line of JSON. Floats that JSON has not become text."""
-    try:
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(", ", ": "))
-    except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=True)
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float() if value - value != 0:
-            return str(value)
-        case Mapping():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case _:
-            return value
-
-
-def log_json(record: LogRecord) -> dict[str, Any]:
-    """Return a record as JSON has it; what it does not have is left out."""
-    shown = {
-        "time": iso_time(record.time_unix_nano),
-        "time_unix_nano": record.time_unix_nano,
-        "severity": record.severity,
-        "severity_number": record.severity_number or None,
-        "service_name": record.service_name,
-        "host_name": record.host_name,
-        "scope_name": record.scope_name,
-        "event_name": record.event_name,
-        "trace_id": record.trace_id,
-        "span_id": record.span_id,
-        "body": record.body,
-        "attributes": dict(record.attributes),
-        "resource": dict(record.resource),
-        "source": record.source,
-    }
-    return {key: value for key, value in shown.items() if value not in (None, {})}
