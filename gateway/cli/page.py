@@ -12,8 +12,8 @@ import click
 from gateway.cli.options import (
     config_option,
     data_dir_option,
-    dsn_option,
     load_config,
+    readable_dsn,
     reading_dsn,
     running_hub,
     token_option,
@@ -62,6 +62,7 @@ def _address(_context: click.Context, option: click.Parameter, text: str | None)
 )
 @click.option(
     "--content", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=SHIPPED,
+    envvar="OBSHUB_PAGE_CONTENT",
     help="Folder of what the page says and may show, as `obs-hub page new` makes one. Default: the hub's own.",
 )  # fmt: skip
 @click.option("--title", help="What the page is called. Default: as the content has it.")
@@ -81,7 +82,10 @@ def _address(_context: click.Context, option: click.Parameter, text: str | None)
 )  # fmt: skip
 @click.option("--url", help="Where the API front is. Default: that of the running hub, or configured.")
 @token_option
-@dsn_option
+@click.option(
+    "--dsn", envvar="OBSHUB_PAGE_DSN", callback=readable_dsn,
+    help="PostgreSQL connection string of the store. Default: the one that is configured, or of the running hub.",
+)  # fmt: skip
 @config_option
 @data_dir_option
 def build_page(
@@ -210,8 +214,8 @@ def _readings(
     import psycopg
 
     from gateway.cli.database_errors import error_text
-    from gateway.query.store import Store
     from gateway.publishing.readings import read
+    from gateway.query.store import Store
     from gateway.store import READER_ROLE
 
     try:

@@ -82,7 +82,8 @@ def draw(chart: Chart, span: Span, *, per_second: bool) -> Drawing:
         paths.append(("area", _area(span.lines[0].values, low, high)))
     paths += [(f"line line-{number}", _path(line.values, low, high)) for number, line in enumerate(span.lines)]
     figures = [_figures(line, shown) for line in span.lines]
-    scale = [shown(high), shown((low + high) / 2), shown(low)]
+    # Of nothing but zeros, a scale would say something.
+    scale = [shown(high), shown((low + high) / 2), shown(low)] if any(known) else ["", "", shown(0)]
     return Drawing(span.days, f"0 0 {_WIDTH} {_HEIGHT}", paths, scale, _times(span), figures)
 
 
@@ -144,7 +145,7 @@ def _scale(known: Sequence[float]) -> tuple[float, float]:
     if low == high:
         high = low + 1
     step = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step = next(step * n for n in (1, 2, 2.5, 5, 10) if 2 * step * n >= (high - low) * 0.999)
+    step = next(step * n for n in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if 2 * step * n >= (high - low) * 0.999)
     low = math.floor(low / step) * step
     return low, low + 2 * step if low + 2 * step >= high else low + 4 * step
 

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from gateway.query.metrics.lines import Window, read_lines
-from gateway.query.metrics.catalogue import Metric, Series, series_of
-from gateway.query.metrics.presence import means
-from gateway.query.store import Store
 from gateway.publishing.content import Chart, Component, Content, Selection, Status
 from gateway.publishing.uptime import History, Intervals, States, Was, history, judged
+from gateway.query.metrics.catalogue import Metric, Series, series_of
+from gateway.query.metrics.lines import Window, read_lines
+from gateway.query.metrics.presence import means
+from gateway.query.store import Store
 
 SPANS = (2, 7, 30)
 """Days that charts go back."""

@@ -174,7 +174,7 @@ def _entries(content: Content, title: str, repository: str | None) -> list[_Show
     entries = content.entries
     shown = []
     for entry, anchor in zip(entries, documents.anchors(entries), strict=True):
-        more = {"More on this": f"{repository}/blob/HEAD/{entry.source}"} if repository and entry.source else {}
+        more = {entry.source: f"{repository}/blob/HEAD/{entry.source}"} if repository and entry.source else {}
         shown.append(_ShownEntry(entry, anchor, documents.identity(title, anchor), {**more, **entry.links}))
     return shown
 

@@ -120,7 +120,7 @@ def judged(heard: Mapping[str, States], hub: str | None) -> dict[str, States]:
     """
     witness = heard.get(hub) if hub is not None else None
     return {
-        name: _judged(states, None if witness is states else witness, name == hub) for name, states in heard.items()
+        name: _judged(states, None if name == hub else witness, is_hub=name == hub) for name, states in heard.items()
     }
 
 
