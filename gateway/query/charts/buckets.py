@@ -292,9 +292,8 @@ def _exists(reading: Reading, relation: str) -> bool:
 
 def _joined(several: Sequence[Values]) -> Values:
     """Put together what one series has in several places."""
-    arrays = []
-    for name in ("times", "values", "starts", "sums", "counts"):
-        arrays.append(np.concatenate([getattr(each, name) for each in several]))
+    names = ("times", "values", "starts", "sums", "counts")
+    arrays = [np.concatenate([getattr(each, name) for each in several]) for name in names]
     order = np.argsort(arrays[2], kind="stable")
     return Values(*(each[order] for each in arrays))
 
