@@ -148,12 +148,15 @@ def _places(times: Floats, window: Window) -> npt.NDArray[np.int64]:
     return np.clip(((times - window.first) // window.step).astype(np.int64), 0, window.count - 1)
 
 
-def read(reading: Reading, series: Sequence[int], window: Window) -> tuple[Source, dict[int, Values]]:
+def read(
+    reading: Reading, series: Sequence[int], window: Window, wanted: Source | None = None
+) -> tuple[Source, dict[int, Values]]:
     """Return the values of gauges and sums, by series, and where they were found.
 
-    Where the source that suits the window has nothing, as of what has just come in or of what is too old, another has.
+    Where the source that is wanted (by default: that suits the window) has nothing, as of what has just come in or of
+    what is too old, another has.
     """
-    wanted = source_for(window)
+    wanted = wanted or source_for(window)
     order = [wanted, *(each for each in (Source.MINUTES, Source.POINTS, Source.HOURS) if each is not wanted)]
     keys = np.unique(np.array(series, np.int64))
     for source in order if len(keys) else ():
