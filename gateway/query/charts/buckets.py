@@ -136,6 +136,13 @@ class Values:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(lasted > 0, total / lasted, np.nan)
 
+    def changes(self, window: Window, *, began: npt.NDArray[np.bool_], delta: bool) -> Floats:
+        """Return the change in each interval; NaN where there is nothing. ``began``: which points began anew."""
+        values = self.values if delta else np.where(began[1:], self.values[1:], np.diff(self.values))
+        at = _places(self.times if delta else self.times[1:], window)
+        total = np.bincount(at, values, window.count)
+        return np.where(np.bincount(at, minlength=window.count) > 0, total, np.nan)
+
     @property
     def spacing(self) -> float:
         """Seconds between two points, mostly; 0 where that cannot be told."""
