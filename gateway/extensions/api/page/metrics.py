@@ -183,7 +183,9 @@ def _by(asked: Asked, keys: Mapping[str, int], series: Sequence[Series]) -> tupl
     if any(name == "by" for name, _ in asked.query):
         return tuple(key for each in asked.all("by") for key in each.split(",") if key)
     chosen: tuple[str, ...] = ()
-    for key in sorted(keys, key=lambda each: keys[each]):
+    # Words before numbers: a state says more than which of several cores it is of.
+    numbered = {key for one in series for key, value in one.attributes.items() if not isinstance(value, str)}
+    for key in sorted(keys, key=lambda each: (each in numbered, keys[each])):
         more = (*chosen, key)
         if len({tuple(one.label(each) for each in more) for one in series}) <= _FEW:
             chosen = more
@@ -247,7 +249,7 @@ def _known(chart: Chart) -> list[float]:
 
 
 def _title(chart: Chart) -> str:
-    return f"{chart.metric.name} by {', '.join(chart.question.by)}" if chart.question.by else chart.metric.name
+    return f"By {', '.join(chart.question.by)}" if chart.question.by else "All series"
 
 
 def _note(chart: Chart) -> str:
