@@ -26,7 +26,7 @@ BEGAN = (int(time.time()) - 45 * MINUTE) // 600 * 600
 """Seconds: long enough ago for all of it to be rolled up."""
 EVERY = 10
 POINTS = 180
-HOSTS = ("nas", "it's a \"router\"\\ {x}")
+HOSTS = ("nas", 'it\'s a "router"\\ {x}')
 MODES = ("user", "system", "idle")
 
 
