@@ -66,7 +66,7 @@ class Stretch(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """All that a query looks at: ``length`` milliseconds up to ``end``, and up to each ``step`` before, ``count`` in all."""
+    """All that a query looks at: ``length`` milliseconds up to ``end``, and up to ``count`` - 1 ``step`` before it."""
 
     end: int
     step: int
