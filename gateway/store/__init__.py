@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from gateway.store.postgres.dsn import shown as dsn_without_secrets
     from gateway.store.postgres.server import examine as examine_server
     from gateway.store.postgres.session import UnusableServerError
-    from gateway.store.reader import READER_ROLE, let_read, views_schema
+    from gateway.store.reader import PLANNING, READER_ROLE, let_read, views_schema
     from gateway.store.restore_mark import MESSAGE as RESTORE_UNFINISHED
     from gateway.store.schema import SchemaError, migrate
     from gateway.store.schema import Status as SchemaStatus
@@ -67,6 +67,7 @@ __all__ = [
     "FLOAT8_ITEM",
     "OID_FLOAT8",
     "OID_INT8",
+    "PLANNING",
     "POSTGRES_EPOCH_US",
     "READER_ROLE",
     "RESTORE_UNFINISHED",
@@ -119,6 +120,7 @@ _WHERE = {
     "FLOAT8_ITEM": "binary",
     "OID_FLOAT8": "binary",
     "OID_INT8": "binary",
+    "PLANNING": "reader",
     "POSTGRES_EPOCH_US": "binary",
     "READER_ROLE": "reader",
     "RESTORE_UNFINISHED": "restore_mark:MESSAGE",

@@ -79,7 +79,8 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
     pieces = _dimensions(connection, series)
     if present.native:
         its_partitions = Partitions(settings.chunk_interval)
-        numbers = {int(at) // (settings.chunk_interval // timedelta(microseconds=1)) for at in times.tolist()}
+        moments = [_microseconds(end - steps * step), *times.tolist()]
+        numbers = {at // (settings.chunk_interval // timedelta(microseconds=1)) for at in moments}
         for table in ("frame", "sample"):
             its_partitions.ensure(connection, table, numbers)
     else:

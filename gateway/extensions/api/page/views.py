@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.extensions.api.page import health, overview
+from gateway.extensions.api.page import health, hosts, overview
 
-VIEWS = (overview.VIEW, health.VIEW)
+VIEWS = (overview.VIEW, hosts.VIEW, health.VIEW)
