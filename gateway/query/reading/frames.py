@@ -53,11 +53,11 @@ class Slice(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Values of a slice, ascending by time: one row for each member. ``count`` is how many frames they are of."""
+    """Values of a slice, ascending by time: one row for each member. ``frames`` is how many they are of."""
 
     times: Times
     values: Floats
-    count: int
+    frames: int
 
     @property
     def size(self) -> int:
@@ -66,12 +66,12 @@ class Stretch(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """All that a query looks at: ``length`` milliseconds up to ``end``, and up to ``count`` - 1 ``step`` before it."""
+    """All that a query looks at: ``length`` milliseconds up to ``end``, and up to ``more`` steps before it."""
 
     end: int
     step: int
     length: int
-    count: int
+    more: int
     last_only: bool
     """Whether the newest frame of each is enough: whoever asks takes the newest sample."""
 
@@ -81,8 +81,8 @@ def looks(window: Window, hints: Hints) -> Looks | None:
     step = hints.step or window.end - window.start
     if not hints.range or hints.range * (1 if hints.last_only else 2) > step:
         return None
-    count = (window.end - window.start - hints.range) // step + 1
-    return Looks(window.end, step, hints.range, count, hints.last_only) if hints.last_only or count > 1 else None
+    more = (window.end - window.start - hints.range) // step
+    return Looks(window.end, step, hints.range, more, hints.last_only) if hints.last_only or more else None
 
 
 class Memory:
@@ -94,10 +94,10 @@ class Memory:
         self._stretches: OrderedDict[_Key, Stretch] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, key: _Key, count: int) -> Stretch | None:
+    def find(self, key: _Key, frames: int) -> Stretch | None:
         """Return what was read, where it is of as many frames."""
         with self._lock:
-            if (found := self._stretches.get(key)) is None or found.count != count:
+            if (found := self._stretches.get(key)) is None or found.frames != frames:
                 return None
             self._stretches.move_to_end(key)
             return found
@@ -116,6 +116,9 @@ class Memory:
             while self.used > self.size:
                 _, oldest = self._stretches.popitem(last=False)
                 self.used -= oldest.size
+
+
+NOTHING_REMEMBERED = Memory(0)
 
 
 def read(
@@ -183,7 +186,7 @@ def _read_slots(
             slot = int(stretch.times[0]) // _SLOT
             if slot in missing[its, slot // _DAY]:  # else it is known, and between others that are not
                 parts[its].append((slot, stretch))
-                if counts[its.set_id, slot] == stretch.count:
+                if counts[its.set_id, slot] == stretch.frames:
                     added[identity, its, slot] = stretch
     memory.keep(added)
 
@@ -225,13 +228,13 @@ def _looks(only: Looks) -> sql.Composed:
     """Return how the frames of ``s.set_id`` that are looked at are put together: some looks, in a row."""
     begin, end = (sql.Literal(f"{length} milliseconds") for length in (only.length - 1, -1))
     return sql.SQL(
-        "FROM generate_series(0, {count}) AS look (number) CROSS JOIN LATERAL (SELECT {end}::timestamptz"
+        "FROM generate_series(0, {more}) AS look (number) CROSS JOIN LATERAL (SELECT {end}::timestamptz"
         " - (look.number * {step}::bigint) * interval '1 millisecond' AS at) AS t"
         " CROSS JOIN LATERAL (SELECT f.time, f.vals FROM frame f WHERE f.set_id = s.set_id"
         " AND f.time >= t.at - {begin}::interval AND f.time < t.at - {behind}::interval{newest}) AS f"
         " GROUP BY look.number / {together}"
     ).format(
-        count=only.count - 1,
+        more=only.more,
         end=Window.literal(only.end),
         step=only.step,
         begin=begin,

@@ -31,7 +31,7 @@ def read(
     series: Ids,
     window: Window,
     share: SharedTimes,
-    memory: frames.Memory,
+    memory: frames.Memory = frames.NOTHING_REMEMBERED,
     only: frames.Looks | None = None,
 ) -> dict[int, list[Chunk]]:
     """Return the samples of series in a time range, by key; what has none is left out.
