@@ -20,6 +20,7 @@ from psycopg import sql
 from gateway.query.reading import numbers
 from gateway.query.reading.chunks import SharedTimes
 from gateway.query.reading.connection import Reading, array_of, ids, row_of
+from gateway.query.reading.window import Window as TimeRange
 from gateway.store import POSTGRES_EPOCH_US
 
 Floats = npt.NDArray[np.float64]
@@ -178,7 +179,7 @@ def read(
 def _points(reading: Reading, keys: Ids, window: Window) -> dict[int, Values]:
     share = SharedTimes()
     # A window of the reading layer is open at its start.
-    asked = numbers.Window(math.ceil(window.start * 1000) - 1, math.ceil(window.end * 1000) - 1)
+    asked = TimeRange(math.ceil(window.start * 1000) - 1, math.ceil(window.end * 1000) - 1)
     found: dict[int, Values] = {}
     seconds: dict[int, Floats] = {}
     for key, chunks in numbers.read(reading, keys, asked, share).items():
