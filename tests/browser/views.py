@@ -6,6 +6,8 @@ from tests.support.databases import Database
 
 VIEWS = {
     "overview": "/",
+    "host": "/hosts/nas?range=1h",
+    "metrics": "/metrics?name=system.cpu.utilization&by=cpu.mode&range=1h",
     "health": "/health",
 }
 
