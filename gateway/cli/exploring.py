@@ -18,10 +18,12 @@ from gateway.base.instants import parse_instant
 from gateway.base.settings import parse_duration
 from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, reading_dsn
+from gateway.query.errors import PatternError, QueryError
+from gateway.query.limits import UNBOUNDED, Usage
 from gateway.query.logs.records import LogSource, SourceError
 from gateway.query.logs.store import StoreLogs
+from gateway.query.reading.connection import Readers
 from gateway.query.store import Store
-from gateway.store import READER_ROLE
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -77,10 +79,17 @@ class Places:
     def store(self) -> Iterator[Store]:
         """Open the store. What goes wrong in the block ends the command with a message."""
         try:
-            with Store(reading_dsn(self.dsn, self.config_path, self.data_dir), READER_ROLE) as store:
-                yield store
+            dsn = reading_dsn(self.dsn, self.config_path, self.data_dir)
+            with contextlib.closing(Readers(lambda: dsn, seconds=None)) as readers:
+                yield Store.by(readers, Usage(UNBOUNDED))
         except psycopg.Error as error:
             raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error
+        except PatternError as error:
+            raise click.ClickException(f"--grep: {error}") from error
+        except QueryError as error:
+            cause = error.__cause__
+            said = error_text(cause) if isinstance(cause, psycopg.Error) else str(error)
+            raise click.ClickException(f"the store cannot be read: {said}") from error
         except UnicodeEncodeError as error:
             raise click.UsageError(f"{error.object!r} is no UTF-8; the store has no other text") from error
 

@@ -23,8 +23,8 @@ from gateway.cli.database_errors import error_text
 from gateway.cli.drawing.screen import Screen, fitted, width_of
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store, reading_dsn
 from gateway.cli.statements import statements, writes
-from gateway.query.store import read_only
-from gateway.store import READER_ROLE, connect, dsn_without_secrets
+from gateway.query.reading.connection import connect_to_read
+from gateway.store import dsn_without_secrets
 from gateway.suggestions import near
 from gateway.terminal import safe, safe_text, shown_json, shown_row
 
@@ -58,7 +58,7 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
     if not statements(sql):
         raise click.ClickException(f"there is no statement to run; give one, such as {_EXAMPLE}")
     try:
-        with connect(reading_dsn(dsn, config_path, data_dir, any_statement=True), reading=True) as connection:
+        with connect_to_read(reading_dsn(dsn, config_path, data_dir, any_statement=True)) as connection:
             try:
                 with reading(connection, sql.encode()) as (columns, rows):
                     _PRINTERS[output or "table"](columns, rows)
@@ -84,17 +84,17 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
 def reading(
     connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed
 ) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
-    """Run one statement in a read-only transaction, as the reader role where it exists.
+    """Run one statement by a connection that may only read (`connect_to_read`), in a transaction.
 
     Yields the column names and the rows, which arrive as they are asked for.
     """
-    read_only(connection, READER_ROLE)
-    cursor = connection.cursor()
-    # Until the stream is closed, the connection can do nothing else: not even end its transaction.
-    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
-        first = list(itertools.islice(rows, 1))
-        columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
-        yield columns, itertools.chain(first, rows)
+    with connection.transaction():
+        cursor = connection.cursor()
+        # Until the stream is closed, the connection can do nothing else: not even end its transaction.
+        with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
+            first = list(itertools.islice(rows, 1))
+            columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
+            yield columns, itertools.chain(first, rows)
 
 
 def _columns(connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed) -> list[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, LiteralString
 
-import psycopg
-
 from gateway.base.instants import from_unix_nano
+from gateway.query.errors import StoreAwayError
 from gateway.query.logs.records import (
     LogFilter,
     LogRecord,
-    SourceError,
     TemporarySourceError,
     lowest_number,
     names_from,
@@ -61,14 +59,8 @@ class StoreLogs:
         try:
             for row in self._store.stream(statement, parameters):
                 yield _record(row)
-        except psycopg.errors.InvalidRegularExpression as error:
-            raise SourceError(f"--grep: {error.diag.message_primary}") from error
-        except psycopg.Error as error:
-            # Whatever is no answer of the server, and what it answers while it starts, stops or has no room.
-            passing = error.sqlstate is None or error.sqlstate[:2] in ("08", "53", "57")
-            kind = TemporarySourceError if passing else SourceError
-            said = (error.diag.message_primary or str(error)).strip().splitlines() or [type(error).__name__]
-            raise kind(f"the store cannot be read: {said[0]}") from error
+        except StoreAwayError as error:
+            raise TemporarySourceError(str(error)) from error
 
 
 def _query(wanted: LogFilter, start: int, end: int | None) -> tuple[LiteralString, dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypedDict
 
 from gateway.query.metrics.catalogue import CUMULATIVE, DELTA, Metric, Series
 from gateway.query.metrics.histograms import QUANTILES, Buckets, quantiles
@@ -239,11 +239,36 @@ _LAST_HISTOGRAMS: LiteralString = """
     """
 
 
+class _Point(TypedDict):
+    """A histogram of either kind."""
+
+    series_id: int
+    n: int
+    start_time: datetime | None
+    min: float | None
+    max: float | None
+    explicit_bounds: list[float] | None
+    bucket_counts: list[int] | None
+    scale: int | None
+    zero_count: int | None
+    zero_threshold: float | None
+    positive_offset: int | None
+    positive_bucket_counts: list[int] | None
+    negative_offset: int | None
+    negative_bucket_counts: list[int] | None
+
+
+class _Summary(TypedDict):
+    n: int
+    quantiles: list[float]
+    quantile_values: list[float]
+
+
 def _added(store: Store, metric: Metric, series: Sequence[Series], window: Window) -> Iterator[tuple[int, Buckets]]:
     """Yield what was measured, with the interval it was measured in."""
     cumulative = metric.temporality == CUMULATIVE
-    before: tuple[Row, Buckets] | None = None
-    for row in store.stream(_LAST_HISTOGRAMS if cumulative else _HISTOGRAMS, _parameters(series, window)):
+    before: tuple[_Point, Buckets] | None = None
+    for row in store.stream(_LAST_HISTOGRAMS if cumulative else _HISTOGRAMS, _parameters(series, window), _Point):
         buckets = Buckets.of(row)
         if not cumulative:
             added: Buckets | None = buckets
@@ -268,6 +293,7 @@ def _summary_lines(store: Store, groups: Groups, window: Window) -> list[Line]:
             ORDER BY time, time_ns
             """,
             _parameters(members, window),
+            _Summary,
         ):
             for q, value in zip(row["quantiles"], row["quantile_values"], strict=False):
                 values[q][min(row["n"], window.intervals - 1)] = value if math.isfinite(value) else None

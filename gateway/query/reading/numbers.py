@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
+from gateway.query.reading.arrays import array_of, ids, row_of
 from gateway.query.reading.chunks import Chunk, SharedTimes, Times, to_milliseconds
-from gateway.query.reading.connection import Reading, array_of, ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.series import STALE
 from gateway.store import POSTGRES_EPOCH_US
 

@@ -78,7 +78,7 @@ def recent_traces(
 
     `shortest` is the least duration in nanoseconds. A trace is of a service when any of its spans is.
     """
-    rows = store.rows(
+    return store.rows(
         """
         WITH found AS (
             SELECT trace_id, min(time) AS began
@@ -114,8 +114,8 @@ def recent_traces(
             "errors_only": errors_only,
             "limit": limit,
         },
+        TraceSummary,
     )
-    return [TraceSummary(**row) for row in rows]
 
 
 def trace_ids(store: Store, prefix: str, limit: int) -> list[str]:
@@ -129,7 +129,7 @@ def trace_ids(store: Store, prefix: str, limit: int) -> list[str]:
 
 def spans_of(store: Store, trace_id: str) -> list[Span]:
     """Return the spans of a trace by their start, at most `MOST_SPANS` and one."""
-    rows = store.rows(
+    return store.rows(
         """
         SELECT
             span_id, parent_span_id, name, kind, status, status_message, service_name, host_name,
@@ -139,5 +139,5 @@ def spans_of(store: Store, trace_id: str) -> list[Span]:
         ORDER BY start_time_unix_nano LIMIT %(limit)s
         """,
         {"trace_id": trace_id, "limit": MOST_SPANS + 1},
+        Span,
     )
-    return [Span(**row) for row in rows]
