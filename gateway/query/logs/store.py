@@ -31,6 +31,7 @@ _CONDITIONS: dict[str, LiteralString] = {
     "events_only": "event_name IS NOT NULL",
     "events": "event_name = ANY(%(events)s)",
     "trace_id": "trace_id = %(trace_id)s",
+    "span_id": "span_id = %(span_id)s",
 }
 
 
@@ -70,7 +71,7 @@ def _query(wanted: LogFilter, start: int, end: int | None) -> tuple[LiteralStrin
     for name in ("services", "hosts", "events"):
         if values := getattr(wanted, name):
             parameters[name] = list(values)
-    for name in ("events_only", "trace_id"):
+    for name in ("events_only", "trace_id", "span_id"):
         if value := getattr(wanted, name):
             parameters[name] = value
     if wanted.severity:

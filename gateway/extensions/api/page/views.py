@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.extensions.api.page import health, overview
+from gateway.extensions.api.page import events, health, logs, overview, runs, traces
 
-VIEWS = (overview.VIEW, health.VIEW)
+VIEWS = (overview.VIEW, logs.VIEW, traces.LIST, traces.ONE, events.VIEW, runs.VIEW, health.VIEW)
