@@ -245,6 +245,7 @@ class TimescaleExporter:
         budget = Budget.of(batch, kept=True)
         if not add_moment(template, batch.payload, self._sets, window, rows, budget):
             return None
+        template.share(batch.soundness)
         return PreparedRows(batch, rows.count, ACCEPTED, rows, self._dimensions.generation)
 
     def _encode_relieved(self, batch: Batch) -> Coroutine[None, None, PreparedRows]:
@@ -281,7 +282,7 @@ class TimescaleExporter:
         match batch.signal:
             case Signal.METRICS:
                 encoder = MetricsEncoder(dimensions, self._sets, window, rows, rejections, budget)
-                encoding = encoder.encode(batch.payload)
+                encoding = encoder.encode(batch.payload, batch.soundness)
             case Signal.LOGS:
                 events_only = self._config.logs == "events"
                 encoding = encode_logs(

@@ -16,16 +16,18 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
 
 from exporters.timescale.sets import Piece, compose, member_rows
 from gateway.embedded import EmbeddedPostgres
-from gateway.store import COPY_HEADER, COPY_TRAILER, POSTGRES_EPOCH_US, Partitions, apply_policies
+from gateway.store import COPY_HEADER, COPY_TRAILER, Partitions, apply_policies
 from gateway.store.layout import Connection, Layout
 from gateway.store.settings import StoreSettings
 from tests.bench.database import fresh_database, make_store
+from tests.support.frames import FRAME_COLUMNS, encoded_frames
 
 STEP = timedelta(seconds=15)
 METRICS = 25
@@ -100,7 +102,7 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
     return end
 
 
-_COPY = "COPY frame (time, set_id, time_ns, start_time, start_time_ns, vals) FROM STDIN (FORMAT binary)"
+_COPY = f"COPY frame ({FRAME_COLUMNS}) FROM STDIN (FORMAT binary)"
 
 
 def _microseconds(instant: datetime) -> int:
@@ -152,23 +154,11 @@ def _dimensions(connection: Connection, series: int) -> list[Piece]:
 
 def _frames(
     piece: Piece, times: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int
-) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-    """Return frames of a set at some times, encoded as `_COPY` has them. Values walk, as those of hosts do."""
-    count = piece.end - piece.first
-    kind = np.dtype(
-        [("fields", ">i2"), ("l1", ">i4"), ("time", ">i8"), ("l2", ">i4"), ("set_id", ">i8"), ("l3", ">i4"),
-         ("ns", ">i2"), ("start", ">i4"), ("start_ns", ">i4"), ("size", ">i4"), ("array", ">i4", 5),
-         ("items", [("length", ">i4"), ("value", ">f8")], count)]
-    )  # fmt: skip
-    rows = np.zeros(len(times), kind)
-    rows["fields"], rows["l1"], rows["l2"], rows["l3"], rows["ns"] = 6, 8, 8, 2, 417
-    rows["time"], rows["set_id"] = times - POSTGRES_EPOCH_US, piece.set_id
-    rows["start"] = rows["start_ns"] = -1
-    rows["size"], rows["array"] = 20 + 12 * count, (1, 0, 701, count, 1)
+) -> np.ndarray[Any, np.dtype[np.void]]:
+    """Return frames of a set at some times. Values walk, as those of hosts do."""
     dice = np.random.default_rng([seed, int(times[0]) % 2**31])
-    walk = 50 + dice.integers(-5, 6, (len(times), count)).cumsum(axis=0) / 8
-    rows["items"]["length"], rows["items"]["value"] = 8, walk
-    return rows
+    walk = 50 + dice.integers(-5, 6, (len(times), piece.end - piece.first)).cumsum(axis=0) / 8
+    return encoded_frames(piece.set_id, times * 1_000 + 417, walk)
 
 
 def measure(connection: Connection, query: str, rounds: int) -> tuple[list[float], int]:
