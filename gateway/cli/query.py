@@ -58,7 +58,8 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
     if not statements(sql):
         raise click.ClickException(f"there is no statement to run; give one, such as {_EXAMPLE}")
     try:
-        with connect_to_read(reading_dsn(dsn, config_path, data_dir, any_statement=True)) as connection:
+        found = reading_dsn(dsn, config_path, data_dir, any_statement=True)
+        with connect_to_read(found, autocommit=False) as connection:
             try:
                 with reading(connection, sql.encode()) as (columns, rows):
                     _PRINTERS[output or "table"](columns, rows)
@@ -88,13 +89,13 @@ def reading(
 
     Yields the column names and the rows, which arrive as they are asked for.
     """
-    with connection.transaction():
-        cursor = connection.cursor()
-        # Until the stream is closed, the connection can do nothing else: not even end its transaction.
-        with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
-            first = list(itertools.islice(rows, 1))
-            columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
-            yield columns, itertools.chain(first, rows)
+    connection.execute("SET TRANSACTION READ ONLY")  # as it is; through a pooler, cursors need one that has begun
+    cursor = connection.cursor()
+    # Until the stream is closed, the connection can do nothing else: not even end its transaction.
+    with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:
+        first = list(itertools.islice(rows, 1))
+        columns = [column.name for column in cursor.description or ()] or _columns(connection, statement)
+        yield columns, itertools.chain(first, rows)
 
 
 def _columns(connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed) -> list[str]:

@@ -291,11 +291,12 @@ def _reading_dsn(options: dict[str, Any]) -> str:
 
 def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
     try:
-        with connect_to_read(dsn) as connection:
+        with connect_to_read(dsn, autocommit=False) as connection:
             while True:
                 with reading(connection, look) as (_, rows):
                     if list(rows):
                         return True
+                connection.rollback()
                 if time.perf_counter() >= deadline:
                     return False
                 time.sleep(0.05)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypedDict
 
+from gateway.query.logs.records import LogFilter
 from gateway.query.store import Store
 
 MOST_COUNTED = 50_000
@@ -31,9 +32,10 @@ class _Count(TypedDict):
 
 
 def timeline(
-    store: Store, start: datetime, end: datetime, intervals: int, names: tuple[str, ...] = (), most: int = MOST_COUNTED
+    store: Store, wanted: LogFilter, start: datetime, end: datetime, intervals: int, most: int = MOST_COUNTED
 ) -> Timeline:
-    """Count the events of a range in equal intervals, those of some names or all, at most ``most``, the newest."""
+    """Count the events of a range in equal intervals: those of the names, hosts and services that are wanted, at most
+    ``most``, the newest."""
     rows = store.rows(
         """
         SELECT event_name AS name, width_bucket(extract(epoch FROM time), %(first)s, %(last)s, %(intervals)s) - 1 AS n,
@@ -42,6 +44,10 @@ def timeline(
             SELECT event_name, time FROM log
             WHERE event_name IS NOT NULL AND time >= %(start)s AND time < %(end)s
                 AND (%(names)s::text[] IS NULL OR event_name = ANY(%(names)s::text[]))
+                AND (%(anywhere)s OR resource_id IN (
+                    SELECT id FROM resource
+                    WHERE (%(hosts)s::text[] IS NULL OR host_name = ANY(%(hosts)s::text[]))
+                        AND (%(services)s::text[] IS NULL OR service_name = ANY(%(services)s::text[]))))
             ORDER BY time DESC LIMIT %(most)s
         ) AS newest
         GROUP BY 1, 2
@@ -52,7 +58,10 @@ def timeline(
             "first": start.timestamp(),
             "last": end.timestamp(),
             "intervals": intervals,
-            "names": list(names) or None,
+            "names": list(wanted.events) or None,
+            "hosts": list(wanted.hosts) or None,
+            "services": list(wanted.services) or None,
+            "anywhere": not (wanted.hosts or wanted.services),
             "most": most,
         },
         _Count,

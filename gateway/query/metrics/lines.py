@@ -100,14 +100,17 @@ _DELTAS: LiteralString = """
     FROM points WHERE time >= %(start)s
     GROUP BY 1, 2 ORDER BY 1, 2
     """
-# A counter that fell began anew, from zero, and so did one whose start time is later than the point before.
+# A counter that fell began anew, from zero, and so did one whose start time is later than the point before. What a
+# first point has counted since its start is left out where that is no time at all, as SDKs have it: any rate would do.
 _INCREASES: LiteralString = """
     SELECT series_id, floor(extract(epoch FROM time - %(start)s) / %(step)s)::integer AS n,
         sum(CASE WHEN %(monotonic)s AND (last < before OR start_time > since) THEN last ELSE last - before END)
             / nullif(sum(extract(epoch FROM at - since)::double precision), 0) AS value
     FROM (
         SELECT series_id, time, last, at, start_time,
-            coalesce(lag(last) OVER earlier, CASE WHEN %(monotonic)s AND start_time >= %(start)s THEN 0 END) AS before,
+            coalesce(lag(last) OVER earlier,
+                CASE WHEN %(monotonic)s AND start_time >= %(start)s AND at - start_time >= interval '1 s' THEN 0 END
+            ) AS before,
             coalesce(lag(at) OVER earlier, start_time) AS since
         FROM points
         WINDOW earlier AS (PARTITION BY series_id ORDER BY time, ns)

@@ -52,7 +52,7 @@ Whoever reads a chunk while a job of TimescaleDB compresses it may be chosen for
 _NO_SUCH_ROLE = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
 
 
-def connect_to_read(dsn: str, seconds: float | None = None) -> Connection:
+def connect_to_read(dsn: str, seconds: float | None = None, *, autocommit: bool = True) -> Connection:
     """Connect as who may only read: in read-only transactions, and as the role of readers where this user may be it.
 
     PostgreSQL may work on one statement for ``seconds``; None: for ever. Raises `psycopg.Error`.
@@ -61,15 +61,15 @@ def connect_to_read(dsn: str, seconds: float | None = None) -> Connection:
     if seconds is not None:
         settings["statement_timeout"] = f"{max(int(seconds * 1000), 1)}ms"
     try:
-        return _connect(dsn, {**settings, "role": READER_ROLE})
+        return _connect(dsn, {**settings, "role": READER_ROLE}, autocommit)
     except psycopg.Error as error:
         if not isinstance(error.__cause__, _NO_SUCH_ROLE):
             raise
-    return _connect(dsn, settings)
+    return _connect(dsn, settings, autocommit)
 
 
-def _connect(dsn: str, settings: dict[str, str]) -> Connection:
-    return connect(dsn, autocommit=True, application_name="obs-hub query", settings=settings, reading=True)
+def _connect(dsn: str, settings: dict[str, str], autocommit: bool) -> Connection:
+    return connect(dsn, autocommit=autocommit, application_name="obs-hub query", settings=settings, reading=True)
 
 
 class Readers:

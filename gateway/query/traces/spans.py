@@ -12,6 +12,7 @@ from gateway.base.instants import iso_time
 from gateway.query.backwards import Backwards
 from gateway.query.store import Store
 
+_LONGEST = timedelta(days=1)
 MOST_SPANS = 10_000
 """How many spans of one trace are read."""
 
@@ -66,6 +67,11 @@ class Span:
         return dataclasses.asdict(self) | {"start": iso_time(self.start), "end": end, "duration_ms": duration}
 
 
+class _Found(TypedDict):
+    trace_id: str
+    began: datetime
+
+
 def recent_traces(
     store: Store,
     start: datetime,
@@ -77,22 +83,37 @@ def recent_traces(
 ) -> list[TraceSummary]:
     """Return the traces that have spans in a time range, newest first, at most `limit`.
 
-    `shortest` is the least duration in nanoseconds. A trace is of a service when any of its spans is.
+    `shortest` is the least duration in nanoseconds. A trace is of a service when any of its spans is. What it has more
+    than a day before or after what is of the range is not counted.
     """
+    found = store.rows(
+        """
+        SELECT trace_id, min(time) AS began
+        FROM spans
+        WHERE time >= %(start)s AND (%(end)s::timestamptz IS NULL OR time < %(end)s)
+        GROUP BY trace_id
+        HAVING (%(services)s::text[] IS NULL OR bool_or(service_name = ANY(%(services)s::text[])))
+            AND (%(shortest)s::double precision IS NULL
+                OR extract(epoch FROM max(greatest(end_time, time)) - min(time)) * 1e9 >= %(shortest)s)
+            AND (NOT %(errors_only)s OR bool_or(status = 'error'))
+        ORDER BY began DESC
+        LIMIT %(limit)s
+        """,
+        {
+            "start": start,
+            "end": end,
+            "services": list(services) or None,
+            "shortest": shortest,
+            "errors_only": errors_only,
+            "limit": limit,
+        },
+        _Found,
+    )
+    if not found:
+        return []
+    # By a time range of its own, so that no more than its partitions and chunks are looked into for each trace.
     return store.rows(
         """
-        WITH found AS (
-            SELECT trace_id, min(time) AS began
-            FROM spans
-            WHERE time >= %(start)s AND (%(end)s::timestamptz IS NULL OR time < %(end)s)
-            GROUP BY trace_id
-            HAVING (%(services)s::text[] IS NULL OR bool_or(service_name = ANY(%(services)s)))
-                AND (%(shortest)s::double precision IS NULL
-                    OR extract(epoch FROM max(greatest(end_time, time)) - min(time)) * 1e9 >= %(shortest)s)
-                AND (NOT %(errors_only)s OR bool_or(status = 'error'))
-            ORDER BY began DESC
-            LIMIT %(limit)s
-        )
         SELECT
             trace_id,
             min(start_time_unix_nano)::bigint AS start,
@@ -103,17 +124,14 @@ def recent_traces(
             count(*) AS spans,
             count(*) FILTER (WHERE status = 'error') AS errors
         FROM spans
-        WHERE trace_id IN (SELECT trace_id FROM found)
+        WHERE trace_id = ANY(%(found)s::text[]) AND time >= %(first)s AND time < %(last)s
         GROUP BY trace_id
         ORDER BY start DESC
         """,
         {
-            "start": start,
-            "end": end,
-            "services": list(services) or None,
-            "shortest": shortest,
-            "errors_only": errors_only,
-            "limit": limit,
+            "found": [row["trace_id"] for row in found],
+            "first": min(row["began"] for row in found) - _LONGEST,
+            "last": max(row["began"] for row in found) + _LONGEST,
         },
         TraceSummary,
     )

@@ -55,7 +55,7 @@ def read(reader: Reader, asked: Asked) -> Mapping[str, object]:
     )
     start, end = asked.range.start, asked.range.end
     live = asked.range.name is not None
-    counted = timeline(store, start, end, INTERVALS, names)
+    counted = timeline(store, wanted, start, end, INTERVALS)
     found = search([StoreLogs(store)], wanted, start, end, MOST, _AHEAD if live else timedelta(0))
     its_colours = colours(counted.counts)
     older = exact(from_unix_nano(found.records[-1].time_unix_nano)) if len(found.records) == MOST else None

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
-from gateway.base.instants import from_unix_nano
+from gateway.base.instants import SECOND, from_unix_nano
 from gateway.extensions.api.page.shown import Moment, ago, bounded, chosen, exact, minute_of, pairs, trace_link
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.query import overview
@@ -29,6 +30,7 @@ MOST = 100
 _AHEAD = timedelta(days=1)
 """How far clocks may be ahead that stamp what is logged, where the range goes up to now."""
 _LOOK_BACK = timedelta(days=400)
+_MINUTE = 60 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ class Line:
     trace: str | None
     minute: str
     """The URL of what the same host logged in that minute."""
+    only: str
+    """The URL of what the same service logged on the same host."""
+    charts: str
+    """The URL of its host."""
     source: str
 
 
@@ -125,11 +131,28 @@ def lines_of(records: list[LogRecord]) -> list[Line]:
                 attributes=pairs(record.attributes),
                 resource=pairs(record.resource),
                 trace=trace_link(record.trace_id, record.span_id),
-                minute=link("/logs", host=record.host_name, **minute_of(at)),
+                minute=_minute(record.host_name, at // _MINUTE),
+                only=_only(record.host_name, record.service_name),
+                charts=_charts(record.host_name),
                 source=record.source,
             )
         )
     return lines[::-1]
+
+
+@lru_cache(1024)
+def _minute(host: str | None, minute: int) -> str:
+    return link("/logs", host=host, **minute_of(minute * _MINUTE))
+
+
+@lru_cache(1024)
+def _only(host: str | None, service: str | None) -> str:
+    return link("/logs", host=host, service=service)
+
+
+@lru_cache(1024)
+def _charts(host: str | None) -> str:
+    return link(f"/hosts/{host or ''}")
 
 
 def _newest(sources: list[LogSource], asked: Asked) -> tuple[str, str] | None:
@@ -144,4 +167,4 @@ def _newest(sources: list[LogSource], asked: Asked) -> tuple[str, str] | None:
     return ago(from_unix_nano(at), asked.now), link("/logs", **minute_of(at))
 
 
-VIEW = View(path="/logs", name="Logs", template="live/logs.html", read=read, every=2)
+VIEW = View(path="/logs", name="Logs", template="live/logs.html", read=read, every=3)

@@ -195,7 +195,7 @@ def read_one(reader: Reader, asked: Asked) -> Mapping[str, object]:
         "errors": sum(span.status == "error" for span in spans),
         "services": [(service, colour) for service, colour in its_colours.items()],
         "bars": [_bar(node, start, end, its_colours, trace_id, times, counts, selected) for node in shown],
-        "ticks": [short_duration((end - start) * part / 4) for part in range(5)],
+        "ticks": ["0", *(short_duration((end - start) * part / 4) for part in range(1, 5))],
         "before": asked.url(skip=str(max(first - SHOWN_SPANS, 0)), span=None) if first else None,
         "after": asked.url(skip=str(first + SHOWN_SPANS), span=None) if first + SHOWN_SPANS < len(nodes) else None,
         "logs": link("/logs", trace=trace_id, **times),
