@@ -10,7 +10,7 @@ from gateway.base.instants import from_unix_nano
 from gateway.extensions.api.page.logs import MOST, Line, lines_of
 from gateway.extensions.api.page.shown import ago, chosen, colours, exact, minute_of
 from gateway.extensions.api.page.view import Asked, Reader, View, link
-from gateway.query import overview
+from gateway.query import resources
 from gateway.query.logs.events import Timeline, timeline
 from gateway.query.logs.records import LogFilter
 from gateway.query.logs.search import search
@@ -74,8 +74,8 @@ def read(reader: Reader, asked: Asked) -> Mapping[str, object]:
         "newest": None if found.records else _newest(store, asked),
         "is_narrowed": bool(wanted.services or wanted.hosts or names),
         "names": chosen(list(counted.counts), names),
-        "hosts": chosen(overview.names(reader.reading, "host_name"), wanted.hosts),
-        "services": chosen(overview.names(reader.reading, "service_name"), wanted.services),
+        "hosts": chosen(resources.hosts(store), wanted.hosts),
+        "services": chosen(resources.services(store), wanted.services),
         "most": MOST,
         "endpoints": reader.hub.endpoints(),
     }

@@ -11,7 +11,7 @@ from functools import lru_cache
 from gateway.base.instants import SECOND, from_unix_nano
 from gateway.extensions.api.page.shown import Moment, ago, bounded, chosen, exact, minute_of, pairs, trace_link
 from gateway.extensions.api.page.view import Asked, Reader, View, link
-from gateway.query import overview
+from gateway.query import resources
 from gateway.query.errors import BadQueryError, QueryError
 from gateway.query.logs.records import (
     SEVERITIES,
@@ -85,8 +85,8 @@ def read(reader: Reader, asked: Asked) -> Mapping[str, object]:
         "newest": None if found.records else _newest(sources, asked),
         "is_narrowed": wanted != LogFilter(),
         "severities": SEVERITIES,
-        "hosts": chosen(overview.names(reader.reading, "host_name"), wanted.hosts),
-        "services": chosen(overview.names(reader.reading, "service_name"), wanted.services),
+        "hosts": chosen(resources.hosts(store), wanted.hosts),
+        "services": chosen(resources.services(store), wanted.services),
         "wanted": wanted,
         "q": asked.text("q"),
         "most": MOST,

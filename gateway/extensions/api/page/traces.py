@@ -12,7 +12,7 @@ from gateway.base.instants import from_unix_nano, short_duration
 from gateway.base.settings import parse_duration
 from gateway.extensions.api.page.shown import Moment, ago, around, chosen, colours, exact, minute_of, pairs, trace_link
 from gateway.extensions.api.page.view import Asked, Reader, View, link
-from gateway.query import overview
+from gateway.query import resources
 from gateway.query.errors import BadQueryError
 from gateway.query.store import Store
 from gateway.query.traces.spans import MOST_SPANS, Span, TraceSummary, logs_of_spans, newest_traces, spans_of
@@ -77,7 +77,7 @@ def read_list(reader: Reader, asked: Asked) -> Mapping[str, object]:
         "older": older and asked.url(from_=exact(asked.range.start), to=older),
         "newest": None if found else _newest(store, asked),
         "is_narrowed": bool(services or shortest or errors_only),
-        "services": chosen(overview.names(reader.reading, "service_name"), services),
+        "services": chosen(resources.services(store), services),
         "longer": shortest,
         "errors_only": errors_only,
         "most": MOST,

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.extensions.api.page import events, health, logs, overview, runs, traces
+from gateway.extensions.api.page import events, health, hosts, logs, overview, runs, traces
 
-VIEWS = (overview.VIEW, logs.VIEW, traces.LIST, traces.ONE, events.VIEW, runs.VIEW, health.VIEW)
+VIEWS = (
+    overview.VIEW,
+    hosts.VIEW,
+    logs.VIEW,
+    traces.LIST,
+    traces.ONE,
+    events.VIEW,
+    runs.VIEW,
+    health.VIEW,
+)
