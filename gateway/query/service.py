@@ -12,6 +12,7 @@ from gateway.query.config import QuerySettings
 from gateway.query.limits import Usage
 from gateway.query.reading.catalogue import Catalogue
 from gateway.query.reading.connection import Readers, Reading
+from gateway.query.reading.frames import Memory
 from gateway.query.reading.querier import StoreQuerier
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class QueryService:
         self._lock = threading.Lock()
         self._readers = Readers(find_dsn, settings.timeout.total_seconds())
         self._catalogue = Catalogue(settings.translation)
+        self._memory = Memory(settings.max_remembered)
 
     def usage(self, seconds: float | None = None) -> Usage:
         """Begin to count what a query takes, which is to last no longer than ``seconds``."""
@@ -55,7 +57,7 @@ class QueryService:
 
     def querier_of(self, reading: Reading) -> StoreQuerier:
         """Return what reads series by a connection."""
-        return StoreQuerier(reading, self._catalogue)
+        return StoreQuerier(reading, self._catalogue, self._memory)
 
     @property
     def loki(self) -> LokiLogs | None:

@@ -17,7 +17,7 @@ from gateway.query.numbers_text import shortest
 from gateway.query.reading.arrays import row_of
 from gateway.query.reading.catalogue import Catalogue
 from gateway.query.reading.connection import Reading
-from gateway.query.reading.numbers import Window
+from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME
 
 _COUNT = row_of(("count", ">i8"))

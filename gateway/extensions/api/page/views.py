@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.extensions.api.page import events, health, hosts, logs, overview, runs, traces
+from gateway.extensions.api.page import events, health, hosts, logs, metrics, overview, runs, traces
 
 VIEWS = (
     overview.VIEW,
     hosts.VIEW,
+    metrics.VIEW,
     logs.VIEW,
     traces.LIST,
     traces.ONE,
