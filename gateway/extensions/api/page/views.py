@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.extensions.api.page import health, hosts, overview
+from gateway.extensions.api.page import health, hosts, metrics, overview
 
-VIEWS = (overview.VIEW, hosts.VIEW, health.VIEW)
+VIEWS = (overview.VIEW, hosts.VIEW, metrics.VIEW, health.VIEW)
