@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
-EMPTY = ["/", "/metrics"]
+EMPTY = ["/", "/logs", "/traces", "/events", "/runs"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def sign_in(page: Page, with_token: str) -> None:
 
 def test_a_token_opens_the_page_until_one_signs_out(page: Page, watch: Watch, closed: Lab) -> None:
     watch(closed.url).allow("40[13]")  # the form itself is answered so
-    page.goto(f"{closed.url}/hosts/nas?range=6h")
+    page.goto(f"{closed.url}/logs?q=disk")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert axe_violations(page) == []
     sign_in(page, "nonsense")
@@ -50,7 +50,7 @@ def test_a_token_opens_the_page_until_one_signs_out(page: Page, watch: Watch, cl
     expect(page.get_by_role("alert")).to_contain_text("may not read")
     reader = token(closed, "reader", "read")
     sign_in(page, reader)
-    page.wait_for_url(f"{closed.url}/hosts/nas?range=6h")
+    page.wait_for_url(f"{closed.url}/logs?q=disk")
     (cookie,) = page.context.cookies()
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Strict"
