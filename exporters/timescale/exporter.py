@@ -47,6 +47,7 @@ from gateway.store import (
     Partitions,
     SchemaError,
     UnusableServerError,
+    apply_attribute_index,
     apply_policies,
     describe_retention,
     migrate,
@@ -173,6 +174,7 @@ class TimescaleExporter:
     def _set_up(self) -> tuple[Layout, int, limits.StoredSeries, set[int]]:
         present = migrate(self._connections, self._config.layout)
         with self._connections.open() as connection:
+            apply_attribute_index(connection, present, self._config)  # before there are partitions
             if present.native:
                 Maintenance(self._config, present).make_partitions(connection)
             else:

@@ -41,9 +41,22 @@ window.charts = (() => {
     }
   }
 
+  const powers = Array.from({ length: 60 }, (_, n) => 2 ** n);
+  const two = (number) => String(number).padStart(2, "0");
+  function times(ticks, length) {
+    return ticks.map((tick) => {
+      const at = new Date(tick * 1000);
+      const midnight = at.getHours() === 0 && at.getMinutes() === 0;
+      if (length > 172800 || midnight) return at.toLocaleDateString([], { month: "short", day: "numeric" });
+      return `${two(at.getHours())}:${two(at.getMinutes())}${length < 600 ? `:${two(at.getSeconds())}` : ""}`;
+    });
+  }
+
   // -- one chart ------------------------------------------------------------------------------------------------------
   function legendOf(plot) {
-    return [...(plot.closest("figure")?.querySelectorAll(".legend [data-value]") || [])];
+    const figure = plot.closest("figure");
+    const own = figure?.querySelectorAll(".legend [data-value]") || [];
+    return [...(own.length ? own : figure?.classList.contains("wide") ? document.querySelectorAll("#figures [data-value]") : [])];
   }
 
   function options(plot, chart) {
@@ -53,7 +66,7 @@ window.charts = (() => {
     return {
       width: plot.clientWidth,
       height: plot.clientHeight,
-      padding: [8, 4, 0, 0],
+      padding: [8, 18, 0, 0],
       cursor: { sync: { key: "charts", setSeries: false }, points: { size: 6 }, drag: { x: true, y: false, setScale: false } },
       legend: { show: false },
       scales: {
@@ -61,8 +74,8 @@ window.charts = (() => {
         y: { range: (u, low, high) => scaleOf(chart, low, high) },
       },
       axes: [
-        { ...axis, space: 70 },
-        { ...axis, size: 62, space: 28, values: (u, ticks) => ticks.map((tick) => shown(tick, chart.format)) },
+        { ...axis, space: 64, size: 22, values: (u, ticks) => times(ticks, chart.end - chart.start) },
+        { ...axis, size: 62, space: 28, incrs: chart.format.kind === "bytes" ? powers : undefined, values: (u, ticks) => ticks.map((tick) => shown(tick, chart.format)) },
       ],
       series: [{}, ...chart.lines.map((each, n) => ({
         label: each.label,
@@ -137,6 +150,8 @@ window.charts = (() => {
     let chart;
     try {
       chart = JSON.parse(plot.dataset.chart);
+      chart.times = Array.from({ length: chart.count }, (_, n) => chart.first + n * chart.step);
+      for (const line of chart.lines) line.last = line.values.findLast((value) => value !== null);
     } catch {
       return false;
     }
@@ -202,7 +217,7 @@ window.charts = (() => {
       getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
       button.textContent = "Selected";
     }
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    setTimeout(() => { button.textContent = button.dataset.word || "Copy"; }, 2000);
   });
 
   return { draw, drawAll };

@@ -13,10 +13,9 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -70,7 +69,25 @@ QUERIES = {
 """Queries, each with what it is to take at most in milliseconds. ``{now}`` is when the points end."""
 
 
-def fill(connection: Connection, present: Layout, series: int, points: int, step: timedelta = STEP) -> datetime:
+Floats = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Values = Callable[[int, int, int, int], Floats]
+"""Makes the values of a set, from its number, the first of some steps, how many these are, and of how many members."""
+
+
+def walking(number: int, first: int, steps: int, count: int) -> Floats:
+    """Values that walk in steps, so that each is another and all are like those before."""
+    dice = np.random.default_rng([number, first])
+    return 50 + dice.integers(-5, 6, (steps, count)).cumsum(axis=0) / 8
+
+
+def fill(
+    connection: Connection,
+    present: Layout,
+    series: int,
+    points: int,
+    step: timedelta = STEP,
+    values: Values = walking,
+) -> datetime:
     """Store points of so many series in all, and statistics; return when the last was observed."""
     settings = StoreSettings()
     steps = max(points // series, 1)
@@ -79,7 +96,8 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
     pieces = _dimensions(connection, series)
     if present.native:
         its_partitions = Partitions(settings.chunk_interval)
-        numbers = {int(at) // (settings.chunk_interval // timedelta(microseconds=1)) for at in times.tolist()}
+        moments = [_microseconds(end - steps * step), *times.tolist()]
+        numbers = {at // (settings.chunk_interval // timedelta(microseconds=1)) for at in moments}
         for table in ("frame", "sample"):
             its_partitions.ensure(connection, table, numbers)
     else:
@@ -89,7 +107,12 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
         stream.write(COPY_HEADER)
         for first in range(0, steps, 64):
             some = times[first : first + 64]
-            rows = [_frames(piece, some, number) for number, piece in enumerate(pieces)]
+            rows = [
+                encoded_frames(
+                    piece.set_id, some * 1_000 + 417, values(number, first, len(some), piece.end - piece.first)
+                )
+                for number, piece in enumerate(pieces)
+            ]
             for n in range(len(some)):
                 stream.write(b"".join([its[n].tobytes() for its in rows]))
         stream.write(COPY_TRAILER)
@@ -150,15 +173,6 @@ def _dimensions(connection: Connection, series: int) -> list[Piece]:
             stream.write(member_rows(piece.set_id, piece.members))
         stream.write(COPY_TRAILER)
     return pieces
-
-
-def _frames(
-    piece: Piece, times: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int
-) -> np.ndarray[Any, np.dtype[np.void]]:
-    """Return frames of a set at some times. Values walk, as those of hosts do."""
-    dice = np.random.default_rng([seed, int(times[0]) % 2**31])
-    walk = 50 + dice.integers(-5, 6, (len(times), piece.end - piece.first)).cumsum(axis=0) / 8
-    return encoded_frames(piece.set_id, times * 1_000 + 417, walk)
 
 
 def measure(connection: Connection, query: str, rounds: int) -> tuple[list[float], int]:

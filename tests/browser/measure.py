@@ -24,7 +24,7 @@ import psutil
 from tests.browser.lab import Lab, lab_of
 from tests.browser.views import VIEWS, newest_trace
 from tests.integration.cli.processes import free_port, hubs
-from tests.support.browser import chromium, layout_shift, missing, new_page, weight
+from tests.support.browser import chromium, layout_shift, missing, new_page, wait_until, weight
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -130,7 +130,7 @@ service:
         page.wait_for_selector("[data-drawn], svg.spark, svg.sparkline")
         drawn = time.monotonic()
         pushes = "Number(document.documentElement.dataset.pushes || 0)"
-        page.wait_for_function(f"{pushes} > {page.evaluate(pushes)}")
+        wait_until(page, f"{pushes} > {page.evaluate(pushes)}")
         moved = time.monotonic()
     print(
         f"\nA new hub printed its address after {printed - began:.1f} s; from then, the first chart was there after "

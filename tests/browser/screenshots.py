@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.browser.lab import lab_of
 from tests.browser.views import VIEWS, newest_trace
-from tests.support.browser import PHONE, chromium, missing, new_page
+from tests.support.browser import PHONE, chromium, missing, new_page, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,7 +29,7 @@ def draw(browser: Browser, url: str, file: Path, *, whole: bool = False, **optio
     """Draw what is at a URL, once it is live and its charts are drawn."""
     page = new_page(browser, **options)
     page.goto(url)
-    page.wait_for_function("[...document.querySelectorAll('.plot[data-chart]')].every(plot => plot.dataset.drawn)")
+    wait_until(page, "[...document.querySelectorAll('.plot[data-chart]')].every(plot => plot.dataset.drawn)")
     page.wait_for_timeout(500)  # for nothing in particular: a picture of what people see
     page.screenshot(path=file, full_page=whole)
     page.context.close()

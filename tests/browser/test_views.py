@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.conftest import Show
 from tests.browser.views import VIEWS
-from tests.support.browser import PHONE, axe_violations, layout_shift, overflow, weight
+from tests.support.browser import PHONE, axe_violations, layout_shift, overflow, wait_until, weight
 
 PAGES = [*VIEWS.values(), "/api/v1/docs", "/sign-in"]
 
@@ -25,7 +25,7 @@ def test_it_can_be_used_by_everybody(show: Show, path: str) -> None:
 
 def test_what_stays_open_lives(show: Show) -> None:
     page = show("/health")
-    page.wait_for_function("document.documentElement.dataset.pushes >= 2")
+    wait_until(page, "document.documentElement.dataset.pushes >= 2")
 
 
 def test_the_page_of_the_api_lists_every_operation(show: Show) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,14 @@ def new_page(browser: Browser, **options: Any) -> Page:
     expect.set_options(timeout=PATIENCE * 1_000)
     context.add_init_script(_OBSERVE)
     return context.new_page()
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Wait until an expression of JavaScript is true. Playwright's own way evaluates it in a way that pages forbid."""
+    deadline = time.monotonic() + PATIENCE
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"still not true: {expression}"
+        page.wait_for_timeout(50)
 
 
 class Complaints:
