@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
+from gateway.base.instants import SECOND, local_time, short_duration, unix_nano
 from gateway.cli.options import running_hub
 from gateway.datadir import DataDirError
-from gateway.explore.instants import SECOND, local_time, short_duration, unix_nano
-from gateway.explore.log_lines import text_of
-from gateway.explore.merging import latest
-from gateway.explore.metrics import Metric, catalogue, metric_names
-from gateway.explore.records import LogFilter, LogRecord, LogSource, SourceError
-from gateway.explore.store import Store
+from gateway.query.logs.merging import latest
+from gateway.query.logs.records import LogFilter, LogRecord, LogSource, SourceError
+from gateway.query.metrics.catalogue import Metric, catalogue, metric_names
+from gateway.query.store import Store
+from gateway.query.values import text_of
 from gateway.suggestions import near, suggestion
 from gateway.terminal import safe
 

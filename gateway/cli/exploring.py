@@ -14,13 +14,13 @@ import click
 import psycopg
 
 from exporters.loki.config import LokiConfig
+from gateway.base.instants import parse_instant
 from gateway.base.settings import parse_duration
 from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, reading_dsn
-from gateway.explore.instants import parse_instant
-from gateway.explore.records import LogSource, SourceError
-from gateway.explore.store import Store
-from gateway.explore.store_logs import StoreLogs
+from gateway.query.logs.records import LogSource, SourceError
+from gateway.query.logs.store import StoreLogs
+from gateway.query.store import Store
 from gateway.store import READER_ROLE
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -96,7 +96,7 @@ class Places:
                 if self.source != "loki":
                     sources.append(StoreLogs(opened.enter_context(self.store())))
                 if access is not None:
-                    from gateway.explore.loki import LokiAccess, LokiLogs  # httpx takes a while to import
+                    from gateway.query.logs.loki import LokiAccess, LokiLogs  # httpx takes a while to import
 
                     sources.append(opened.enter_context(LokiLogs(LokiAccess(**access))))
                 yield sources

@@ -20,10 +20,10 @@ import psycopg.sql
 from psycopg.pq import TransactionStatus
 
 from gateway.cli.database_errors import error_text
+from gateway.cli.drawing.screen import Screen, fitted, width_of
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store, reading_dsn
-from gateway.explore.statements import statements, writes
-from gateway.explore.store import read_only
-from gateway.explore.terminal import Screen, fitted, width_of
+from gateway.cli.statements import statements, writes
+from gateway.query.store import read_only
 from gateway.store import READER_ROLE, connect, dsn_without_secrets
 from gateway.suggestions import near
 from gateway.terminal import safe, safe_text, shown_json, shown_row

@@ -36,8 +36,8 @@ from gateway.cli.options import (
 )
 from gateway.cli.query import reading
 from gateway.cli.severity import SEVERITY
-from gateway.explore.records import lowest_number
 from gateway.net.proxies import channel_options
+from gateway.query.logs.records import lowest_number
 from gateway.store import connect
 from gateway.synthetic import MARK, look_up
 

@@ -9,6 +9,7 @@ from gateway.query.config import QuerySettings
 from gateway.query.limits import Usage
 from gateway.query.reading.catalogue import Catalogue
 from gateway.query.reading.connection import Readers, Reading
+from gateway.query.reading.frames import Memory
 from gateway.query.reading.querier import StoreQuerier
 
 
@@ -19,6 +20,7 @@ class QueryService:
         self.settings = settings
         self._readers = Readers(find_dsn, settings.timeout.total_seconds())
         self._catalogue = Catalogue(settings.translation)
+        self._memory = Memory(settings.max_remembered)
 
     def usage(self, seconds: float | None = None) -> Usage:
         """Begin to count what a query takes, which is to last no longer than ``seconds``."""
@@ -38,7 +40,7 @@ class QueryService:
 
     def querier_of(self, reading: Reading) -> StoreQuerier:
         """Return what reads series by a connection."""
-        return StoreQuerier(reading, self._catalogue)
+        return StoreQuerier(reading, self._catalogue, self._memory)
 
     def close(self) -> None:
         """Close the connections."""

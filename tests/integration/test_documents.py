@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from gateway.cli import main
-from gateway.explore.store import read_only
+from gateway.query.store import read_only
 from gateway.store.schema import READER_ROLE
 from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from gateway.explore.store import Store
+from gateway.query.store import Store
 from gateway.store.schema import READER_ROLE
 from tests.support.databases import Database
 from tests.support.stores import maintain, running_exporter, store

@@ -52,7 +52,7 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def test_there_are_workflows_to_look_at() -> None:
-    assert {path.stem for path in WORKFLOWS} == {"checks", "nightly", "release"}
+    assert {path.stem for path in WORKFLOWS} == {"checks", "nightly", "pages", "release"}
 
 
 @pytest.mark.parametrize("script", RUN)
@@ -78,7 +78,12 @@ def test_every_job_has_an_end_and_no_right_that_it_was_not_given() -> None:
     for path in WORKFLOWS:
         assert loaded(path)["permissions"] == {"contents": "read"}
     rights = {name: job["permissions"] for name, job in jobs() if "permissions" in job}
-    assert rights == {"release.publish": {"id-token": "write"}, "release.announce": {"contents": "write"}}
+    assert rights == {
+        "pages.build": {"contents": "read", "pages": "read"},
+        "pages.deploy": {"pages": "write", "id-token": "write"},
+        "release.publish": {"id-token": "write"},
+        "release.announce": {"contents": "write"},
+    }
     assert all("timeout-minutes" in job for _, job in jobs())
 
 

@@ -24,9 +24,9 @@ def create(name: str, config: ApiConfig, view: HubView) -> Service:
 
     authenticator = None if config.auth is None else view.authenticators[config.auth.authenticator]
     routers = [router for each in view.services.values() if isinstance(each, HasRouters) for router in each.routers()]
-    queries = Queries(QueryService(config.query, lambda: _reader_dsn(view))) if config.query.enabled else None
-    app = create_app(config, view, authenticator, routers, f"extensions.{name}", queries)
-    return ApiService(name, config, app, connections_refused(view.meter), view.bodies, queries)
+    queries = Queries(QueryService(config.query, lambda: _reader_dsn(view)))
+    front = create_app(config, view, queries, authenticator, routers, f"extensions.{name}")
+    return ApiService(name, config, front, connections_refused(view.meter), view.bodies, queries)
 
 
 def _reader_dsn(view: HubView) -> str | None:

@@ -15,8 +15,8 @@ from gateway.query.numbers_text import answered, shortest
 from gateway.query.reading import distributions
 from gateway.query.reading.catalogue import Found
 from gateway.query.reading.connection import Reading, ids
-from gateway.query.reading.numbers import Window
 from gateway.query.reading.querier import StoreQuerier
+from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME, Matcher
 
 _MOST_CHARACTERS = 128

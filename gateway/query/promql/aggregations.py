@@ -99,7 +99,6 @@ def aggregate(context: Context, node: Aggregation, vectors: Vectors, parameter: 
 
 
 def _summed(context: Context, node: Aggregation, vectors: Vectors, groups: Groups, *, mean: bool) -> Vectors:
-    shape = (len(groups.labels), vectors.values.shape[1])
     numbers = vectors.numbers()
     values = np.where(numbers, vectors.values, sums.NOTHING)
     present = np.logical_or.reduceat(numbers[groups.order], groups.starts[:-1], axis=0)
@@ -107,25 +106,44 @@ def _summed(context: Context, node: Aggregation, vectors: Vectors, groups: Group
         result = np.add.reduceat(values[groups.order], groups.starts[:-1], axis=0)
         if mean:
             result = result / np.add.reduceat(numbers[groups.order].astype(float), groups.starts[:-1], axis=0)
-    elif mean:
-        result = _means(values, numbers, groups)
     else:
-        total, lost = np.full(shape, sums.NOTHING), np.zeros(shape)
-        for number, (which, rows) in enumerate(groups.ranks()):
-            if number % 256 == 0:
-                context.check()
-            total[which], lost[which] = sums.add(values[rows], total[which], lost[which])
-        result = total + lost
+        total, lost = _totals(context, values, groups)
+        if not mean:
+            result = total + lost
+        elif np.isinf(total).any():
+            result = _means(context, values, numbers, groups)
+        else:
+            count = np.add.reduceat(numbers[groups.order].astype(float), groups.starts[:-1], axis=0)
+            result = total / count + lost / count
     if vectors.histograms is None:
         return Vectors(groups.labels, result, present)
     return _summed_histograms(context, node, vectors, groups, Vectors(groups.labels, result, present), mean=mean)
 
 
-def _means(values: Floats, numbers: Bools, groups: Groups) -> Floats:
+def _totals(context: Context, values: Floats, groups: Groups) -> tuple[Floats, Floats]:
+    """Return the sum of each group, and what it lost to rounding: added up in the order of the series."""
+    shape = (len(groups.labels), values.shape[1])
+    total, lost = np.full(shape, sums.NOTHING), np.zeros(shape)
+    if len(groups.labels) <= groups.sizes.max(initial=0):  # few and large, or many and small: whichever is fewer turns
+        for group, rows in enumerate(groups.rows()):
+            context.check()
+            total[group], lost[group] = sums.add_rows(values[rows], total[group], lost[group])
+        return total, lost
+    for number, (which, rows) in enumerate(groups.ranks()):
+        if number % 256 == 0:
+            context.check()
+        total[which], lost[which] = sums.add(values[rows], total[which], lost[which])
+    return total, lost
+
+
+def _means(context: Context, values: Floats, numbers: Bools, groups: Groups) -> Floats:
+    """Return the mean of each group, where some sums are infinite."""
     # Groups in the order of their size, so that those that still have a series are a slice.
     by_size = np.argsort(-groups.sizes, kind="stable")
     mean = sums.Mean((len(groups.labels), values.shape[1]))
-    for which, rows in groups.ranks():
+    for number, (which, rows) in enumerate(groups.ranks()):
+        if number % 256 == 0:
+            context.check()
         mean.add(slice(0, len(which)), values[rows], numbers[rows])
     result = np.empty((len(groups.labels), values.shape[1]))
     result[by_size] = mean.result()
