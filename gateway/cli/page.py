@@ -14,7 +14,6 @@ from gateway.cli.options import (
     data_dir_option,
     load_config,
     readable_dsn,
-    reading_dsn,
     running_hub,
     token_option,
 )
@@ -211,25 +210,16 @@ def _readings(
     """Read the store, if there is one that can be read: a page says that a hub is away, and cannot fail for it."""
     if not content.charts.charts and not any(each.records for each in content.status.components):
         return None
-    import psycopg
-
-    from gateway.cli.database_errors import error_text
+    from gateway.cli.exploring import Places
     from gateway.publishing.readings import read
-    from gateway.query.store import Store
-    from gateway.store import READER_ROLE
 
     try:
-        with Store(reading_dsn(dsn, config_path, data_dir), READER_ROLE) as store:
+        with Places(config_path, data_dir, dsn).store() as store:
             readings = read(store, content, at)
     except click.ClickException as error:
         if dsn:
             raise
         click.echo(f"Without charts and history: {error.message}", err=True)
-        return None
-    except psycopg.Error as error:
-        if dsn:
-            raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error
-        click.echo(f"Without charts and history: the store cannot be read: {error_text(error)}", err=True)
         return None
     for note in readings.notes:
         click.echo(safe(f"Note: {note}"), err=True)

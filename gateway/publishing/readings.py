@@ -69,7 +69,7 @@ class Readings:
 
 
 def read(store: Store, content: Content, at: datetime) -> Readings:
-    """Read what the content asks for. Raises `psycopg.Error`."""
+    """Read what the content asks for. Raises `QueryError`."""
     notes: list[str] = []
     charts = [_chart(store, chart, at, notes) for chart in content.charts.charts]
     return Readings(charts, _histories(store, content.status, at, notes), notes)

@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from gateway.cli import main
-from gateway.query.store import read_only
+from gateway.query.reading.connection import connect_to_read
 from gateway.store.schema import READER_ROLE
 from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database
@@ -230,8 +230,7 @@ def test_every_sql_runs_as_who_it_is_for(statement: Sql, native_database: Databa
             connection.execute(text.replace("obs_hub", name, 1).encode())
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
         return
-    with psycopg.connect(native_database.dsn) as connection:
-        read_only(connection, READER_ROLE)
+    with connect_to_read(native_database.dsn) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (READER_ROLE,)
         connection.execute(text.encode()).fetchall()
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.query.reading import numbers
+from gateway.query.reading.arrays import array_of, ids, row_of
 from gateway.query.reading.chunks import SharedTimes
-from gateway.query.reading.connection import Reading, array_of, ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window as TimeRange
 from gateway.store import POSTGRES_EPOCH_US
 

@@ -21,7 +21,8 @@ from gateway.query.charts.lines import (
     spaced,
 )
 from gateway.query.charts.selection import DELTA, Found
-from gateway.query.reading.connection import Reading, ids, row_of
+from gateway.query.reading.arrays import ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.store import POSTGRES_EPOCH_US
 
 _TABLES: dict[str, LiteralString] = {

@@ -32,7 +32,7 @@ _POINTS: LiteralString = """
 def means(store: Store, series: Sequence[int], start: datetime, step: timedelta, count: int) -> npt.NDArray[np.float64]:
     """Return the mean of all points of some series of numbers in each of ``count`` intervals, NaN where there are none.
 
-    Raises `psycopg.Error`.
+    Raises `QueryError`.
     """
     found = np.full(count, np.nan)
     if not series or not count:
