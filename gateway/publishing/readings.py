@@ -69,7 +69,10 @@ class Readings:
 
 
 def read(store: Store, content: Content, at: datetime, runs_since: datetime | None = None) -> Readings:
-    """Read what the content asks for. ``runs_since``: since when the hub runs, where it says so. Raises `QueryError`."""
+    """Read what the content asks for. Raises `QueryError`.
+
+    ``runs_since`` is since when the hub runs, where it says so.
+    """
     notes: list[str] = []
     charts = [_chart(store, chart, at, notes) for chart in content.charts.charts]
     return Readings(charts, _histories(store, content.status, at, runs_since, notes), notes)

@@ -125,12 +125,15 @@ class Shell:
         wanted = request.accept.best_match([MediaType.JSON, MediaType.HTML])
         if view.path == "/" and not streamed and wanted != MediaType.HTML:
             return Response(Welcome("Observability Hub", __version__, _LINKS), headers={"vary": "accept"})
+        if self._door.asks and not self._door.opens and wanted == MediaType.HTML and not streamed:
+            return await self._sign_in_form(request, HTTPStatus.FORBIDDEN, "", "/")
         try:
             self._door.admit(request)
         except (UnauthenticatedError, PermissionDeniedError) as error:
             if streamed or "hx-request" in request.headers or wanted != MediaType.HTML:
                 return on_access_error(request, error)
-            return await self._sign_in_form(request, HTTPStatus.UNAUTHORIZED, "")
+            here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return await self._sign_in_form(request, HTTPStatus.UNAUTHORIZED, "", here)
         asked = _asked(view, request)
         if streamed:
             return self._stream(view, asked)
@@ -189,10 +192,7 @@ class Shell:
             ) from None
         return Stream(events, media_type=_STREAM, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
-    async def _sign_in_form(self, request: _Request, status: HTTPStatus, problem: str) -> Response[Any]:
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        if request.url.path in ("/sign-in", "/sign-out"):
-            target = request.query_params.get("next", "/")
+    async def _sign_in_form(self, request: _Request, status: HTTPStatus, problem: str, target: str) -> Response[Any]:
         page = rendered(
             "sign_in.html",
             **self.around,
