@@ -21,7 +21,8 @@
   inline scripts and no ``style`` attributes: browsers refuse them here.
 - The same URL gives three things: the page; with the header ``HX-Request`` the block that ``HX-Target`` names (or
   ``live``) alone, for htmx; with ``accept: text/event-stream`` the block ``live`` whenever it has changed, read every
-  ``View.every`` seconds (more seldom for long ranges) once for all who look at the same URL. A range that ends at a fixed time is not read again.
+  ``View.every`` seconds (more seldom for long ranges) once for all who look at the same URL. A range that ends at a
+  fixed time is not read again.
 - What the block ``live`` brings is merged into the page by ``id``: give an ``id`` to whatever comes and goes.
 
 Links and forms work by themselves, with all state in the URL; scripts make them quicker, and nothing else.
