@@ -14,8 +14,9 @@ from psycopg import sql
 from gateway.query import names
 from gateway.query.names import label_name, text_of
 from gateway.query.numbers_text import shortest
+from gateway.query.reading.arrays import row_of
 from gateway.query.reading.catalogue import Catalogue
-from gateway.query.reading.connection import Reading, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
+from gateway.query.reading.arrays import array_of, ids, row_of
 from gateway.query.reading.chunks import Floats, SharedTimes, Times, to_milliseconds
-from gateway.query.reading.connection import Reading, array_of, ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window
 from gateway.query.series import Hints
 from gateway.store import POSTGRES_EPOCH_US

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.query.reading import frames
+from gateway.query.reading.arrays import ids, row_of
 from gateway.query.reading.chunks import Chunk, SharedTimes, Times, to_milliseconds
-from gateway.query.reading.connection import Reading, ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window
 from gateway.query.series import STALE
 from gateway.store import POSTGRES_EPOCH_US

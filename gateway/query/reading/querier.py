@@ -19,9 +19,10 @@ from gateway.query.matching import Condition, all_match, conditions
 from gateway.query.names import TARGET_INFO, Part
 from gateway.query.numbers_text import shortest
 from gateway.query.reading import distributions, everything, numbers
+from gateway.query.reading.arrays import ids, row_of
 from gateway.query.reading.catalogue import Catalogue, Family, Found, LabelSet, Metric, own_label
 from gateway.query.reading.chunks import Chunk, Floats, Joiner, SharedTimes, Times, summed_up
-from gateway.query.reading.connection import Reading, ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.frames import Looks, Memory, looks
 from gateway.query.reading.numbers import Ids
 from gateway.query.reading.window import Window
