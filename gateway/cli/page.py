@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from gateway.cli.options import (
     data_dir_option,
     load_config,
     readable_dsn,
-    reading_dsn,
     running_hub,
     token_option,
 )
@@ -134,7 +133,8 @@ def build_page(
                 "name that is in its certificate, where it has one"
             ) from error
         at = at or datetime.now(UTC)
-        readings = _readings(content, at, dsn, config_path, data_dir)
+        runs_since = None if status is None else datetime.now(UTC) - timedelta(seconds=status.uptime_seconds)
+        readings = _readings(content, at, runs_since, dsn, config_path, data_dir)
         build = Build(content, at, True, status, readings)
     try:
         write(output, replace(build, title=title, url=site_url, repository=repository))
@@ -206,30 +206,26 @@ def _status(where: str, token: str | None, publish_outage: bool) -> HubStatus | 
 
 
 def _readings(
-    content: Content, at: datetime, dsn: str | None, config_path: Path | None, data_dir: Path | None
+    content: Content,
+    at: datetime,
+    runs_since: datetime | None,
+    dsn: str | None,
+    config_path: Path | None,
+    data_dir: Path | None,
 ) -> Readings | None:
     """Read the store, if there is one that can be read: a page says that a hub is away, and cannot fail for it."""
     if not content.charts.charts and not any(each.records for each in content.status.components):
         return None
-    import psycopg
-
-    from gateway.cli.database_errors import error_text
+    from gateway.cli.exploring import Places
     from gateway.publishing.readings import read
-    from gateway.query.store import Store
-    from gateway.store import READER_ROLE
 
     try:
-        with Store(reading_dsn(dsn, config_path, data_dir), READER_ROLE) as store:
-            readings = read(store, content, at)
+        with Places(config_path, data_dir, dsn).store() as store:
+            readings = read(store, content, at, runs_since)
     except click.ClickException as error:
         if dsn:
             raise
         click.echo(f"Without charts and history: {error.message}", err=True)
-        return None
-    except psycopg.Error as error:
-        if dsn:
-            raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error
-        click.echo(f"Without charts and history: the store cannot be read: {error_text(error)}", err=True)
         return None
     for note in readings.notes:
         click.echo(safe(f"Note: {note}"), err=True)

@@ -1,79 +1,71 @@
-"""The store, read-only."""
+"""The store, asked by statements: rows of it, decoded."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any, LiteralString, Self
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, LiteralString, Self, TypeVar, overload
 
-import psycopg
+import msgspec
 from psycopg import sql
-from psycopg.rows import dict_row
 
-from gateway.store import connect
+from gateway.query.limits import Usage
+from gateway.query.reading.connection import Readers, Reading
 
 Row = dict[str, Any]
+_T = TypeVar("_T")
 
-_ATTEMPTS = 3
-"""How often a query is tried that PostgreSQL ends for a deadlock.
-
-Whoever reads a chunk while a job of TimescaleDB compresses it may be chosen for that; once the job is done, it is over.
-"""
-
-
-def read_only(connection: psycopg.Connection[Any], role: str) -> None:
-    """Make the transaction that begins here read-only, and that of a role without rights to write where it exists."""
-    connection.execute("SET TRANSACTION READ ONLY")
-    no_such_role = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
-    with contextlib.suppress(*no_such_role), connection.transaction():
-        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+_AS_JSON = sql.SQL("SELECT row_to_json(found)::text FROM ({}) AS found")
 
 
 class Store:
-    """A connection to the store, opened when first needed and again after it broke."""
+    """Whoever has one may ask the store, within the bounds of one `Usage`. Raises `QueryError`.
 
-    def __init__(self, dsn: str, role: str) -> None:
-        self._dsn, self._role = dsn, role
-        self._connection: psycopg.Connection[Any] | None = None
+    A row is what JSON has of it: numbers, text, lists and objects; whatever else it is to be, such as a time or a float
+    that may not be finite, ``of`` says, a type that `msgspec` knows.
+    """
 
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, lend: Callable[[], contextlib.AbstractContextManager[Reading]]) -> None:
+        self._lend = lend
 
-    def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
+    @classmethod
+    def by(cls, readers: Readers, usage: Usage) -> Self:
+        """Return a store that is asked by whichever connection is free, and by a new one where one broke."""
+        return cls(lambda: readers.reading(usage))
 
-    def rows(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """Return what a query returns. Raises `psycopg.Error`."""
-        attempt = 1
-        while True:
-            try:
-                with self._reading() as connection, connection.cursor(row_factory=dict_row) as cursor:
-                    return cursor.execute(statement, parameters).fetchall()
-            except psycopg.errors.DeadlockDetected:
-                if attempt == _ATTEMPTS:
-                    raise
-                attempt += 1
+    @classmethod
+    def of(cls, reading: Reading) -> Self:
+        """Return the store at the end of a connection."""
+        return cls(lambda: contextlib.nullcontext(reading))
 
-    def stream(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> Iterator[Row]:
-        """Yield what a query returns, as it arrives. Nothing else can be read meanwhile. Raises `psycopg.Error`."""
-        attempt = 1
-        while True:
-            try:
-                with self._reading() as connection, connection.cursor(row_factory=dict_row) as cursor:
-                    for row in cursor.stream(statement, parameters):
-                        attempt = _ATTEMPTS  # what was yielded is not to be yielded again
-                        yield row
-                    return
-            except psycopg.errors.DeadlockDetected:
-                if attempt == _ATTEMPTS:
-                    raise
-                attempt += 1
+    @overload
+    def rows(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Row]: ...
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn, reading=True)
-        with self._connection.transaction():
-            read_only(self._connection, self._role)
-            yield self._connection
+    @overload
+    def rows(self, statement: LiteralString, parameters: Mapping[str, Any] | None, of: type[_T]) -> list[_T]: ...
+
+    def rows(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None, of: Any = Row) -> list[Any]:
+        """Return what a statement finds. ``%(name)s`` stands in it for a parameter."""
+        return list(self.stream(statement, parameters, of))
+
+    @overload
+    def stream(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> Iterator[Row]: ...
+
+    @overload
+    def stream(self, statement: LiteralString, parameters: Mapping[str, Any] | None, of: type[_T]) -> Iterator[_T]: ...
+
+    def stream(
+        self, statement: LiteralString, parameters: Mapping[str, Any] | None = None, of: Any = Row
+    ) -> Iterator[Any]:
+        """Yield what a statement finds, as it arrives."""
+        decode = _decoder(of).decode
+        with self._lend() as reading:
+            for (text,) in reading.texts(_AS_JSON.format(reading.composed(statement, parameters))):
+                assert text is not None, "a row is not NULL"
+                yield decode(text)
+
+
+@cache
+def _decoder(of: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(of, strict=False)  # "NaN" and "Infinity" are floats where a float is wanted

@@ -54,7 +54,9 @@ window.charts = (() => {
 
   // -- one chart ------------------------------------------------------------------------------------------------------
   function legendOf(plot) {
-    return [...(plot.closest("figure")?.querySelectorAll(".legend [data-value]") || [])];
+    const figure = plot.closest("figure");
+    const own = figure?.querySelectorAll(".legend [data-value]") || [];
+    return [...(own.length ? own : figure?.classList.contains("wide") ? document.querySelectorAll("#figures [data-value]") : [])];
   }
 
   function options(plot, chart) {
@@ -215,7 +217,7 @@ window.charts = (() => {
       getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
       button.textContent = "Selected";
     }
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    setTimeout(() => { button.textContent = button.dataset.word || "Copy"; }, 2000);
   });
 
   return { draw, drawAll };

@@ -86,6 +86,7 @@
         tell("paused");
       } else resume();
     });
+    document.addEventListener("htmx:pushedIntoHistory", listen);  // another search is another thing to look at
     window.addEventListener("pagehide", stop);
     window.addEventListener("pageshow", (event) => { if (event.persisted) resume(); });
   }

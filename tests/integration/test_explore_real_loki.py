@@ -11,7 +11,8 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from gateway.query.logs.loki import LokiAccess, LokiLogs
+from gateway.net.loki import LokiAccess
+from gateway.query.logs.loki import LokiLogs
 from gateway.query.logs.merging import Follower
 from gateway.query.logs.records import LogFilter, SourceError
 from tests.support.waiting import PATIENCE

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from gateway.base.instants import SECOND, local_time, short_duration, unix_nano
 from gateway.cli.drawing.charts import line_chart, sparkline
 from gateway.cli.drawing.screen import Screen, fitted, safe, width_of
-from gateway.query.metrics.catalogue import Metric
+from gateway.query.metrics.catalogue import CatalogueRow, Metric
 from gateway.query.metrics.lines import Line, Window, filled
 from gateway.query.metrics.units import Unit
-from gateway.query.store import Row
 
 SPARKLINE_WIDTH = 40
 _HEIGHT = 10
@@ -101,17 +100,16 @@ def _minute(instant: datetime) -> str:
     return local_time(unix_nano(instant))[:-4]
 
 
-def metric_list(metrics: Sequence[Row], screen: Screen) -> Iterator[str]:
+def metric_list(metrics: Sequence[CatalogueRow], screen: Screen) -> Iterator[str]:
     """Yield a header and a line for each metric of a catalogue."""
-    heads = {"name": "METRIC", "type": "TYPE", "unit": "UNIT"}
-    widths = {
-        key: min(max([len(head), *(width_of(safe(row[key])) for row in metrics)]), 60) for key, head in heads.items()
-    }
-    head = " ".join(fitted(head, widths[key]) for key, head in heads.items())
+    heads = ("METRIC", "TYPE", "UNIT")
+    whats = [tuple(map(safe, (row["name"], row["type"], row["unit"]))) for row in metrics]
+    widths = [min(max(map(width_of, column)), 60) for column in zip(heads, *whats, strict=True)]
+    head = " ".join(map(fitted, heads, widths))
     yield screen.paint(f"{head} {'SERIES':>7} {'SEEN':>10} ATTRIBUTES", bold=True)
     now = datetime.now(UTC)
-    for row in metrics:
+    for row, what in zip(metrics, whats, strict=True):
         seen = row["last_seen"]
         ago = "-" if seen is None else f"{short_duration(max(round((now - seen).total_seconds()), 1) * SECOND)} ago"
-        cells = " ".join(fitted(safe(row[key]), width) for key, width in widths.items())
+        cells = " ".join(map(fitted, what, widths))
         yield f"{cells} {row['series']:>7} {ago:>10} {safe(', '.join(row['attributes']))}".rstrip()

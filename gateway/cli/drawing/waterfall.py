@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.base.instants import local_time, short_duration
@@ -12,86 +11,11 @@ from gateway.cli.drawing.log_lines import log_line, pairs
 from gateway.cli.drawing.screen import Screen, fitted, safe, width_of
 from gateway.query.logs.records import LogRecord
 from gateway.query.traces.spans import Span, TraceSummary
+from gateway.query.traces.tree import DEEPEST, Node, tree
 
-_DEEPEST = 8
 _DURATION_WIDTH = 9
 _LEAST_BAR = 12
 _COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A span at its place in the tree: what is drawn before it, and before whatever stands below it."""
-
-    span: Span
-    parent: Span | None
-    depth: int
-    branch: str
-    guide: str
-
-    @property
-    def notes(self) -> list[str]:
-        """What is wrong with the span's place in the trace."""
-        found = []
-        if self.parent is None and self.span.parent_span_id:
-            found.append(f"its parent {self.span.parent_span_id} is missing")
-        if self.parent is not None and self.span.start < self.parent.start:
-            early = short_duration(self.parent.start - self.span.start)
-            found.append(f"starts {early} before its parent: their clocks differ")
-        if self.span.duration is None:
-            found.append("has no end" if self.span.end is None else "ends before it starts")
-        return found
-
-
-def tree(spans: Sequence[Span]) -> Iterator[Node]:
-    """Yield spans in the order of the tree that their parents make, siblings by their start.
-
-    A span whose parent is not among them stands among the roots, and so does the first of spans that are each other's
-    ancestors. Of spans with the same id, as some client and server pairs have, the first has the children.
-    """
-    spans = sorted(spans, key=lambda span: span.start)
-    by_id = {span.span_id: span for span in reversed(spans)}
-    children: defaultdict[int, list[Span]] = defaultdict(list)
-    roots = []
-    for span in spans:
-        parent = by_id.get(span.parent_span_id or "")
-        if parent is None or parent is span:
-            roots.append(span)
-        else:
-            children[id(parent)].append(span)
-    placed = _with_descendants(roots, children)
-    for span in spans:
-        if id(span) not in placed:  # it is in a loop, or below one: cut that here
-            siblings = children[id(by_id[span.parent_span_id or ""])]
-            siblings[:] = [sibling for sibling in siblings if sibling is not span]
-            roots.append(span)
-            placed |= _with_descendants([span], children)
-
-    waiting = [Node(span, None, 0, "", "") for span in reversed(roots)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        below = children[id(node.span)]
-        waiting += [_child(node, span, last=span is below[-1]) for span in reversed(below)]
-
-
-def _with_descendants(spans: Sequence[Span], children: Mapping[int, list[Span]]) -> set[int]:
-    found: set[int] = set()
-    waiting = list(spans)
-    while waiting:
-        span = waiting.pop()
-        if id(span) not in found:
-            found.add(id(span))
-            waiting += children.get(id(span), ())
-    return found
-
-
-def _child(node: Node, span: Span, *, last: bool) -> Node:
-    depth = node.depth + 1
-    if depth > _DEEPEST:
-        return Node(span, node.span, depth, f"{node.guide}({depth}) ", node.guide)
-    branch, guide = ("└─ ", "   ") if last else ("├─ ", "│  ")
-    return Node(span, node.span, depth, node.guide + branch, node.guide + guide)
 
 
 def waterfall(
@@ -129,18 +53,32 @@ def waterfall(
         )
         # The first span of an id has its logs: they cannot be told apart.
         for line in _details(node, of_span.pop(span.span_id, []), screen, attributes):
-            yield _cut(f"{node.guide}   {line}", screen)
+            yield _cut(f"{_guide(node)}   {line}", screen)
     rest = sorted((record for records in of_span.values() for record in records), key=lambda r: r.time_unix_nano)
     if rest:
         yield "Logs of no span above:"
         yield from (f"  {log_line(record, screen)}" for record in rest)
 
 
+def _guide(node: Node, levels: int = DEEPEST) -> str:
+    """Return the lines that go on below a span."""
+    return "".join("   " if last else "│  " for last in node.lasts[:levels])
+
+
+def _branch(node: Node) -> str:
+    """Return what leads to a span."""
+    if node.depth == 0:
+        return ""
+    if node.depth > DEEPEST:
+        return f"{_guide(node)}({node.depth}) "
+    return _guide(node, node.depth - 1) + ("└─ " if node.lasts[-1] else "├─ ")
+
+
 def _label(node: Node) -> str:
     span = node.span
     kind = "" if span.kind in ("unspecified", "internal") else f" ({span.kind})"
     mark = {"error": " ✗", "ok": " ✓"}.get(span.status, "")
-    return f"{node.branch}{safe(span.service_name or '-')}: {safe(span.name)}{safe(kind)}{mark}"
+    return f"{_branch(node)}{safe(span.service_name or '-')}: {safe(span.name)}{safe(kind)}{mark}"
 
 
 def _bar(offset: int, length: int, total: int, width: int) -> str:

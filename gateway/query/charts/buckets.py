@@ -18,8 +18,10 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.query.reading import numbers
+from gateway.query.reading.arrays import array_of, ids, row_of
 from gateway.query.reading.chunks import SharedTimes
-from gateway.query.reading.connection import Reading, array_of, ids, row_of
+from gateway.query.reading.connection import Reading
+from gateway.query.reading.window import Window as TimeRange
 from gateway.store import POSTGRES_EPOCH_US
 
 Floats = npt.NDArray[np.float64]
@@ -136,6 +138,13 @@ class Values:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(lasted > 0, total / lasted, np.nan)
 
+    def changes(self, window: Window, *, began: npt.NDArray[np.bool_], delta: bool) -> Floats:
+        """Return the change in each interval; NaN where there is nothing. ``began``: which points began anew."""
+        values = self.values if delta else np.where(began[1:], self.values[1:], np.diff(self.values))
+        at = _places(self.times if delta else self.times[1:], window)
+        total = np.bincount(at, values, window.count)
+        return np.where(np.bincount(at, minlength=window.count) > 0, total, np.nan)
+
     @property
     def spacing(self) -> float:
         """Seconds between two points, mostly; 0 where that cannot be told."""
@@ -171,7 +180,7 @@ def read(
 def _points(reading: Reading, keys: Ids, window: Window) -> dict[int, Values]:
     share = SharedTimes()
     # A window of the reading layer is open at its start.
-    asked = numbers.Window(math.ceil(window.start * 1000) - 1, math.ceil(window.end * 1000) - 1)
+    asked = TimeRange(math.ceil(window.start * 1000) - 1, math.ceil(window.end * 1000) - 1)
     found: dict[int, Values] = {}
     seconds: dict[int, Floats] = {}
     for key, chunks in numbers.read(reading, keys, asked, share).items():

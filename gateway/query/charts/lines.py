@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,32 +82,46 @@ class Chart:
     """Seconds between two points, mostly; 0 where that is not known."""
 
 
-def draw(question: Question, found: Found, values: dict[int, Values], source: Source, window: Window) -> Chart | None:
+def draw(
+    question: Question, found: Found, values: Mapping[int, Values], source: Source, window: Window
+) -> Chart | None:
     """Return the chart of a question, of series and values that were read for it; None where there is nothing."""
-    metric, series = _chosen(question, found, values)
+    metric, series = chosen(question, found, values)
     if metric is None:
         return None
-    spacing = max((values[one.id].spacing for one in series), default=0.0)
-    if spacing > window.step:  # shorter intervals would have gaps between the points
-        window = window.coarser(spacing)
+    window, spacing = spaced(window, series, values)
     show = question.show or default_show(metric)
-    combine = _mean if metric.type == "gauge" and show is Show.VALUE else _sum
+    combine = _mean if metric.type == "gauge" and show is Show.VALUE else added
     lines, numbers = [], []
-    for labels, members in _grouped(question.by, series).items():
-        each = [_values(metric, show, values[one.id], window) for one in members]
-        matrix = np.stack(each)
+    for labels, members in grouped(question.by, series).items():
+        matrix = np.stack([_values(metric, show, values[one.id], window) for one in members])
         lines.append(Line(labels, combine(matrix)))
         numbers.append(np.count_nonzero(~np.isnan(matrix), axis=0))
+    return finished(Chart(question, metric, show, window, source, lines, spacing=spacing), numbers)
+
+
+def finished(chart: Chart, numbers: Sequence[npt.NDArray[np.intp]]) -> Chart | None:
+    """Return a chart with the largest of its lines, largest first; None where there is none.
+
+    ``numbers`` are how many series each line has in each interval.
+    """
+    lines = chart.lines
     _drop_unfinished(lines, numbers)
     lines = [line for line in lines if not np.isnan(line.values).all()]
     if not lines:
         return None
-    lines.sort(key=lambda line: -abs(float(np.nanmean(line.values))))
-    kept = lines[:MOST_LINES]
-    return Chart(question, metric, show, window, source, kept, len(lines) - len(kept), spacing)
+    lines.sort(key=lambda line: (-abs(float(np.nanmean(line.values))), line.labels))
+    chart.lines, chart.left_out = lines[:MOST_LINES], max(len(lines) - MOST_LINES, 0)
+    return chart
 
 
-def _chosen(question: Question, found: Found, values: dict[int, Values]) -> tuple[Metric | None, list[Series]]:
+def spaced(window: Window, series: Sequence[Series], values: Mapping[int, Values]) -> tuple[Window, float]:
+    """Return a window whose intervals are not shorter than the time between two points, and how long that is."""
+    spacing = max((values[one.id].spacing for one in series), default=0.0)
+    return (window.coarser(spacing) if spacing > window.step else window), spacing
+
+
+def chosen(question: Question, found: Found, values: Mapping[int, Values]) -> tuple[Metric | None, list[Series]]:
     """Return the series to draw. Of metrics with one name and another type or unit, those with the most."""
     best: tuple[Metric | None, list[Series]] = None, []
     for metric, several in found.items():
@@ -125,7 +139,8 @@ def _chosen(question: Question, found: Found, values: dict[int, Values]) -> tupl
     return best
 
 
-def _grouped(by: Sequence[str], series: Sequence[Series]) -> dict[tuple[str, ...], list[Series]]:
+def grouped(by: Sequence[str], series: Sequence[Series]) -> dict[tuple[str, ...], list[Series]]:
+    """Return series by the values that they have of some attributes."""
     groups: defaultdict[tuple[str, ...], list[Series]] = defaultdict(list)
     for one in series:
         groups[tuple(one.label(key) for key in by)].append(one)
@@ -144,11 +159,12 @@ def _mean(matrix: Floats) -> Floats:
         return np.where(number > 0, np.nansum(matrix, axis=0) / number, np.nan)
 
 
-def _sum(matrix: Floats) -> Floats:
+def added(matrix: Floats) -> Floats:
+    """Return the sum of series, NaN where none has a value."""
     return np.where(np.isnan(matrix).all(axis=0), np.nan, np.nansum(matrix, axis=0))
 
 
-def _drop_unfinished(lines: list[Line], numbers: list[Floats]) -> None:
+def _drop_unfinished(lines: list[Line], numbers: Sequence[npt.NDArray[np.intp]]) -> None:
     """Leave the last interval out where series are missing in it that the one before has: they are yet to come."""
     if not numbers:
         return

@@ -40,9 +40,15 @@ def time_condition(chart: Chart, ago: str | None = None) -> str:
 
 def as_sql(chart: Chart, during: str) -> str:
     """Return one SELECT with the columns ``time``, those that it is grouped by, and ``value``."""
-    if chart.metric.is_number and chart.show is Show.VALUE:
-        return _values(chart, during)
-    return _rates(chart, during)
+    if chart.show is Show.MEAN:
+        return _means(chart, during)
+    return _values(chart, during) if chart.show is Show.VALUE else _rates(chart, during)
+
+
+def _view(chart: Chart) -> str:
+    if chart.metric.is_number:
+        return str(chart.source)
+    return "summaries" if chart.metric.type == "summary" else "histograms"
 
 
 def _where(chart: Chart, during: str) -> str:
@@ -91,7 +97,7 @@ def _values(chart: Chart, during: str) -> str:
         f"SELECT time{known}, {combine}(value) AS value\n"
         f"FROM (\n"
         f"    SELECT {_bin(chart)} AS time, series_id{named}, {mean} AS value\n"
-        f"    FROM {chart.source}\n"
+        f"    FROM {_view(chart)}\n"
         f"    WHERE {where}\n"
         f"    GROUP BY {_positions(2 + len(columns))}\n"
         f") AS each_series\n"
@@ -106,17 +112,18 @@ def _rates(chart: Chart, during: str) -> str:
     known = "".join(f", {name}" for _, name in columns)
     where = _where(chart, during)
     if chart.metric.temporality == DELTA:
-        total = "value" if chart.source is Source.POINTS else "sum"
+        total = "count" if not chart.metric.is_number else "value" if chart.source is Source.POINTS else "sum"
         return (
             f"SELECT {_bin(chart)} AS time{named}, sum({total}) / {chart.window.step} AS value\n"
-            f"FROM {chart.source}\n"
+            f"FROM {_view(chart)}\n"
             f"WHERE {where}\n"
             f"GROUP BY {_positions(1 + len(columns))}\n"
             f"ORDER BY 1"
         )
     value, at = ("value", "time") if chart.source is Source.POINTS else ("last", "last_time")
+    value = value if chart.metric.is_number else "count"
     change = f"{value} - lag({value}) OVER earlier"
-    if chart.metric.is_monotonic:
+    if chart.metric.is_monotonic or not chart.metric.is_number:
         change = f"CASE WHEN {value} < lag({value}) OVER earlier THEN {value} ELSE {change} END"
     return (
         f"SELECT time{known}, sum(rate) AS value\n"
@@ -126,13 +133,42 @@ def _rates(chart: Chart, during: str) -> str:
         f"        SELECT time, series_id{named},\n"
         f"            {change} AS change,\n"
         f"            extract(epoch FROM {at} - lag({at}) OVER earlier)::float8 AS seconds\n"
-        f"        FROM {chart.source}\n"
+        f"        FROM {_view(chart)}\n"
         f"        WHERE {where}\n"
         f"        WINDOW earlier AS (PARTITION BY series_id ORDER BY time)\n"
         f"    ) AS points\n"
         f"    WHERE seconds > 0\n"
         f"    GROUP BY {_positions(2 + len(columns))}\n"
         f") AS each_series\n"
+        f"GROUP BY {_positions(1 + len(columns))}\n"
+        f"ORDER BY 1"
+    )
+
+
+def _means(chart: Chart, during: str) -> str:
+    columns = _columns(chart.question)
+    named = "".join(f", {its_sql} AS {name}" for its_sql, name in columns)
+    known = "".join(f", {name}" for _, name in columns)
+    where = _where(chart, during)
+    if chart.metric.temporality == DELTA:
+        return (
+            f"SELECT {_bin(chart)} AS time{named}, sum(sum) / nullif(sum(count), 0)::float8 AS value\n"
+            f"FROM {_view(chart)}\n"
+            f"WHERE {where}\n"
+            f"GROUP BY {_positions(1 + len(columns))}\n"
+            f"ORDER BY 1"
+        )
+    return (
+        f"SELECT {_bin(chart)} AS time{known}, sum(added) / nullif(sum(counted), 0)::float8 AS value\n"
+        f"FROM (\n"
+        f"    SELECT time{named},\n"
+        f"        CASE WHEN count < lag(count) OVER earlier THEN count\n"
+        f"            ELSE count - lag(count) OVER earlier END AS counted,\n"
+        f"        CASE WHEN count < lag(count) OVER earlier THEN sum ELSE sum - lag(sum) OVER earlier END AS added\n"
+        f"    FROM {_view(chart)}\n"
+        f"    WHERE {where}\n"
+        f"    WINDOW earlier AS (PARTITION BY series_id ORDER BY time)\n"
+        f") AS points\n"
         f"GROUP BY {_positions(1 + len(columns))}\n"
         f"ORDER BY 1"
     )
@@ -147,14 +183,22 @@ def as_promql(chart: Chart, translation: Translation) -> str | None:
     name = names.metric_name(translation.strategy, metric.name, metric.unit, metric.type, monotonic=metric.is_monotonic)
     if name is None:
         return None
-    by = _by(question, translation)
+    by, its_host = _by(question, translation), _of_host(question, translation)
     if metric.is_number and chart.show is Show.VALUE:
         inner = f"avg_over_time({_selector(name, question, translation)}[{duration(chart.window.step)}])"
         combine = "avg" if metric.type == "gauge" else "sum"
-        return f"{combine} {by}({inner}){_of_host(question, translation)}"
+        return f"{combine} {by}({inner}{its_host})"
     length = duration(max(chart.window.step, 4 * chart.spacing))
-    rate = f"rate({_selector(name, question, translation)}[{length}])"
-    return f"sum {by}({rate}){_of_host(question, translation)}"
+
+    def rate(part: str) -> str:
+        if metric.type == "exponential_histogram":
+            selected = f"rate({_selector(name, question, translation)}[{length}])"
+            return f"sum {by}(histogram_{part}({selected}{its_host}))"
+        suffix = "" if metric.is_number else f"_{part}"
+        return f"sum {by}(rate({_selector(name + suffix, question, translation)}[{length}]){its_host})"
+
+    counted = rate("count")
+    return f"{rate('sum')} / {counted}" if chart.show is Show.MEAN else counted
 
 
 def _by(question: Question, translation: Translation) -> str:

@@ -6,14 +6,13 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 import httpx
 
 from gateway.base.instants import SECOND
+from gateway.net.loki import LokiAccess
 from gateway.query.logs.records import (
     LogFilter,
     LogRecord,
@@ -30,25 +29,6 @@ _PAGE = 1000
 _AHEAD = 1800 * SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class LokiAccess:
-    """Where a Loki is and how it is entered. `url` may carry a user and password; files are in PEM."""
-
-    url: str = field(repr=False)
-    tenant: str | None = None
-    token: str | None = field(default=None, repr=False)
-    basic: tuple[str, str] | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    @property
-    def shown(self) -> str:
-        """The address, as it may be shown."""
-        return re.sub(r"//\S*@", "//", self.url)
-
-
 class LokiLogs:
     """The logs of a Loki that took them as OTLP.
 
@@ -58,8 +38,11 @@ class LokiLogs:
 
     name = "loki"
 
-    def __init__(self, access: LokiAccess) -> None:
-        """Raises `SourceError` when the address or the CA file cannot be used."""
+    def __init__(self, access: LokiAccess, seconds: float = 60) -> None:
+        """``seconds`` is how long one answer is waited for.
+
+        Raises `SourceError` when the address or the CA file cannot be used.
+        """
         self._access = access
         headers = dict(access.headers)
         if access.tenant:
@@ -72,7 +55,7 @@ class LokiLogs:
                 headers=headers,
                 auth=access.basic,
                 verify=_tls(access),
-                timeout=httpx.Timeout(60, connect=5),
+                timeout=httpx.Timeout(seconds, connect=min(seconds, 5)),
             )
         except (httpx.InvalidURL, OSError) as error:
             raise SourceError(f"Loki at {access.shown} cannot be asked: {error}") from error
@@ -81,6 +64,10 @@ class LokiLogs:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to it."""
         self._client.close()
 
     def latest(self, wanted: LogFilter, start: int, end: int, limit: int) -> list[LogRecord]:
@@ -164,6 +151,8 @@ def log_query(wanted: LogFilter) -> str:
         stages.append(f"|~ {_quoted(('(?i)' if wanted.ignore_case else '') + wanted.grep)}")
     if wanted.trace_id:
         stages.append(f"| trace_id={_quoted(wanted.trace_id)}")
+    if wanted.span_id:
+        stages.append(f"| span_id={_quoted(wanted.span_id)}")
     if wanted.hosts:
         stages.append(f"| host_name=~{_quoted(_any_of(wanted.hosts))}")
     if wanted.events:

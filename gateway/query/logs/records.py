@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ _OTHER_NAMES = {
     "error": ("err", "severe"),
     "fatal": ("critical", "crit", "alert", "emerg", "emergency", "panic"),
 }
+_OF_REGEXES = re.compile(r"[\\.+*?()\[\]{}|^$]")
 _RANGES = {name: severity for severity in SEVERITIES for name in (severity, *_OTHER_NAMES.get(severity, ()))}
 
 
@@ -44,6 +46,11 @@ def severity_range(number: int, name: str | None) -> str | None:
     if 1 <= number <= 24:
         return SEVERITIES[(number - 1) // 4]
     return severity_named(name or "")
+
+
+def literally(text: str) -> str:
+    """Return a regular expression, of PostgreSQL and of Loki alike, that finds a text as it is."""
+    return _OF_REGEXES.sub(r"\\\g<0>", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,7 @@ class LogFilter:
     events_only: bool = False
     events: tuple[str, ...] = ()
     trace_id: str | None = None
+    span_id: str | None = None
     attributes: tuple[tuple[str, str], ...] = ()
 
 

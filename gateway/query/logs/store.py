@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, LiteralString
 
-import psycopg
-
 from gateway.base.instants import from_unix_nano
+from gateway.query.errors import StoreAwayError
 from gateway.query.logs.records import (
     LogFilter,
     LogRecord,
-    SourceError,
     TemporarySourceError,
     lowest_number,
     names_from,
@@ -33,6 +31,7 @@ _CONDITIONS: dict[str, LiteralString] = {
     "events_only": "event_name IS NOT NULL",
     "events": "event_name = ANY(%(events)s)",
     "trace_id": "trace_id = %(trace_id)s",
+    "span_id": "span_id = %(span_id)s",
 }
 
 
@@ -61,14 +60,8 @@ class StoreLogs:
         try:
             for row in self._store.stream(statement, parameters):
                 yield _record(row)
-        except psycopg.errors.InvalidRegularExpression as error:
-            raise SourceError(f"--grep: {error.diag.message_primary}") from error
-        except psycopg.Error as error:
-            # Whatever is no answer of the server, and what it answers while it starts, stops or has no room.
-            passing = error.sqlstate is None or error.sqlstate[:2] in ("08", "53", "57")
-            kind = TemporarySourceError if passing else SourceError
-            said = (error.diag.message_primary or str(error)).strip().splitlines() or [type(error).__name__]
-            raise kind(f"the store cannot be read: {said[0]}") from error
+        except StoreAwayError as error:
+            raise TemporarySourceError(str(error)) from error
 
 
 def _query(wanted: LogFilter, start: int, end: int | None) -> tuple[LiteralString, dict[str, Any]]:
@@ -78,7 +71,7 @@ def _query(wanted: LogFilter, start: int, end: int | None) -> tuple[LiteralStrin
     for name in ("services", "hosts", "events"):
         if values := getattr(wanted, name):
             parameters[name] = list(values)
-    for name in ("events_only", "trace_id"):
+    for name in ("events_only", "trace_id", "span_id"):
         if value := getattr(wanted, name):
             parameters[name] = value
     if wanted.severity:

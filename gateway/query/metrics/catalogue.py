@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict
 
-from gateway.query.store import Row, Store
+from gateway.query.store import Store
 from gateway.query.values import text_of
 
 DELTA, CUMULATIVE = 1, 2
@@ -49,12 +50,24 @@ class Series:
         return None if value is None else text_of(value)
 
 
+class CatalogueRow(TypedDict):
+    """A metric in a list."""
+
+    name: str
+    type: str
+    unit: str
+    series: int
+    last_seen: datetime | None
+    attributes: list[str]
+    """Keys that its series have."""
+
+
 def metric_names(store: Store) -> list[str]:
     """Return the names of all metrics that the store has."""
     return [row["name"] for row in store.rows("SELECT DISTINCT name FROM metric ORDER BY 1")]
 
 
-def catalogue(store: Store, pattern: str | None = None) -> list[Row]:
+def catalogue(store: Store, pattern: str | None = None) -> list[CatalogueRow]:
     """Return each metric with its type, unit, number of series, attribute keys and when it was last seen.
 
     In the pattern, ``*`` stands for any text and ``?`` for any letter.
@@ -74,6 +87,7 @@ def catalogue(store: Store, pattern: str | None = None) -> list[Row]:
         ORDER BY c.name, c.type, c.unit
         """,
         {"like": None if pattern is None else _like(pattern)},
+        CatalogueRow,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypedDict
 
 from gateway.query.metrics.catalogue import CUMULATIVE, DELTA, Metric, Series
 from gateway.query.metrics.histograms import QUANTILES, Buckets, quantiles
@@ -100,14 +100,17 @@ _DELTAS: LiteralString = """
     FROM points WHERE time >= %(start)s
     GROUP BY 1, 2 ORDER BY 1, 2
     """
-# A counter that fell began anew, from zero, and so did one whose start time is later than the point before.
+# A counter that fell began anew, from zero, and so did one whose start time is later than the point before. What a
+# first point has counted since its start is left out where that is no time at all, as SDKs have it: any rate would do.
 _INCREASES: LiteralString = """
     SELECT series_id, floor(extract(epoch FROM time - %(start)s) / %(step)s)::integer AS n,
         sum(CASE WHEN %(monotonic)s AND (last < before OR start_time > since) THEN last ELSE last - before END)
             / nullif(sum(extract(epoch FROM at - since)::double precision), 0) AS value
     FROM (
         SELECT series_id, time, last, at, start_time,
-            coalesce(lag(last) OVER earlier, CASE WHEN %(monotonic)s AND start_time >= %(start)s THEN 0 END) AS before,
+            coalesce(lag(last) OVER earlier,
+                CASE WHEN %(monotonic)s AND start_time >= %(start)s AND at - start_time >= interval '1 s' THEN 0 END
+            ) AS before,
             coalesce(lag(at) OVER earlier, start_time) AS since
         FROM points
         WINDOW earlier AS (PARTITION BY series_id ORDER BY time, ns)
@@ -239,11 +242,36 @@ _LAST_HISTOGRAMS: LiteralString = """
     """
 
 
+class _Point(TypedDict):
+    """A histogram of either kind."""
+
+    series_id: int
+    n: int
+    start_time: datetime | None
+    min: float | None
+    max: float | None
+    explicit_bounds: list[float] | None
+    bucket_counts: list[int] | None
+    scale: int | None
+    zero_count: int | None
+    zero_threshold: float | None
+    positive_offset: int | None
+    positive_bucket_counts: list[int] | None
+    negative_offset: int | None
+    negative_bucket_counts: list[int] | None
+
+
+class _Summary(TypedDict):
+    n: int
+    quantiles: list[float]
+    quantile_values: list[float]
+
+
 def _added(store: Store, metric: Metric, series: Sequence[Series], window: Window) -> Iterator[tuple[int, Buckets]]:
     """Yield what was measured, with the interval it was measured in."""
     cumulative = metric.temporality == CUMULATIVE
-    before: tuple[Row, Buckets] | None = None
-    for row in store.stream(_LAST_HISTOGRAMS if cumulative else _HISTOGRAMS, _parameters(series, window)):
+    before: tuple[_Point, Buckets] | None = None
+    for row in store.stream(_LAST_HISTOGRAMS if cumulative else _HISTOGRAMS, _parameters(series, window), _Point):
         buckets = Buckets.of(row)
         if not cumulative:
             added: Buckets | None = buckets
@@ -268,6 +296,7 @@ def _summary_lines(store: Store, groups: Groups, window: Window) -> list[Line]:
             ORDER BY time, time_ns
             """,
             _parameters(members, window),
+            _Summary,
         ):
             for q, value in zip(row["quantiles"], row["quantile_values"], strict=False):
                 values[q][min(row["n"], window.intervals - 1)] = value if math.isfinite(value) else None

@@ -14,7 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from psycopg import sql
 
 from gateway.query.errors import BadQueryError
-from gateway.query.reading.connection import Reading, ids
+from gateway.query.reading.arrays import ids
+from gateway.query.reading.connection import Reading
 
 _ID = re.compile(r"[0-9a-fA-F]{1,32}")
 

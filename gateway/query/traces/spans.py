@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
 
 from gateway.base.instants import iso_time
+from gateway.query.backwards import Backwards
 from gateway.query.store import Store
 
+_LONGEST = timedelta(days=1)
 MOST_SPANS = 10_000
 """How many spans of one trace are read."""
 
@@ -65,6 +67,11 @@ class Span:
         return dataclasses.asdict(self) | {"start": iso_time(self.start), "end": end, "duration_ms": duration}
 
 
+class _Found(TypedDict):
+    trace_id: str
+    began: datetime
+
+
 def recent_traces(
     store: Store,
     start: datetime,
@@ -76,22 +83,37 @@ def recent_traces(
 ) -> list[TraceSummary]:
     """Return the traces that have spans in a time range, newest first, at most `limit`.
 
-    `shortest` is the least duration in nanoseconds. A trace is of a service when any of its spans is.
+    `shortest` is the least duration in nanoseconds. A trace is of a service when any of its spans is. What it has more
+    than a day before or after what is of the range is not counted.
     """
-    rows = store.rows(
+    found = store.rows(
         """
-        WITH found AS (
-            SELECT trace_id, min(time) AS began
-            FROM spans
-            WHERE time >= %(start)s AND (%(end)s::timestamptz IS NULL OR time < %(end)s)
-            GROUP BY trace_id
-            HAVING (%(services)s::text[] IS NULL OR bool_or(service_name = ANY(%(services)s)))
-                AND (%(shortest)s::double precision IS NULL
-                    OR extract(epoch FROM max(greatest(end_time, time)) - min(time)) * 1e9 >= %(shortest)s)
-                AND (NOT %(errors_only)s OR bool_or(status = 'error'))
-            ORDER BY began DESC
-            LIMIT %(limit)s
-        )
+        SELECT trace_id, min(time) AS began
+        FROM spans
+        WHERE time >= %(start)s AND (%(end)s::timestamptz IS NULL OR time < %(end)s)
+        GROUP BY trace_id
+        HAVING (%(services)s::text[] IS NULL OR bool_or(service_name = ANY(%(services)s::text[])))
+            AND (%(shortest)s::double precision IS NULL
+                OR extract(epoch FROM max(greatest(end_time, time)) - min(time)) * 1e9 >= %(shortest)s)
+            AND (NOT %(errors_only)s OR bool_or(status = 'error'))
+        ORDER BY began DESC
+        LIMIT %(limit)s
+        """,
+        {
+            "start": start,
+            "end": end,
+            "services": list(services) or None,
+            "shortest": shortest,
+            "errors_only": errors_only,
+            "limit": limit,
+        },
+        _Found,
+    )
+    if not found:
+        return []
+    # By a time range of its own, so that no more than its partitions and chunks are looked into for each trace.
+    return store.rows(
+        """
         SELECT
             trace_id,
             min(start_time_unix_nano)::bigint AS start,
@@ -102,20 +124,17 @@ def recent_traces(
             count(*) AS spans,
             count(*) FILTER (WHERE status = 'error') AS errors
         FROM spans
-        WHERE trace_id IN (SELECT trace_id FROM found)
+        WHERE trace_id = ANY(%(found)s::text[]) AND time >= %(first)s AND time < %(last)s
         GROUP BY trace_id
         ORDER BY start DESC
         """,
         {
-            "start": start,
-            "end": end,
-            "services": list(services) or None,
-            "shortest": shortest,
-            "errors_only": errors_only,
-            "limit": limit,
+            "found": [row["trace_id"] for row in found],
+            "first": min(row["began"] for row in found) - _LONGEST,
+            "last": max(row["began"] for row in found) + _LONGEST,
         },
+        TraceSummary,
     )
-    return [TraceSummary(**row) for row in rows]
 
 
 def trace_ids(store: Store, prefix: str, limit: int) -> list[str]:
@@ -129,7 +148,7 @@ def trace_ids(store: Store, prefix: str, limit: int) -> list[str]:
 
 def spans_of(store: Store, trace_id: str) -> list[Span]:
     """Return the spans of a trace by their start, at most `MOST_SPANS` and one."""
-    rows = store.rows(
+    return store.rows(
         """
         SELECT
             span_id, parent_span_id, name, kind, status, status_message, service_name, host_name,
@@ -139,5 +158,46 @@ def spans_of(store: Store, trace_id: str) -> list[Span]:
         ORDER BY start_time_unix_nano LIMIT %(limit)s
         """,
         {"trace_id": trace_id, "limit": MOST_SPANS + 1},
+        Span,
     )
-    return [Span(**row) for row in rows]
+
+
+def newest_traces(
+    store: Store,
+    start: datetime,
+    end: datetime,
+    most: int,
+    ahead: timedelta,
+    services: Sequence[str] = (),
+    shortest: int | None = None,
+    errors_only: bool = False,
+) -> tuple[list[TraceSummary], datetime | None]:
+    """Return the newest traces as `recent_traces` does, quickly, and how far back was looked if there may be more.
+
+    The range is read backwards as far as time allows (see `Backwards`). What clocks that are ``ahead`` have stamped is
+    found as well.
+    """
+    found: dict[str, TraceSummary] = {}
+    pieces = Backwards(start, end)
+    for begins, ends in pieces:
+        later = ends + ahead if ends == end else ends
+        for trace in recent_traces(store, begins, later, most, services, shortest, errors_only):
+            found.setdefault(trace.trace_id, trace)
+        if len(found) >= most:
+            return list(found.values())[:most], None
+    return list(found.values()), None if pieces.is_whole else pieces.reached
+
+
+class _Count(TypedDict):
+    span_id: str
+    count: int
+
+
+def logs_of_spans(store: Store, trace_id: str) -> dict[str, int]:
+    """Return how many log records the store has of each span of a trace."""
+    rows = store.rows(
+        "SELECT span_id, count(*) FROM log WHERE trace_id = %(trace_id)s AND span_id IS NOT NULL GROUP BY 1",
+        {"trace_id": trace_id},
+        _Count,
+    )
+    return {row["span_id"]: row["count"] for row in rows}

@@ -13,12 +13,10 @@ import pytest
 from gateway.publishing.content import Content
 from gateway.publishing.readings import Readings, read
 from gateway.publishing.site import Build, files
-from gateway.query.store import Store
-from gateway.store import READER_ROLE
 from tests.integration.cli.processes import obs_hub
 from tests.support.databases import Database
 from tests.support.publishing import PRIVATE, STATUS, content, hub_status
-from tests.support.stores import maintain, running_exporter, store
+from tests.support.stores import asked, maintain, running_exporter, store
 from tests.support.telemetry import SECOND, gauge, histogram, logs, spans
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -45,7 +43,7 @@ def hours(first: int, last: int) -> list[int]:
 
 
 def reading(database: Database, its: Content) -> Readings:
-    with Store(database.dsn, READER_ROLE) as opened:
+    with asked(database) as opened:
         return read(opened, its, NOW)
 
 

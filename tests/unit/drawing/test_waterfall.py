@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.cli.drawing.screen import Screen, width_of
-from gateway.cli.drawing.waterfall import tree, waterfall
+from gateway.cli.drawing.waterfall import waterfall
 from gateway.query.logs.records import LogRecord
 from gateway.query.traces.spans import Span
+from gateway.query.traces.tree import tree
 
 MS = 10**6
 START = 1_700_000_000 * 10**9

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.query.logs.loki import LokiAccess, LokiLogs, label_name, log_query
+from gateway.net.loki import LokiAccess
+from gateway.query.logs.loki import LokiLogs, label_name, log_query
 from gateway.query.logs.records import LogFilter, SourceError, TemporarySourceError
 from tests.support.loki_queries import LokiStandIn, loki_stand_in
 

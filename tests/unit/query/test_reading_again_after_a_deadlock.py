@@ -2,78 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from gateway.query.store import Row, Store
+from gateway.query.errors import ExecutionError
+from gateway.query.limits import UNBOUNDED, Usage
+from gateway.query.reading.connection import Reading
 
-ROWS: list[Row] = [{"n": 1}, {"n": 2}]
+ROWS = [(b"1",), (b"2",)]
+QUERY = sql.SQL("SELECT {}").format(1)
 
 
-class Deadlocked(Store):
-    """A store whose first queries are ended for a deadlock, after so many rows."""
+class _Connection:
+    pooled = None
+
+
+class Deadlocked(Reading):
+    """A connection whose first queries are ended for a deadlock, after so many rows."""
 
     def __init__(self, times: int, after: int = 0) -> None:
-        super().__init__("", "")
+        super().__init__(_Connection(), Usage(UNBOUNDED))  # type: ignore[arg-type]
         self.times, self.after = times, after
 
-    @contextmanager
-    def _reading(self) -> Iterator[Any]:
-        yield self
-
-    @contextmanager
-    def cursor(self, **_: Any) -> Iterator[Any]:
-        yield self
-
-    def execute(self, *_: Any) -> Any:
-        self.found = list(self.stream_rows())
-        return self
-
-    def fetchall(self) -> list[Row]:
-        return self.found
-
-    def stream_rows(self) -> Iterator[Row]:
+    def _copied(self, query: sql.Composed) -> Iterator[Any]:
         self.times -= 1
-        for number, row in enumerate(ROWS):
+        for number, (value,) in enumerate(ROWS):
             if self.times >= 0 and number == self.after:
                 raise psycopg.errors.DeadlockDetected
-            yield row
-
-
-class Streaming(Deadlocked):
-    """The same, for queries that are streamed: a cursor's method is named as the store's own."""
-
-    @contextmanager
-    def cursor(self, **_: Any) -> Iterator[Any]:
-        yield _Cursor(self.stream_rows)
-
-
-class _Cursor:
-    def __init__(self, rows: Callable[[], Iterator[Row]]) -> None:
-        self._rows = rows
-
-    def stream(self, *_: Any) -> Iterator[Row]:
-        return self._rows()
+            yield memoryview(b"\0\1" + len(value).to_bytes(4, "big") + value)
 
 
 def test_a_query_that_met_a_deadlock_is_tried_again() -> None:
-    assert Deadlocked(2).rows("SELECT") == ROWS
-    assert list(Streaming(2).stream("SELECT")) == ROWS
+    assert list(Deadlocked(2).texts(QUERY)) == ROWS
 
 
 def test_a_deadlock_that_lasts_is_told() -> None:
-    with pytest.raises(psycopg.errors.DeadlockDetected):
-        Deadlocked(3).rows("SELECT")
-    with pytest.raises(psycopg.errors.DeadlockDetected):
-        list(Streaming(3).stream("SELECT"))
+    with pytest.raises(ExecutionError, match="DeadlockDetected"):
+        list(Deadlocked(3).texts(QUERY))
 
 
 def test_no_row_is_yielded_twice() -> None:
-    rows = Streaming(1, after=1).stream("SELECT")
+    rows = Deadlocked(1, after=1).texts(QUERY)
     assert next(rows) == ROWS[0]
-    with pytest.raises(psycopg.errors.DeadlockDetected):
+    with pytest.raises(ExecutionError, match="DeadlockDetected"):
         next(rows)

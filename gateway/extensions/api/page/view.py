@@ -61,7 +61,7 @@ class Asked:
             gone |= {"from", "to"}
         if "from" in gone or "to" in gone:
             gone.add("range")
-        kept = [(name, value) for name, value in self.query if name not in gone and value]
+        kept = [(name, value) for name, value in self.query if name not in gone]
         query = urlencode([*kept, *((name, value) for name, value in changes.items() if value is not None)])
         return f"{self.address}?{query}" if query else self.address
 

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.extensions.api.page import health, hosts, overview
+from gateway.extensions.api.page import events, health, hosts, logs, metrics, overview, runs, traces
 
-VIEWS = (overview.VIEW, hosts.VIEW, health.VIEW)
+VIEWS = (
+    overview.VIEW,
+    hosts.VIEW,
+    metrics.VIEW,
+    logs.VIEW,
+    traces.LIST,
+    traces.ONE,
+    events.VIEW,
+    runs.VIEW,
+    health.VIEW,
+)
