@@ -90,6 +90,7 @@ NOT_RUN = {
     ("dead-letter", "drop"): "stands for a dead letter; tests/faults/test_spool_commands.py",
     ("token", "revoke"): "stands for a token; tests/unit/auth",
     ("systemd",): "changes the machine; tests/integration/cli/test_cli_systemd.py",
+    ("page",): "writes files, and needs no --data-dir; tests/integration/publishing/test_published_page.py",
     ("assets", "copy"): "writes below /etc; that there is such an asset is checked",
     ("config", "init"): "writes a file; tests/integration/cli/test_cli_assets.py",
 }

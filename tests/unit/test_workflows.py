@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+
+from gateway.cli import main
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -64,6 +67,23 @@ def test_what_a_workflow_runs_exists(script: str) -> None:
             assert os.access(ROOT / program, os.X_OK), f"{program} cannot be run"
         else:
             assert program in {"apt-get", "docker", "gh", "go", "sleep"}, "a machine that is not ours must have it"
+
+
+def test_what_make_has_the_hub_do_is_a_command_of_it() -> None:
+    """The command line reads each command of a recipe as far as it would before running it."""
+    written = re.findall(r"^\t@?\$\(BIN\)/obs-hub (.*)", MAKEFILE, re.MULTILINE)
+    assert written
+    for line in written:
+        rest = [re.sub(r"\$\(\w+\)", "", word) for word in shlex.split(line) if word != "$(ARGS)"]
+        context: click.Context | None = None
+        command: click.Command = main
+        while True:
+            context = command.make_context("obs-hub", rest, parent=context)
+            if not isinstance(command, click.Group):
+                break
+            _, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert found is not None
+            command = found
 
 
 @pytest.mark.parametrize("action", USED)

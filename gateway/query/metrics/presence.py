@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -16,17 +17,22 @@ _MOST_GAPS = 200
 """Gaps that are looked into one by one; beyond, all points of the range are read instead."""
 
 _ROLLUPS: LiteralString = """
-    SELECT floor(extract(epoch FROM time - %(origin)s) / %(step)s)::integer AS n, sum(sum) / sum(count) AS mean
+    SELECT date_bin(%(step)s, time, %(origin)s) AS begins, sum(sum) / sum(count) AS mean
     FROM rollup_1m
     WHERE series_id = ANY(%(series)s) AND time >= %(start)s AND time < %(end)s AND abs(sum) < 1e290 AND count > 0
     GROUP BY 1
     """
 _POINTS: LiteralString = """
-    SELECT floor(extract(epoch FROM time - %(origin)s) / %(step)s)::integer AS n, avg(value) AS mean
+    SELECT date_bin(%(step)s, time, %(origin)s) AS begins, avg(value) AS mean
     FROM number_point
     WHERE series_id = ANY(%(series)s) AND time >= %(start)s AND time < %(end)s AND abs(value) < 1e290
     GROUP BY 1
     """
+
+
+class _Mean(msgspec.Struct):
+    begins: datetime
+    mean: float
 
 
 def means(store: Store, series: Sequence[int], start: datetime, step: timedelta, count: int) -> npt.NDArray[np.float64]:
@@ -42,13 +48,12 @@ def means(store: Store, series: Sequence[int], start: datetime, step: timedelta,
         parameters: dict[str, Any] = {
             "series": list(series),
             "origin": start,
-            "step": step.total_seconds(),
+            "step": step,
             "start": start + first * step,
             "end": start + last * step,
         }
-        for row in store.rows(statement, parameters):
-            if 0 <= row["n"] < count:
-                found[row["n"]] = row["mean"]
+        for row in store.rows(statement, parameters, _Mean):
+            found[(row.begins - start) // step] = row.mean
 
     read(_ROLLUPS, 0, count)
     # Rollups come some time after their points, and perhaps never.

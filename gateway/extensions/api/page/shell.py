@@ -21,7 +21,8 @@
   inline scripts and no ``style`` attributes: browsers refuse them here.
 - The same URL gives three things: the page; with the header ``HX-Request`` the block that ``HX-Target`` names (or
   ``live``) alone, for htmx; with ``accept: text/event-stream`` the block ``live`` whenever it has changed, read every
-  ``View.every`` seconds once for all who look at the same URL. A range that ends at a fixed time is not read again.
+  ``View.every`` seconds (more seldom for long ranges) once for all who look at the same URL. A range that ends at a
+  fixed time is not read again.
 - What the block ``live`` brings is merged into the page by ``id``: give an ``id`` to whatever comes and goes.
 
 Links and forms work by themselves, with all state in the URL; scripts make them quicker, and nothing else.
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
 _SECONDS = 20.0
 """How long a page may take, its waiting for other queries included."""
+_READINGS = 600
+"""How often what is drawn is read while a range passes by."""
+_LONGEST_PAUSE = 60.0
 _STREAM = "text/event-stream"
 _WORTH_COMPRESSING = 1000
 
@@ -125,12 +129,15 @@ class Shell:
         wanted = request.accept.best_match([MediaType.JSON, MediaType.HTML])
         if view.path == "/" and not streamed and wanted != MediaType.HTML:
             return Response(Welcome("Observability Hub", __version__, _LINKS), headers={"vary": "accept"})
+        if self._door.asks and not self._door.opens and wanted == MediaType.HTML and not streamed:
+            return await self._sign_in_form(request, HTTPStatus.FORBIDDEN, "", "/")
         try:
             self._door.admit(request)
         except (UnauthenticatedError, PermissionDeniedError) as error:
             if streamed or "hx-request" in request.headers or wanted != MediaType.HTML:
                 return on_access_error(request, error)
-            return await self._sign_in_form(request, HTTPStatus.UNAUTHORIZED, "")
+            here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return await self._sign_in_form(request, HTTPStatus.UNAUTHORIZED, "", here)
         asked = _asked(view, request)
         if streamed:
             return self._stream(view, asked)
@@ -182,17 +189,14 @@ class Shell:
         # What is asked is the same for all who ask it, whenever that is.
         key = view, replace(asked, now=datetime.fromtimestamp(0, UTC))
         try:
-            events = self._live.stream(key, view.every)
+            events = self._live.stream(key, _pause(view, asked.range.seconds))
         except TooManyStreamsError:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too many pages are open; please try again", {"retry-after": "30"}
             ) from None
         return Stream(events, media_type=_STREAM, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
-    async def _sign_in_form(self, request: _Request, status: HTTPStatus, problem: str) -> Response[Any]:
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        if request.url.path in ("/sign-in", "/sign-out"):
-            target = request.query_params.get("next", "/")
+    async def _sign_in_form(self, request: _Request, status: HTTPStatus, problem: str, target: str) -> Response[Any]:
         page = rendered(
             "sign_in.html",
             **self.around,
@@ -208,6 +212,11 @@ class Shell:
         if status is HTTPStatus.UNAUTHORIZED:
             answer.headers["www-authenticate"] = 'Bearer realm="obs-hub"'
         return answer
+
+
+def _pause(view: View, seconds: float) -> float:
+    """Return how long to wait between two readings: of a longer range, less changes, and there is more to read."""
+    return max(view.every, min(seconds / _READINGS, _LONGEST_PAUSE))
 
 
 def _asked(view: View, request: _Request) -> Asked:

@@ -111,11 +111,12 @@ class Door:
         )
 
 
-Shown = Callable[[Request[Any, Any, Any], HTTPStatus, str], Awaitable[Response[Any]]]
+Form = Callable[[Request[Any, Any, Any], HTTPStatus, str, str], Awaitable[Response[Any]]]
+"""Shows the form: with which status, what is wrong, and where it leads in the end."""
 
 
-def sign_in_routes(door: Door, form: Shown) -> Sequence[Any]:
-    """Make the handlers of signing in and out. ``form`` shows the form, with what is wrong.
+def sign_in_routes(door: Door, form: Form) -> Sequence[Any]:
+    """Make the handlers of signing in and out.
 
     They change something for the browser that asks alone; a form of another site is refused before it comes here.
     """
@@ -124,7 +125,7 @@ def sign_in_routes(door: Door, form: Shown) -> Sequence[Any]:
     async def sign_in_form(request: Request[Any, Any, Any]) -> Response[Any]:
         if not door.asks:
             return _led_to("/")
-        return await form(request, HTTPStatus.OK, "")
+        return await form(request, HTTPStatus.OK, "", request.query_params.get("next", "/"))
 
     @post("/sign-in", include_in_schema=False)
     async def sign_in(request: Request[Any, Any, Any]) -> Response[Any]:
@@ -133,11 +134,11 @@ def sign_in_routes(door: Door, form: Shown) -> Sequence[Any]:
         told = await request.form()
         token, target = str(told.get("token") or ""), str(told.get("next") or "/")
         if not token.strip():
-            return await form(request, HTTPStatus.BAD_REQUEST, "There was no token in the field.")
+            return await form(request, HTTPStatus.BAD_REQUEST, "There was no token in the field.", target)
         try:
             cookie = door.begin(request, token)
         except (DeliveryError, HTTPException) as error:
-            return await _refused(request, error, form)
+            return await _refused(request, error, form, target)
         answer = _led_to(target)
         answer.set_cookie(cookie)
         return answer
@@ -152,7 +153,7 @@ def sign_in_routes(door: Door, form: Shown) -> Sequence[Any]:
     return [sign_in_form, sign_in, sign_out]
 
 
-async def _refused(request: Request[Any, Any, Any], error: Exception, form: Shown) -> Response[Any]:
+async def _refused(request: Request[Any, Any, Any], error: Exception, form: Form, target: str) -> Response[Any]:
     """Show the form again, with what to do."""
     match error:
         case OverloadedError():
@@ -160,18 +161,19 @@ async def _refused(request: Request[Any, Any, Any], error: Exception, form: Show
                 request,
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"Too many attempts failed from your address. Wait {max(1, round(error.retry_after))} seconds.",
+                target,
             )
             answer.headers["retry-after"] = str(max(1, round(error.retry_after)))
             return answer
         case PermissionDeniedError():
             said = "That token is known, and may not read. Make one that may: obs-hub token create me --scope read"
-            return await form(request, HTTPStatus.FORBIDDEN, said)
+            return await form(request, HTTPStatus.FORBIDDEN, said, target)
         case UnauthenticatedError():
             return await form(
-                request, HTTPStatus.UNAUTHORIZED, f"{_sentence(error)} Paste a token of this hub, all of it."
+                request, HTTPStatus.UNAUTHORIZED, f"{_sentence(error)} Paste a token of this hub, all of it.", target
             )
         case HTTPException():
-            return await form(request, HTTPStatus(error.status_code), _sentence(error.detail))
+            return await form(request, HTTPStatus(error.status_code), _sentence(error.detail), target)
         case _:
             raise error
 
