@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,8 @@ def build_page(
                 "name that is in its certificate, where it has one"
             ) from error
         at = at or datetime.now(UTC)
-        readings = _readings(content, at, dsn, config_path, data_dir)
+        runs_since = None if status is None else datetime.now(UTC) - timedelta(seconds=status.uptime_seconds)
+        readings = _readings(content, at, runs_since, dsn, config_path, data_dir)
         build = Build(content, at, True, status, readings)
     try:
         write(output, replace(build, title=title, url=site_url, repository=repository))
@@ -205,7 +206,12 @@ def _status(where: str, token: str | None, publish_outage: bool) -> HubStatus | 
 
 
 def _readings(
-    content: Content, at: datetime, dsn: str | None, config_path: Path | None, data_dir: Path | None
+    content: Content,
+    at: datetime,
+    runs_since: datetime | None,
+    dsn: str | None,
+    config_path: Path | None,
+    data_dir: Path | None,
 ) -> Readings | None:
     """Read the store, if there is one that can be read: a page says that a hub is away, and cannot fail for it."""
     if not content.charts.charts and not any(each.records for each in content.status.components):
@@ -215,7 +221,7 @@ def _readings(
 
     try:
         with Places(config_path, data_dir, dsn).store() as store:
-            readings = read(store, content, at)
+            readings = read(store, content, at, runs_since)
     except click.ClickException as error:
         if dsn:
             raise

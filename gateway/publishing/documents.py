@@ -37,12 +37,8 @@ def robots(url: str | None) -> str:
 def llms(site: Site, title: str, url: str | None, pages: Mapping[str, str], entries: Sequence[Entry]) -> str:
     """Return ``llms.txt`` (https://llmstxt.org): what the page is about and where what is, in Markdown."""
     lines = [f"# {_markdown(title)}", "", f"> {_markdown(site.tagline)} {_markdown(site.description)}"]
-    for each in site.principles:
-        lines += (
-            ["", f"- {_markdown(each.title)}: {_markdown(each.text)}"]
-            if each is site.principles[0]
-            else [f"- {_markdown(each.title)}: {_markdown(each.text)}"]
-        )
+    if site.principles:
+        lines += ["", *(f"- {_markdown(each.title)}: {_markdown(each.text)}" for each in site.principles)]
     if site.architecture is not None:
         lines += ["", _markdown(site.architecture.description)]
     base = f"{url}/" if url else ""

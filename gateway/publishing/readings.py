@@ -68,11 +68,14 @@ class Readings:
     notes: list[str] = field(default_factory=list)
 
 
-def read(store: Store, content: Content, at: datetime) -> Readings:
-    """Read what the content asks for. Raises `QueryError`."""
+def read(store: Store, content: Content, at: datetime, runs_since: datetime | None = None) -> Readings:
+    """Read what the content asks for. Raises `QueryError`.
+
+    ``runs_since`` is since when the hub runs, where it says so.
+    """
     notes: list[str] = []
     charts = [_chart(store, chart, at, notes) for chart in content.charts.charts]
-    return Readings(charts, _histories(store, content.status, at, notes), notes)
+    return Readings(charts, _histories(store, content.status, at, runs_since, notes), notes)
 
 
 def _found(
@@ -109,14 +112,16 @@ def _chart(store: Store, chart: Chart, at: datetime, notes: list[str]) -> DrawnC
     return DrawnChart(chart, per_second, spans)
 
 
-def _histories(store: Store, status: Status, at: datetime, notes: list[str]) -> dict[str, History]:
+def _histories(
+    store: Store, status: Status, at: datetime, runs_since: datetime | None, notes: list[str]
+) -> dict[str, History]:
     intervals = Intervals.until(at.astimezone(UTC), status.days, status.every, _LATE)
     heard = {
         component.name: _heard(store, component, intervals, notes)
         for component in status.components
         if component.records is not None
     }
-    was = judged(heard, status.hub)
+    was = judged(heard, status.hub, None if runs_since is None else intervals.first_from(runs_since))
     return {name: history(states, intervals) for name, states in was.items() if states.any()}
 
 

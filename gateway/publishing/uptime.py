@@ -8,6 +8,7 @@ records came, and said that it is well                     up
 records came, and said that it is not                      degraded or down, as the content says
 none came, and there were none before                      unknown: nobody knew of it yet
 none came, and the hub is the component                    down: a hub that runs tells of itself
+none came, and it is the hub, which runs since before      unknown: what it tells of itself does not get here
 none came, and the hub told of itself meanwhile            down
 none came, and the hub was silent, too                     unknown: nobody was there to hear of it
 =========================================================  =================================================
@@ -18,7 +19,7 @@ what sends to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -62,6 +63,10 @@ class Intervals:
     def at(self, index: int) -> datetime:
         """The beginning of one."""
         return self.start + index * self.step
+
+    def first_from(self, moment: datetime) -> int:
+        """The first that does not begin before a moment, which may be after the last."""
+        return max(-((self.start - moment) // self.step), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +118,33 @@ class History:
         return sum(day.up + day.degraded for day in self.days) / known if known else None
 
 
-def judged(heard: Mapping[str, States], hub: str | None) -> dict[str, States]:
+def judged(heard: Mapping[str, States], hub: str | None, runs_from: int | None = None) -> dict[str, States]:
     """Return what each component was, by what was heard of it: `Was.UNKNOWN` where no records came.
 
-    ``hub`` is the component that is the hub, if one is. Without it, silence is only ever unknown.
+    ``hub`` is the component that is the hub, if one is. Without it, silence is only ever unknown. ``runs_from`` is the
+    first interval in which it is known to have run to the end, because it says so.
     """
-    witness = heard.get(hub) if hub is not None else None
+    if hub is None or hub not in heard:
+        return dict(heard)
+    told = heard[hub]
     return {
-        name: _judged(states, None if name == hub else witness, is_hub=name == hub) for name, states in heard.items()
+        name: _judged(states, told) if name != hub else _judged(states, None, runs_from)
+        for name, states in heard.items()
     }
 
 
-def _judged(heard: States, witness: States | None, *, is_hub: bool) -> States:
+def _judged(heard: States, witness: States | None, runs_from: int | None = None) -> States:
+    """Return what a component was; without a witness it is the hub, which is its own."""
     was = heard.copy()
     present = np.flatnonzero(heard)
-    if not present.size or not (is_hub or witness is not None):
-        return was
-    silent = heard == Was.UNKNOWN
-    silent[: present[0]] = False
-    if witness is not None:
-        silent &= witness != Was.UNKNOWN
-    was[silent] = Was.DOWN
+    if present.size:
+        silent = heard == Was.UNKNOWN
+        silent[: present[0]] = False
+        if witness is not None:
+            silent &= witness != Was.UNKNOWN
+        elif runs_from is not None:
+            silent[runs_from:] = False
+        was[silent] = Was.DOWN
     return was
 
 
@@ -165,10 +176,3 @@ def _outages(was: States, intervals: Intervals) -> list[Outage]:
         )
         for begin, end in zip(begins[::-1], ends[::-1], strict=True)
     ]
-
-
-def overall(histories: Sequence[History]) -> float | None:
-    """Return the share of known time of all components together in which they worked."""
-    days = [day for one in histories for day in one.days]
-    known = sum(day.known for day in days)
-    return sum(day.up + day.degraded for day in days) / known if known else None

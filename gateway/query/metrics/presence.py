@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +30,11 @@ _POINTS: LiteralString = """
     """
 
 
+class _Mean(msgspec.Struct):
+    begins: datetime
+    mean: float
+
+
 def means(store: Store, series: Sequence[int], start: datetime, step: timedelta, count: int) -> npt.NDArray[np.float64]:
     """Return the mean of all points of some series of numbers in each of ``count`` intervals, NaN where there are none.
 
@@ -46,8 +52,8 @@ def means(store: Store, series: Sequence[int], start: datetime, step: timedelta,
             "start": start + first * step,
             "end": start + last * step,
         }
-        for row in store.rows(statement, parameters):
-            found[(row["begins"] - start) // step] = row["mean"]
+        for row in store.rows(statement, parameters, _Mean):
+            found[(row.begins - start) // step] = row.mean
 
     read(_ROLLUPS, 0, count)
     # Rollups come some time after their points, and perhaps never.

@@ -46,6 +46,18 @@ def test_without_a_hub_among_the_components_silence_is_unknown() -> None:
     assert judged({"A": states("u..u")}, None)["A"].tolist() == states("u..u").tolist()
 
 
+def test_a_hub_that_runs_and_does_not_tell_of_itself_here_is_not_down() -> None:
+    """It was away, came back, and sends its own telemetry elsewhere since."""
+    intervals = Intervals(START, HOUR, 8)
+    since = intervals.first_from(START + timedelta(hours=4, minutes=30))
+    assert since == 5
+    was = judged({"Hub": states("uu......"), "Other": states("uu....uu")}, "Hub", since)
+    assert was["Hub"].tolist() == states("uuXXX...").tolist()
+    assert was["Other"].tolist() == states("uu....uu").tolist()
+    assert intervals.first_from(START - HOUR) == 0
+    assert judged({"Hub": states("u..")}, "Hub", 9)["Hub"].tolist() == states("uXX").tolist()
+
+
 def test_days_are_those_of_utc_and_count_only_what_has_passed() -> None:
     intervals = Intervals.until(START + DAY + timedelta(hours=6, minutes=30), 2, HOUR, timedelta(0))
     assert (intervals.start, intervals.count) == (START, 30)

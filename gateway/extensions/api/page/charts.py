@@ -41,7 +41,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartView:
-    """A chart as its template has it. ``data`` is JSON, ``drawing`` the path of each line in a box of 600 by 100."""
+    """A chart as its template has it. ``data`` is JSON, ``drawing`` the path of each line in a box of 600 by 200."""
 
     id: str
     title: str
@@ -154,14 +154,12 @@ def _none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _compact(values: Floats) -> list[Any]:
-    """Return values to five digits, which is more than a screen shows, and None where there is none."""
-    return [None if not math.isfinite(value) else _short(value) for value in values.tolist()]
-
-
-def _short(value: float) -> float | int:
-    rounded = float(f"{value:.5g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+def _compact(values: Floats) -> list[float | None]:
+    """Return values to seven digits of the largest, which is more than a screen shows, and None where there is none."""
+    largest = max(map(abs, _extremes(values)))
+    if math.isfinite(largest) and largest > 0:
+        values = np.round(values, 6 - math.floor(math.log10(largest)))
+    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def format_of(unit: str, known: Sequence[float], *, per_second: bool) -> dict[str, Any]:
@@ -186,7 +184,7 @@ def format_of(unit: str, known: Sequence[float], *, per_second: bool) -> dict[st
 def drawing(
     lines: Sequence[Floats], *, stacked: bool = False, least: float | None = None, most: float | None = None
 ) -> list[str]:
-    """Return an SVG path for each line, in a box of 600 by 100."""
+    """Return an SVG path for each line, in a box of 600 by 200."""
     if stacked:
         total = np.zeros(len(lines[0]) if lines else 0)
         raised = []
@@ -199,31 +197,30 @@ def drawing(
         return []
     low = min(known) if least is None else least
     high = max(max(known), low if most is None else most)
-    return [path(values, 600, 100, low if low < high else low - 1, high) for values in lines]
+    return [path(values, 600, 200, low if low < high else low - 1, high) for values in lines]
 
 
 def path(values: Floats, width: int, height: int, low: float, high: float) -> str:
-    """Return values as an SVG path: a stroke wherever there are several in a row."""
-    step = width / max(len(values) - 1, 1)
-    pieces: list[str] = []
-    drawing = False
-    for n, value in enumerate(values.tolist()):
-        if not math.isfinite(value):
-            drawing = False
-            continue
-        y = height - (min(max(value, low), high) - low) / (high - low) * height
-        pieces.append(f"{'L' if drawing else 'M'}{n * step:.4g} {y:.4g}")
-        if not drawing:
-            pieces.append("h0.01")
-        drawing = True
-    return "".join(pieces)
+    """Return values as an SVG path in whole units: a stroke wherever there are several in a row, and else a dot."""
+    there = np.flatnonzero(np.isfinite(values))
+    if not len(there):
+        return ""
+    xs = np.rint(there * (width / max(len(values) - 1, 1))).astype(np.int64).tolist()
+    ys = np.rint((high - np.clip(values[there], low, high)) / (high - low) * height).astype(np.int64).tolist()
+    points = [f"{x} {y}" for x, y in zip(xs, ys, strict=True)]
+    begins = np.flatnonzero(np.append(True, np.diff(there) > 1)).tolist()
+    ends = [*begins[1:], len(points)]
+    return "".join(
+        f"M{' '.join(points[begin:end])}" + ("h.01" if end == begin + 1 else "")
+        for begin, end in zip(begins, ends, strict=True)
+    )
 
 
 def sparkline(values: Floats, low: float | None = 0.0, high: float | None = None) -> str:
-    """Return a path in a box of 120 by 28; empty where there are no values."""
+    """Return a path in a box of 240 by 56; empty where there are no values."""
     least, largest = _extremes(values)
     if not math.isfinite(least):
         return ""
     low = least if low is None else min(low, least)
     high = max(largest, low + 1e-9) if high is None else max(high, largest)
-    return path(values, 120, 28, low, high if high > low else low + 1)
+    return path(values, 240, 56, low, high if high > low else low + 1)

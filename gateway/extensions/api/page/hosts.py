@@ -169,4 +169,4 @@ def _more(chart: Chart, host: str, during: Range) -> str:
     return link("/metrics", name=chart.metric.name, host=host, by=",".join(chart.question.by), **_logs_range(during))
 
 
-VIEW = View(path="/hosts/{name:path}", template="live/host.html", read=read_host, under="/", every=5)
+VIEW = View(path="/hosts/{name:path}", template="live/host.html", read=read_host, under="/", every=10)

@@ -27,6 +27,7 @@ _NOW = 300.0
 """Seconds in which a value is the present one."""
 _SILENT = 120.0
 """Seconds without anything after which a host is silent."""
+_HALF_A_DAY = 43_200.0
 _BUSY, _FULL, _VERY_FULL = 0.9, 0.85, 0.95
 _ERRORS, _MANY_ERRORS = 0.01, 0.05
 _LONGEST = timedelta(hours=1)
@@ -106,7 +107,8 @@ def _hosts(reader: Reader, asked: Asked, seen: Mapping[str, float | None]) -> li
     series = find(reader.reading, _METRICS)
     start, end = during.start.timestamp(), during.end.timestamp()
     step = next((step for step in STEPS if (end - start) / step <= _INTERVALS), STEPS[-1])
-    window = Window(start, end, step)
+    # Of a day there are 24 hours and 1440 minutes, which make the same drawing of this size.
+    window = Window(start, end, max(step, 3600) if end - start > _HALF_A_DAY else step)
     keys = _cpu(series)
     # A minute of a rollup has what six points would say, and is as good for a drawing of this size.
     _, values = read(reader.reading, keys, window, Source.MINUTES if step == 60 else None)

@@ -21,7 +21,8 @@
   inline scripts and no ``style`` attributes: browsers refuse them here.
 - The same URL gives three things: the page; with the header ``HX-Request`` the block that ``HX-Target`` names (or
   ``live``) alone, for htmx; with ``accept: text/event-stream`` the block ``live`` whenever it has changed, read every
-  ``View.every`` seconds once for all who look at the same URL. A range that ends at a fixed time is not read again.
+  ``View.every`` seconds (more seldom for long ranges) once for all who look at the same URL. A range that ends at a
+  fixed time is not read again.
 - What the block ``live`` brings is merged into the page by ``id``: give an ``id`` to whatever comes and goes.
 
 Links and forms work by themselves, with all state in the URL; scripts make them quicker, and nothing else.
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
 _SECONDS = 20.0
 """How long a page may take, its waiting for other queries included."""
+_READINGS = 600
+"""How often what is drawn is read while a range passes by."""
+_LONGEST_PAUSE = 60.0
 _STREAM = "text/event-stream"
 _WORTH_COMPRESSING = 1000
 
@@ -179,13 +183,13 @@ class Shell:
         live = view.every > 0 and asked.range.name is not None
         return {**view.extra, **found, "live": live}
 
-    def _stream(self, view: View, asked: Asked) -> Stream:
+    def _stream(self, view: View, asked: Asked) -> Stream | Response[None]:
         if not view.every or asked.range.name is None:
-            raise ProblemError(HTTPStatus.NO_CONTENT, "this does not change")  # which browsers do not ask again for
+            return Response(None, status_code=HTTPStatus.NO_CONTENT)  # which browsers do not ask again for
         # What is asked is the same for all who ask it, whenever that is.
         key = view, replace(asked, now=datetime.fromtimestamp(0, UTC))
         try:
-            events = self._live.stream(key, view.every)
+            events = self._live.stream(key, _pause(view, asked.range.seconds))
         except TooManyStreamsError:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too many pages are open; please try again", {"retry-after": "30"}
@@ -208,6 +212,11 @@ class Shell:
         if status is HTTPStatus.UNAUTHORIZED:
             answer.headers["www-authenticate"] = 'Bearer realm="obs-hub"'
         return answer
+
+
+def _pause(view: View, seconds: float) -> float:
+    """Return how long to wait between two readings: of a longer range, less changes, and there is more to read."""
+    return max(view.every, min(seconds / _READINGS, _LONGEST_PAUSE))
 
 
 def _asked(view: View, request: _Request) -> Asked:
