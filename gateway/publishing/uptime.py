@@ -19,7 +19,7 @@ what sends to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -176,10 +176,3 @@ def _outages(was: States, intervals: Intervals) -> list[Outage]:
         )
         for begin, end in zip(begins[::-1], ends[::-1], strict=True)
     ]
-
-
-def overall(histories: Sequence[History]) -> float | None:
-    """Return the share of known time of all components together in which they worked."""
-    days = [day for one in histories for day in one.days]
-    known = sum(day.known for day in days)
-    return sum(day.up + day.degraded for day in days) / known if known else None

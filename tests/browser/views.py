@@ -6,6 +6,12 @@ from tests.support.databases import Database
 
 VIEWS = {
     "overview": "/",
+    "host": "/hosts/nas?range=1h",
+    "metrics": "/metrics?name=system.cpu.utilization&by=cpu.mode&range=1h",
+    "logs": "/logs?host=nas&range=15m",
+    "traces": "/traces?range=1h",
+    "events": "/events?range=6h",
+    "runs": "/runs",
     "health": "/health",
 }
 

@@ -78,6 +78,13 @@ def new_page(browser: Browser, **options: Any) -> Page:
     return context.new_page()
 
 
+def expect(what: Any) -> Any:
+    """What Playwright's ``expect`` returns, which is not imported where no browser is used."""
+    from playwright.sync_api import expect as playwright_expect
+
+    return playwright_expect(what)
+
+
 def wait_until(page: Page, expression: str) -> None:
     """Wait until an expression of JavaScript is true. Playwright's own way evaluates it in a way that pages forbid."""
     deadline = time.monotonic() + PATIENCE

@@ -32,7 +32,7 @@ _SIGNED = "/api/v1/webhooks/"
 of whatever leads them here, such as a Tailscale Funnel."""
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer, forms of the page would come from the origin "null"
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _HTML = (

@@ -391,32 +391,40 @@ def _count_values(context: Context, node: Aggregation, vectors: Vectors, label: 
     if not is_label_name(label):
         raise ExecutionError(f"invalid label name {quoted(label)}")
     steps = vectors.values.shape[1]
-    kept = {*node.labels, label}
-    dropped = {*node.labels, METRIC_NAME}
-    counts: dict[LabelSet, NDArray[np.float64]] = {}
-    numbers = vectors.numbers()
+    kept, dropped = {*node.labels} - {label}, {*node.labels, METRIC_NAME}
+    is_dropped = node.without and label in dropped
+    bases: dict[LabelSet, list[int]] = {}
     for row, labels in enumerate(vectors.labels):
-        context.check()
-        for text, where in _occurrences(vectors, numbers, row):
-            changed = label_sets.replaced(labels, [(label, text)])
-            key = label_sets.without(changed, dropped) if node.without else label_sets.only(changed, kept)
-            if key not in counts:
-                context.check_size(len(counts) + 1, steps)
-                counts[key] = np.zeros(steps)
-            counts[key][where] += 1
+        base = label_sets.without(labels, dropped | {label}) if node.without else label_sets.only(labels, kept)
+        bases.setdefault(base, []).append(row)
+    counts: dict[LabelSet, Floats] = {}
+    numbers = vectors.numbers()
+    for base, rows in bases.items():
+        for text, its in _occurrences(context, vectors, numbers, np.array(rows), len(counts)):
+            key = base if is_dropped else tuple(sorted((*base, (label, text))))
+            counts[key] = counts[key] + its if key in counts else its
     if not counts:
         return empty(steps)
     values = np.array(list(counts.values()))
     return unique(Vectors(list(counts), values, values > 0))
 
 
-def _occurrences(vectors: Vectors, numbers: Bools, row: int) -> Iterator[tuple[str, Rows]]:
-    """Yield the values of a series, and the steps that have each."""
-    steps = np.flatnonzero(numbers[row])
-    values, inverse = np.unique(vectors.values[row, steps], return_inverse=True)
-    for number, value in enumerate(values.tolist()):
-        yield shortest(value), steps[inverse == number]
+def _occurrences(
+    context: Context, vectors: Vectors, numbers: Bools, rows: Rows, others: int
+) -> Iterator[tuple[str, Floats]]:
+    """Yield the values of some series, and how many of them have each, at each step.
+
+    ``others``: how many values of other series there are already.
+    """
+    steps = vectors.values.shape[1]
+    there, at = np.nonzero(numbers[rows])
+    values, which = np.unique(vectors.values[rows[there], at], return_inverse=True)
+    context.check_size(others + len(values), steps)
+    table = np.bincount(which * steps + at, minlength=len(values) * steps).reshape(len(values), steps)
+    yield from zip(map(shortest, values.tolist()), table.astype(float), strict=True)
     if vectors.histograms is not None:
-        for step in np.flatnonzero(vectors.present[row] & ~numbers[row]).tolist():
-            if (histogram := cell(vectors.histograms, row, step)) is not None:
-                yield histogram.text(), np.array([step], np.intp)
+        for row, step in np.argwhere(vectors.present[rows] & ~numbers[rows]).tolist():
+            if (histogram := cell(vectors.histograms, int(rows[row]), step)) is not None:
+                others += 1
+                context.check_size(others + len(values), steps)
+                yield histogram.text(), (np.arange(steps) == step).astype(float)

@@ -1,9 +1,9 @@
 """Frames: points that were observed together, of which a query wants some members.
 
-PostgreSQL puts the frames of a set and a quarter of an hour together before it sends them: to send and to take in a
-row costs more than what is in it. What was read is remembered, up to a bound, and used again where the store has as
-many frames of that set and quarter as then. That is enough to know that they are the same ones: frames are never
-changed, and go only with their partition, which is part of what is remembered.
+PostgreSQL puts the frames of a set and a quarter of an hour together before it sends them: to take in a row costs this
+process more than what is in it. What was read is remembered, up to a bound, and used again where the store has as many
+frames of that set and quarter as then. That is enough to know that they are the same ones: frames are never changed,
+and go only with their partition, which is part of what is remembered.
 """
 
 from __future__ import annotations
@@ -249,23 +249,21 @@ def _read(
     reading: Reading, slices: Sequence[Slice], frames: sql.Composed, share: SharedTimes
 ) -> Iterator[tuple[Slice, Stretch]]:
     """Yield what is in the store of slices. ``frames`` finds frames ``f`` of a set, and groups them."""
-    by_width: defaultdict[int, list[Slice]] = defaultdict(list)
-    for its in slices:
-        by_width[its.width].append(its)
-    for width, some in by_width.items():
-        query = sql.SQL(
-            "SELECT s.set_id, g.times, g.vals FROM unnest({}::bigint[], {}::integer[]) AS s (set_id, place)"
-            " CROSS JOIN LATERAL (SELECT array_agg(f.time) AS times,"
-            " array_agg(f.vals[s.place:s.place + {}]) AS vals {}) AS g"
-        ).format(
-            ids(np.array([its.set_id for its in some], np.int64)),
-            ids(np.array([its.first for its in some], np.int64)),
-            width - 1,
-            frames,
-        )
-        of_sets = {its.set_id: its for its in some}
-        for size, data in reading.rows_by_size(query).items():
-            rows = np.frombuffer(data, _together(size, width))
+    query = sql.SQL(
+        "SELECT s.set_id, g.times, g.vals FROM unnest({}::bigint[], {}::integer[], {}::integer[]) AS s (set_id, a, b)"
+        " CROSS JOIN LATERAL (SELECT array_agg(f.time) AS times, array_agg(f.vals[s.a:s.b]) AS vals {}) AS g"
+    ).format(
+        ids(np.array([its.set_id for its in slices], np.int64)),
+        ids(np.array([its.first for its in slices], np.int64)),
+        ids(np.array([its.first + its.width - 1 for its in slices], np.int64)),
+        frames,
+    )
+    of_sets = {its.set_id: its for its in slices}
+    for size, data in reading.rows_by_size(query).items():
+        sets = np.ndarray(len(data) // size, ">i8", data, _SET, (size,)).tolist()
+        widths = np.array([of_sets[set_id].width for set_id in sets])
+        for width in np.unique(widths).tolist():
+            rows = np.frombuffer(data, _together(size, width))[widths == width]
             reading.usage.add_samples(rows["values"]["items"]["value"].size)
             yield from _stretches(rows, of_sets, share)
 
@@ -278,6 +276,8 @@ def _together(size: int, width: int) -> np.dtype[np.void]:
     return np.dtype([*row_of(("set", ">i8")).descr, ("times", array_of(">i8", count)), ("values", matrix)])
 
 
+_SET = 2 + 4
+"""Where the set stands in such a row."""
 _HEAD = 2 + 12 + 24 + 32
 """Bytes of such a row without its times and values."""
 

@@ -45,7 +45,7 @@ def test_pages_carry_security_headers_and_take_nothing_from_elsewhere(client: ht
         assert "unsafe" not in policy
         assert page.headers["x-frame-options"] == "DENY"
         assert page.headers["x-content-type-options"] == "nosniff"
-        assert page.headers["referrer-policy"] == "no-referrer"
+        assert page.headers["referrer-policy"] == "same-origin"
         assert not re.search(r"<(script|style)>|style=|\son\w+=", page.text)
         for link in re.findall(r'(?:src|href)="([^"#]+)"', page.text):
             assert link.startswith("/"), link

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.extensions.api.status import HubStatus, State
 from gateway.publishing.content import SHIPPED, load
 from gateway.publishing.hub import StatusUnavailableError, read_status
 from gateway.publishing.site import Build, write
-from tests.integration.api.conftest import Front
-from tests.integration.cli.processes import free_port, obs_hub
+from tests.integration.api.conftest import Front, config
+from tests.integration.cli.processes import free_port, hubs, obs_hub
 from tests.support.certificates import Authority
+from tests.support.databases import Server, fresh_store
 from tests.support.publishing import SITE, hub_status
+from tests.support.waiting import until
 
 AT = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -96,6 +99,28 @@ def test_the_command_builds_it_from_the_running_hub(front: Front, tmp_path: Path
     refused = obs_hub("page", "build", "--output", tmp_path, "--url", f"{front.url}/nowhere", OBSHUB_DATA_DIR=data_dir)
     assert refused.returncode == 1
     assert "another --url" in refused.stderr
+
+
+async def test_what_comes_along_asks_for_what_a_hub_tells_of_itself(embedded_server: Server, tmp_path: Path) -> None:
+    """Every component and line of the hub's own content is in the store of a hub; but for Loki, which it has not."""
+    with fresh_store(embedded_server) as database, hubs(forked=True) as running:
+        port = free_port()
+        document = yaml.safe_load(config(database.dsn, port, {}))
+        document["service"]["telemetry"] = {"metrics": {"interval": "1s"}}
+        hub = running.start(yaml.safe_dump(document)).until_ready()
+        obs_hub("send", "log", "hello", OBSHUB_DATA_DIR=str(hub.data_dir))
+        obs_hub("send", "span", "hello", OBSHUB_DATA_DIR=str(hub.data_dir))
+        told = "SELECT count(*) FROM metric_series WHERE name = 'obs_hub.records.accepted'"
+        await until(lambda: database.value(told) == 3)
+        command = ["page", "build", "--output", tmp_path / "site", "--url", f"http://127.0.0.1:{port}"]
+        made = obs_hub(*command, OBSHUB_DATA_DIR=str(hub.data_dir))
+    assert (made.returncode, made.stderr) == (
+        0,
+        "Note: component 'Logs': the store has no such series of obs_hub.circuit.open\n",
+    )
+    page = (tmp_path / "site/index.html").read_text()
+    assert "In figures" in page
+    assert "Waiting on disk" in page
 
 
 def test_the_command_publishes_that_nobody_answers_only_when_told_to(tmp_path: Path) -> None:

@@ -126,4 +126,4 @@ def _newest(store: Store, asked: Asked) -> tuple[str, str] | None:
     return ago(from_unix_nano(at), asked.now), link("/events", **minute_of(at))
 
 
-VIEW = View(path="/events", name="Events", template="live/events.html", read=read, every=5, default_range="24h")
+VIEW = View(path="/events", name="Events", template="live/events.html", read=read, every=10, default_range="24h")

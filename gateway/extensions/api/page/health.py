@@ -121,4 +121,4 @@ def _path(values: Sequence[float | None], largest: float) -> str:
     return "".join(pieces)
 
 
-VIEW = View(path="/health", name="Health", template="live/health.html", read=read, every=5)
+VIEW = View(path="/health", name="Health", template="live/health.html", read=read, every=10)

@@ -95,4 +95,4 @@ def _length(length: timedelta | None) -> str:
     return "" if length is None else short_duration(max(length.total_seconds(), 0) * SECOND)
 
 
-VIEW = View(path="/runs", name="Runs", template="live/runs.html", read=read, every=5, default_range="7d")
+VIEW = View(path="/runs", name="Runs", template="live/runs.html", read=read, every=10, default_range="7d")

@@ -271,7 +271,7 @@ def _event(event: Mapping[str, object], span: Span) -> tuple[str, str, list[tupl
     return after, str(event.get("name") or ""), pairs(attributes) if isinstance(attributes, Mapping) else []
 
 
-LIST = View(path="/traces", name="Traces", template="live/traces.html", read=read_list, every=5)
+LIST = View(path="/traces", name="Traces", template="live/traces.html", read=read_list, every=10)
 ONE = View(
     path="/traces/{trace_id:str}", template="live/trace.html", read=read_one, under="/traces", default_range="30d"
 )
