@@ -19,7 +19,7 @@ from tests.support.browser import PHONE, chromium, missing, new_page, wait_until
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-SHOWN = ("overview", "host", "logs", "trace")
+SHOWN = ("overview", "host", "trace")
 """What documents show."""
 
 SIZE = {"width": 1200, "height": 750}
