@@ -21,7 +21,7 @@ define install
 	if [ -t 1 ]; then printf '\r'; fi; echo "  $$(($$(date +%s) - began)) s"
 endef
 
-.PHONY: up test test-quick test-postgresql test-timescale test-lowest coverage lint bench soak clean help \
+.PHONY: up page test test-quick test-postgresql test-timescale test-lowest coverage lint bench soak clean help \
 	k3s-up k3s-status k3s-down k3s-image k3s-token \
 	k3s-postgres-up k3s-loki-up k3s-grafana-up k3s-alloy-up k3s-gateway-up
 
@@ -30,6 +30,9 @@ help:  ## Show what there is
 
 up: $(VENV)/installed  ## Run the whole hub on this machine; options of `obs-hub up` by ARGS="..."
 	@$(BIN)/obs-hub up $(ARGS)
+
+page: $(VENV)/installed  ## Make the published page in site/, of its content alone; SITE_URL=https://... where it will be
+	@$(BIN)/obs-hub page build --without-hub --output site --site-url "$(SITE_URL)" --repository "$(REPOSITORY)" $(ARGS)
 
 test: $(VENV)/installed-dev  ## Run every default test
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
@@ -72,7 +75,7 @@ soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an h
 		tests/faults tests/unit/spool tests/integration/store/test_lossless.py
 
 clean:  ## Remove what the commands above installed; says what stays
-	rm -rf $(VENV) $(LOWEST) .coverage .coverage.* .grimp_cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) .coverage .coverage.* .grimp_cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis site
 	@echo "What hubs stored stays: $${OBSHUB_DATA_DIR:-$${XDG_STATE_HOME:-$$HOME/.local/state}/obs-hub}, and root's /var/lib/obs-hub."
 	@echo "How to remove that, too, and what root's hub made: docs/configuration.md, Removing everything."
 

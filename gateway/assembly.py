@@ -97,6 +97,18 @@ def check_destinations(config: Config) -> None:
             elsewhere(telemetry, signal)
 
 
+def import_all(config: Config) -> None:
+    """Import what the listeners of a configuration need, what they pass through and what they give to; open nothing."""
+    used = [components.receiver(name) for name in config.used_receivers if components.receiver(name).listens]
+    used_by_them = [
+        *(components.processor(name) for name in config.used_processors),
+        *(components.exporter(name) for name in config.used_exporters),
+        *(each for each in map(components.extension, config.service.extensions) if each.authenticates),
+    ]
+    for component in (*used, *used_by_them):
+        components.import_all(component)
+
+
 class Hub:
     """Receivers, pipeline and exporters of one process, as the configuration wires them."""
 

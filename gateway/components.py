@@ -9,6 +9,8 @@ does not mention.
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -37,6 +39,7 @@ _SETTINGS: dict[type[Component], type[Settings]] = {
     SourceComponent: DocumentSettings,
 }
 _OURS = "observability-hub"
+_OUR_PACKAGES = ("exporters", "gateway", "receivers")
 _PREFIX = "obs_hub."
 _CHECKOUT = Path(__file__).parents[1] / "pyproject.toml"
 
@@ -167,6 +170,17 @@ COMPONENTS = Registry(
     Found(SourceComponent, "sources"),
 )
 """What is installed."""
+
+
+def import_all(component: Component) -> None:
+    """Import what stands beside the factory of one of our components, which `create` imports when it is called.
+
+    Components of others may have anything there: those import what they need when they need it.
+    """
+    package = component.create.__module__.rpartition(".")[0]
+    if package.partition(".")[0] in _OUR_PACKAGES:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            importlib.import_module(module.name)
 
 
 def type_of(name: str) -> str:

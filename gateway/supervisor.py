@@ -1,7 +1,8 @@
 """One hub on one data directory: its lock, its embedded PostgreSQL, its processes, its end.
 
 With several workers, each is a process of its own that listens on the same ports (``SO_REUSEPORT``); the kernel spreads
-connections over them. What must run once (emitters, the embedded PostgreSQL) stays in the first process.
+connections over them. They are forked by a `ForkServer`, which is made before anything is opened. What must run once
+(emitters, the embedded PostgreSQL) stays in the first process.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,17 @@ from gateway.assembly import (
     check_destinations,
     configured_dsn,
     embedded_port,
+    import_all,
     needs_embedded,
     warn_of_spools_without_exporter,
 )
+from gateway.base.process_name import name_process
 from gateway.config import Config
 from gateway.data_paths import spools
 from gateway.datadir import DataDir, Running
 from gateway.embedded import EmbeddedPostgres, EmbeddedPostgresError, Step
 from gateway.files.ownership import holder
+from gateway.fork_server import ForkedProcess, ForkServer
 from gateway.parent import end_at_once, end_with_parent
 from gateway.store import LayoutError, SchemaError, secrets_of_dsn
 from gateway.systemd.notify import Notifier
@@ -71,7 +74,7 @@ def run(
     check_destinations(config)
     allow_many_files()
     notifier = Notifier.from_environment()
-    with data_dir.locked():
+    with _fork_server(config, workers) as forks, data_dir.locked():
         _wait_for_former_workers(data_dir.path)
         check_free(config)
         warn_of_spools_without_exporter(config, data_dir.path)
@@ -86,10 +89,21 @@ def run(
                     postgres.start(step)
                 if stop.requested:
                     return False
-                return asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop, notifier, step))
+                return asyncio.run(_serve(config, data_dir, workers, announce, postgres, stop, notifier, step, forks))
             finally:
                 if postgres is not None:
                     postgres.stop()
+
+
+@contextlib.contextmanager
+def _fork_server(config: Config, workers: int) -> Iterator[ForkServer | None]:
+    """Make what workers are forked by, where there are several and forking is safe; end it afterwards."""
+    server = ForkServer.begin(_worker, lambda: import_all(config)) if workers > 1 else None
+    try:
+        yield server
+    finally:
+        if server is not None:
+            server.close()
 
 
 def _wait_for_former_workers(data_dir: Path) -> None:
@@ -167,6 +181,7 @@ async def _serve(
     stop: _StopSignals,
     notifier: Notifier,
     step: Step,
+    forks: ForkServer | None,
 ) -> bool:
     dsn = postgres.dsn if postgres else None
     grace = config.service.delivery.shutdown_grace.total_seconds()
@@ -176,7 +191,7 @@ async def _serve(
     number = 0 if workers == 1 else workers
     hub = Hub(config, embedded_dsn=dsn, data_dir=data_dir.path, role=role, worker=number, processes=number + 1)
     watchdog = notifier.watchdog
-    pool = _Workers(config, dsn, data_dir.path, workers, heartbeats, watchdog) if workers > 1 else None
+    pool = _Workers(config, dsn, data_dir.path, workers, heartbeats, watchdog, forks) if workers > 1 else None
     notifier.status("starting receivers and exporters")
     try:
         with step("starting receivers and exporters"):
@@ -252,6 +267,7 @@ class _Workers:
         count: int,
         heartbeats: Heartbeats,
         watchdog: float | None,
+        forks: ForkServer | None,
     ) -> None:
         self.endpoints: dict[str, str] = {}
         self._config = config
@@ -260,9 +276,9 @@ class _Workers:
         self._count = count
         self._heartbeats = heartbeats
         self._watchdog = watchdog
-        self._context = multiprocessing.get_context("spawn")
+        self._forks = forks
         self._watchers: list[asyncio.Task[None]] = []
-        self._processes: set[BaseProcess] = set()
+        self._processes: set[ForkedProcess | _NewInterpreter] = set()
 
     async def start(self) -> None:
         """Start all workers and wait until each listens.
@@ -282,28 +298,17 @@ class _Workers:
             process.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace + 5):
-                await asyncio.gather(*map(_ended, self._processes))
+                await asyncio.gather(*(process.ended() for process in self._processes))
         for process in self._processes:
             if process.is_alive():
                 _log.error("a worker did not stop in time and is killed", pid=process.pid)
                 process.kill()
 
-    async def _start_one(self, number: int) -> BaseProcess:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_worker,
-            args=(
-                self._config,
-                self._dsn,
-                self._data_dir,
-                number,
-                theirs,
-                self._watchdog,
-                self._count,
-            ),
-            daemon=True,
+    async def _start_one(self, number: int) -> ForkedProcess | _NewInterpreter:
+        ours, theirs = multiprocessing.Pipe()
+        process = self._start_process(
+            theirs, self._config, self._dsn, self._data_dir, number, self._watchdog, self._count
         )
-        process.start()
         theirs.close()
         self._processes.add(process)
         try:
@@ -317,9 +322,18 @@ class _Workers:
             self._heartbeats.follow(number, os.dup(ours.fileno()))
         return process
 
-    async def _watch(self, process: BaseProcess, number: int) -> None:
+    def _start_process(self, connection: Connection, *arguments: Any) -> ForkedProcess | _NewInterpreter:
+        if self._forks is not None:
+            try:
+                return self._forks.fork(connection, *arguments)
+            except OSError as error:
+                _log.error("workers can be forked no more; they are new interpreters from now on", reason=str(error))
+                self._forks = None
+        return _NewInterpreter(*arguments, connection)
+
+    async def _watch(self, process: ForkedProcess | _NewInterpreter, number: int) -> None:
         while True:
-            await _ended(process)
+            await process.ended()
             self._processes.discard(process)
             _log.error("a worker ended; starting another", pid=process.pid, exit_code=process.exitcode)
             await asyncio.sleep(_RESTART_PAUSE)
@@ -329,16 +343,33 @@ class _Workers:
                 _log.error("a worker cannot be started", reason=str(error))
 
 
-async def _ended(process: BaseProcess) -> None:
-    """Return when a process has ended. Takes no thread to wait in: there are few, and workers may be many."""
-    loop = asyncio.get_running_loop()
-    end = asyncio.Event()
-    loop.add_reader(process.sentinel, end.set)
-    try:
-        await end.wait()
-    finally:
-        loop.remove_reader(process.sentinel)
-    process.join()
+class _NewInterpreter:
+    """A worker that is not forked: where that is not safe, or what forks has ended."""
+
+    def __init__(self, *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=_worker, args=arguments, daemon=True)
+        self._process.start()
+        self.is_alive, self.terminate, self.kill = self._process.is_alive, self._process.terminate, self._process.kill
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.exitcode
+
+    async def ended(self) -> None:
+        """Return when it has ended. Takes no thread to wait in: there are few, and workers may be many."""
+        loop = asyncio.get_running_loop()
+        end = asyncio.Event()
+        loop.add_reader(self._process.sentinel, end.set)
+        try:
+            await end.wait()
+        finally:
+            loop.remove_reader(self._process.sentinel)
+        self._process.join()
 
 
 def _worker(
@@ -346,19 +377,20 @@ def _worker(
     dsn: str | None,
     data_dir: Path,
     number: int,
-    parent: Connection,
     watchdog: float | None,
-    count: int = 1,
+    count: int,
+    parent: Connection,
 ) -> None:
     """Run the listeners of a hub in a process of its own, one of ``count``, until SIGTERM.
 
     It ends at once, in the middle of whatever it does, when its parent ends.
     """
     end_with_parent()
+    name_process("obs-hub-worker")
     logs.configure(config.service.telemetry.logs.level, config.service.telemetry.logs.format)
     # Ctrl-C reaches the whole process group; the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_work(config, dsn, data_dir, number, parent, watchdog, count))
+    asyncio.run(_work(config, dsn, data_dir, number, watchdog, count, parent))
 
 
 async def _work(
@@ -366,9 +398,9 @@ async def _work(
     dsn: str | None,
     data_dir: Path,
     number: int,
-    parent: Connection,
     watchdog: float | None,
     count: int,
+    parent: Connection,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the cheap tests first."""
-    order = {kind: number for number, kind in enumerate(("unit", "integration", "hostile", "faults"))}
+    order = {kind: number for number, kind in enumerate(("unit", "integration", "browser", "hostile", "faults"))}
     items.sort(key=lambda item: order[item.path.relative_to(Path(__file__).parent).parts[0]])
 
 

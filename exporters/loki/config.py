@@ -15,6 +15,7 @@ from gateway.net.destination import (
     check_endpoint,
     check_header_value,
 )
+from gateway.net.loki import LokiAccess
 
 
 def _base_url(endpoint: str) -> str:
@@ -59,6 +60,21 @@ class LokiConfig(ExporterSettings):
     they came."""
     concurrency: int = Field(default=4, ge=1, le=64)
     """How many requests may be under way at once. Each carries one batch."""
+
+    @property
+    def loki(self) -> LokiAccess:
+        """How whoever reads the logs enters it."""
+        basic, token, tls = self.basic_auth, self.bearer_token, self.tls
+        return LokiAccess(
+            url=self.endpoint,
+            tenant=self.tenant_id,
+            token=None if token is None else token.get_secret_value(),
+            basic=None if basic is None else (basic.username, basic.password.get_secret_value()),
+            headers={name: value.get_secret_value() for name, value in self.headers.items()},
+            ca_file=tls.ca_file,
+            cert_file=tls.cert_file,
+            key_file=tls.key_file,
+        )
 
     @model_validator(mode="after")
     def _one_way_in(self) -> LokiConfig:

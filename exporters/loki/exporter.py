@@ -61,6 +61,15 @@ class LokiExporter:
             batch = replace(batch, payload=await asyncio.to_thread(with_distinct_timestamps, batch.payload))
         return Prepared(batch, records)
 
+    def prepare_at_once(self, batch: Batch) -> Prepared | None:
+        """Do as `prepare` does for a small batch; None for one that takes longer."""
+        records = mending.check_at_once(batch)
+        if records is None:
+            return None
+        if self._config.duplicates == "keep":
+            batch = replace(batch, payload=with_distinct_timestamps(batch.payload))
+        return Prepared(batch, records)
+
     async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:
         """Send one batch. Raises `UnavailableError`, and `RefusedError` when Loki refuses any record of it."""
         assert self._client is not None, "an exporter is started before its first commit"

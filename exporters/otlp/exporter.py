@@ -69,6 +69,11 @@ class OtlpExporter:
         records = await mending.check(batch)
         return Prepared(batch, records)
 
+    def prepare_at_once(self, batch: Batch) -> Prepared | None:
+        """Count the records of a small batch; None for one that takes longer."""
+        records = mending.check_at_once(batch)
+        return None if records is None else Prepared(batch, records)
+
     async def commit(self, prepared: Sequence[Prepared]) -> list[bool]:
         """Send one batch. Raises `UnavailableError` or `RefusedError`.
 

@@ -226,6 +226,10 @@ class Texts(dict[str, bytes]):
         return encoded
 
 
+_A_POINT, _EVENT = 41, 150
+"""Bytes of a number point as `NumberPoints` has it, and of an event beside its row."""
+
+
 class IdentifiedRow(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The encoded row of an event with an identity of its own, of 16 bytes. ``unix_nano`` is the event's time."""
 
@@ -251,6 +255,12 @@ class Rows:
         self.minutes: set[int] = set()
         self.points: list[NumberPoints] = []
         self.identified: list[IdentifiedRow] = []
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        encoded = sum(len(chunk) for chunks in self.chunks.values() for chunk in chunks)
+        return encoded + _A_POINT * sum(map(len, self.points)) + sum(_EVENT + len(each.row) for each in self.identified)
 
     def add(self, table: str, chunk: bytes, rows: int, intervals: Iterable[int]) -> None:
         """Add encoded rows of one table that fall into the given intervals since the Unix epoch."""

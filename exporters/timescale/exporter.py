@@ -47,6 +47,7 @@ from gateway.store import (
     Partitions,
     SchemaError,
     UnusableServerError,
+    apply_attribute_index,
     apply_policies,
     describe_retention,
     migrate,
@@ -173,6 +174,7 @@ class TimescaleExporter:
     def _set_up(self) -> tuple[Layout, int, limits.StoredSeries, set[int]]:
         present = migrate(self._connections, self._config.layout)
         with self._connections.open() as connection:
+            apply_attribute_index(connection, present, self._config)  # before there are partitions
             if present.native:
                 Maintenance(self._config, present).make_partitions(connection)
             else:
@@ -245,6 +247,7 @@ class TimescaleExporter:
         budget = Budget.of(batch, kept=True)
         if not add_moment(template, batch.payload, self._sets, window, rows, budget):
             return None
+        template.share(batch.soundness)
         return PreparedRows(batch, rows.count, ACCEPTED, rows, self._dimensions.generation)
 
     def _encode_relieved(self, batch: Batch) -> Coroutine[None, None, PreparedRows]:
@@ -281,7 +284,7 @@ class TimescaleExporter:
         match batch.signal:
             case Signal.METRICS:
                 encoder = MetricsEncoder(dimensions, self._sets, window, rows, rejections, budget)
-                encoding = encoder.encode(batch.payload)
+                encoding = encoder.encode(batch.payload, batch.soundness)
             case Signal.LOGS:
                 events_only = self._config.logs == "events"
                 encoding = encode_logs(

@@ -41,7 +41,7 @@ from exporters.timescale.sets import Sets
 from exporters.timescale.templates import Metric, Template, learn
 from exporters.timescale.walk import PACE, decode_large
 from gateway.base.slices import LARGE, Steps
-from gateway.component import MalformedPayloadError
+from gateway.component import MalformedPayloadError, Soundness
 from gateway.otlp.bounds import BUCKET, MOST_PARTS, PART, RECORD, Budget, check_parts
 
 _MINUTE_US = 60_000_000
@@ -103,13 +103,15 @@ class MetricsEncoder:
         self._since_pause = 0
         self._intervals: dict[str, set[int]] = {}
 
-    def encode(self, payload: bytes) -> Steps[None]:
+    def encode(self, payload: bytes, soundness: Soundness | None = None) -> Steps[None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
         template = self._dimensions.templates.find(payload)
         if template is None:
             yield from self._decode(payload)
         else:
             yield from self._fill(template, payload)
+            if soundness is not None:
+                template.share(soundness)
         yield None
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))

@@ -19,6 +19,9 @@ Hashes = npt.NDArray[np.int64]
 _SECRET = secrets.token_bytes(16)
 _SMALLEST = 2**10
 _FULL = 2 / 3
+_MOVED_EACH, _MOVED_AT_ONCE = 8, 2048
+"""Slots of a table that became too small: how many are moved for each entry that is added, so that all have been long
+before the next table is too small, and how many at a time, for fewer cost numpy as much."""
 
 
 def salt(metric_id: int, resource_id: int, scope_id: int) -> int:
@@ -41,10 +44,11 @@ class _Table:
         """For how many entries there is memory."""
         return self._mask + 1
 
-    def entries(self) -> tuple[Hashes, Hashes]:
-        """Return all hashes and the series they stand for."""
-        used = np.flatnonzero(self._hashes)
-        return self._hashes[used], self._series[used]
+    def entries(self, some: slice) -> tuple[Hashes, Hashes]:
+        """Return the hashes in some of the slots, and the series they stand for."""
+        hashes = self._hashes[some]
+        used = np.flatnonzero(hashes)
+        return hashes[used], self._series[some][used]
 
     def find(self, hashes: Hashes) -> tuple[Hashes, npt.NDArray[np.bool_]]:
         """Return the series of each hash, and whether there is one."""
@@ -92,6 +96,70 @@ class _Table:
         self._hashes[at], self._series[at] = its_hash, series
 
 
+class _Generation:
+    """A table that grows by and by: each addition moves some entries of the one that became too small.
+
+    To move all at once would hold the event loop for as long as that takes, 100 ms and more for a million.
+    """
+
+    def __init__(self, slots: int = _SMALLEST) -> None:
+        self.count = 0
+        self._table = _Table(slots)
+        self._former: _Table | None = None
+        self._moved = self._due = 0  # slots of the former one
+
+    @property
+    def slots(self) -> int:
+        """For how many entries there is memory."""
+        return self._table.slots
+
+    def find(self, hashes: Hashes) -> tuple[Hashes, npt.NDArray[np.bool_]]:
+        """Return the series of each hash, and whether there is one."""
+        series, found = self._table.find(hashes)
+        if self._former is not None and not found.all():
+            missed = np.flatnonzero(~found)
+            series[missed], found[missed] = self._former.find(hashes[missed])
+        return series, found
+
+    def get(self, its_hash: int) -> int | None:
+        """Return the series of a hash."""
+        found = self._table.get(its_hash)
+        return self._former.get(its_hash) if found is None and self._former is not None else found
+
+    def add(self, hashes: Hashes, series: Hashes) -> None:
+        """Add entries, none of which is there, nor twice."""
+        self._make_room(len(hashes))
+        self._table.add(hashes, series)
+
+    def add_one(self, its_hash: int, series: int) -> None:
+        """Add an entry that is not there."""
+        self._make_room(1)
+        self._table.add_one(its_hash, series)
+
+    def _make_room(self, more: int) -> None:
+        self.count += more
+        if self._former is not None:
+            self._due += more * _MOVED_EACH
+            if self._due >= _MOVED_AT_ONCE:
+                self._move(self._due)
+        if self.count <= _FULL * self.slots:
+            return
+        if self._former is not None:  # which a very large addition alone finds
+            self._move(self._former.slots)
+        slots = self.slots
+        while self.count > _FULL * slots:
+            slots *= 2
+        self._former, self._table, self._moved, self._due = self._table, _Table(slots), 0, 0
+
+    def _move(self, slots: int) -> None:
+        assert self._former is not None, "there is something to be moved"
+        self._table.add(*self._former.entries(slice(self._moved, self._moved + slots)))
+        self._moved += slots
+        self._due = 0
+        if self._moved >= self._former.slots:
+            self._former = None
+
+
 class SeriesIndex:
     """Series by hash, at most ``limit``.
 
@@ -110,8 +178,8 @@ class SeriesIndex:
 
     def clear(self) -> None:
         """Forget all."""
-        self._young = _Table(_SMALLEST)
-        self._old = _Table(_SMALLEST)
+        self._young = _Generation()
+        self._old = _Generation()
 
     def find(self, hashes: Hashes) -> tuple[Hashes, npt.NDArray[np.bool_]]:
         """Return the series of each hash, and whether it is known."""
@@ -144,15 +212,6 @@ class SeriesIndex:
             self._young.add(hashes[some], series[some])
 
     def _make_room(self, more: int) -> None:
-        count = self._young.count + more
-        if self._young.count and count > self._most:
+        if self._young.count and self._young.count + more > self._most:
             self.turns += 1
-            self._old, self._young = self._young, _Table(self._young.slots)
-            count = more
-        slots = self._young.slots
-        while count > _FULL * slots:
-            slots *= 2
-        if slots > self._young.slots:
-            grown = _Table(slots)
-            grown.add(*self._young.entries())
-            self._young = grown
+            self._old, self._young = self._young, _Generation(self._young.slots)

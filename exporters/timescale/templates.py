@@ -27,6 +27,7 @@ from exporters.timescale.heads import START, TIME, VALUE, layout_of
 from exporters.timescale.moments import MOST_MEMBERS, Moment
 from exporters.timescale.points import NumberPoints
 from gateway.base.slices import Steps
+from gateway.component import Soundness
 from gateway.otlp import wire_format
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Template:
         self.cost += _EACH + 200 * len(metrics) + 100 * len(opaque)
         self.noted: tuple[int, ...] = ()
         """Minutes of its points in which its metrics were last said to be observed."""
+        self._soundness = Soundness()
         # Kept by `Templates`: when it was found last, and how long that was after the time before.
         self.found = self.gap = 0
 
@@ -130,6 +132,18 @@ class Template:
         if self._mask:
             return int.from_bytes(payload, "little") & self._mask == self._masked
         return self._blanked(payload) == self.expected
+
+    def share(self, soundness: Soundness) -> None:
+        """Say of a request that fits what is known of one before, or listen to what others will find of it.
+
+        What differs between them are numbers, which anybody can read, as long as no point is opaque.
+        """
+        if self.opaque:
+            return
+        if self._soundness.records is None:
+            self._soundness = soundness
+        elif soundness.records is None:
+            soundness.records = self._soundness.records
 
     def _moment(self) -> Moment:
         """Return how to read it where all its points are of one moment."""

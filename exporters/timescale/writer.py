@@ -45,6 +45,11 @@ class PreparedRows(Prepared):
     generation: int = 0
     timestamped: bool = True
 
+    @property
+    def size(self) -> int:
+        """About how many bytes the rows take."""
+        return 0 if self.rows is None else self.rows.size
+
 
 class DimensionsCollectedError(Exception):
     """Unused dimensions were removed since the batches were encoded: their keys must be computed anew."""

@@ -17,7 +17,7 @@ from gateway.base.settings import parse_duration
 from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, store_dsn
 from gateway.net.listeners import join_endpoint
-from gateway.store import CONNECTION_LIMIT, READER_ROLE, connect, let_read, views_schema
+from gateway.store import CONNECTION_LIMIT, PLANNING, READER_ROLE, connect, let_read, views_schema
 
 _PASSWORD_BYTES = 24
 _TEMPORARY_FILES = "2GB"
@@ -139,6 +139,7 @@ def _make(connection: psycopg.Connection[Any], name: str, password: str, stateme
         ("default_transaction_read_only", "on"),
         ("statement_timeout", f"{milliseconds}ms"),
         ("idle_in_transaction_session_timeout", "60s"),
+        *PLANNING.items(),
     ):
         connection.execute(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))

@@ -10,17 +10,18 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypedDict
 
 import click
 
+from gateway.base.instants import SECOND, local_time, short_duration, unix_nano
 from gateway.cli.options import running_hub
 from gateway.datadir import DataDirError
-from gateway.explore.instants import SECOND, local_time, short_duration, unix_nano
-from gateway.explore.log_lines import text_of
-from gateway.explore.merging import latest
-from gateway.explore.metrics import Metric, catalogue, metric_names
-from gateway.explore.records import LogFilter, LogRecord, LogSource, SourceError
-from gateway.explore.store import Store
+from gateway.query.logs.merging import latest
+from gateway.query.logs.records import LogFilter, LogRecord, LogSource, SourceError
+from gateway.query.metrics.catalogue import Metric, catalogue, metric_names
+from gateway.query.store import Store
+from gateway.query.values import text_of
 from gateway.suggestions import near, suggestion
 from gateway.terminal import safe
 
@@ -49,6 +50,10 @@ def about_logs(sources: Sequence[LogSource], wanted: LogFilter, start: int, end:
     return f"{_none_yet('logs', end)} {_send('log hello', data_dir)}"
 
 
+class _Seen(TypedDict):
+    time: datetime
+
+
 def about_traces(
     store: Store, services: Sequence[str], start: datetime, end: datetime | None, data_dir: Path | None
 ) -> str:
@@ -58,8 +63,8 @@ def about_traces(
     if store.rows(f"SELECT 1 FROM span WHERE {within} LIMIT 1", {"start": start, "end": end}):  # noqa: S608
         meant = _unknown("--service", services, _services(store))
         return f"Nothing to show: none of the traces {_between(first, last)} matches{meant}."
-    newest = store.rows("SELECT time FROM span WHERE time < %(start)s ORDER BY time DESC LIMIT 1", {"start": start})
-    if newest:
+    before = "SELECT time FROM span WHERE time < %(start)s ORDER BY time DESC LIMIT 1"
+    if newest := store.rows(before, {"start": start}, _Seen):
         return f"Nothing to show: there are no traces {_between(first, last)}{_newest(unix_nano(newest[0]['time']))}."
     return f"{_none_yet('traces', last)} {_send('span hello', data_dir)}"
 
@@ -77,7 +82,7 @@ def about_values(store: Store, metric: Metric, start: datetime, end: datetime, *
     seen = [
         row["last_seen"]
         for row in catalogue(store, metric.name)
-        if (row["type"], row["unit"], row["last_seen"] is None) == (metric.type, metric.unit, False)
+        if (row["type"], row["unit"]) == (metric.type, metric.unit) and row["last_seen"] is not None
     ]
     between = _between(unix_nano(start), unix_nano(end))
     if seen and max(seen) < start:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 import click
 import psycopg
 
-from exporters.loki.config import LokiConfig
+from gateway.base.instants import parse_instant
 from gateway.base.settings import parse_duration
 from gateway.cli.database_errors import error_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, reading_dsn
-from gateway.explore.instants import parse_instant
-from gateway.explore.records import LogSource, SourceError
-from gateway.explore.store import Store
-from gateway.explore.store_logs import StoreLogs
-from gateway.store import READER_ROLE
+from gateway.net.loki import HasLoki, LokiAccess
+from gateway.query.errors import PatternError, QueryError
+from gateway.query.limits import UNBOUNDED, Usage
+from gateway.query.logs.records import LogSource, SourceError
+from gateway.query.logs.store import StoreLogs
+from gateway.query.reading.connection import Readers
+from gateway.query.store import Store
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -77,10 +79,17 @@ class Places:
     def store(self) -> Iterator[Store]:
         """Open the store. What goes wrong in the block ends the command with a message."""
         try:
-            with Store(reading_dsn(self.dsn, self.config_path, self.data_dir), READER_ROLE) as store:
-                yield store
+            dsn = reading_dsn(self.dsn, self.config_path, self.data_dir)
+            with contextlib.closing(Readers(lambda: dsn, seconds=None)) as readers:
+                yield Store.by(readers, Usage(UNBOUNDED))
         except psycopg.Error as error:
             raise click.ClickException(f"the store cannot be read: {error_text(error)}") from error
+        except PatternError as error:
+            raise click.ClickException(f"--grep: {error}") from error
+        except QueryError as error:
+            cause = error.__cause__
+            said = error_text(cause) if isinstance(cause, psycopg.Error) else str(error)
+            raise click.ClickException(f"the store cannot be read: {said}") from error
         except UnicodeEncodeError as error:
             raise click.UsageError(f"{error.object!r} is no UTF-8; the store has no other text") from error
 
@@ -96,36 +105,27 @@ class Places:
                 if self.source != "loki":
                     sources.append(StoreLogs(opened.enter_context(self.store())))
                 if access is not None:
-                    from gateway.explore.loki import LokiAccess, LokiLogs  # httpx takes a while to import
+                    from gateway.query.logs.loki import LokiLogs  # httpx takes a while to import
 
-                    sources.append(opened.enter_context(LokiLogs(LokiAccess(**access))))
+                    sources.append(opened.enter_context(LokiLogs(access)))
                 yield sources
             except SourceError as error:
                 choice = "; --source store or --source loki reads one alone"
                 raise click.ClickException(f"{error}{choice if self.source and len(sources) > 1 else ''}") from error
 
-    def _loki(self) -> dict[str, Any] | None:
+    def _loki(self) -> LokiAccess | None:
         """Return where Loki is and how it is entered, or None where none is known."""
-        given = {"tenant": self.loki_tenant, "token": os.environ.get("OBSHUB_LOKI_TOKEN"), "ca_file": self.loki_ca_file}
+        given: dict[str, Any] = {
+            "tenant": self.loki_tenant,
+            "token": os.environ.get("OBSHUB_LOKI_TOKEN"),
+            "ca_file": self.loki_ca_file,
+        }
         if self.loki:
-            return {"url": self.loki, **given}
+            return LokiAccess(self.loki, **given)
         config = load_config(self.config_path)
         used = (config.exporters[name] for name in config.used_exporters)
-        settings = next((each for each in used if isinstance(each, LokiConfig)), None)
-        if settings is None:
-            return None
-        basic, token, tls = settings.basic_auth, settings.bearer_token, settings.tls
-        configured = {
-            "url": settings.endpoint,
-            "tenant": settings.tenant_id,
-            "token": token and token.get_secret_value(),
-            "basic": basic and (basic.username, basic.password.get_secret_value()),
-            "headers": {name: value.get_secret_value() for name, value in settings.headers.items()},
-            "ca_file": tls.ca_file,
-            "cert_file": tls.cert_file,
-            "key_file": tls.key_file,
-        }
-        return configured | {key: value for key, value in given.items() if value}
+        access = next((each.loki for each in used if isinstance(each, HasLoki)), None)
+        return access and replace(access, **{key: value for key, value in given.items() if value})
 
 
 def store_options(function: _F) -> _F:

@@ -13,10 +13,10 @@ from uuid import UUID
 import click
 
 from gateway import logs
+from gateway.cli.drawing.screen import safe
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_end, show_history, telling
 from gateway.config import Config
-from gateway.explore.terminal import safe
 from gateway.extensions.gitops.config import GitOpsConfig, Repository
 from gateway.extensions.gitops.drift import Check, CheckNote, check, last_check, with_note
 from gateway.extensions.gitops.reconcile import BusyError, Reconciler

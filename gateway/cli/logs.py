@@ -10,7 +10,10 @@ from typing import Any
 
 import click
 
+from gateway.base.instants import unix_nano
 from gateway.cli import empty_results
+from gateway.cli.drawing.log_lines import log_line
+from gateway.cli.drawing.screen import Screen, ended_by_its_reader
 from gateway.cli.exploring import (
     Places,
     color_option,
@@ -21,11 +24,9 @@ from gateway.cli.exploring import (
     time_options,
 )
 from gateway.cli.severity import SEVERITY
-from gateway.explore.instants import unix_nano
-from gateway.explore.log_lines import as_json, log_json, log_line
-from gateway.explore.merging import Follower, latest, merged
-from gateway.explore.records import LogFilter, LogRecord, LogSource, TemporarySourceError
-from gateway.explore.terminal import Screen, ended_by_its_reader
+from gateway.query.logs.merging import Follower, latest, merged
+from gateway.query.logs.records import LogFilter, LogRecord, LogSource, TemporarySourceError
+from gateway.query.values import as_json
 
 _PAUSE = 1.0
 """Seconds between two looks for what came in."""
@@ -124,7 +125,7 @@ def logs(
         shown = 0
         for record in records:
             shown += 1
-            screen.line(as_json(log_json(record)) if output == "json" else log_line(record, screen, show_attributes))
+            screen.line(as_json(record.as_json()) if output == "json" else log_line(record, screen, show_attributes))
         return shown
 
     with ended_by_its_reader(), places.logs() as sources:

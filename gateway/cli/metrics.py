@@ -12,14 +12,13 @@ from typing import Any
 import click
 
 from gateway.cli import empty_results
+from gateway.cli.drawing.metric_charts import SPARKLINE_WIDTH, chart_width, charts, metric_list
+from gateway.cli.drawing.screen import Screen, ended_by_its_reader
 from gateway.cli.exploring import Places, color_option, nanoseconds, pairs, store_options, time_options
 from gateway.cli.options import reading_dsn
-from gateway.explore.log_lines import as_json
-from gateway.explore.metric_charts import SPARKLINE_WIDTH, chart_width, charts, metric_list
-from gateway.explore.metric_values import Line, Window, grouped, read_lines
-from gateway.explore.metrics import Metric, Series, catalogue, series_of
-from gateway.explore.store import Row
-from gateway.explore.terminal import Screen, ended_by_its_reader
+from gateway.query.metrics.catalogue import CatalogueRow, Metric, Series, catalogue, series_of
+from gateway.query.metrics.lines import Line, Window, grouped, read_lines
+from gateway.query.values import as_json
 from gateway.suggestions import suggestion
 from gateway.terminal import safe, shown_row
 
@@ -216,7 +215,7 @@ def _unmatched(name: str, found: Sequence[tuple[Metric, Sequence[Series]]], wher
     return f"no series of {name} has {asked}; `obs-hub metrics {name}` shows which there are"
 
 
-def _list(rows: list[Row], output: str, screen: Screen) -> None:
+def _list(rows: list[CatalogueRow], output: str, screen: Screen) -> None:
     if output == "text":
         for text in metric_list(rows, screen):
             screen.line(text)

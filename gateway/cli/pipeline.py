@@ -15,11 +15,11 @@ from opentelemetry.trace import StatusCode, set_span_in_context
 from gateway import logs
 from gateway.assembly import open_grpc_endpoint
 from gateway.base.settings import format_duration
+from gateway.cli.drawing.screen import safe, safe_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
 from gateway.cli.runs import done_here, follow, last_runs, local, output_option, show_end, show_history, telling
 from gateway.component import Signal
 from gateway.config import Config
-from gateway.explore.terminal import safe, safe_text
 from gateway.extensions.document_pipelines.config import Pipeline, PipelinesConfig, source_of
 from gateway.extensions.document_pipelines.run import KIND, PipelineRun
 from gateway.net.destination import names_endpoint

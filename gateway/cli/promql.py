@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
 from gateway.cli.options import load_config
-from gateway.explore.metric_values import Line, Window
 from gateway.extensions.api.config import ApiConfig
 from gateway.query.config import QuerySettings
 from gateway.query.errors import BadQueryError, QueryError
+from gateway.query.metrics.lines import Line, Window
+from gateway.query.names import metric_name, parts
 from gateway.query.promql.context import Limits
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.results import Matrix, Result
@@ -38,7 +41,7 @@ def lines_of(
             lookback = round(settings.lookback_delta.total_seconds() * 1000)
             result = Engine(querier, lookback=lookback, limits=limits).range(query, first, last, step)
     except BadQueryError as error:
-        raise click.UsageError(safe(f"--promql: {error}")) from error
+        raise click.UsageError(safe("\n".join([f"--promql: {error}", *_called(service, query)]))) from error
     except QueryError as error:
         raise click.ClickException(safe(str(error))) from error
     finally:
@@ -47,6 +50,31 @@ def lines_of(
     length = timedelta(milliseconds=step)
     begins = datetime.fromtimestamp(first / 1000, end.tzinfo)
     return _lines(result, first, step, intervals), Window(begins, begins + intervals * length, intervals)
+
+
+_DOTTED = re.compile(r"""(["'`])(?:\\.|(?!\1).)*\1|([a-zA-Z_]\w*(?:\.\w+)+)""", re.DOTALL)
+"""Texts, and names with dots outside of them."""
+_PLAIN = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+"""A name that needs no quotes."""
+
+
+def _called(service: QueryService, query: str) -> list[str]:
+    """Say what metrics are called in PromQL that a query has by OpenTelemetry's names, which PromQL cannot parse."""
+    dotted = {found[2]: set[str]() for found in _DOTTED.finditer(query) if found[2]}
+    if not dotted:
+        return []
+    translation = service.settings.translation
+    with contextlib.suppress(QueryError), service.querier(service.usage()) as querier:
+        for name, metric in querier.metrics():
+            if metric.name in dotted:
+                dotted[metric.name].update(name + suffix for _, suffix in parts(metric.kind))
+    hints = []
+    for name, its in dotted.items():
+        if not its and (guess := metric_name(translation.strategy, name, "", "gauge", monotonic=False)):
+            its.add(guess)
+        shown = ", ".join(each if _PLAIN.fullmatch(each) else f'{{"{each}"}}' for each in sorted(its))
+        hints.append(f"{name} is {shown} in PromQL")
+    return hints
 
 
 def _settings(config_path: Path | None) -> QuerySettings:

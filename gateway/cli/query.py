@@ -20,11 +20,11 @@ import psycopg.sql
 from psycopg.pq import TransactionStatus
 
 from gateway.cli.database_errors import error_text
+from gateway.cli.drawing.screen import Screen, fitted, width_of
 from gateway.cli.options import config_option, data_dir_option, dsn_option, find_store, reading_dsn
-from gateway.explore.statements import statements, writes
-from gateway.explore.store import read_only
-from gateway.explore.terminal import Screen, fitted, width_of
-from gateway.store import READER_ROLE, connect, dsn_without_secrets
+from gateway.cli.statements import statements, writes
+from gateway.query.reading.connection import connect_to_read
+from gateway.store import dsn_without_secrets
 from gateway.suggestions import near
 from gateway.terminal import safe, safe_text, shown_json, shown_row
 
@@ -58,7 +58,8 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
     if not statements(sql):
         raise click.ClickException(f"there is no statement to run; give one, such as {_EXAMPLE}")
     try:
-        with connect(reading_dsn(dsn, config_path, data_dir, any_statement=True), reading=True) as connection:
+        found = reading_dsn(dsn, config_path, data_dir, any_statement=True)
+        with connect_to_read(found, autocommit=False) as connection:
             try:
                 with reading(connection, sql.encode()) as (columns, rows):
                     _PRINTERS[output or "table"](columns, rows)
@@ -84,11 +85,11 @@ def query(sql: str, output: str | None, config_path: Path | None, data_dir: Path
 def reading(
     connection: psycopg.Connection[Any], statement: bytes | psycopg.sql.Composed
 ) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
-    """Run one statement in a read-only transaction, as the reader role where it exists.
+    """Run one statement by a connection that may only read (`connect_to_read`), in a transaction.
 
     Yields the column names and the rows, which arrive as they are asked for.
     """
-    read_only(connection, READER_ROLE)
+    connection.execute("SET TRANSACTION READ ONLY")  # as it is; through a pooler, cursors need one that has begun
     cursor = connection.cursor()
     # Until the stream is closed, the connection can do nothing else: not even end its transaction.
     with contextlib.closing(cast("Generator[Sequence[Any]]", cursor.stream(statement))) as rows:

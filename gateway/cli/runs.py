@@ -14,9 +14,9 @@ import click
 import msgspec
 
 from gateway.assembly import open_grpc_endpoint
+from gateway.cli.drawing.screen import safe, safe_text
 from gateway.component import Signal
 from gateway.config import Config
-from gateway.explore.terminal import safe, safe_text
 from gateway.net.destination import Destination
 from gateway.operations import Operations
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker

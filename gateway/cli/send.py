@@ -36,9 +36,9 @@ from gateway.cli.options import (
 )
 from gateway.cli.query import reading
 from gateway.cli.severity import SEVERITY
-from gateway.explore.records import lowest_number
 from gateway.net.proxies import channel_options
-from gateway.store import connect
+from gateway.query.logs.records import lowest_number
+from gateway.query.reading.connection import connect_to_read
 from gateway.synthetic import MARK, look_up
 
 _F = Callable[..., None]
@@ -291,7 +291,7 @@ def _reading_dsn(options: dict[str, Any]) -> str:
 
 def _found(dsn: str, look: sql.Composed, deadline: float) -> bool:
     try:
-        with connect(dsn, reading=True) as connection:
+        with connect_to_read(dsn, autocommit=False) as connection:
             while True:
                 with reading(connection, look) as (_, rows):
                     if list(rows):

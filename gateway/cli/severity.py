@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway.explore.records import SEVERITIES, severity_named
+from gateway.query.logs.records import SEVERITIES, severity_named
 
 
 class _Severity(click.Choice):  # type: ignore[type-arg]  # generic only in newer click

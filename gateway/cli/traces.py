@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 
+from gateway.base.instants import SECOND
 from gateway.cli import empty_results
+from gateway.cli.drawing.screen import Screen, ended_by_its_reader
+from gateway.cli.drawing.waterfall import trace_list, waterfall
 from gateway.cli.exploring import Places, color_option, loki_options, nanoseconds, store_options, time_options
-from gateway.explore.instants import SECOND
-from gateway.explore.log_lines import as_json, log_json
-from gateway.explore.merging import latest
-from gateway.explore.records import LogFilter, LogRecord
-from gateway.explore.store import Store
-from gateway.explore.terminal import Screen, ended_by_its_reader
-from gateway.explore.traces import MOST_SPANS, Span, TraceSummary, recent_traces, spans_of, trace_ids
-from gateway.explore.waterfall import trace_list, waterfall
+from gateway.query.logs.merging import latest
+from gateway.query.logs.records import LogFilter, LogRecord
+from gateway.query.store import Store
+from gateway.query.traces.spans import MOST_SPANS, Span, TraceSummary, recent_traces, spans_of, trace_ids
+from gateway.query.values import as_json
 
 _MOST_LOGS = 2_000
 # Logs of a trace may be a little off its spans, made before the first or by another clock.
@@ -94,7 +94,7 @@ def traces(
         if output == "json":
             whole: dict[str, Any] = {"trace_id": trace_id, "spans": [span.as_json() for span in spans]}
             if with_logs and not without:
-                whole["logs"] = [log_json(record) for record in logs]
+                whole["logs"] = [record.as_json() for record in logs]
             screen.line(as_json(whole))
         else:
             for line in waterfall(trace_id, spans, logs, screen, show_attributes):

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.component.batch import ACCEPTED, Batch, Outcome, Signal
+    from gateway.component.batch import ACCEPTED, Batch, Outcome, Signal, Soundness
     from gateway.component.declaration import (
         Component,
         Context,
@@ -83,6 +83,7 @@ __all__ = [
     "RefusedError",
     "Service",
     "Signal",
+    "Soundness",
     "SourceComponent",
     "SourceError",
     "TimedOutError",
@@ -92,7 +93,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "batch": ("ACCEPTED", "Batch", "Outcome", "Signal"),
+    "batch": ("ACCEPTED", "Batch", "Outcome", "Signal", "Soundness"),
     "declaration": (
         "Component",
         "Context",

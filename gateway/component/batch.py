@@ -57,6 +57,16 @@ def digest(signal: Signal, payload: bytes) -> bytes:
     return hashlib.blake2b(payload, digest_size=16, person=signal.encode()).digest()
 
 
+@dataclass(slots=True)
+class Soundness:
+    """What is known of a payload by anybody who looked at it, for all exporters that get it.
+
+    ``records`` is how many it has, once it was found that whoever gets it as it is can read all of them.
+    """
+
+    records: int | None = None
+
+
 @dataclass(slots=True, frozen=True)
 class Batch:
     """One ``Export*ServiceRequest``, serialized and decompressed, with its identity.
@@ -66,7 +76,8 @@ class Batch:
     exporter decides by the time of arrival, it decides the same way when a spool replays the batch. ``left_out`` is
     what the receiver could not read of the request, and left out of the payload. ``peer`` is the address of whoever
     sent it, where that is known, for people. ``whole`` is the size in bytes of the request that this is a part of, 0
-    where it is all of it; ``load`` what it counts for among what is in flight.
+    where it is all of it; ``load`` what it counts for among what is in flight. ``soundness`` is that of this payload: a
+    batch that is made of this one has one of its own.
     """
 
     signal: Signal
@@ -78,6 +89,7 @@ class Batch:
     peer: str = field(default="", compare=False)
     whole: int = field(default=0, compare=False)
     load: Load | None = field(default=None, compare=False, repr=False)
+    soundness: Soundness = field(default_factory=Soundness, init=False, compare=False, repr=False)
 
     @classmethod
     def of(

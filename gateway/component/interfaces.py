@@ -36,6 +36,11 @@ class Prepared:
     outcome: Outcome = ACCEPTED
     seconds: float = field(default=0.0, kw_only=True)
 
+    @property
+    def size(self) -> int:
+        """About how many bytes were made of the payload. Whoever makes more than the payload has says so."""
+        return len(self.batch.payload)
+
 
 class Exporter(Protocol):
     """One destination. It knows nothing of queues, retries, time limits or spools: those are layers around it."""

@@ -7,7 +7,7 @@ tell a key that is written twice, and can be counted while aliases are followed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ MAX_NODES = 50_000
 MAX_DEPTH = 64
 """Bounds on one file: far above any real configuration, and low enough that an alias bomb costs nothing."""
 
+_SECTIONS = ("receivers", "exporters", "service")
 _PLAIN = re.compile(r"[a-z/]{1,20}(?::[\w.]{1,30})?")
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
@@ -78,15 +79,22 @@ class Document:
         return next((place[:n] for n in range(len(place) + 1) if place[:n] in self.substituted), None)
 
 
-def read(path: Path, schemes: Mapping[str, Scheme], name: str | None = None) -> Document:
-    """Read a file whose root is a mapping. Raises `ConfigError` when it is not one that can be looked into."""
+def read(
+    path: Path, schemes: Mapping[str, Scheme] | None, name: str | None = None, sections: Sequence[str] = _SECTIONS
+) -> Document:
+    """Read a file whose root is a mapping. Raises `ConfigError` when it is not one that can be looked into.
+
+    Without ``schemes`` nothing is substituted: ``$`` is a letter like others. ``sections`` are those that a message
+    names about a file that has none.
+    """
     name = name or str(path)
-    return parse(_text(path, name), schemes, name)
+    return parse(_text(path, name), schemes, name, sections)
 
 
-def parse(text: str, schemes: Mapping[str, Scheme], name: str) -> Document:
+def parse(text: str, schemes: Mapping[str, Scheme] | None, name: str, sections: Sequence[str] = _SECTIONS) -> Document:
     """Read the text of a file, like `read`."""
     document = Document(name)
+    expected = " and ".join(filter(None, (", ".join(sections[:-1]), sections[-1])))
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -103,9 +111,11 @@ def parse(text: str, schemes: Mapping[str, Scheme], name: str) -> Document:
     except _BoundsError as error:
         raise _fatal(name, error.message, error.line) from None
     if document.root is None:
-        raise _fatal(name, "empty; expected the sections receivers, exporters and service")
+        raise _fatal(
+            name, f"empty; expected the sections {expected}" if sections[1:] else f"empty; expected {expected}"
+        )
     if not isinstance(document.root, dict):
-        raise _fatal(name, f"expected a mapping with receivers, exporters and service, found {kind(document.root)}", 1)
+        raise _fatal(name, f"expected a mapping with {expected}, found {kind(document.root)}", 1)
     return document
 
 
@@ -156,7 +166,7 @@ class _BoundsError(Exception):
 class _Builder:
     """Makes plain values of nodes. ``literal`` nodes are those of a substituted value: no lines, no substitution."""
 
-    def __init__(self, loader: yaml.SafeLoader, document: Document, schemes: Mapping[str, Scheme]) -> None:
+    def __init__(self, loader: yaml.SafeLoader, document: Document, schemes: Mapping[str, Scheme] | None) -> None:
         self._loader = loader
         self._document = document
         self._schemes = schemes
@@ -249,7 +259,7 @@ class _Builder:
         self._document.complain(place, f"unknown tag '{_short(node.tag)}'")
 
     def _substituted(self, text: str, place: Place) -> Any:
-        if self._literal or "$" not in text:
+        if self._literal or self._schemes is None or "$" not in text:
             return text
         result = substitute(text, self._schemes)
         for problem, passing in result.problems:

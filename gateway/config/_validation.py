@@ -262,7 +262,10 @@ def _known(model: type[BaseModel], steps: Place) -> set[str]:
 def _misplaced(model: type[BaseModel], place: Place, steps: Place) -> str | None:
     """Say where a setting belongs that is known, and is indented too far or not far enough."""
     name = str(steps[-1])
-    if name in ("receivers", "processors", "exporters", "extensions", "service") and place[0] != "service":
+    if name in ("receivers", "processors", "exporters", "extensions", "service") and place[:1] not in (
+        (),
+        ("service",),
+    ):
         return "; it is a section: begin it at the start of the line"
     for depth in range(len(steps) - 1, 0, -1):
         if name in _known(model, steps[:depth]):

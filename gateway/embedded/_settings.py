@@ -10,7 +10,7 @@ HOST = "127.0.0.1"
 SETTINGS = {
     # Memory: modest, the gateway's machine has other things to do.
     "shared_buffers": "128MB",
-    "work_mem": "8MB",
+    "work_mem": "16MB",  # of which a query joins frames of many series by their sets
     "maintenance_work_mem": "64MB",
     "max_connections": "50",
     "max_locks_per_transaction": "256",  # a query over a long time locks many partitions

@@ -108,6 +108,11 @@ class Delivery:
         return None if self._spool is None else self._spool.spool
 
     @property
+    def at_once(self) -> bool:
+        """Whether the exporter prepares small batches at once."""
+        return self._prompt is not None
+
+    @property
     def circuit_open(self) -> bool:
         """Whether the destination is being left alone after a failure."""
         return self._circuit.open

@@ -59,8 +59,11 @@ class Ways:
     def __init__(self, branches: Iterable[Branch]) -> None:
         branches = list(branches)
         plain = [each for each in branches if not each.processors]
-        # Pipelines without processors put out the same bytes, so each exporter of them gets these once.
-        self.plain = tuple(dict.fromkeys(delivery for branch in plain for delivery in branch.deliveries))
+        # Pipelines without processors put out the same bytes, so each exporter of them gets these once. A store, which
+        # takes batches together, comes first: it may know that one is sound, and spares the others their check.
+        once = dict.fromkeys(delivery for branch in plain for delivery in branch.deliveries)
+        self.plain = tuple(sorted(once, key=lambda delivery: delivery.exporter.batches_per_commit == 1))
+        self.at_once = bool(self.plain) and all(delivery.at_once for delivery in self.plain)
         self.processed = tuple(each for each in branches if each.processors)
 
     async def process(self, batch: Batch) -> Processed:

@@ -155,7 +155,7 @@ class Pipeline:
         Returns false where more is to be done for it than that, or something is wrong with it: nothing was done then.
         """
         ways = self._graph.ways(receiver, batch.signal)
-        if ways is None or ways.processed or not ways.plain:
+        if ways is None or ways.processed or not ways.at_once:
             return False
         if batch.left_out is not ACCEPTED or len(batch.payload) > _SMALL:
             return False

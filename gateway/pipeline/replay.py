@@ -31,6 +31,7 @@ from gateway.component.errors import (
 from gateway.component.interfaces import Exporter, Prepared
 from gateway.otlp.mending import mend_batch
 from gateway.pipeline.attempts import Arrival, Attempts, FailedError, arrival, failures_reported, report
+from gateway.pipeline.prepared_cache import PreparedCache
 from gateway.pipeline.refusals import Refusals
 from gateway.pipeline.spool import Spool, removals
 from gateway.pipeline.spool.segment import record_size
@@ -95,6 +96,7 @@ class Replay:
         self._free = asyncio.Event()
         self._free.set()
         self._settled: set[Arrival] = set()
+        self._prepared = PreparedCache()
         self._patience: dict[Arrival, _Patience] = {}
         self._failures: dict[Arrival, tuple[int, int]] = {}
 
@@ -113,9 +115,19 @@ class Replay:
         """Note that the spool may hold something."""
         self._spooled.set()
 
+    def keep(self, prepared: Prepared) -> None:
+        """Note that a batch is in the spool, and what was prepared of it."""
+        if not self._spool.drops and arrival(prepared.batch) not in self._settled:
+            self._prepared.keep(prepared)
+        self.wake()
+
     def settle(self, batch: Batch) -> None:
         """Note that a batch in the spool needs no delivery any more."""
-        self._settled.add(arrival(batch))
+        self._settle(arrival(batch))
+
+    def _settle(self, key: Arrival) -> None:
+        self._settled.add(key)
+        self._prepared.forget(key)
 
     def unsettle(self, batch: Batch) -> None:
         """Note that a batch is not in the spool after all."""
@@ -130,6 +142,7 @@ class Replay:
             self.drained.set()
             if not self._held:
                 self._settled.clear()  # what is left of it was dropped
+                self._prepared.clear()
 
     async def until_empty(self) -> None:
         """Replay until the spool is empty."""
@@ -192,7 +205,7 @@ class Replay:
                 refused.append((batch, 0, "it waited in the spool for longer than spool.max_age"))
                 continue
             try:
-                each = await self._prepare_mended(batch)
+                each = self._prepared.of(batch) or await self._prepare_mended(batch)
             except (MalformedPayloadError, TooLargeError) as error:
                 refused.append((batch, 0, str(error)))
             except FailedError as error:
@@ -270,7 +283,7 @@ class Replay:
 
     def _done(self, batch: Batch) -> None:
         key = arrival(batch)
-        self._settled.add(key)
+        self._settle(key)
         self._patience.pop(key, None)
         self._failures.pop(key, None)
 
@@ -322,6 +335,6 @@ class Replay:
             if (what := each.pop(arrival(batch), None)) is not None:
                 each[arrival(moved)] = what  # pyright: ignore[reportArgumentType] - out of the same
         self._attempts.move(batch, moved)
-        self._settled.add(arrival(batch))
+        self._settle(arrival(batch))
         _log.warning("a batch goes behind the others in the spool", exporter=self._exporter.name)
         return True

@@ -144,7 +144,7 @@ class SpoolSender:
         """Write a batch to the spool. Raises `DeliveryError` when it does not take it."""
         self._replay.drained.clear()
         await self.spool.append(prepared.batch)
-        self._replay.wake()
+        self._replay.keep(prepared)
         attributes = {"signal": prepared.batch.signal.value, "exporter": self._exporter.name}
         self._instruments.spooled.add(prepared.records, attributes)
 

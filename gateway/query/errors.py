@@ -30,6 +30,14 @@ class ExecutionError(QueryError):
     kind = "execution"
 
 
+class PatternError(BadQueryError):
+    """A regular expression that PostgreSQL cannot read."""
+
+
+class StoreAwayError(ExecutionError):
+    """The store does not answer now, and may later."""
+
+
 class LimitExceededError(ExecutionError):
     """The query would touch or make more than is allowed. ``limit`` names the bound, ``allowed`` is its value."""
 

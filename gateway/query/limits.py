@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +24,10 @@ class Limits:
     """Bytes that PostgreSQL sends."""
     seconds: float = 60.0
     """From the beginning, until the query is given up."""
+
+
+UNBOUNDED = Limits(series=sys.maxsize, samples=sys.maxsize, size=sys.maxsize, seconds=math.inf)
+"""For whoever reads on a machine of their own, and stops when they have enough."""
 
 
 class Usage:

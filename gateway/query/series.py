@@ -98,14 +98,15 @@ class Hints:
     step: int = 0
     """Milliseconds between steps; 0 for an instant query."""
     range: int = 0
-    """Milliseconds of the range selector, 0 without one."""
+    """Milliseconds that are looked back at from each step: of the range selector, else the look-back. 0: not known."""
     func: str = ""
     """The function or aggregation right above the selector."""
     grouping: tuple[str, ...] = ()
     by: bool = False
     """Whether the aggregation groups *by* `grouping` (else *without*)."""
     last_only: bool = False
-    """Only the last sample of each look-back before each step counts, not every sample of the range."""
+    """Only the last sample of each look-back before each step counts, not every sample of the range. The last step is
+    the end of what is asked for."""
 
 
 class Querier(Protocol):

@@ -15,6 +15,7 @@ a command that needs no database loads no driver.
 `reader`, `login`                            the role that may only read, and logging in as it
 `backup`, `copying`, `restore_mark`          backups, restoring them, copying a store into another database, and the
                                              mark on a store that is not whole
+`attribute_index`                            the index of attributes of logs and spans, where it is asked for
 `settings`                                   the settings of a store
 ============================================ ==================================================================
 """
@@ -25,6 +26,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gateway.store.attribute_index import apply as apply_attribute_index
     from gateway.store.backup import BackupError
     from gateway.store.backup.dump import backup as back_up
     from gateway.store.backup.restore import replace as restore_in_place
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from gateway.store.postgres.dsn import shown as dsn_without_secrets
     from gateway.store.postgres.server import examine as examine_server
     from gateway.store.postgres.session import UnusableServerError
-    from gateway.store.reader import READER_ROLE, let_read, views_schema
+    from gateway.store.reader import PLANNING, READER_ROLE, let_read, views_schema
     from gateway.store.restore_mark import MESSAGE as RESTORE_UNFINISHED
     from gateway.store.schema import SchemaError, migrate
     from gateway.store.schema import Status as SchemaStatus
@@ -67,6 +69,7 @@ __all__ = [
     "FLOAT8_ITEM",
     "OID_FLOAT8",
     "OID_INT8",
+    "PLANNING",
     "POSTGRES_EPOCH_US",
     "READER_ROLE",
     "RESTORE_UNFINISHED",
@@ -87,6 +90,7 @@ __all__ = [
     "SchemaStatus",
     "StoreSettings",
     "UnusableServerError",
+    "apply_attribute_index",
     "apply_policies",
     "array_begin",
     "back_up",
@@ -119,6 +123,7 @@ _WHERE = {
     "FLOAT8_ITEM": "binary",
     "OID_FLOAT8": "binary",
     "OID_INT8": "binary",
+    "PLANNING": "reader",
     "POSTGRES_EPOCH_US": "binary",
     "READER_ROLE": "reader",
     "RESTORE_UNFINISHED": "restore_mark:MESSAGE",
@@ -139,6 +144,7 @@ _WHERE = {
     "SchemaStatus": "schema:Status",
     "StoreSettings": "settings",
     "UnusableServerError": "postgres.session",
+    "apply_attribute_index": "attribute_index:apply",
     "apply_policies": "policies:apply",
     "array_begin": "binary",
     "back_up": "backup.dump:backup",

@@ -18,11 +18,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.store.layout import Connection
 from gateway.store.postgres import connect, options
-from gateway.store.reader import READER_ROLE
+from gateway.store.reader import PLANNING, READER_ROLE
 
 CONNECTION_LIMIT = 15
 """Connections of one reader: of the embedded server's 50, others must leave the gateway enough."""
 SETTINGS = {
+    **PLANNING,
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "5min",
     "client_connection_check_interval": "10s",  # a query ends with the command that asked

@@ -13,6 +13,12 @@ from psycopg import sql
 from gateway.store import layout
 
 READER_ROLE = "obs_hub_reader"
+PLANNING = {
+    # From so much on, frames of many series are joined by their sets, and groups by minute and series stay in memory.
+    "work_mem": "16MB",
+    "jit": "off",  # compiling a query over many partitions takes longer than it saves
+}
+"""What readers plan by, whatever the server has. A role's settings are not its members', so each has them."""
 
 VIEWS = (
     *("metrics", "metrics_1m", "metrics_1h", "histograms", "summaries", "exemplars", "logs", "events", "spans"),
@@ -56,6 +62,13 @@ LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.o
 WHERE c.relnamespace = quote_ident(%s)::regnamespace AND c.relname = %s
 """
 """Finds what is said of a view's columns, and, where the column is NULL, of the view."""
+_WITHOUT_PLANNING = """
+SELECT r.rolname
+FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+WHERE pg_get_userbyid(m.roleid) = %s AND 'default_transaction_read_only=on' = ANY (r.rolconfig)
+    AND NOT EXISTS (SELECT FROM unnest(r.rolconfig) c WHERE split_part(c, '=', 1) = 'work_mem')
+"""
+"""Finds readers that an earlier version made."""
 
 _RIGHTS = """
 SELECT c.relname, coalesce(array_agg(a.privilege_type) FILTER (WHERE a.grantee = r.oid), '{}')
@@ -134,6 +147,15 @@ def let_read(connection: layout.Connection, schema: str | None = None, owner: st
         except psycopg.errors.InternalError_:  # "tuple concurrently updated", "cache lookup failed for relation"
             if attempt == _ATTEMPTS - 1:  # somebody else changed it, and has ended by now
                 raise
+    for (name,) in connection.execute(_WITHOUT_PLANNING, (READER_ROLE,)).fetchall():
+        # It may not be this user's to alter, or another start alters it at this moment.
+        with contextlib.suppress(psycopg.ProgrammingError, psycopg.errors.InternalError_), connection.transaction():
+            for setting, value in PLANNING.items():
+                connection.execute(
+                    sql.SQL("ALTER ROLE {} SET {} = {}").format(
+                        sql.Identifier(name), sql.Identifier(setting), sql.Literal(value)
+                    )
+                )
     close_doors(connection)
 
 

@@ -45,6 +45,9 @@ _MARGIN = timedelta(hours=1)
 _EARLIER_WRITE = timedelta(days=7)
 """For how long after a migration gateways of an earlier version are reckoned with."""
 
+_SPARSE = 0.75
+"""Of the members of a row, up to how many may say something in an array whose other items are NULL."""
+
 _HUGE = 1e290
 """Values beyond are left out of sums: PostgreSQL raises an error for one that has no double."""
 
@@ -447,24 +450,15 @@ def _read_rolled_frames(connection: layout.Connection, bounds: dict[str, datetim
         _, _, set_id, _, part, _, at, _, last_time, _, count = _ROLLED_FRAME.unpack_from(data)
         offset = _ROLLED_FRAME.size
         highs, offset = _array(data, offset)
-        lows, offset = _array(data, offset)
-        sums, offset = _array(data, offset)
-        lasts, offset = _array(data, offset)
-        assert highs is not None
+        lows, offset = _array(data, offset, highs)
+        with np.errstate(invalid="ignore"):
+            sums, offset = _array(data, offset, highs * count)
+        lasts, offset = _array(data, offset, highs)
         if (set_id, part, at // length) != current:
             if current is not None:
                 yield *current[:2], _of_minutes(minutes)
             current, minutes = (set_id, part, at // length), []
-        minutes.append(
-            (
-                count,
-                (last_time + POSTGRES_EPOCH_US) * 1000,
-                highs,
-                highs if lows is None else lows,
-                highs * count if sums is None else sums,
-                highs if lasts is None else lasts,
-            )
-        )
+        minutes.append((count, (last_time + POSTGRES_EPOCH_US) * 1000, highs, lows, sums, lasts))
     if current is not None:
         yield *current[:2], _of_minutes(minutes)
 
@@ -486,23 +480,27 @@ def _of_minutes(minutes: Sequence[tuple[int, int, _Floats, _Floats, _Floats, _Fl
     )  # fmt: skip
 
 
-def _array(data: bytes, offset: int) -> tuple[_Floats | None, int]:
-    """Return a ``double precision[]`` field, NULL elements as NaN, and where the next field begins."""
+def _array(data: bytes, offset: int, implied: _Floats | None = None) -> tuple[_Floats, int]:
+    """Return a field of ``double precision[]``, and where the next field begins.
+
+    What is NULL, items or all of it, is as ``implied``; without that, an item is NaN.
+    """
     (length,) = struct.unpack_from(">i", data, offset)
     offset += 4
     if length < 0:
-        return None, offset
+        assert implied is not None
+        return implied, offset
     _, has_nulls, _, count, _ = struct.unpack_from(">iiiii", data, offset)
     end = offset + length
     if not has_nulls:
         return np.frombuffer(data, FLOAT8_ITEM, count, offset + 20)["value"].astype(np.float64), end
-    found, at = np.full(count, np.nan), offset + 20
+    found, at = np.full(count, np.nan) if implied is None else implied.copy(), offset + 20
     for index in range(count):
-        (size,) = struct.unpack_from(">i", data, at)
-        at += 4
-        if size == 8:
-            (found[index],) = struct.unpack_from(">d", data, at)
-            at += 8
+        if data[at] == _NULL[0]:
+            at += 4
+        else:
+            (found[index],) = _DOUBLE(data, at + 4)
+            at += 12
     return found, end
 
 
@@ -542,34 +540,41 @@ def _microseconds(at: datetime) -> int:
 
 _FRAME_BEGIN = struct.Struct(">hiqiqiqiiih").pack
 _NULL = struct.pack(">i", -1)
+_DOUBLE = struct.Struct(">d").unpack_from
 
 
 def _frame_row(at: int, home: _Home, its: Values) -> bytes:
-    """Encode the row of a part of a set. Arrays that say nothing beside the largest values are left out."""
+    """Encode the row of a part of a set. What the largest values say already is left out, items and whole arrays."""
     there = its.counts >= 0
     first = int(np.argmax(there))
     count = int(its.counts[first])
     last_time = int(its.last_at[first]) // 1000 - POSTGRES_EPOCH_US
-    high = its.max[there]
-    arrays: list[_Floats | None] = [its.max]
-    for column, implied in ((its.min, high), (its.sum, count * high), (its.last, high)):
-        arrays.append(None if np.array_equal(column[there], implied) else column)
-    return _FRAME_BEGIN(9, 8, at, 8, home.set_id, 8, last_time, 4, count, 2, home.part) + b"".join(
-        _NULL if array is None else _array_field(array, there) for array in arrays
-    )
+    arrays = [_array_field(its.max, there)]
+    with np.errstate(invalid="ignore"):
+        for column, implied in ((its.min, its.max), (its.sum, count * its.max), (its.last, its.max)):
+            says = there & (column != implied)
+            if not says.any():
+                arrays.append(_NULL)
+                continue
+            # An array without NULL is quicker to read from, and of a few items hardly larger.
+            sparse = np.count_nonzero(says) <= _SPARSE * np.count_nonzero(there)
+            arrays.append(_array_field(column, says if sparse else there))
+    return _FRAME_BEGIN(9, 8, at, 8, home.set_id, 8, last_time, 4, count, 2, home.part) + b"".join(arrays)
 
 
 def _array_field(values: _Floats, there: npt.NDArray[np.bool_]) -> bytes:
-    if there.all():
-        items = np.empty(len(values), FLOAT8_ITEM)
-        items["length"], items["value"] = 8, values
-        content = items.tobytes()
-    else:
-        content = b"".join(
-            struct.pack(">id", 8, value) if is_there else _NULL
-            for value, is_there in zip(values.tolist(), there.tolist(), strict=True)
-        )
-    return array_begin(20 + len(content), 1, int(not there.all()), OID_FLOAT8, len(values), 1) + content
+    """Encode a field of ``double precision[]``, whose items are NULL where they are not there."""
+    items = np.empty(len(values), FLOAT8_ITEM)
+    items["length"], items["value"] = 8, values
+    content = items.tobytes()
+    has_nulls = not there.all()
+    if has_nulls:
+        ends = np.cumsum(np.where(there, items.itemsize, len(_NULL)))
+        sparse = np.full(ends[-1], 0xFF, np.uint8)  # which is the length of a NULL
+        each = items.view(np.uint8).reshape(-1, items.itemsize)
+        sparse[(ends[there] - items.itemsize)[:, None] + np.arange(items.itemsize)] = each[there]
+        content = sparse.tobytes()
+    return array_begin(20 + len(content), 1, int(has_nulls), OID_FLOAT8, len(values), 1) + content
 
 
 _ROW = np.dtype(

@@ -85,6 +85,10 @@ class StoreSettings(ExporterSettings):
     columnstore: Columnstore = Columnstore()
     rollups: bool = True
     """Keep the 1-minute and 1-hour rollups."""
+    attribute_index: bool = False
+    """Index the attributes of logs and spans, by which ``attributes @> '{"key": "value"}'`` is found at once. Storing
+    them then costs PostgreSQL twice as much, and a tenth more disk. Applies to chunks and partitions that are made from
+    then on, or hold nothing yet; ``false`` drops the index."""
     accept: Accept = Accept()
     receipt_window: Duration = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
     """How long a batch's digest is kept in the store: a batch sent again within it is recognized and written once."""

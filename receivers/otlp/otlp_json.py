@@ -27,13 +27,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1 import common_pb2
 
-from gateway.component import MalformedPayloadError, Outcome, Signal, TooLargeError
+from gateway.component import ACCEPTED, MalformedPayloadError, Outcome, Signal, TooLargeError
 from gateway.otlp.bounds import PART, RECORD, RECORDS, Budget, holds_records, most_weight
 from gateway.otlp.mending import NOT_UTF8, Report
 from gateway.otlp.services import SERVICES
+from receivers.otlp.quick_json import QuickJson
 
 MAX_DEPTH = 100
 """Messages nested inside a request. protobuf's parser (upb) takes no more, so a deeper request would be unreadable."""
@@ -72,6 +75,8 @@ def to_protobuf(signal: Signal, body: bytes, *, strict: bool = False) -> Transco
             f"the body of {len(body)} bytes holds more than {most} objects and arrays, which is more than a request of "
             "that size may; send smaller batches"
         )
+    if (payload := _quick(strict).transcode(signal, body, Budget(len(body)))) is not None:
+        return Transcoded(payload, ACCEPTED)
     request: Any = SERVICES[signal].request()
     transcoding = _Transcoding(_tables(strict), Budget(len(body)))
     ignored = _ignored_keys.set(Counter())
@@ -567,6 +572,24 @@ class _Tables:
 @functools.cache
 def _tables(strict: bool) -> _Tables:
     return _Tables(strict=strict)
+
+
+@functools.cache
+def _quick(strict: bool) -> QuickJson:
+    return QuickJson(functools.partial(_apart, _tables(strict)))
+
+
+def _apart(tables: _Tables, name: str, raw: msgspec.Raw, depth: int) -> bytes | None:
+    """Transcode a message by itself; None where something is wrong with it, or a key is passed over."""
+    message = GetMessageClass(Default().FindMessageTypeByName(name))()
+    ignored = _ignored_keys.set(Counter())
+    try:
+        tables.known[name](_ANY.decode(raw), message, depth)
+        return None if _ignored_keys.get() else message.SerializeToString()
+    except (_InvalidError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    finally:
+        _ignored_keys.reset(ignored)
 
 
 _FORMER = {

@@ -13,7 +13,7 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,10 +22,11 @@ import psycopg
 
 from exporters.timescale.sets import Piece, compose, member_rows
 from gateway.embedded import EmbeddedPostgres
-from gateway.store import COPY_HEADER, COPY_TRAILER, POSTGRES_EPOCH_US, Partitions, apply_policies
+from gateway.store import COPY_HEADER, COPY_TRAILER, Partitions, apply_policies
 from gateway.store.layout import Connection, Layout
 from gateway.store.settings import StoreSettings
 from tests.bench.database import fresh_database, make_store
+from tests.support.frames import FRAME_COLUMNS, encoded_frames
 
 STEP = timedelta(seconds=15)
 METRICS = 25
@@ -68,7 +69,25 @@ QUERIES = {
 """Queries, each with what it is to take at most in milliseconds. ``{now}`` is when the points end."""
 
 
-def fill(connection: Connection, present: Layout, series: int, points: int, step: timedelta = STEP) -> datetime:
+Floats = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Values = Callable[[int, int, int, int], Floats]
+"""Makes the values of a set, from its number, the first of some steps, how many these are, and of how many members."""
+
+
+def walking(number: int, first: int, steps: int, count: int) -> Floats:
+    """Values that walk in steps, so that each is another and all are like those before."""
+    dice = np.random.default_rng([number, first])
+    return 50 + dice.integers(-5, 6, (steps, count)).cumsum(axis=0) / 8
+
+
+def fill(
+    connection: Connection,
+    present: Layout,
+    series: int,
+    points: int,
+    step: timedelta = STEP,
+    values: Values = walking,
+) -> datetime:
     """Store points of so many series in all, and statistics; return when the last was observed."""
     settings = StoreSettings()
     steps = max(points // series, 1)
@@ -77,7 +96,8 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
     pieces = _dimensions(connection, series)
     if present.native:
         its_partitions = Partitions(settings.chunk_interval)
-        numbers = {int(at) // (settings.chunk_interval // timedelta(microseconds=1)) for at in times.tolist()}
+        moments = [_microseconds(end - steps * step), *times.tolist()]
+        numbers = {at // (settings.chunk_interval // timedelta(microseconds=1)) for at in moments}
         for table in ("frame", "sample"):
             its_partitions.ensure(connection, table, numbers)
     else:
@@ -87,7 +107,12 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
         stream.write(COPY_HEADER)
         for first in range(0, steps, 64):
             some = times[first : first + 64]
-            rows = [_frames(piece, some, number) for number, piece in enumerate(pieces)]
+            rows = [
+                encoded_frames(
+                    piece.set_id, some * 1_000 + 417, values(number, first, len(some), piece.end - piece.first)
+                )
+                for number, piece in enumerate(pieces)
+            ]
             for n in range(len(some)):
                 stream.write(b"".join([its[n].tobytes() for its in rows]))
         stream.write(COPY_TRAILER)
@@ -100,7 +125,7 @@ def fill(connection: Connection, present: Layout, series: int, points: int, step
     return end
 
 
-_COPY = "COPY frame (time, set_id, time_ns, start_time, start_time_ns, vals) FROM STDIN (FORMAT binary)"
+_COPY = f"COPY frame ({FRAME_COLUMNS}) FROM STDIN (FORMAT binary)"
 
 
 def _microseconds(instant: datetime) -> int:
@@ -148,27 +173,6 @@ def _dimensions(connection: Connection, series: int) -> list[Piece]:
             stream.write(member_rows(piece.set_id, piece.members))
         stream.write(COPY_TRAILER)
     return pieces
-
-
-def _frames(
-    piece: Piece, times: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int
-) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-    """Return frames of a set at some times, encoded as `_COPY` has them. Values walk, as those of hosts do."""
-    count = piece.end - piece.first
-    kind = np.dtype(
-        [("fields", ">i2"), ("l1", ">i4"), ("time", ">i8"), ("l2", ">i4"), ("set_id", ">i8"), ("l3", ">i4"),
-         ("ns", ">i2"), ("start", ">i4"), ("start_ns", ">i4"), ("size", ">i4"), ("array", ">i4", 5),
-         ("items", [("length", ">i4"), ("value", ">f8")], count)]
-    )  # fmt: skip
-    rows = np.zeros(len(times), kind)
-    rows["fields"], rows["l1"], rows["l2"], rows["l3"], rows["ns"] = 6, 8, 8, 2, 417
-    rows["time"], rows["set_id"] = times - POSTGRES_EPOCH_US, piece.set_id
-    rows["start"] = rows["start_ns"] = -1
-    rows["size"], rows["array"] = 20 + 12 * count, (1, 0, 701, count, 1)
-    dice = np.random.default_rng([seed, int(times[0]) % 2**31])
-    walk = 50 + dice.integers(-5, 6, (len(times), count)).cumsum(axis=0) / 8
-    rows["items"]["length"], rows["items"]["value"] = 8, walk
-    return rows
 
 
 def measure(connection: Connection, query: str, rounds: int) -> tuple[list[float], int]:

@@ -167,9 +167,8 @@ class Subject:
     def _processes(self) -> list[psutil.Process]:
         assert self._process is not None
         main = psutil.Process(self._process.pid)
-        # The embedded server is a child, too, and has children of its own.
-        workers = [child for child in main.children() if not child.name().startswith("postgres")]
-        return [main, *workers]
+        # What PostgreSQL has is not the gateway's.
+        return [main, *(each for each in main.children(recursive=True) if not each.name().startswith("postgres"))]
 
     def _sample(self) -> None:
         while not self._stopping.wait(_SAMPLE_INTERVAL):

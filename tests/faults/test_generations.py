@@ -32,16 +32,6 @@ def frozen(server: EmbeddedPostgres) -> Iterator[None]:
                 process.resume()
 
 
-def workers(gateway: Gateway) -> list[psutil.Process]:
-    """The worker processes of a gateway that runs."""
-    found = []
-    for each in psutil.Process(gateway.hub.pid).children():
-        with suppress(psutil.Error):  # it has ended
-            if "spawn_main" in " ".join(each.cmdline()):
-                found.append(each)
-    return found
-
-
 def test_the_first_process_is_killed_and_the_next_hub_starts_at_once(
     hubs_to_start: Hubs, postgres: EmbeddedPostgres
 ) -> None:
@@ -58,7 +48,7 @@ def test_the_first_process_is_killed_and_the_next_hub_starts_at_once(
             clients.until_acknowledged(30)
             with frozen(postgres):
                 until(lambda: gateway.spooled, "something being spooled")
-                orphans = workers(gateway)
+                orphans = gateway.hub.workers
                 assert len(orphans) == 2
                 gateway.kill()
                 gateway.start("--workers", "2")
@@ -76,10 +66,10 @@ def test_workers_are_killed_while_the_database_comes_and_goes(hubs_to_start: Hub
             clients.until_acknowledged(5)
             native_database.allow_connections(False)
             until(lambda: gateway.spooled, "something being spooled")
-            workers(gateway)[number % 2].kill()
+            gateway.hub.workers[number % 2].kill()
             clients.until_acknowledged(20)
             native_database.allow_connections(True)
-            until(lambda: len(workers(gateway)) == 2, "another worker")
+            until(lambda: len(gateway.hub.workers) == 2, "another worker")
         clients.finish()
     prove("workers killed while the database comes and goes", clients, gateway, rounds=rounds)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 
 from gateway.component import Batch, Signal
@@ -94,7 +93,7 @@ def test_kill_of_workers_and_of_all(hubs_to_start: Hubs, database: Database, tmp
     gateway = processing(hubs_to_start, database, tmp_path).start("--workers", "2")
     with load(gateway, signals=SIGNALS, clients=8) as clients:
         clients.until_acknowledged(20)
-        workers = [each for each in psutil.Process(gateway.hub.pid).children() if "spawn_main" in str(each.cmdline())]
+        workers = gateway.hub.workers
         assert len(workers) == 2
         workers[0].kill()
         clients.until_acknowledged(20)

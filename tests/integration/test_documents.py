@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from gateway.cli import main
-from gateway.explore.store import read_only
+from gateway.query.reading.connection import connect_to_read
 from gateway.store.schema import READER_ROLE
 from tests.integration.cli.processes import HubProcess, config_text, free_port, hubs, obs_hub
 from tests.support.databases import Database
@@ -90,6 +90,7 @@ NOT_RUN = {
     ("dead-letter", "drop"): "stands for a dead letter; tests/faults/test_spool_commands.py",
     ("token", "revoke"): "stands for a token; tests/unit/auth",
     ("systemd",): "changes the machine; tests/integration/cli/test_cli_systemd.py",
+    ("page",): "writes files, and needs no --data-dir; tests/integration/publishing/test_published_page.py",
     ("assets", "copy"): "writes below /etc; that there is such an asset is checked",
     ("config", "init"): "writes a file; tests/integration/cli/test_cli_assets.py",
 }
@@ -230,8 +231,7 @@ def test_every_sql_runs_as_who_it_is_for(statement: Sql, native_database: Databa
             connection.execute(text.replace("obs_hub", name, 1).encode())
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
         return
-    with psycopg.connect(native_database.dsn) as connection:
-        read_only(connection, READER_ROLE)
+    with connect_to_read(native_database.dsn) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (READER_ROLE,)
         connection.execute(text.encode()).fetchall()
 

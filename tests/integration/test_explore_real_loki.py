@@ -11,9 +11,10 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from gateway.explore.loki import LokiAccess, LokiLogs
-from gateway.explore.merging import Follower
-from gateway.explore.records import LogFilter, SourceError
+from gateway.net.loki import LokiAccess
+from gateway.query.logs.loki import LokiLogs
+from gateway.query.logs.merging import Follower
+from gateway.query.logs.records import LogFilter, SourceError
 from tests.support.waiting import PATIENCE
 
 LOKI_VARIABLE = "OBSHUB_TEST_LOKI_URL"

@@ -24,7 +24,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from gateway.data_paths import spool_directory
 from gateway.embedded import EmbeddedPostgres
 from gateway.pipeline.spool import status
-from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, until
+from tests.integration.cli.processes import HubProcess, Hubs, config_text, free_port, hubs, named, until
+from tests.support import clusters
 from tests.support.waiting import PATIENCE
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -148,7 +149,7 @@ def is_free(port: int) -> bool:
 def workers_of(hub: HubProcess, port: int) -> set[int]:
     """The worker processes that listen on a port."""
     found = set()
-    for child in psutil.Process(hub.pid).children():
+    for child in hub.workers:
         try:
             if any(one.laddr.port == port and one.status == "LISTEN" for one in child.net_connections("inet")):
                 found.add(child.pid)
@@ -318,6 +319,26 @@ def test_workers_end_when_their_parent_is_killed(two_workers: tuple[HubProcess, 
     assert_stored_once(start.start(config_text()).until_ready(), load.acknowledged)
 
 
+def test_what_forks_the_workers_is_killed_and_new_interpreters_take_their_place(
+    two_workers: tuple[HubProcess, int],
+) -> None:
+    hub, port = two_workers
+    before = workers_of(hub, port)
+    (forks,) = named("obs-hub-forks", hub.pid)
+    load = Load(clients=8).begin(f"127.0.0.1:{port}")
+    hub.until(lambda: len(load.acknowledged) > 50)
+    forks.kill()
+    until(lambda: all(map(has_ended, before)))
+    hub.until(lambda: len(workers_of(hub, port)) == 2)
+    load.end()
+    load.send_refused_again(f"127.0.0.1:{port}")
+    assert_stored_once(hub, load.sent)
+    assert "workers can be forked no more" in hub.stderr
+    assert hub.stop() == 0, hub.stderr
+    assert is_free(port)
+    assert "Traceback" not in hub.stderr
+
+
 # -- a database that is down, or hangs -------------------------------------------------------------------------
 
 
@@ -325,6 +346,7 @@ def test_workers_end_when_their_parent_is_killed(two_workers: tuple[HubProcess, 
 def server(start: Hubs) -> Iterator[EmbeddedPostgres]:
     """A database server that is not the hub's own."""
     postgres = EmbeddedPostgres(start.folder / "server")
+    clusters.place(postgres.directory)
     postgres.start()
     yield postgres
     postgres.stop()

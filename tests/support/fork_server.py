@@ -30,7 +30,7 @@ from typing import IO, Any
 _ROOT = Path(__file__).parents[2]
 _BEFORE_PYTHON = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "GRPC_", "MALLOC_", "OPENBLAS_", "OMP_")
 """Beginnings of variables that are read when an interpreter or a library begins."""
-_NOT_OF_HUBS = ("gateway.__main__", "gateway.cli.", "gateway.explore.", "receivers.mongodb.")
+_NOT_OF_HUBS = ("gateway.__main__", "gateway.cli.", "receivers.mongodb.")
 _OF_HUBS = ("gateway.cli.run", "uvicorn.lifespan.off")
 _MOST = 2**20
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import psycopg
 from psycopg import sql
 
-from gateway.explore.store import Store
-from gateway.store.schema import READER_ROLE
 from tests.support.databases import Database
-from tests.support.stores import maintain, running_exporter, store
+from tests.support.stores import asked, maintain, running_exporter, store
 from tests.support.telemetry import DAY, SECOND, gauge, logs, now, spans
 
 HOUR = 3600 * SECOND
@@ -29,7 +27,7 @@ def set_for(database: Database, name: str, value: str, role: str | None = None) 
         connection.execute(sql.SQL("ALTER {} SET {} = {}").format(whose, sql.Identifier(name), values))
 
 
-async def assert_works(database: Database) -> dict[str, list[dict[str, Any]]]:
+async def assert_works(database: Database) -> dict[str, list[Any]]:
     """Make a store, write all signals over hours, maintain it and read it; return what was read."""
     first = now() // HOUR * HOUR - 3 * HOUR
     points = {first + minute * 60 * SECOND + 7: 0.1 * minute for minute in range(0, 150, 5)}
@@ -59,10 +57,17 @@ async def assert_works(database: Database) -> dict[str, list[dict[str, Any]]]:
     return expected
 
 
-def read(database: Database) -> dict[str, list[dict[str, Any]]]:
+class _Hour(TypedDict):
+    time: datetime
+    count: int
+    sum: float
+    last: float
+
+
+def read(database: Database) -> dict[str, list[Any]]:
     """Read through the views, as the commands do."""
     named = {"name": NAME}
-    with Store(database.dsn, READER_ROLE) as reader:
+    with asked(database) as reader:
         return {
             "points": reader.rows(
                 "SELECT time, value, attributes ->> 'room' AS room FROM metrics"
@@ -73,6 +78,7 @@ def read(database: Database) -> dict[str, list[dict[str, Any]]]:
                 "SELECT time, count, sum, last FROM metrics_1h WHERE name = %(name)s AND attributes ? 'room'"
                 " ORDER BY time",
                 named,
+                _Hour,
             ),
             "old": reader.rows("SELECT count(*) FROM metrics WHERE name = 'old'"),
             "logs": reader.rows("SELECT time, body FROM logs ORDER BY time"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.writer import PreparedRows
 from gateway.component import Batch, Outcome, Signal
 from gateway.pipeline import Delivery, Instruments, Pipeline
+from gateway.query.limits import UNBOUNDED, Limits, Usage
+from gateway.query.reading.connection import Readers
+from gateway.query.store import Store
 from gateway.store import schema
 from gateway.store.connections import Connections
 from gateway.store.layout import METRIC_FACTS, ROLLUPS, Layout
@@ -55,6 +59,13 @@ async def running_pipeline(database: Database, **changes: Any) -> AsyncIterator[
         yield Pipeline({signal: [delivery] for signal in Signal}, 2**30, instruments)
     finally:
         await delivery.stop()
+
+
+@contextmanager
+def asked(database: Database, limits: Limits = UNBOUNDED) -> Iterator[Store]:
+    """A database's store, to be read from as the commands and the page do."""
+    with contextlib.closing(Readers(lambda: database.dsn)) as readers:
+        yield Store.by(readers, Usage(limits))
 
 
 async def store(exporter: TimescaleExporter, *batches: Batch) -> list[bool]:

@@ -33,7 +33,7 @@ def close_and_be_told(loop):
 
 asyncio.SelectorEventLoop._close_self_pipe = close_and_be_told
 ours, theirs = multiprocessing.Pipe()
-supervisor._worker(load(Path(sys.argv[1])), None, Path(sys.argv[2]), 0, theirs, None)
+supervisor._worker(load(Path(sys.argv[1])), None, Path(sys.argv[2]), 0, None, 1, theirs)
 """
 
 

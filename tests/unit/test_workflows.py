@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+
+from gateway.cli import main
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -52,7 +55,7 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def test_there_are_workflows_to_look_at() -> None:
-    assert {path.stem for path in WORKFLOWS} == {"checks", "nightly", "release"}
+    assert {path.stem for path in WORKFLOWS} == {"checks", "nightly", "pages", "release"}
 
 
 @pytest.mark.parametrize("script", RUN)
@@ -64,6 +67,23 @@ def test_what_a_workflow_runs_exists(script: str) -> None:
             assert os.access(ROOT / program, os.X_OK), f"{program} cannot be run"
         else:
             assert program in {"apt-get", "docker", "gh", "go", "sleep"}, "a machine that is not ours must have it"
+
+
+def test_what_make_has_the_hub_do_is_a_command_of_it() -> None:
+    """The command line reads each command of a recipe as far as it would before running it."""
+    written = re.findall(r"^\t@?\$\(BIN\)/obs-hub (.*)", MAKEFILE, re.MULTILINE)
+    assert written
+    for line in written:
+        rest = [re.sub(r"\$\(\w+\)", "", word) for word in shlex.split(line) if word != "$(ARGS)"]
+        context: click.Context | None = None
+        command: click.Command = main
+        while True:
+            context = command.make_context("obs-hub", rest, parent=context)
+            if not isinstance(command, click.Group):
+                break
+            _, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert found is not None
+            command = found
 
 
 @pytest.mark.parametrize("action", USED)
@@ -78,7 +98,12 @@ def test_every_job_has_an_end_and_no_right_that_it_was_not_given() -> None:
     for path in WORKFLOWS:
         assert loaded(path)["permissions"] == {"contents": "read"}
     rights = {name: job["permissions"] for name, job in jobs() if "permissions" in job}
-    assert rights == {"release.publish": {"id-token": "write"}, "release.announce": {"contents": "write"}}
+    assert rights == {
+        "pages.build": {"contents": "read", "pages": "read"},
+        "pages.deploy": {"pages": "write", "id-token": "write"},
+        "release.publish": {"id-token": "write"},
+        "release.announce": {"contents": "write"},
+    }
     assert all("timeout-minutes" in job for _, job in jobs())
 
 

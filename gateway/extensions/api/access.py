@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +13,6 @@ from gateway.extensions.api.request_span import begin
 from gateway.net.access import Authenticator, Scope, UnauthenticatedError
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
-Guard = Callable[[_Connection, BaseRouteHandler], Awaitable[None]]
 
 _HOW = (
     "this needs a token, and the API asks nobody for one yet: set extensions.api.auth.authenticator to an extension "
@@ -22,25 +20,35 @@ _HOW = (
 )
 
 
-def guard(authenticator: Authenticator | None, *, reads_are_open: bool) -> Guard:
-    """Make the guard of an application.
+class Access:
+    """Lets callers in. Where reading is open, nobody is asked for a token for it."""
 
-    A handler's ``opt["scope"]`` is what its caller must be allowed; without one, and with the scope ``read`` where
-    reading is open, nobody is asked.
-    """
+    def __init__(self, authenticator: Authenticator | None, *, reads_are_open: bool) -> None:
+        self.authenticator = authenticator
+        self.reads_are_open = reads_are_open
 
-    async def check(connection: _Connection, handler: BaseRouteHandler) -> None:
+    async def guard(self, connection: _Connection, handler: BaseRouteHandler) -> None:
+        """Look at a handler's ``opt["scope"]``, which its caller must be allowed; without one, nobody is asked."""
         scope: Scope | None = handler.opt.get("scope")
-        if scope is None or (scope is Scope.READ and reads_are_open):
+        if scope is None:
+            begin(connection.scope, known=False)
+        else:
+            self.admit(connection, scope)
+
+    def admit(self, connection: _Connection, scope: Scope, signed_in: str | None = None) -> None:
+        """Let one caller do something, or raise.
+
+        ``signed_in`` is the header ``authorization`` of whoever has no way to send one, a browser: it counts where the
+        caller sent none.
+        """
+        if scope is Scope.READ and self.reads_are_open:
             begin(connection.scope, known=False)
             return
-        if authenticator is None:
+        if self.authenticator is None:
             raise ProblemError(HTTPStatus.FORBIDDEN, _HOW)
         values = connection.headers.getall("authorization", [])
         if len(values) > 1:
             raise UnauthenticatedError("the request has several authorization headers; send one", presented=True)
         peer = connection.client.host if connection.client else ""
-        authenticator.authenticate(values[0] if values else None, peer, scope)
+        self.authenticator.authenticate(values[0] if values else signed_in, peer, scope)
         begin(connection.scope, known=True)
-
-    return check

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from litestar import Litestar, Router
@@ -13,10 +14,13 @@ from litestar.routes import ASGIRoute, HTTPRoute
 
 from gateway import __version__
 from gateway.component import DeliveryError
-from gateway.extensions.api.access import guard
+from gateway.extensions.api.access import Access
 from gateway.extensions.api.config import ApiConfig
+from gateway.extensions.api.documents import Document, document_routes
 from gateway.extensions.api.middleware import RequestMiddleware
-from gateway.extensions.api.page import Document, page_routes
+from gateway.extensions.api.page.shell import Shell
+from gateway.extensions.api.page.sign_in import Door
+from gateway.extensions.api.page.views import VIEWS
 from gateway.extensions.api.problems import on_access_error, on_exception, on_http_exception
 from gateway.extensions.api.prometheus import prometheus_route
 from gateway.extensions.api.queries import Queries
@@ -33,26 +37,37 @@ _MAX_BODY = 2**20
 _OPENAPI = "/api/v1/openapi"
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What is served. ``close`` lets open pages go, so that the end of the hub does not wait for them."""
+
+    app: ASGIApp
+    close: Callable[[], None]
+
+
 def create_app(
     config: ApiConfig,
     view: HubView,
+    queries: Queries,
     authenticator: Authenticator | None = None,
     routers: Sequence[Router] = (),
     setting: str = "extensions.api",
-    queries: Queries | None = None,
-) -> ASGIApp:
+) -> Front:
     """Make the application of a hub. ``routers`` are those of other parts of the gateway, under ``/api/v1`` as well.
 
-    ``setting`` is where its settings stand, for error messages. ``queries`` read the store for the query APIs.
+    ``setting`` is where its settings stand, for error messages. ``queries`` read the store.
     """
     document = Document()
+    access = Access(authenticator, reads_are_open=config.reads_are_open)
+    shell = Shell(view, queries, Door(access, tls=config.tls is not None), VIEWS, config.links)
     app = Litestar(
         route_handlers=[
-            *page_routes(view, config.links, document, reads_are_open=config.reads_are_open),
+            *shell.routes(),
+            *document_routes(document, shell.around),
             Router("/api/v1", route_handlers=[*routes(view, reads_are_open=config.reads_are_open), *routers]),
-            *(() if queries is None else (prometheus_route(queries), tempo_route(queries))),
+            *((prometheus_route(queries), tempo_route(queries)) if config.query.enabled else ()),
         ],
-        guards=[guard(authenticator, reads_are_open=config.reads_are_open)],
+        guards=[access.guard],
         exception_handlers={
             HTTPException: on_http_exception,
             DeliveryError: on_access_error,
@@ -72,7 +87,8 @@ def create_app(
     _check_declared(app)
     if config.reads_are_open:
         _describe_reads_as_open(app)
-    return RequestMiddleware(app, view.tracer, view.meter, Hosts(setting, config), tls=config.tls is not None)
+    wrapped = RequestMiddleware(app, view.tracer, view.meter, Hosts(setting, config), tls=config.tls is not None)
+    return Front(wrapped, shell.close)
 
 
 def _describe_reads_as_open(app: Litestar) -> None:

@@ -22,11 +22,11 @@ class ApiConfig(HttpListenerSettings):
     """Connections at once. One too many is closed at once, and clients come back."""
 
     anonymous_read: bool | None = None
-    """Whether reading needs no token. ``null``: on loopback only; beyond, true needs ``insecure``. Without it the page,
-    which has no token, shows nothing of what runs. Whatever changes something always needs one."""
+    """Whether reading needs no token. ``null``: on loopback only; beyond, true needs ``insecure``. Without it the page
+    asks who opens it to sign in with one. Whatever changes something always needs one."""
 
     more_advice: ClassVar[str] = (
-        ". A browser has no token: for the page to show what runs to everybody who can open it, set 'insecure: true' "
+        ". For the page to be seen by everybody who can open it, without signing in, set 'insecure: true' "
         "and 'anonymous_read: true'; what changes something still needs a token"
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.component.declaration import ExtensionComponent
 from gateway.component.interfaces import Service
 from gateway.extensions.api.config import ApiConfig
+from gateway.net.loki import HasLoki, LokiAccess
 from gateway.store import StoreSettings
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def create(name: str, config: ApiConfig, view: HubView) -> Service:
 
     authenticator = None if config.auth is None else view.authenticators[config.auth.authenticator]
     routers = [router for each in view.services.values() if isinstance(each, HasRouters) for router in each.routers()]
-    queries = Queries(QueryService(config.query, lambda: _reader_dsn(view))) if config.query.enabled else None
-    app = create_app(config, view, authenticator, routers, f"extensions.{name}", queries)
-    return ApiService(name, config, app, connections_refused(view.meter), view.bodies, queries)
+    queries = Queries(QueryService(config.query, lambda: _reader_dsn(view), _loki(view)))
+    front = create_app(config, view, queries, authenticator, routers, f"extensions.{name}")
+    return ApiService(name, config, front, connections_refused(view.meter), view.bodies, queries)
 
 
 def _reader_dsn(view: HubView) -> str | None:
@@ -34,6 +35,12 @@ def _reader_dsn(view: HubView) -> str | None:
     used = (view.config.exporters[name] for name in view.config.used_exporters)
     named = (each.reader_connection_string for each in used if isinstance(each, StoreSettings))
     return next((dsn for dsn in named if dsn), None) or view.dsn
+
+
+def _loki(view: HubView) -> LokiAccess | None:
+    """Return where logs are that go to Loki."""
+    used = (view.config.exporters[name] for name in view.config.used_exporters)
+    return next((each.loki for each in used if isinstance(each, HasLoki)), None)
 
 
 COMPONENT = ExtensionComponent(settings=ApiConfig, create=create, shows_others=True)

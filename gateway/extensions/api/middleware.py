@@ -32,7 +32,7 @@ _SIGNED = "/api/v1/webhooks/"
 of whatever leads them here, such as a Tailscale Funnel."""
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer, forms of the page would come from the origin "null"
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _HTML = (
@@ -41,7 +41,7 @@ _HTML = (
 )
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 _COOP = (b"cross-origin-opener-policy", b"same-origin")

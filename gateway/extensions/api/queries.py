@@ -10,24 +10,26 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
 import structlog
 from litestar.datastructures import Headers
 
 from gateway.component import MalformedPayloadError
-from gateway.query.errors import BadQueryError, QueryError, QueryTimeoutError
+from gateway.query.errors import BadQueryError, QueryCanceledError, QueryError, QueryTimeoutError
 from gateway.query.limits import Usage
 from gateway.query.prometheus.parameters import Parameters
 from gateway.query.service import QueryService
 
 if TYPE_CHECKING:
     from litestar.types import Receive, Scope, Send
+
+_T = TypeVar("_T")
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -97,6 +99,26 @@ class Queries:
             self._running.discard(usage)
             gone.cancel()
 
+    async def run(self, work: Callable[[Usage], _T], seconds: float, receive: Receive | None = None) -> _T:
+        """Work something out in a thread, within so many seconds. Raises `QueryError`, and whatever ``work`` raises.
+
+        With ``receive``, of a request whose body was read, it ends when the client goes away, and raises
+        `QueryCanceledError`.
+        """
+        usage = self.service.usage(seconds)
+        gone = asyncio.create_task(_gone(receive)) if receive else asyncio.create_task(asyncio.Event().wait())
+        self._running.add(usage)
+        try:
+            async with self._slot(usage, gone):
+                working = asyncio.get_running_loop().run_in_executor(self._threads, work, usage)
+                return await self._ended_with_client(working, usage, gone)
+        except _ClientWentError:
+            raise QueryCanceledError("whoever asked has gone") from None
+        finally:
+            usage.cancel()
+            self._running.discard(usage)
+            gone.cancel()
+
     async def _worked(self, work: Work, parameters: Parameters, usage: Usage, failed: Failure) -> Answer:
         def run() -> Answer:
             try:
@@ -106,8 +128,8 @@ class Queries:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
-    async def _ended_with_client(self, work: Any, usage: Usage, gone: asyncio.Task[None]) -> Answer:
-        working: asyncio.Task[Answer] = asyncio.ensure_future(work)
+    async def _ended_with_client(self, work: Awaitable[_T], usage: Usage, gone: asyncio.Task[Any]) -> _T:
+        working = asyncio.ensure_future(work)
         try:
             await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -120,7 +142,7 @@ class Queries:
         return working.result()
 
     @contextlib.asynccontextmanager
-    async def _slot(self, usage: Usage, gone: asyncio.Task[None]) -> AsyncIterator[None]:
+    async def _slot(self, usage: Usage, gone: asyncio.Task[Any]) -> AsyncIterator[None]:
         waiting = asyncio.ensure_future(self._slots.acquire())
         try:
             await asyncio.wait((waiting, gone), timeout=usage.seconds_left, return_when=asyncio.FIRST_COMPLETED)

@@ -10,8 +10,7 @@ from gateway.net.http_bodies import Bodies
 from gateway.net.http_serving import AppServer
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp
-
+    from gateway.extensions.api.app import Front
     from gateway.extensions.api.queries import Queries
 
 
@@ -25,14 +24,15 @@ class ApiService:
         self,
         name: str,
         config: ApiConfig,
-        app: ASGIApp,
+        front: Front,
         refused: Callable[[str, str], None],
         bodies: Bodies,
-        queries: Queries | None = None,
+        queries: Queries,
     ) -> None:
         self.name = name
+        self._front = front
         self._queries = queries
-        self._server = AppServer(f"extensions.{name}", config, app, refused, bodies=bodies)
+        self._server = AppServer(f"extensions.{name}", config, front.app, refused, bodies=bodies)
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -46,8 +46,8 @@ class ApiService:
 
     async def stop(self, grace: float) -> None:
         """Finish what is under way within ``grace`` seconds, and end."""
+        self._front.close()
         try:
             await self._server.stop(grace)
         finally:
-            if self._queries is not None:
-                self._queries.close()
+            self._queries.close()

@@ -15,10 +15,10 @@ from litestar import asgi
 
 from gateway.extensions.api.queries import Answer, Queries
 from gateway.net.access import Scope as Allowed
-from gateway.query import traces
 from gateway.query.errors import QueryError
 from gateway.query.limits import Usage
 from gateway.query.prometheus.parameters import Parameters
+from gateway.query.traces import otlp
 
 if TYPE_CHECKING:
     from litestar.handlers import ASGIRouteHandler
@@ -34,9 +34,9 @@ def tempo_route(queries: Queries) -> ASGIRouteHandler:
     """Make the handler of everything below `PATH`."""
 
     def trace(its_id: str, accept: str, usage: Usage) -> Answer:
-        found_id = traces.trace_id(its_id)
+        found_id = otlp.trace_id(its_id)
         with queries.service.reading(usage) as reading:
-            found = traces.read(reading, found_id)
+            found = otlp.read(reading, found_id)
         if found is None:
             return _said(HTTPStatus.NOT_FOUND, f"the store has no span of the trace {found_id}")
         if "json" in accept and "protobuf" not in accept:

@@ -13,10 +13,11 @@ from psycopg import sql
 from gateway.query.names import Part, text_of
 from gateway.query.numbers_text import answered, shortest
 from gateway.query.reading import distributions
+from gateway.query.reading.arrays import ids
 from gateway.query.reading.catalogue import Found
-from gateway.query.reading.connection import Reading, ids
-from gateway.query.reading.numbers import Window
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.querier import StoreQuerier
+from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME, Matcher
 
 _MOST_CHARACTERS = 128

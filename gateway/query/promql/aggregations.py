@@ -99,7 +99,6 @@ def aggregate(context: Context, node: Aggregation, vectors: Vectors, parameter: 
 
 
 def _summed(context: Context, node: Aggregation, vectors: Vectors, groups: Groups, *, mean: bool) -> Vectors:
-    shape = (len(groups.labels), vectors.values.shape[1])
     numbers = vectors.numbers()
     values = np.where(numbers, vectors.values, sums.NOTHING)
     present = np.logical_or.reduceat(numbers[groups.order], groups.starts[:-1], axis=0)
@@ -107,25 +106,44 @@ def _summed(context: Context, node: Aggregation, vectors: Vectors, groups: Group
         result = np.add.reduceat(values[groups.order], groups.starts[:-1], axis=0)
         if mean:
             result = result / np.add.reduceat(numbers[groups.order].astype(float), groups.starts[:-1], axis=0)
-    elif mean:
-        result = _means(values, numbers, groups)
     else:
-        total, lost = np.full(shape, sums.NOTHING), np.zeros(shape)
-        for number, (which, rows) in enumerate(groups.ranks()):
-            if number % 256 == 0:
-                context.check()
-            total[which], lost[which] = sums.add(values[rows], total[which], lost[which])
-        result = total + lost
+        total, lost = _totals(context, values, groups)
+        if not mean:
+            result = total + lost
+        elif np.isinf(total).any():
+            result = _means(context, values, numbers, groups)
+        else:
+            count = np.add.reduceat(numbers[groups.order].astype(float), groups.starts[:-1], axis=0)
+            result = total / count + lost / count
     if vectors.histograms is None:
         return Vectors(groups.labels, result, present)
     return _summed_histograms(context, node, vectors, groups, Vectors(groups.labels, result, present), mean=mean)
 
 
-def _means(values: Floats, numbers: Bools, groups: Groups) -> Floats:
+def _totals(context: Context, values: Floats, groups: Groups) -> tuple[Floats, Floats]:
+    """Return the sum of each group, and what it lost to rounding: added up in the order of the series."""
+    shape = (len(groups.labels), values.shape[1])
+    total, lost = np.full(shape, sums.NOTHING), np.zeros(shape)
+    if len(groups.labels) <= groups.sizes.max(initial=0):  # few and large, or many and small: whichever is fewer turns
+        for group, rows in enumerate(groups.rows()):
+            context.check()
+            total[group], lost[group] = sums.add_rows(values[rows], total[group], lost[group])
+        return total, lost
+    for number, (which, rows) in enumerate(groups.ranks()):
+        if number % 256 == 0:
+            context.check()
+        total[which], lost[which] = sums.add(values[rows], total[which], lost[which])
+    return total, lost
+
+
+def _means(context: Context, values: Floats, numbers: Bools, groups: Groups) -> Floats:
+    """Return the mean of each group, where some sums are infinite."""
     # Groups in the order of their size, so that those that still have a series are a slice.
     by_size = np.argsort(-groups.sizes, kind="stable")
     mean = sums.Mean((len(groups.labels), values.shape[1]))
-    for which, rows in groups.ranks():
+    for number, (which, rows) in enumerate(groups.ranks()):
+        if number % 256 == 0:
+            context.check()
         mean.add(slice(0, len(which)), values[rows], numbers[rows])
     result = np.empty((len(groups.labels), values.shape[1]))
     result[by_size] = mean.result()
@@ -373,32 +391,40 @@ def _count_values(context: Context, node: Aggregation, vectors: Vectors, label: 
     if not is_label_name(label):
         raise ExecutionError(f"invalid label name {quoted(label)}")
     steps = vectors.values.shape[1]
-    kept = {*node.labels, label}
-    dropped = {*node.labels, METRIC_NAME}
-    counts: dict[LabelSet, NDArray[np.float64]] = {}
-    numbers = vectors.numbers()
+    kept, dropped = {*node.labels} - {label}, {*node.labels, METRIC_NAME}
+    is_dropped = node.without and label in dropped
+    bases: dict[LabelSet, list[int]] = {}
     for row, labels in enumerate(vectors.labels):
-        context.check()
-        for text, where in _occurrences(vectors, numbers, row):
-            changed = label_sets.replaced(labels, [(label, text)])
-            key = label_sets.without(changed, dropped) if node.without else label_sets.only(changed, kept)
-            if key not in counts:
-                context.check_size(len(counts) + 1, steps)
-                counts[key] = np.zeros(steps)
-            counts[key][where] += 1
+        base = label_sets.without(labels, dropped | {label}) if node.without else label_sets.only(labels, kept)
+        bases.setdefault(base, []).append(row)
+    counts: dict[LabelSet, Floats] = {}
+    numbers = vectors.numbers()
+    for base, rows in bases.items():
+        for text, its in _occurrences(context, vectors, numbers, np.array(rows), len(counts)):
+            key = base if is_dropped else tuple(sorted((*base, (label, text))))
+            counts[key] = counts[key] + its if key in counts else its
     if not counts:
         return empty(steps)
     values = np.array(list(counts.values()))
     return unique(Vectors(list(counts), values, values > 0))
 
 
-def _occurrences(vectors: Vectors, numbers: Bools, row: int) -> Iterator[tuple[str, Rows]]:
-    """Yield the values of a series, and the steps that have each."""
-    steps = np.flatnonzero(numbers[row])
-    values, inverse = np.unique(vectors.values[row, steps], return_inverse=True)
-    for number, value in enumerate(values.tolist()):
-        yield shortest(value), steps[inverse == number]
+def _occurrences(
+    context: Context, vectors: Vectors, numbers: Bools, rows: Rows, others: int
+) -> Iterator[tuple[str, Floats]]:
+    """Yield the values of some series, and how many of them have each, at each step.
+
+    ``others``: how many values of other series there are already.
+    """
+    steps = vectors.values.shape[1]
+    there, at = np.nonzero(numbers[rows])
+    values, which = np.unique(vectors.values[rows[there], at], return_inverse=True)
+    context.check_size(others + len(values), steps)
+    table = np.bincount(which * steps + at, minlength=len(values) * steps).reshape(len(values), steps)
+    yield from zip(map(shortest, values.tolist()), table.astype(float), strict=True)
     if vectors.histograms is not None:
-        for step in np.flatnonzero(vectors.present[row] & ~numbers[row]).tolist():
-            if (histogram := cell(vectors.histograms, row, step)) is not None:
-                yield histogram.text(), np.array([step], np.intp)
+        for row, step in np.argwhere(vectors.present[rows] & ~numbers[rows]).tolist():
+            if (histogram := cell(vectors.histograms, int(rows[row]), step)) is not None:
+                others += 1
+                context.check_size(others + len(values), steps)
+                yield histogram.text(), (np.arange(steps) == step).astype(float)

@@ -110,8 +110,8 @@ def delta(windows: Windows, call: RangeCall) -> Cells:
 
 def _tell_of_gauges(windows: Windows, call: RangeCall, cells: Cells) -> None:
     numbers = cells.present & (windows.counts > 0)
-    for row in np.flatnonzero(numbers.any(axis=1)).tolist():
-        name = metric_name(windows.labels[row])
+    rows = np.flatnonzero(numbers.any(axis=1)).tolist()
+    for name in dict.fromkeys(metric_name(windows.labels[row]) for row in rows):
         if name and not name.endswith(("_total", "_sum", "_count", "_bucket")):
             call.context.info(
                 call.arg,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ def instant(context: Context, node: Selector, steps: Longs, hints: Hints, times_
     if not len(steps):
         return empty(0)
     times = reference_times(context, steps, node.time, node.offset)
+    hints = replace(hints, range=context.lookback, last_only=True)
     series = context.select(node.matchers, int(times.min()) - context.lookback, int(times.max()), hints)
     return newest(context, series, times, times_only)
 

@@ -34,6 +34,30 @@ def add(summand: Floats, total: Floats, lost: Floats) -> tuple[Floats, Floats]:
     return result, error
 
 
+_ROWS = 256
+"""Rows that are added at once: their running sums stay in the processor's caches."""
+
+
+def add_rows(rows: Floats, total: Floats, lost: Floats) -> tuple[Floats, Floats]:
+    """Return what `add` comes to when it is given all rows of a matrix, one after the other."""
+    for begin in range(0, len(rows), _ROWS):
+        some = rows[begin : begin + _ROWS]
+        # Running sums are added up one by one, too; what each addition loses can then be told of all at once.
+        running = np.add.accumulate(np.concatenate([total[None], some]), axis=0)
+        before, after = running[:-1], running[1:]
+        kept = after - before
+        error = some - kept
+        np.subtract(after, kept, out=kept)
+        np.subtract(before, kept, out=kept)
+        error += kept
+        error[0] += lost
+        lost = np.add.accumulate(error, axis=0, out=error)[-1]
+        total = after[-1]
+        # A sum that is infinite has lost nothing, and never becomes finite again.
+        lost = np.where(np.isinf(total), 0.0, lost)
+    return total, lost
+
+
 def add_one(summand: float, total: float, lost: float) -> tuple[float, float]:
     """Return what `add` does, of single numbers."""
     result = total + summand

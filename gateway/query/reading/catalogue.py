@@ -21,7 +21,8 @@ from gateway.query import names
 from gateway.query.errors import LimitExceededError
 from gateway.query.matching import Condition, all_match
 from gateway.query.names import Part, Translation
-from gateway.query.reading.connection import Reading, ids, row_of
+from gateway.query.reading.arrays import ids, row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.series import METRIC_NAME
 
 DELTA = 1

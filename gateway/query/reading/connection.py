@@ -1,7 +1,8 @@
-"""Connections to the store that may only read, and what they bring: binary COPY, for numpy to look into.
+"""Connections to the store that may only read, and what they bring by COPY.
 
-Each query has one for as long as it runs. What PostgreSQL sends is counted while it comes; where it is too much, takes
-too long, or nobody wants it any more, PostgreSQL is told to stop.
+All that reads telemetry does it by these: query languages, the page and the command line. Each query has one for as
+long as it runs. What PostgreSQL sends is counted while it comes; where it is too much, takes too long, or nobody wants
+it any more, PostgreSQL is told to stop.
 """
 
 from __future__ import annotations
@@ -11,47 +12,83 @@ import select
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, LiteralString
 
-import numpy as np
-import numpy.typing as npt
 import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from gateway.query.errors import ExecutionError, QueryCanceledError, QueryTimeoutError
+from gateway.query.errors import (
+    BadQueryError,
+    ExecutionError,
+    PatternError,
+    QueryCanceledError,
+    QueryTimeoutError,
+    StoreAwayError,
+)
 from gateway.query.limits import Usage
-from gateway.store import COPY_HEADER, COPY_TRAILER, READER_ROLE, Connection, break_off, connect
+from gateway.store import COPY_HEADER, COPY_TRAILER, READER_ROLE, Connection, UnusableServerError, break_off, connect
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from gateway.query.reading.arrays import Rows
 
 _AT_ONCE = 2**16
 """Rows that are put together at a time: each of its own has as many bytes again around it."""
 _CANCEL_SECONDS = 2.0
+_LONGEST_WAIT = 3600.0
 _SESSION = {
     "default_transaction_read_only": "on",
     "client_connection_check_interval": "5s",
     "jit": "off",  # takes longer than what it would make quicker
 }
+_ATTEMPTS = 3
+"""How often a statement is tried that PostgreSQL ends for a deadlock.
 
-Rows = npt.NDArray[Any]
+Whoever reads a chunk while a job of TimescaleDB compresses it may be chosen for that; once the job is done, it is over.
+"""
+_NO_SUCH_ROLE = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
+
+
+def connect_to_read(dsn: str, seconds: float | None = None, *, autocommit: bool = True) -> Connection:
+    """Connect as who may only read: in read-only transactions, and as the role of readers where this user may be it.
+
+    PostgreSQL may work on one statement for ``seconds``; None: for ever. Raises `psycopg.Error`.
+    """
+    settings = dict(_SESSION)
+    if seconds is not None:
+        settings["statement_timeout"] = f"{max(int(seconds * 1000), 1)}ms"
+    try:
+        return _connect(dsn, {**settings, "role": READER_ROLE}, autocommit)
+    except psycopg.Error as error:
+        if not isinstance(error.__cause__, _NO_SUCH_ROLE):
+            raise
+    return _connect(dsn, settings, autocommit)
+
+
+def _connect(dsn: str, settings: dict[str, str], autocommit: bool) -> Connection:
+    return connect(dsn, autocommit=autocommit, application_name="obs-hub query", settings=settings, reading=True)
 
 
 class Readers:
     """Connections to one store, kept open between queries. ``find_dsn`` returns where it is now; None: nowhere.
 
-    There are as many as queries run at once. ``seconds`` is how long PostgreSQL may work on one statement.
+    There are as many as queries run at once. ``seconds`` is how long PostgreSQL may work on one statement; None: for
+    ever.
     """
 
-    def __init__(self, find_dsn: Callable[[], str | None], seconds: float = 60.0) -> None:
+    def __init__(self, find_dsn: Callable[[], str | None], seconds: float | None = 60.0) -> None:
         self._find_dsn = find_dsn
-        self._settings = {**_SESSION, "statement_timeout": f"{max(int(seconds * 1000), 1)}ms"}
+        self._seconds = seconds
         self._idle: list[tuple[str, Connection]] = []
         self._lock = threading.Lock()
         self._closed = False
 
     @contextlib.contextmanager
     def reading(self, usage: Usage) -> Iterator[Reading]:
-        """Lend a connection for one query. Raises `ExecutionError` when the store cannot be reached."""
+        """Lend a connection for one query. Raises `StoreAwayError` when the store cannot be reached."""
         dsn, connection = self._take()
         reading = Reading(connection, usage)
         usage.interruptible(reading.interrupt)
@@ -88,18 +125,11 @@ class Readers:
                     return dsn, connection
                 connection.close()
         try:
-            return dsn, self._connect(dsn)
-        except psycopg.Error as error:
-            raise ExecutionError(f"the store cannot be reached ({type(error).__name__})") from error
-
-    def _connect(self, dsn: str) -> Connection:
-        for settings in ({**self._settings, "role": READER_ROLE}, self._settings):
-            try:
-                return connect(dsn, autocommit=True, application_name="obs-hub query", settings=settings, reading=True)
-            except psycopg.OperationalError:
-                if settings is self._settings:
-                    raise  # else: this user may not take on the role, or there is none
-        raise AssertionError("the last attempt returns or raises")
+            return dsn, connect_to_read(dsn, self._seconds)
+        except UnusableServerError as error:
+            raise ExecutionError(f"the store cannot be read: {error}") from error
+        except psycopg.Error as error:  # whose message may tell how one connects
+            raise StoreAwayError(f"the store cannot be reached ({type(error).__name__})") from error
 
 
 def _has_ended(connection: Connection) -> bool:
@@ -125,7 +155,9 @@ class Reading:
             break_off(self._connection)
 
     def rows(self, query: sql.Composed, dtype: npt.DTypeLike) -> Rows:
-        """Return what a query finds, whose rows are all as ``dtype`` has them (see `row_of`)."""
+        """Return what a query finds, whose rows are all as ``dtype`` has them (see `arrays.row_of`)."""
+        import numpy as np  # which takes as long to import as a short command runs
+
         return np.frombuffer(b"".join(self._blocks(query)), np.dtype(dtype))
 
     def rows_by_size(self, query: sql.Composed) -> dict[int, bytes]:
@@ -160,12 +192,29 @@ class Reading:
                 some = []
         yield b"".join(some)
 
+    def composed(self, statement: LiteralString, parameters: Mapping[str, Any] | None) -> sql.Composed:
+        """Return a statement with its parameters in it, as COPY wants it. Raises `BadQueryError`."""
+        try:
+            text = psycopg.ClientCursor(self._connection).mogrify(statement, parameters)
+        except psycopg.DataError as error:  # a NUL, which text in PostgreSQL has no room for
+            raise BadQueryError(f"what was asked for cannot be in the store: {error}") from error
+        return sql.Composed([sql.SQL(text)])  # pyright: ignore[reportArgumentType] - of literals, and quoted
+
     def _messages(self, query: sql.Composed) -> Iterator[memoryview]:
         """Yield the rows of ``COPY (query) TO STDOUT (FORMAT binary)``, of which the server sends each by itself."""
         self.usage.check()
-        with self._connection.transaction() if self._connection.pooled else contextlib.nullcontext():
+        attempt = 1
+        while True:
             try:
-                yield from self._copied(query)
+                with self._connection.transaction() if self._connection.pooled else contextlib.nullcontext():
+                    for row in self._copied(query):
+                        attempt = _ATTEMPTS  # what was yielded is not to be yielded again
+                        yield row
+                return
+            except psycopg.errors.DeadlockDetected as error:
+                if attempt == _ATTEMPTS:
+                    raise _explained(error) from error
+                attempt += 1
             except psycopg.Error as error:
                 self.usage.check()
                 raise _explained(error) from error
@@ -217,33 +266,13 @@ class Reading:
         socket = self._connection.pgconn.socket
         poll = select.poll()  # unlike select, for whatever number the socket has
         poll.register(socket, select.POLLIN | (select.POLLOUT if writing else 0))
-        if not poll.poll(self.usage.seconds_left * 1000):
+        if not poll.poll(min(self.usage.seconds_left, _LONGEST_WAIT) * 1000) and self.usage.seconds_left == 0:
             self._cancel()
         self.usage.check()
         self._connection.pgconn.consume_input()
 
 
 _COUNT, _LENGTH = struct.Struct(">h"), struct.Struct(">i")
-
-
-def row_of(*columns: tuple[str, str]) -> np.dtype[Any]:
-    """Return how a row of fixed columns looks in binary COPY, of names and types such as ``("time", ">i8")``."""
-    fields: list[tuple[str, str]] = [("fields", ">i2")]
-    for name, kind in columns:
-        fields += [(f"{name}_length", ">i4"), (name, kind)]
-    return np.dtype(fields)
-
-
-def array_of(kind: str, count: int) -> np.dtype[Any]:
-    """Return how an array of one dimension looks in binary COPY: ``items["value"]`` has its elements."""
-    if count == 0:
-        return np.dtype([("length", ">i4"), ("dimensions", ">i4", 3), ("items", [("size", ">i4"), ("value", kind)], 0)])
-    return np.dtype([("length", ">i4"), ("dimensions", ">i4", 5), ("items", [("size", ">i4"), ("value", kind)], count)])
-
-
-def ids(values: npt.NDArray[np.int64]) -> sql.Literal:
-    """Return keys as an array in SQL."""
-    return sql.Literal("{" + ",".join(map(str, values.tolist())) + "}")
 
 
 def _error_of(result: Any, connection: Connection) -> psycopg.Error:
@@ -253,12 +282,16 @@ def _error_of(result: Any, connection: Connection) -> psycopg.Error:
 
 
 def _explained(error: psycopg.Error) -> Exception:
+    said = error.diag.message_primary or str(error)
     match error:
         case psycopg.errors.QueryCanceled() if "statement timeout" in str(error):
             return QueryTimeoutError("PostgreSQL took too long for the query; ask for less, or raise query.timeout")
         case psycopg.errors.QueryCanceled():
             return QueryCanceledError("the query was canceled in PostgreSQL")
-        case psycopg.OperationalError():
-            return ExecutionError("the store does not answer: the connection to it was lost")
+        case psycopg.errors.InvalidRegularExpression():
+            return PatternError(said)
+        case psycopg.OperationalError() if error.sqlstate is None or error.sqlstate[:2] in ("08", "53", "57"):
+            # Whatever is no answer of the server, and what it answers while it starts, stops or has no room.
+            return StoreAwayError("the store does not answer: the connection to it was lost")
         case _:
-            return ExecutionError(f"the store cannot be read ({type(error).__name__}: {error.diag.message_primary})")
+            return ExecutionError(f"the store cannot be read ({type(error).__name__}: {said})")

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.query.limits import Usage
+from gateway.query.reading.arrays import Rows, array_of, ids, row_of
 from gateway.query.reading.chunks import Floats, SharedTimes, Times
-from gateway.query.reading.connection import Reading, Rows, array_of, ids, row_of
-from gateway.query.reading.numbers import Ids, Window, from_postgres
+from gateway.query.reading.connection import Reading
+from gateway.query.reading.numbers import Ids, from_postgres
+from gateway.query.reading.window import Window
 from gateway.query.series import STALE, Buckets, NativeHistograms
 
 _HISTOGRAM = (

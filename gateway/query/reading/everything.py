@@ -14,9 +14,10 @@ from psycopg import sql
 from gateway.query import names
 from gateway.query.names import label_name, text_of
 from gateway.query.numbers_text import shortest
+from gateway.query.reading.arrays import row_of
 from gateway.query.reading.catalogue import Catalogue
-from gateway.query.reading.connection import Reading, row_of
-from gateway.query.reading.numbers import Window
+from gateway.query.reading.connection import Reading
+from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME
 
 _COUNT = row_of(("count", ">i8"))

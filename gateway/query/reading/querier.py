@@ -19,10 +19,13 @@ from gateway.query.matching import Condition, all_match, conditions
 from gateway.query.names import TARGET_INFO, Part
 from gateway.query.numbers_text import shortest
 from gateway.query.reading import distributions, everything, numbers
+from gateway.query.reading.arrays import ids, row_of
 from gateway.query.reading.catalogue import Catalogue, Family, Found, LabelSet, Metric, own_label
 from gateway.query.reading.chunks import Chunk, Floats, Joiner, SharedTimes, Times, summed_up
-from gateway.query.reading.connection import Reading, ids, row_of
-from gateway.query.reading.numbers import Ids, Window
+from gateway.query.reading.connection import Reading
+from gateway.query.reading.frames import Looks, Memory, looks
+from gateway.query.reading.numbers import Ids
+from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME, Hints, Labels, Matcher, NativeHistograms, Series
 
 _ALL_TIME = 2**53
@@ -48,13 +51,13 @@ class _Gathered(NamedTuple):
 class StoreQuerier:
     """Implements `gateway.query.series.Querier`, for one query."""
 
-    def __init__(self, reading: Reading, catalogue: Catalogue) -> None:
+    def __init__(self, reading: Reading, catalogue: Catalogue, memory: Memory) -> None:
         self._reading = reading
         self._catalogue = catalogue
+        self._memory = memory
 
     def select(self, matchers: Sequence[Matcher], start: int, end: int, hints: Hints) -> Sequence[Series]:
         """Return the series that match, each once, with their samples in (start, end], milliseconds."""
-        del hints
         asked = conditions(matchers)
         window = Window(start, end)
         found = self._catalogue.find(self._reading, asked)
@@ -69,7 +72,7 @@ class StoreQuerier:
                 case "exponential_histogram":
                     self._exponential(parts, window, natives)
                 case _:
-                    self._numbers(parts, window, share, gathered)
+                    self._numbers(parts, window, looks(window, hints), share, gathered)
         for labels, times in self._targets(asked, window, share):
             key = TARGET_INFO, frozenset(labels.items()), ""
             chunk = Chunk(times, np.ones(len(times)))
@@ -87,10 +90,17 @@ class StoreQuerier:
     # -- samples -------------------------------------------------------------------------------------------------------
 
     def _numbers(
-        self, parts: Sequence[Found], window: Window, share: SharedTimes, gathered: dict[_Key, _Gathered]
+        self,
+        parts: Sequence[Found],
+        window: Window,
+        only: Looks | None,
+        share: SharedTimes,
+        gathered: dict[_Key, _Gathered],
     ) -> None:
         every = np.unique(np.concatenate([part.ids for part in parts]))
-        samples = numbers.read(self._reading, every, window, share)
+        if any(part.family.metric.is_delta for part in parts):
+            only = None  # what is summed up counts wherever nobody looks, too
+        samples = numbers.read(self._reading, every, window, share, self._memory, only)
         joiner = Joiner(share)
         for part in parts:
             is_delta = part.family.metric.is_delta

@@ -19,7 +19,7 @@ WRITES_FROM = "0006"
 """The earliest version whose gateways store everything right in a store that has all migrations: they go on writing
 while the store is migrated under them, and may be started on it. A migration that breaks what they write raises it."""
 
-MAINTAINS_FROM = "0008"
+MAINTAINS_FROM = "0009"
 """Likewise, the earliest whose gateways know of all that maintenance has to look at."""
 
 

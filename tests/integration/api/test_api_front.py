@@ -27,8 +27,9 @@ def test_people_get_a_page_and_programs_a_welcome(client: httpx.Client) -> None:
     page = client.get("/", headers=HTML)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
-    assert "Everything works" in page.text
-    assert "otlp grpc" in page.text
+    health = client.get("/health", headers=HTML)
+    assert "Everything works" in health.text
+    assert "otlp grpc" in health.text
     for accept in ("application/json", "*/*"):
         welcome = client.get("/", headers={"accept": accept}).json()
         assert welcome["name"] == "Observability Hub"
@@ -37,14 +38,14 @@ def test_people_get_a_page_and_programs_a_welcome(client: httpx.Client) -> None:
 
 
 def test_pages_carry_security_headers_and_take_nothing_from_elsewhere(client: httpx.Client) -> None:
-    for path in ("/", "/api/v1/docs"):
+    for path in ("/", "/health", "/api/v1/docs"):
         page = client.get(path, headers=HTML)
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert page.headers["x-frame-options"] == "DENY"
         assert page.headers["x-content-type-options"] == "nosniff"
-        assert page.headers["referrer-policy"] == "no-referrer"
+        assert page.headers["referrer-policy"] == "same-origin"
         assert not re.search(r"<(script|style)>|style=|\son\w+=", page.text)
         for link in re.findall(r'(?:src|href)="([^"#]+)"', page.text):
             assert link.startswith("/"), link

@@ -217,6 +217,11 @@ class HubProcess:
         return None
 
     @property
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes of this hub, while it runs, in the order of their starts."""
+        return named("obs-hub-worker", self.pid)
+
+    @property
     def running(self) -> Running:
         """What the hub says of itself."""
         found = read_running(DataDir(self.data_dir))
@@ -263,13 +268,23 @@ class HubProcess:
         left = [postgres] if postgres else []
         if self.process.poll() is None:
             with suppress(psutil.Error):
-                left += psutil.Process(self.pid).children()
+                left += self.workers + psutil.Process(self.pid).children()
             self.process.kill()
             self.process.wait()
         for process in left:
             with suppress(psutil.Error):  # PostgreSQL gets the chance to give back its shared memory
                 process.send_signal(signal.SIGQUIT if process == postgres else signal.SIGKILL)
         until(lambda: all(map(has_ended, left)))
+
+
+def named(name: str, pid: int) -> list[psutil.Process]:
+    """The processes of a name below this one."""
+    found = []
+    for each in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            if each.name() == name and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return sorted(found, key=psutil.Process.create_time)
 
 
 def has_ended(process: psutil.Process) -> bool:

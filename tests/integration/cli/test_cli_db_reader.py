@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from gateway.store.reader import READER_ROLE, VIEWS
+from gateway.store.reader import PLANNING, READER_ROLE, VIEWS
 from tests.integration.cli.processes import obs_hub
 from tests.support.databases import Database
 from tests.support.stores import migrate
@@ -54,6 +54,9 @@ def test_a_reader_reads_every_view_and_writes_nothing(store: Database, name: str
     with as_reader(store, name, password) as connection:
         for view in ("metrics", "metrics_1m", "metrics_1h", "histograms", "logs", "events", "spans", "exemplars"):
             connection.execute(f"SELECT * FROM {view}".encode())
+        assert [connection.execute(f"SHOW {name}".encode()).fetchone() for name in PLANNING] == [
+            (value,) for value in PLANNING.values()
+        ]
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("CREATE TABLE mine ()")
         # Whoever may read may end the read-only transaction; then it is what the role may that counts.

@@ -72,6 +72,8 @@ COMMANDS = {
     "pipeline history": "newest first",
     "page": "tells the public how the hub is",
     "page build": "files for any web server",
+    "page check": "every problem with its file, its line and what was expected",
+    "page new": "to begin a page with",
     "token": "tokens that clients authenticate with",
     "token create": "Make a token and print it",
     "token list": "never",

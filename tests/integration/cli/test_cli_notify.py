@@ -6,7 +6,6 @@ import signal
 import uuid
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from gateway.cli.doctor import _grpc_health
@@ -64,7 +63,7 @@ def test_when_the_event_loop_hangs_the_watchdog_is_told_nothing(hubs_to_start: H
 def test_when_a_worker_hangs_the_watchdog_is_told_nothing(hubs_to_start: Hubs, systemd: Manager) -> None:
     hub = started(hubs_to_start, systemd, "--workers", "2")
     hub.until(lambda: systemd.has("WATCHDOG"))
-    workers = [each for each in psutil.Process(hub.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+    workers = hub.workers
     assert len(workers) == 2
     workers[0].suspend()
     try:
@@ -78,7 +77,7 @@ def test_when_a_worker_hangs_the_watchdog_is_told_nothing(hubs_to_start: Hubs, s
 def test_a_worker_that_dies_is_replaced_and_all_is_well_again(hubs_to_start: Hubs, systemd: Manager) -> None:
     hub = started(hubs_to_start, systemd, "--workers", "2", watchdog=30)
     hub.until(lambda: systemd.has("WATCHDOG"))
-    worker = next(each for each in psutil.Process(hub.pid).children() if "spawn_main" in " ".join(each.cmdline()))
+    worker = hub.workers[0]
     worker.kill()
     hub.until(lambda: "starting another" in hub.stderr)
     hub.until(lambda: hub.stderr.count("listens") == 3)

@@ -12,7 +12,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.integration.cli.processes import ROOT, Hubs, config_text, environment, obs_hub
@@ -140,7 +139,7 @@ def test_a_hub_runs_with_its_workers_where_other_packages_are_on_every_path(
         cwd=installed.site,
         PYTHONPATH=str(installed.site),
     ).until_ready()
-    workers = [each for each in psutil.Process(hub.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+    workers = hub.workers
     assert workers
     sent = installed.obs_hub("send", "event", "installed", "--data-dir", hub.data_dir)
     assert "read back from events" in sent

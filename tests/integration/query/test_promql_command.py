@@ -32,7 +32,7 @@ def command(embedded_server: Server) -> Iterator[Command]:
                 its.counter("hits", 15 * n, attributes={"page": "/a"}).counter(
                     "hits", 30 * n, attributes={"page": "/b"}
                 )
-                its.exponential("spread", 0, 0, [1, 2])
+                its.exponential("spread", 0, 0, [1, 2]).counter("http.hits", n)
                 await store(exporter, its.batch)
 
     with fresh_store(embedded_server) as database:
@@ -72,6 +72,11 @@ def test_what_is_wrong_is_said(command: Command) -> None:
     wrong = command("--promql", "rate(hits_total)")
     assert wrong.exit_code == 2
     assert "--promql: 1:6: parse error" in wrong.output
+    dotted = command("--promql", 'rate(http.hits{page="a.b"}[1m]) / spread.out')
+    assert "parse error" in dotted.output
+    assert "http.hits is http_hits_total in PromQL" in dotted.output, "a name that the store has"
+    assert "spread.out is spread_out in PromQL" in dotted.output, "one that it has not"
+    assert "a.b is" not in dotted.output
     both = command("hits", "--promql", "hits_total")
     assert both.exit_code == 2
     assert "leave NAME" in both.output

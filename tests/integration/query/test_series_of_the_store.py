@@ -14,7 +14,7 @@ from psycopg import sql
 
 from gateway.component import Batch
 from gateway.query.errors import ExecutionError, LimitExceededError, QueryCanceledError, QueryTimeoutError
-from gateway.query.reading.connection import row_of
+from gateway.query.reading.arrays import row_of
 from gateway.query.series import Matcher, is_stale
 from tests.support.databases import Database
 from tests.support.prometheus import DELTA, NO_VALUE, Collection, matchers, querier, querying, select

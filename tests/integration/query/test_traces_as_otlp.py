@@ -21,7 +21,7 @@ from gateway.extensions.api.queries import Queries
 from gateway.extensions.api.tempo import tempo_route
 from gateway.query.config import QuerySettings
 from gateway.query.service import QueryService
-from gateway.query.traces import any_value
+from gateway.query.traces.otlp import any_value
 from tests.support.databases import Database, Server, fresh_store
 from tests.support.otlp_strategies import any_values
 from tests.support.stores import running_exporter, store

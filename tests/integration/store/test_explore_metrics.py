@@ -151,7 +151,7 @@ def metrics(filled_database: Database, monkeypatch: pytest.MonkeyPatch) -> Metri
 @pytest.fixture
 def values(metrics: Metrics) -> Callable[..., dict[str, list[float]]]:
     """Return the values of the ten minutes, a minute apart, by the labels of their line."""
-    from gateway.explore.instants import iso_time
+    from gateway.base.instants import iso_time
 
     window = f"--since {iso_time(START)[:19]}Z --until {iso_time(START + 10 * MINUTE)[:19]}Z"
 

@@ -186,7 +186,8 @@ async def test_rollups_of_frames_are_what_sql_computes_from_the_points(database:
                 names = list(range(130))
                 if change == "composition" and step > 97:
                     names.remove(64)
-                values: list[Value] = [dice.uniform(-1, 1) if n % 2 else step * n for n in names]
+                # Some that are never alike, counters, and some that stand still.
+                values: list[Value] = [(dice.uniform(-1, 1), step * n, float(n))[n % 3] for n in names]
                 if change == "nan" and step % 50 == 7:
                     values[11] = float("nan")
                 await store(exporter, collection(first + step * 15 * SECOND + 5, values, names=names))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.store.layout import Connection
+from gateway.store.reader import PLANNING
 from tests.bench.reads import ALIKE, METRICS, fill
 from tests.support.databases import Database
 from tests.support.stores import migrate
@@ -60,7 +61,8 @@ def filled(module_database: Database) -> Iterator[Filled]:
     with module_database.connect() as connection:
         end = fill(connection, present, _SERIES, _SERIES * _STEPS, _STEP)
         connection.execute("SET max_parallel_workers_per_gather = 0")
-        connection.execute("SET work_mem = '16MB'")
+        for setting, value in PLANNING.items():
+            connection.execute(f"SET {setting} = '{value}'".encode())
         # Partitions of a large store are so large that the pages between are not read along.
         connection.execute("SET random_page_cost = 1.1")
         yield Filled(connection, end, module_database.native)

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from gateway.store.layout import FACTS, ROLLUPS
-from gateway.store.reader import PRIVATE, READABLE, READER_ROLE, VIEWS
+from gateway.store.reader import PLANNING, PRIVATE, READABLE, READER_ROLE, VIEWS
 from tests.support.databases import Database
 from tests.support.stores import maintain, migrate, running_exporter, store
 from tests.support.telemetry import DAY, gauge, now
@@ -170,3 +170,24 @@ def test_a_user_that_may_make_no_roles_migrates_all_the_same(native_database: Da
         native_database.run(f"DROP OWNED BY {name} CASCADE")
         native_database.run(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
         native_database.run(f"DROP ROLE {name}")
+
+
+def test_readers_of_an_earlier_version_plan_as_those_made_now(
+    reader: Session, database: Database, own_role: str
+) -> None:
+    """But what somebody chose for one stays, and who may write is left alone."""
+
+    def planning() -> list[tuple[str]]:
+        with log_in(database, own_role) as session:
+            return [row for name in PLANNING for row in session.execute(f"SHOW {name}".encode())]
+
+    database.run(f"ALTER ROLE {own_role} SET work_mem = '9MB'")
+    database.run(f"ALTER ROLE {own_role} SET jit = on")
+    migrate(database)
+    assert planning() == [("9MB",), ("on",)]
+    database.run(f"ALTER ROLE {own_role} SET default_transaction_read_only = on")
+    migrate(database)
+    assert planning() == [("9MB",), ("on",)]
+    database.run(f"ALTER ROLE {own_role} RESET work_mem")
+    migrate(database)
+    assert planning() == [(value,) for value in PLANNING.values()]

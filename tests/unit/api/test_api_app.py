@@ -18,10 +18,12 @@ from gateway import logs
 from gateway.config import load
 from gateway.extensions.api.app import create_app
 from gateway.extensions.api.config import ApiConfig
-from gateway.extensions.api.page import Document
+from gateway.extensions.api.documents import Document
+from gateway.extensions.api.queries import Queries
 from gateway.extensions.view import HubView
 from gateway.net.access import Grant, Scope, UnauthenticatedError
 from gateway.operations import Operations
+from gateway.query.service import QueryService
 from tests.support.consumers import Collecting
 from tests.support.logged import Logged
 from tests.support.operations import Told
@@ -44,7 +46,7 @@ def app(routers: Any = (), **settings: Any) -> Any:
     config = ApiConfig.model_validate({"auth": {"authenticator": "tokens"}, **settings})
     operations = told.operations if told else Operations()
     view = HubView(config=load(None), consumer=Collecting(), tracer=operations.tracer, meter=operations.meter)
-    return create_app(config, view, authenticator, routers)
+    return create_app(config, view, Queries(QueryService(config.query, lambda: view.dsn)), authenticator, routers).app
 
 
 async def ask(application: Any, path: str = "/api/v1/status", method: str = "GET", **headers: str) -> httpx.Response:
@@ -191,11 +193,11 @@ async def test_where_reading_needs_a_token_nobody_is_told_what_runs(settings: di
     page = (await ask(closed, "/", accept="text/html")).text
     assert "Not taking telemetry" in page
     assert "What runs" not in page
-    assert "page.js" not in page
+    assert (await ask(closed, "/health", accept="text/html")).status_code == 401
     assert "anonymous_read: true" in page, "how everybody can be let see it"
     dependencies = (await ask(closed, "/api/v1/ready")).json()["dependencies"]
     assert [set(each.values()) for each in dependencies if each["name"] == "receivers"] == [{"receivers", "down", ""}]
-    assert "What runs" in (await ask(app(), "/", accept="text/html")).text
+    assert "What runs" in (await ask(app(), "/health", accept="text/html")).text
     assert "nothing listens" in (await ask(app(), "/api/v1/ready")).text
 
 

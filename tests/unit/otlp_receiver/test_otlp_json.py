@@ -20,8 +20,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from gateway.component import MalformedPayloadError, Signal
+from gateway.component import ACCEPTED, MalformedPayloadError, Signal
+from receivers.otlp import otlp_json
 from receivers.otlp.otlp_json import MAX_DEPTH, to_protobuf
+from receivers.otlp.quick_json import QuickJson
 
 REQUESTS: dict[Signal, type[Message]] = {
     Signal.TRACES: ExportTraceServiceRequest,
@@ -163,6 +165,129 @@ def test_any_message_survives(signal: Signal, data: st.DataObject, spelling: ran
     # Compared as bytes, for NaN is not equal to itself; and JSON has but one of the many that protobuf can carry.
     unify_nans(message)
     assert to_protobuf(signal, document).payload == message.SerializeToString()
+
+
+class KnownKeys(random.Random):
+    """Spells as `encode` may, without keys that OTLP does not have."""
+
+    getrandbits = random.Random.getrandbits  # by which it chooses, and not by what is said here
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("signal", Signal)
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_any_message_that_is_written_as_encoders_do_survives(signal: Signal, data: st.DataObject, seed: int) -> None:
+    message = data.draw(messages(REQUESTS[signal]))
+    document = json.dumps(encode(message, KnownKeys(seed))).encode()
+    unify_nans(message)
+    expected = message.SerializeToString()
+    for _ in range(2):  # the second time with what is remembered of the first
+        assert to_protobuf(signal, document).payload == expected
+
+
+USUAL: dict[Signal, Any] = {
+    Signal.LOGS: {
+        "timeUnixNano": "1700000000000000001",
+        "observedTimeUnixNano": "1700000000000000002",
+        "severityNumber": 9,
+        "severityText": "INFO",
+        "body": {"stringValue": "a ünïcode body"},
+        "attributes": [
+            {"key": "text", "value": {"stringValue": "x"}},
+            {"key": "count", "value": {"intValue": "-5"}},
+            {"key": "number", "value": {"intValue": 5}},
+            {"key": "share", "value": {"doubleValue": 0.5}},
+            {"key": "flag", "value": {"boolValue": False}},
+            {"key": "list", "value": {"arrayValue": {"values": [{"stringValue": "a"}, {"intValue": "1"}]}}},
+            {"key": "nothing", "value": {}},
+        ],
+        "droppedAttributesCount": 0,
+        "flags": 1,
+        "traceId": "5b8efff798038103d269b633813fc60c",
+        "spanId": "eee19b7ec3c1b174",
+        "eventName": "clicked",
+    },
+    Signal.TRACES: {
+        "traceId": "5b8efff798038103d269b633813fc60c",
+        "spanId": "eee19b7ec3c1b174",
+        "parentSpanId": "",
+        "name": "GET /",
+        "kind": 2,
+        "startTimeUnixNano": "1700000000000000001",
+        "endTimeUnixNano": "1700000000000000009",
+        "attributes": [{"key": "http.response.status_code", "value": {"intValue": 200}}],
+        "droppedAttributesCount": 0,
+        "events": [
+            {
+                "timeUnixNano": "1700000000000000003",
+                "name": "fetchStart",
+                "attributes": [{"key": "n", "value": {"intValue": 1}}],
+                "droppedAttributesCount": 0,
+            }
+        ],
+        "droppedEventsCount": 0,
+        "links": [{"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "attributes": []}],
+        "droppedLinksCount": 0,
+        "status": {"code": 0},
+        "flags": 257,
+    },
+    Signal.METRICS: {
+        "name": "http.requests",
+        "description": "how many",
+        "unit": "1",
+        "sum": {
+            "aggregationTemporality": 2,
+            "isMonotonic": True,
+            "dataPoints": [
+                {
+                    "attributes": [{"key": "route", "value": {"stringValue": "/"}}],
+                    "startTimeUnixNano": "1700000000000000001",
+                    "timeUnixNano": "1700000000000000009",
+                    value: number,
+                }
+                for value, number in (("asInt", "-7"), ("asInt", 7), ("asDouble", 7), ("asDouble", 0.0))
+            ],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("signal", Signal)
+def test_what_sdks_write_is_not_walked_through_and_comes_out_the_same(
+    signal: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = holding(signal, USUAL[signal], USUAL[signal])
+    (resource,) = next(iter(document.values()))
+    resource |= {"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}}
+    payload = json.dumps(document).encode()
+    with monkeypatch.context() as patched:
+        patched.setattr(QuickJson, "transcode", lambda *_: None)
+        walked = to_protobuf(signal, payload)
+    monkeypatch.setattr(otlp_json, "_Transcoding", None)
+    assert to_protobuf(signal, payload).payload == walked.payload
+    assert to_protobuf(signal, payload).left_out is ACCEPTED
+
+
+def test_one_odd_record_of_a_request_is_transcoded_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_json, "_Transcoding", None)
+    odd = USUAL[Signal.LOGS] | {"severityNumber": "SEVERITY_NUMBER_WARN", "timeUnixNano": 1.7e18}
+    told = request(Signal.LOGS, holding(Signal.LOGS, USUAL[Signal.LOGS], odd)).resource_logs[0].scope_logs[0]
+    assert [(each.severity_number, each.time_unix_nano) for each in told.log_records] == [
+        (9, 1_700_000_000_000_000_001),
+        (13, 1_700_000_000_000_000_000),
+    ]
+
+
+def test_what_is_remembered_of_attributes_is_bounded() -> None:
+    for first in range(0, 10_000, 100):
+        numbers = range(first, first + 100)
+        attributes = [{"key": f"n{number}", "value": {"stringValue": "x" * (number % 700)}} for number in numbers]
+        assert [each.key for each in log_record(attributes=attributes).attributes] == [f"n{n}" for n in numbers]
+    known = otlp_json._quick(False)._of_log
+    assert len(known) <= 4096
+    assert max(map(len, known)) <= 512
 
 
 def unify_nans(message: Any) -> None:

@@ -383,3 +383,12 @@ async def test_a_dead_letter_is_what_was_processed(telemetry: Telemetry, tmp_pat
     kept = b"".join(each.read_bytes() for each in (tmp_path / "letters").rglob("*") if each.is_file())
     assert b"[redacted:email]" in kept
     assert b"bob@example.com" not in kept
+
+
+def test_a_store_gets_a_batch_before_those_that_hand_it_on() -> None:
+    telemetry = Telemetry()
+    exporters = (FakeExporter("otlp", batches_per_commit=1), FakeExporter("timescale"))
+    graph = Graph.plain({Signal.LOGS: [telemetry.delivery(each) for each in exporters]})
+    ways = graph.ways(None, Signal.LOGS)
+    assert ways is not None
+    assert [delivery.exporter.name for delivery in ways.plain] == ["timescale", "otlp"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -255,3 +256,28 @@ async def test_a_record_of_too_many_parts_is_rejected_alone() -> None:
     mended = await mending.mend(Signal.LOGS, request.SerializeToString())
     assert (mended.rejected, b"good" in mended.payload) == (1, True)
     assert "log_records[1]: it has more than 50000 parts" in mended.message
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("signal", list(Signal))
+async def test_what_several_exporters_get_is_checked_once(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch.of(signal, ten_records(signal).SerializeToString())
+    await mending.check(batch)
+
+    def again(*_: object) -> NoReturn:
+        raise AssertionError("it was checked")
+
+    monkeypatch.setattr(mending, "_check_whole", again)
+    monkeypatch.setattr(mending, "_check_in_slices", again)
+    assert await mending.check(batch) == mending.check_at_once(batch) == 10
+    # What is made of it is another payload, of which nothing is known.
+    assert replace(batch, payload=batch.payload + b"\x0a\x02\x1a\xff").soundness.records is None
+    assert batch.part(b"").soundness.records is None
+
+
+async def test_what_is_wrong_is_found_by_each_exporter_that_looks() -> None:
+    broken = Batch.of(Signal.LOGS, b"\x0a\x04\x1a\x02\xff\xfe")
+    for _ in range(2):
+        assert mending.check_at_once(broken) is None
+        with pytest.raises(MalformedPayloadError):
+            await mending.check(broken)

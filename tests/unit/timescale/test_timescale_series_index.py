@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporters.timescale import series_index
 from exporters.timescale.series_index import SeriesIndex, salt
 
 # Few hashes that begin alike, so that they are in each other's way; and such as there are.
@@ -35,6 +36,43 @@ def test_it_knows_what_a_dictionary_knows(steps: list[tuple[str, list[int]]]) ->
             assert found.tolist() == [each in known for each in its_hashes]
             assert series[found].tolist() == [known[each] for each in its_hashes if each in known]
     assert len(index) == len(known)
+
+
+def test_growing_moves_a_bounded_part_with_each_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To move all at once would hold up everything else, longer the more series there are."""
+    moved: list[int] = []
+    move = series_index._Generation._move
+
+    def noted(generation: series_index._Generation, slots: int) -> None:
+        moved.append(slots)
+        move(generation, slots)
+
+    monkeypatch.setattr(series_index._Generation, "_move", noted)
+    index, every = SeriesIndex(10**6), array([n << 7 | 1 for n in range(1, 30_001)])
+    for count, each in enumerate(every.tolist(), 1):
+        index.add(each, -each)
+        if count % 997 == 0:  # also in the middle of growing
+            series, found = index.find(every[: count + 3])
+            assert found.tolist() == [True] * count + [False] * 3
+            assert (series[:count] == -every[:count]).all()
+            assert [index.get(its) for its in every[:count:101].tolist()] == (-every[:count:101]).tolist()
+    assert len(index) == 30_000
+    assert max(moved) <= series_index._MOVED_AT_ONCE
+    assert sum(moved) >= 2**15, "the tables became too small several times"
+
+
+@given(sizes=st.lists(st.integers(1, 5_000), max_size=8))
+def test_many_at_once_find_room(sizes: list[int]) -> None:
+    generation, first = series_index._Generation(), 1
+    for size in sizes:
+        its = np.arange(first, first + size, dtype=np.int64) << 8
+        generation.add(its, -its)
+        first += size
+    every = np.arange(1, first, dtype=np.int64) << 8
+    series, found = generation.find(every)
+    assert found.all()
+    assert (series == -every).all()
+    assert generation.count == first - 1
 
 
 def test_what_is_in_use_stays_known_when_generations_turn() -> None:

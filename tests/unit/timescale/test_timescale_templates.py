@@ -16,12 +16,15 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from exporters.timescale import wire
 from exporters.timescale.copy import Rows
 from exporters.timescale.dimensions import Dimensions
+from exporters.timescale.exporter import TimescaleExporter
 from exporters.timescale.metrics import MetricsEncoder
 from exporters.timescale.points import NumberPoints, concatenate
 from exporters.timescale.rejections import Acceptance, Rejections
 from exporters.timescale.sets import Sets
 from exporters.timescale.templates import Templates
-from gateway.component import Signal
+from gateway.base.slices import at_once
+from gateway.component import Batch, MalformedPayloadError, Signal
+from gateway.otlp import mending
 from gateway.otlp.bounds import Budget
 from tests.support.otlp_orders import ORDERS, Order, written
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests
@@ -265,3 +268,44 @@ def test_a_refusal_by_weight_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         encode(payload, dimensions)
         taken.append(sum(weights))
     assert taken[0] == taken[1] == taken[2]
+
+
+def prepare(exporter: TimescaleExporter, payload: bytes) -> Batch:
+    batch = Batch.of(Signal.METRICS, payload)
+    at_once(exporter._encode(batch))
+    return batch
+
+
+@pytest.mark.parametrize("points", [3, 500])
+async def test_whether_others_can_read_a_request_is_known_from_one_of_its_shape(points: int) -> None:
+    exporter = TimescaleExporter("timescale", settings(), "")
+    request = ExportMetricsServiceRequest()
+    gauge = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m").gauge
+    for number in range(points):
+        point = gauge.data_points.add(time_unix_nano=NOW, as_double=number)
+        point.attributes.add(key="n").value.int_value = number
+    payloads = [later(request, seed).SerializeToString() for seed in range(5)]
+    for payload in payloads[:2]:
+        prepare(exporter, payload)  # decoded: there is no template yet
+    third = prepare(exporter, payloads[2])
+    assert third.soundness.records is None, "nobody has looked at it"
+    assert await mending.check(third) == points
+    assert prepare(exporter, payloads[3]).soundness.records == points
+
+
+async def test_nothing_is_known_of_a_request_whose_points_are_not_all_compared() -> None:
+    exporter = TimescaleExporter("timescale", settings(), "")
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    for number in range(3):
+        scope.metrics.add(name=f"m{number}").gauge.data_points.add(time_unix_nano=NOW, as_double=1)
+    histogram = scope.metrics.add(name="h").histogram.data_points.add(time_unix_nano=NOW)
+    histogram.attributes.add(key="n").value.string_value = "text"
+    payload = request.SerializeToString()
+    for _ in range(2):
+        prepare(exporter, payload)
+    assert len(exporter._dimensions.templates) == 1
+    assert await mending.check(prepare(exporter, payload)) == 4
+    assert prepare(exporter, payload).soundness.records is None
+    with pytest.raises(MalformedPayloadError):
+        await mending.check(prepare(exporter, payload.replace(b"text", b"t\xffxt")))

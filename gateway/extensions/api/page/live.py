@@ -1,0 +1,130 @@
+"""What changes on a page is pushed to it, by server-sent events.
+
+There is one reading for all pages that look at the same: it is made while somebody looks, and ends with the last of
+them. A page that takes its time gets the newest, not all that it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+import structlog
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
+
+MOST_STREAMS = 100
+_KEPT_OPEN_SECONDS = 15.0
+"""How long nothing may be sent, at most: what stands between takes a silent connection for a dead one."""
+
+
+class TooManyStreamsError(Exception):
+    """As many pages are open as may be."""
+
+
+class Live(Generic[Key]):
+    """Pushes what a function makes. ``make`` returns the event of a key as text, such as HTML."""
+
+    def __init__(self, make: Callable[[Key], Awaitable[str]], most: int = MOST_STREAMS) -> None:
+        self._make = make
+        self._most = most
+        self._feeds: dict[Key, _Feed] = {}
+        self._streams = 0
+        self._closing = asyncio.Event()
+
+    @property
+    def streams(self) -> int:
+        """How many pages look."""
+        return self._streams
+
+    @property
+    def feeds(self) -> int:
+        """How many readings are made for them."""
+        return len(self._feeds)
+
+    def close(self) -> None:
+        """End all streams, now and from now on."""
+        self._closing.set()
+        for feed in self._feeds.values():
+            feed.wake()
+
+    def stream(self, key: Key, every: float) -> AsyncIterator[bytes]:
+        """Return the events of a key, which is read every so many seconds. Raises `TooManyStreamsError`."""
+        if self._streams >= self._most or self._closing.is_set():
+            raise TooManyStreamsError
+        return self._events(key, every)
+
+    async def _events(self, key: Key, every: float) -> AsyncIterator[bytes]:
+        self._streams += 1
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = _Feed()
+            feed.reading = asyncio.create_task(self._read(key, feed, every), name="live reading")
+        feed.lookers += 1
+        try:
+            seen = feed.version
+            yield b"retry: 2000\n\n"
+            while not self._closing.is_set():
+                if feed.version == seen:
+                    changed = feed.changed
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(changed.wait(), _KEPT_OPEN_SECONDS)
+                if self._closing.is_set():
+                    break
+                if feed.version == seen:
+                    yield b":\n\n"
+                    continue
+                seen = feed.version
+                yield feed.event
+        finally:
+            self._streams -= 1
+            feed.lookers -= 1
+            if feed.lookers == 0:
+                del self._feeds[key]
+                assert feed.reading is not None
+                feed.reading.cancel()
+
+    async def _read(self, key: Key, feed: _Feed, every: float) -> None:
+        shown = ""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                made = await self._make(key)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                _log.exception("a live reading failed")
+                continue
+            if made != shown:
+                shown = made
+                feed.push(event_of(made))
+
+
+class _Feed:
+    """The newest event of a key, and who waits for the next."""
+
+    def __init__(self) -> None:
+        self.lookers = 0
+        self.version = 0
+        self.event = b""
+        self.changed = asyncio.Event()
+        self.reading: asyncio.Task[None] | None = None
+
+    def push(self, event: bytes) -> None:
+        self.event = event
+        self.version += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+
+def event_of(text: str) -> bytes:
+    """Return a text as an event. Source: HTML Living Standard, "Server-sent events", 9.2.6."""
+    return b"".join(b"data: %s\n" % line.encode() for line in text.splitlines()) + b"\n"

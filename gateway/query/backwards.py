@@ -1,0 +1,46 @@
+"""A time range read from its end, piece by piece, until there is enough or the time for it is over.
+
+What is newest is what people look at first, and it is found at once. Whoever looks for something rare is told how far
+back was looked, and goes on from there, instead of waiting until months were read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+_GROWS = 4
+
+
+class Backwards:
+    """Pieces of a time range, the newest first, each four times as long as the one before.
+
+    ``reached`` is how far back all was read: a piece counts once the next is asked for, or `enough` was said.
+    """
+
+    def __init__(
+        self, start: datetime, end: datetime, seconds: float = 0.15, first: timedelta = timedelta(minutes=5)
+    ) -> None:
+        """``seconds`` is after how long no further piece is begun."""
+        self.start, self.end = start, end
+        self.reached = end
+        self._first = first
+        self._seconds = seconds
+
+    def __iter__(self) -> Iterator[tuple[datetime, datetime]]:
+        """Yield the start and the end of each piece."""
+        until = time.monotonic() + self._seconds
+        length = self._first
+        while self.reached > self.start:
+            begins = max(self.start, self.reached - length)
+            yield begins, self.reached
+            self.reached = begins
+            length *= _GROWS
+            if time.monotonic() >= until:
+                return
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the range was read."""
+        return self.reached <= self.start

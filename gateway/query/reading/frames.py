@@ -1,0 +1,301 @@
+"""Frames: points that were observed together, of which a query wants some members.
+
+PostgreSQL puts the frames of a set and a quarter of an hour together before it sends them: to send and to take in a
+row costs more than what is in it. What was read is remembered, up to a bound, and used again where the store has as
+many frames of that set and quarter as then. That is enough to know that they are the same ones: frames are never
+changed, and go only with their partition, which is part of what is remembered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from psycopg import sql
+
+from gateway.query.reading.arrays import array_of, ids, row_of
+from gateway.query.reading.chunks import Floats, SharedTimes, Times, to_milliseconds
+from gateway.query.reading.connection import Reading
+from gateway.query.reading.window import Window
+from gateway.query.series import Hints
+from gateway.store import POSTGRES_EPOCH_US
+
+_SLOT = 15 * 60_000
+"""Milliseconds whose frames are one row, and one thing to remember."""
+_DAY = 96
+"""Slots that are read at once: PostgreSQL has those of one set in memory."""
+_WORTH = 2
+"""Borders between slots from which on a time range is worth remembering."""
+_LOOKS = 64
+"""Frames that are one row where there is one of each time that is looked at."""
+_MOST = 3 / 4
+"""Part of the memory that one query may take."""
+_OVERHEAD = 500
+"""Bytes that a stretch takes besides its arrays."""
+
+_COUNT = row_of(("set", ">i8"), ("slot", ">i8"), ("count", ">i8"))
+_IDENTITY = row_of(("started", ">i8"), ("database", ">i8"), ("partitions", ">i8"), ("count", ">i8"))
+
+Ids = npt.NDArray[np.int64]
+_Identity = tuple[int, ...]
+_Key = tuple[_Identity, "Slice", int]
+
+
+class Slice(NamedTuple):
+    """Members of a set that stand side by side."""
+
+    set_id: int
+    first: int
+    width: int
+
+
+class Stretch(NamedTuple):
+    """Values of a slice, ascending by time: one row for each member. ``frames`` is how many they are of."""
+
+    times: Times
+    values: Floats
+    frames: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return self.times.nbytes + self.values.nbytes + _OVERHEAD
+
+
+class Looks(NamedTuple):
+    """All that a query looks at: ``length`` milliseconds up to ``end``, and up to ``more`` steps before it."""
+
+    end: int
+    step: int
+    length: int
+    more: int
+    last_only: bool
+    """Whether the newest frame of each is enough: whoever asks takes the newest sample."""
+
+
+def looks(window: Window, hints: Hints) -> Looks | None:
+    """Return what a query looks at, where that is much less than its whole time range."""
+    step = hints.step or window.end - window.start
+    if not hints.range or hints.range * (1 if hints.last_only else 2) > step:
+        return None
+    more = (window.end - window.start - hints.range) // step
+    return Looks(window.end, step, hints.range, more, hints.last_only) if hints.last_only or more else None
+
+
+class Memory:
+    """What was read of frames, up to ``size`` bytes; the longest unused goes first. For several threads."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.used = 0
+        self._stretches: OrderedDict[_Key, Stretch] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: _Key, frames: int) -> Stretch | None:
+        """Return what was read, where it is of as many frames."""
+        with self._lock:
+            if (found := self._stretches.get(key)) is None or found.frames != frames:
+                return None
+            self._stretches.move_to_end(key)
+            return found
+
+    def keep(self, several: dict[_Key, Stretch]) -> None:
+        """Remember what was read, unless it is so much that little else would stay."""
+        if not several or sum(stretch.size for stretch in several.values()) > self.size * _MOST:
+            return
+        with self._lock:
+            for key, stretch in several.items():
+                stretch.times.flags.writeable = stretch.values.flags.writeable = False
+                if (before := self._stretches.pop(key, None)) is not None:
+                    self.used -= before.size
+                self._stretches[key] = stretch
+                self.used += stretch.size
+            while self.used > self.size:
+                _, oldest = self._stretches.popitem(last=False)
+                self.used -= oldest.size
+
+
+NOTHING_REMEMBERED = Memory(0)
+
+
+def read(
+    reading: Reading,
+    slices: Sequence[Slice],
+    window: Window,
+    share: SharedTimes,
+    memory: Memory,
+    only: Looks | None = None,
+) -> Iterator[tuple[Slice, Times, Floats]]:
+    """Yield the values of slices in a time range; those without any are left out. Each set is in one slice.
+
+    ``only``: what is not looked at may be left out as well.
+    """
+    first, last = (window.start + 1) // _SLOT, window.end // _SLOT
+    parts: defaultdict[Slice, list[tuple[int, Stretch]]] = defaultdict(list)
+    if only is not None or last - first < _WORTH:
+        frames = _slots(window) if only is None else _looks(only)
+        for its, stretch in _read(reading, slices, frames, share):
+            parts[its].append((int(stretch.times[0]), stretch))
+    else:
+        _read_slots(reading, slices, first, last, share, memory, parts)
+    joined: dict[tuple[int, ...], Times] = {}
+    for its, several in parts.items():
+        several.sort(key=lambda part: part[0])
+        stretches = [stretch for _, stretch in several]
+        key = tuple(id(stretch.times) for stretch in stretches)
+        if (times := joined.get(key)) is None:
+            times = joined[key] = np.concatenate([stretch.times for stretch in stretches])
+        low, high = np.searchsorted(times, (window.start, window.end), side="right").tolist()
+        if low == high:
+            continue
+        values = np.concatenate([stretch.values for stretch in stretches], axis=1)
+        yield its, share(times[low:high]), values[:, low:high]
+
+
+def _read_slots(
+    reading: Reading,
+    slices: Sequence[Slice],
+    first: int,
+    last: int,
+    share: SharedTimes,
+    memory: Memory,
+    parts: defaultdict[Slice, list[tuple[int, Stretch]]],
+) -> None:
+    """Put into `parts` what slices have in whole slots: from memory, or else from the store."""
+    identity = _identity(reading) if memory.size else ()
+    counts = _counts(reading, slices, Window(first * _SLOT - 1, (last + 1) * _SLOT - 1))
+    of_sets = {its.set_id: its for its in slices}
+    missing: defaultdict[tuple[Slice, int], list[int]] = defaultdict(list)
+    for (set_id, slot), count in counts.items():
+        its = of_sets[set_id]
+        if (known := memory.find((identity, its, slot), count)) is None:
+            missing[its, slot // _DAY].append(slot)
+        else:
+            reading.usage.add_samples(known.values.size)
+            parts[its].append((slot, known))
+    together: defaultdict[tuple[int, int], list[Slice]] = defaultdict(list)
+    for (its, _), slots in missing.items():
+        together[min(slots), max(slots)].append(its)
+    added: dict[_Key, Stretch] = {}
+    for (lowest, highest), some in together.items():
+        its_time = Window(lowest * _SLOT - 1, (highest + 1) * _SLOT - 1)
+        for its, stretch in _read(reading, some, _slots(its_time), share):
+            slot = int(stretch.times[0]) // _SLOT
+            if slot in missing[its, slot // _DAY]:  # else it is known, and between others that are not
+                parts[its].append((slot, stretch))
+                if counts[its.set_id, slot] == stretch.frames:
+                    added[identity, its, slot] = stretch
+    memory.keep(added)
+
+
+def _identity(reading: Reading) -> _Identity:
+    """Return what is another one where the server, the database or the partitions of frames are others."""
+    query = sql.SQL(
+        "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, d.oid::bigint,"
+        " coalesce(bit_xor(hashint8extended(i.inhrelid::bigint, 0)), 0), count(i.inhrelid)"
+        " FROM pg_database d LEFT JOIN pg_inherits i ON i.inhparent = 'frame'::regclass"
+        " WHERE d.datname = current_database() GROUP BY d.oid"
+    )
+    (row,) = reading.rows(sql.Composed([query]), _IDENTITY)
+    return tuple(int(row[name]) for name in ("started", "database", "partitions", "count"))
+
+
+def _counts(reading: Reading, slices: Sequence[Slice], window: Window) -> dict[tuple[int, int], int]:
+    """Return how many frames there are of each set and slot that has some."""
+    rows = reading.rows(
+        sql.SQL(
+            "SELECT f.set_id, date_bin('15 minutes', f.time, 'epoch'), count(*) FROM frame f"
+            " WHERE f.set_id = ANY({}::bigint[]) AND {} GROUP BY 1, 2"
+        ).format(ids(np.array([its.set_id for its in slices], np.int64)), window.on("f.time")),
+        _COUNT,
+    )
+    slots = to_milliseconds(rows["slot"].astype(np.int64) + POSTGRES_EPOCH_US) // _SLOT
+    keys = zip(rows["set"].tolist(), slots.tolist(), strict=True)
+    return dict(zip(keys, rows["count"].tolist(), strict=True))
+
+
+def _slots(window: Window) -> sql.Composed:
+    """Return how the frames of ``s.set_id`` in a time range are put together: by slots."""
+    return sql.SQL(
+        "FROM frame f WHERE f.set_id = s.set_id AND {} GROUP BY date_bin('15 minutes', f.time, 'epoch')"
+    ).format(window.on("f.time"))
+
+
+def _looks(only: Looks) -> sql.Composed:
+    """Return how the frames of ``s.set_id`` that are looked at are put together: some looks, in a row."""
+    begin, end = (sql.Literal(f"{length} milliseconds") for length in (only.length - 1, -1))
+    return sql.SQL(
+        "FROM generate_series(0, {more}) AS look (number) CROSS JOIN LATERAL (SELECT {end}::timestamptz"
+        " - (look.number * {step}::bigint) * interval '1 millisecond' AS at) AS t"
+        " CROSS JOIN LATERAL (SELECT f.time, f.vals FROM frame f WHERE f.set_id = s.set_id"
+        " AND f.time >= t.at - {begin}::interval AND f.time < t.at - {behind}::interval{newest}) AS f"
+        " GROUP BY look.number / {together}"
+    ).format(
+        more=only.more,
+        end=Window.literal(only.end),
+        step=only.step,
+        begin=begin,
+        behind=end,
+        newest=sql.SQL(" ORDER BY f.time DESC LIMIT 1" if only.last_only else ""),
+        together=_LOOKS if only.last_only else 1,
+    )
+
+
+def _read(
+    reading: Reading, slices: Sequence[Slice], frames: sql.Composed, share: SharedTimes
+) -> Iterator[tuple[Slice, Stretch]]:
+    """Yield what is in the store of slices. ``frames`` finds frames ``f`` of a set, and groups them."""
+    query = sql.SQL(
+        "SELECT s.set_id, g.times, g.vals FROM unnest({}::bigint[], {}::integer[], {}::integer[]) AS s (set_id, a, b)"
+        " CROSS JOIN LATERAL (SELECT array_agg(f.time) AS times, array_agg(f.vals[s.a:s.b]) AS vals {}) AS g"
+    ).format(
+        ids(np.array([its.set_id for its in slices], np.int64)),
+        ids(np.array([its.first for its in slices], np.int64)),
+        ids(np.array([its.first + its.width - 1 for its in slices], np.int64)),
+        frames,
+    )
+    of_sets = {its.set_id: its for its in slices}
+    for size, data in reading.rows_by_size(query).items():
+        sets = np.ndarray(len(data) // size, ">i8", data, _SET, (size,)).tolist()
+        widths = np.array([of_sets[set_id].width for set_id in sets])
+        for width in np.unique(widths).tolist():
+            rows = np.frombuffer(data, _together(size, width))[widths == width]
+            reading.usage.add_samples(rows["values"]["items"]["value"].size)
+            yield from _stretches(rows, of_sets, share)
+
+
+def _together(size: int, width: int) -> np.dtype[np.void]:
+    """Return how a row of so many bytes looks: a set, the times of its frames, and their values."""
+    count = (size - _HEAD) // (12 * (width + 1))
+    items = ("items", [("size", ">i4"), ("value", ">f8")], (count, width))
+    matrix = [("length", ">i4"), ("dimensions", ">i4", 7), items]
+    return np.dtype([*row_of(("set", ">i8")).descr, ("times", array_of(">i8", count)), ("values", matrix)])
+
+
+_SET = 2 + 4
+"""Where the set stands in such a row."""
+_HEAD = 2 + 12 + 24 + 32
+"""Bytes of such a row without its times and values."""
+
+
+def _stretches(
+    rows: npt.NDArray[np.void], of_sets: dict[int, Slice], share: SharedTimes
+) -> Iterator[tuple[Slice, Stretch]]:
+    """Yield what rows with as many frames as each other have."""
+    instants = rows["times"]["items"]["value"].astype(np.int64)
+    order = np.argsort(instants, axis=1, kind="stable")
+    times = to_milliseconds(np.take_along_axis(instants, order, axis=1) + POSTGRES_EPOCH_US)
+    # As bits, which no conversion of a number touches: a NaN is told from another by them.
+    bits = rows["values"]["items"]["value"].view(">u8")
+    count = times.shape[1]
+    for row, set_id in enumerate(rows["set"].tolist()):
+        at, which = times[row], order[row]
+        once = np.concatenate(([True], at[1:] != at[:-1]))
+        if not once.all():
+            at, which = at[once], which[once]
+        values = np.ascontiguousarray(bits[row][which].T.astype(np.uint64)).view(np.float64)
+        yield of_sets[set_id], Stretch(share(np.ascontiguousarray(at)), values, count)

@@ -1,0 +1,86 @@
+"""Who may look: the form to sign in, where reading needs a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.conftest import Watch
+from tests.browser.lab import Lab, start_lab
+from tests.integration.cli.processes import Hubs, obs_hub
+from tests.support.browser import axe_violations, expect
+from tests.support.databases import Server, fresh_store
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+EMPTY = ["/", "/logs", "/traces", "/events", "/runs"]
+
+
+@pytest.fixture(scope="module")
+def closed(running: Hubs, embedded_server: Server) -> Iterator[Lab]:
+    """A hub whose store has nothing yet, and whose readers need a token."""
+    with fresh_store(embedded_server) as database:
+        yield start_lab(running, database, "closed", own_host=False, anonymous_read=False)
+
+
+def token(lab: Lab, name: str, *scopes: str) -> str:
+    options = [word for scope in scopes for word in ("--scope", scope)]
+    made = obs_hub("token", "create", name, *options, "--quiet", OBSHUB_DATA_DIR=str(lab.hub.data_dir))
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def sign_in(page: Page, with_token: str) -> None:
+    page.get_by_label("Token").fill(with_token)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_a_token_opens_the_page_until_one_signs_out(page: Page, watch: Watch, closed: Lab) -> None:
+    watch(closed.url).allow("40[13]")  # the form itself is answered so
+    page.goto(f"{closed.url}/logs?q=disk")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert axe_violations(page) == []
+    sign_in(page, "nonsense")
+    expect(page.get_by_role("alert")).to_be_visible()
+    sign_in(page, token(closed, "sender", "ingest"))
+    expect(page.get_by_role("alert")).to_contain_text("may not read")
+    reader = token(closed, "reader", "read")
+    sign_in(page, reader)
+    page.wait_for_url(f"{closed.url}/logs?q=disk")
+    (cookie,) = page.context.cookies()
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    assert reader not in cookie["value"]
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert page.context.cookies() == []
+    # Who had the cookie is not let in by it any more.
+    page.context.add_cookies([cookie])  # type: ignore[list-item]
+    page.goto(f"{closed.url}/")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_an_empty_store_says_how_to_send_something(page: Page, watch: Watch, closed: Lab) -> None:
+    watch(closed.url).allow("401")
+    page.goto(closed.url)
+    sign_in(page, token(closed, "newcomer", "read"))
+    for path in EMPTY:
+        page.goto(closed.url + path)
+        expect(page.locator("#live pre").first).to_contain_text("obs-hub")
+        assert axe_violations(page) == []
+
+
+def test_a_store_that_goes_away_is_told_and_comes_back(page: Page, watch: Watch, closed: Lab) -> None:
+    watch(closed.url).allow("401")
+    page.goto(f"{closed.url}/")
+    sign_in(page, token(closed, "watcher", "read"))
+    expect(page.locator("#liveness")).to_have_text("Live")
+    shown = page.locator("#live").inner_text()
+    closed.database.allow_connections(False)
+    expect(page.locator("#live .trouble")).to_be_visible()
+    closed.database.allow_connections(True)
+    expect(page.locator("#live")).to_have_text(shown, use_inner_text=True)

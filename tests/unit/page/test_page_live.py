@@ -1,0 +1,97 @@
+"""What changes is read once for all who look, and not at all when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.extensions.api.page.live import Live, TooManyStreamsError, event_of
+
+SOON = 0.001
+
+
+class Readings:
+    """Makes the events of a page: what `now` says. `made` counts how often that was asked."""
+
+    def __init__(self) -> None:
+        self.now = "first"
+        self.made = 0
+        self.often = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self, key: str) -> str:
+        self.made += 1
+        if self.made >= 10:
+            self.often.set()
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return f"{key}: {self.now}"
+
+
+async def after_greeting(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    assert (await anext(stream)).startswith(b"retry:")
+    return stream
+
+
+async def test_all_who_look_at_the_same_share_one_reading() -> None:
+    readings = Readings()
+    live: Live[str] = Live(readings)
+    streams = [await after_greeting(live.stream("a", SOON)) for _ in range(5)]
+    assert (live.streams, live.feeds) == (5, 1)
+    for stream in streams:
+        assert await anext(stream) == b"data: a: first\n\n"
+    other = await after_greeting(live.stream("b", SOON))
+    assert await anext(other) == b"data: b: first\n\n"
+    assert live.feeds == 2
+    for stream in (*streams, other):
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert (live.streams, live.feeds) == (0, 0)
+    made = readings.made
+    for _ in range(20):
+        await asyncio.sleep(SOON)
+    assert readings.made == made, "nobody looks any more"
+
+
+async def test_only_what_has_changed_is_sent() -> None:
+    readings = Readings()
+    live: Live[str] = Live(readings)
+    stream = await after_greeting(live.stream("a", SOON))
+    assert await anext(stream) == b"data: a: first\n\n"
+    next_event = asyncio.ensure_future(anext(stream))
+    await readings.often.wait()
+    assert not next_event.done()
+    readings.now = "second"
+    assert await next_event == b"data: a: second\n\n"
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_reading_that_fails_ends_nothing() -> None:
+    readings = Readings()
+    readings.error = RuntimeError("once")
+    stream = await after_greeting(Live(readings).stream("a", SOON))
+    assert await anext(stream) == b"data: a: first\n\n"
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_there_are_only_so_many_and_none_once_it_is_closed() -> None:
+    live: Live[str] = Live(Readings(), most=2)
+    streams = [await after_greeting(live.stream("a", 3600)) for _ in range(2)]
+    with pytest.raises(TooManyStreamsError):
+        live.stream("a", 3600)
+    waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    await asyncio.sleep(0)
+    live.close()
+    for each in waiting:
+        with pytest.raises(StopAsyncIteration):
+            await each
+    assert live.streams == 0
+    with pytest.raises(TooManyStreamsError):
+        live.stream("a", 3600)
+
+
+def test_an_event_keeps_its_lines_apart() -> None:
+    """However a sender's text breaks its lines: it cannot end the event, and begin another."""
+    assert event_of("a\nb\r\n\r\ndata: c\revent: x") == (b"data: a\ndata: b\ndata: \ndata: data: c\ndata: event: x\n\n")
