@@ -22,7 +22,8 @@ class Backwards:
     def __init__(
         self, start: datetime, end: datetime, seconds: float = 0.15, first: timedelta = timedelta(minutes=5)
     ) -> None:
-        """``seconds`` is after how long no further piece is begun."""
+        """``seconds`` is after how long no further piece is begun, from when the first was read: that one is planned by
+        a session that may be new, which takes as long as many pieces."""
         self.start, self.end = start, end
         self.reached = end
         self._first = first
@@ -30,13 +31,14 @@ class Backwards:
 
     def __iter__(self) -> Iterator[tuple[datetime, datetime]]:
         """Yield the start and the end of each piece."""
-        until = time.monotonic() + self._seconds
+        until = None
         length = self._first
         while self.reached > self.start:
             begins = max(self.start, self.reached - length)
             yield begins, self.reached
             self.reached = begins
             length *= _GROWS
+            until = until or time.monotonic() + self._seconds
             if time.monotonic() >= until:
                 return
 

@@ -32,9 +32,9 @@ _T = TypeVar("_T")
 _LARGE = 100_000
 """Bytes of a record, resource or scope from which on it is no usual one."""
 
-_KNOWN_ATTRIBUTES, _KNOWN_POINTS, _KNOWN_RESOURCES = (4096, 512), (8192, 1024), (256, 8 * 2**10)
+_KNOWN_ATTRIBUTES, _KNOWN_POINTS, _KNOWN_RESOURCES = (2048, 256), (8192, 512), (128, 4 * 2**10)
 """How many are remembered, and bytes of the longest: an attribute of a kind of record, all those of a point, and a
-resource or scope. It comes to some MiB."""
+resource or scope. All of it is 20 MiB at worst, where each is as long as it may be."""
 
 
 class _UnusualError(Exception):

@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true", help="draw every view, light and dark and on a phone")
-    parser.add_argument("--hosts", type=int, default=6)
+    parser.add_argument("--hosts", type=int, default=7)
     arguments = parser.parse_args()
     if reason := missing():
         parser.error(reason)

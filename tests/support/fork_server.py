@@ -2,8 +2,7 @@
 
 A server process imports all that a hub needs, once, and forks for each hub: that has its own session, environment,
 folder and files, runs the same `gateway.__main__`, and dies of signals like any other. It is not for tests of what only
-a new interpreter shows: its command line, memory, locale, time zone or preloaded libraries. Workers of a hub are new
-interpreters here, too.
+a new interpreter shows: its command line, memory, locale, time zone or preloaded libraries.
 """
 
 from __future__ import annotations
@@ -36,9 +35,8 @@ _MOST = 2**20
 
 
 def suits(variables: Mapping[str, str]) -> bool:
-    """Tell whether a process with these variables can be forked. Where coverage is measured, none can."""
-    measured = "COVERAGE_PROCESS_CONFIG" in os.environ
-    return not (measured or any(name.startswith(_BEFORE_PYTHON) for name in variables))
+    """Tell whether a process with these variables can be forked."""
+    return not any(name.startswith(_BEFORE_PYTHON) for name in variables)
 
 
 class ForkedProcess:

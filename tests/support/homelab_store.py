@@ -97,6 +97,8 @@ def _copy_frames(
         " WHERE time < date_trunc('hour', now())"
     )
     connection.execute("DELETE FROM rollup_pending")
+    first = datetime.fromtimestamp(int(times[0]) / SECOND, UTC)
+    connection.execute("UPDATE metric_seen SET first_seen = least(first_seen, %s)", (first,))
     connection.execute("VACUUM (ANALYZE)")
 
 

@@ -1,9 +1,9 @@
 """Frames: points that were observed together, of which a query wants some members.
 
-PostgreSQL puts the frames of a set and a quarter of an hour together before it sends them: to send and to take in a
-row costs more than what is in it. What was read is remembered, up to a bound, and used again where the store has as
-many frames of that set and quarter as then. That is enough to know that they are the same ones: frames are never
-changed, and go only with their partition, which is part of what is remembered.
+PostgreSQL puts the frames of a set and a quarter of an hour together before it sends them: to take in a row costs this
+process more than what is in it. What was read is remembered, up to a bound, and used again where the store has as many
+frames of that set and quarter as then. That is enough to know that they are the same ones: frames are never changed,
+and go only with their partition, which is part of what is remembered.
 """
 
 from __future__ import annotations

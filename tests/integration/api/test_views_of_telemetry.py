@@ -10,16 +10,18 @@ from itertools import count
 
 import httpx
 import pytest
+import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from gateway.component import Batch, Signal
 from tests.faults.harness import until
 from tests.integration.api.conftest import Front, start
-from tests.integration.cli.processes import hubs
+from tests.integration.cli.processes import config_text, free_port, hubs
 from tests.support.databases import Database
+from tests.support.loki_queries import loki_stand_in
 from tests.support.stores import running_exporter, store
-from tests.support.telemetry import logs, now, set_attributes, spans
+from tests.support.telemetry import SECOND, logs, now, set_attributes, spans
 
 HTML = {"accept": "text/html"}
 _traces = count(0x1000)
@@ -227,3 +229,27 @@ def test_a_store_that_is_away_is_told(front: Front, client: httpx.Client) -> Non
     finally:
         front.database.allow_connections(True)
     until(lambda: client.get("/logs").status_code == 200)
+
+
+def test_what_loki_has_is_among_what_the_store_has(native_database: Database) -> None:
+    port = free_port()
+    with loki_stand_in() as loki, hubs(forked=True) as running:
+        document = yaml.safe_load(
+            config_text(
+                timescale={"dsn": native_database.dsn},
+                exporters={"loki": {"endpoint": loki.url}},
+                routes={"logs": ["timescale", "loki"]},
+            )
+        )
+        document["extensions"] = {"api": {"endpoint": f"127.0.0.1:{port}"}}
+        document["service"]["extensions"] = ["api"]
+        running.start(yaml.safe_dump(document)).until_ready()
+        loki.push(now() - SECOND, "a line of Loki's", service_name="web")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=HTML, timeout=60, trust_env=False) as client:
+            text = page(client, "/logs", q="line (of")
+            assert "a line of Loki&#39;s" in text
+            assert loki.queries[-1]["query"] == r'{service_name=~".+"} |~ "(?i)line \\(of"'
+            loki.failure = 500, "the ring is broken"
+            text = page(client, "/logs")
+            assert "the ring is broken" in text
+            assert "a line of" not in text

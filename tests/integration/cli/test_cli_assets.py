@@ -114,6 +114,12 @@ def from_wheel(installed: Path, folder: Path, *words: str) -> subprocess.Complet
     )
 
 
+def test_a_page_for_the_public_is_made_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    made = from_wheel(installed, tmp_path, "page", "build", "--without-hub", "--output", str(tmp_path / "site"))
+    assert (made.returncode, made.stderr) == (0, "")
+    assert {"index.html", "evolution.html", "style.css", "architecture.svg"} <= content(tmp_path / "site").keys()
+
+
 def test_the_wheel_has_the_assets_and_no_second_source_of_them(installed: Path, tmp_path: Path) -> None:
     listed = from_wheel(installed, tmp_path, "assets", "list")
     assert listed.stdout == obs_hub("assets", "list").stdout

@@ -183,9 +183,9 @@ class Shell:
         live = view.every > 0 and asked.range.name is not None
         return {**view.extra, **found, "live": live}
 
-    def _stream(self, view: View, asked: Asked) -> Stream:
+    def _stream(self, view: View, asked: Asked) -> Stream | Response[None]:
         if not view.every or asked.range.name is None:
-            raise ProblemError(HTTPStatus.NO_CONTENT, "this does not change")  # which browsers do not ask again for
+            return Response(None, status_code=HTTPStatus.NO_CONTENT)  # which browsers do not ask again for
         # What is asked is the same for all who ask it, whenever that is.
         key = view, replace(asked, now=datetime.fromtimestamp(0, UTC))
         try:
