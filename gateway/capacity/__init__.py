@@ -47,7 +47,8 @@ class Figures:
     ``costs`` are by signal, by what is spent (gateway, postgres: CPU seconds; wal, disk: bytes) and by what it is for
     (request, record, commit). ``wire`` is the bytes of a record as it is sent. ``rollup`` is for a point (gateway,
     postgres), and for a series and interval (wal, 1m_disk, 1h_disk). ``commit_seconds`` is how long a client waits for
-    one. ``idle`` is cores of the gateway and of PostgreSQL, and the gateway's memory in MiB.
+    one. ``idle`` is what a hub takes whatever comes: cores of the gateway and of PostgreSQL, bytes a second of
+    write-ahead log and of disk, and the gateway's memory in MiB.
     """
 
     machine: str
@@ -104,7 +105,8 @@ class Limit:
 class Plan:
     """What a load takes. Cores are CPU seconds a second, bytes are of ten thousands, not of 1,024s.
 
-    ``disk`` is what each kind takes once retention drops as much as comes in. ``memory`` is in bytes.
+    ``disk`` is what each kind takes once retention drops as much as comes in. Memory is in bytes; that of a gateway is
+    enough for the series of its hosts and its part of another's that is away, where each host keeps to one.
     """
 
     points_per_second: float
@@ -168,10 +170,11 @@ def plan(demand: Demand, known: Figures) -> Plan:
     growth = {signal: spent("disk", signal, commits) for signal in records}
     growth |= {"rollup_1m": rolled_up * known.rollup["1m_disk"], "rollup_1h": rolled_up_1h * known.rollup["1h_disk"]}
     growth["receipts"] = all_requests * known.receipt
+    growth["metrics"] += known.idle["disk"]
     kept = {**demand.retention, "receipts": demand.receipt_window}
     disk = {name: per_second * (kept.get(name) or 365 * _DAY).total_seconds() for name, per_second in growth.items()}
     disk["series"] = demand.series * known.series_disk
-    wal = sum(spent("wal", signal, commits) for signal in records) + rolled_up * known.rollup["wal"]
+    wal = sum(spent("wal", signal, commits) for signal in records) + rolled_up * known.rollup["wal"] + known.idle["wal"]
     total = sum(disk.values())
     return Plan(
         points_per_second=demand.points,
@@ -180,7 +183,7 @@ def plan(demand: Demand, known: Figures) -> Plan:
         series=demand.series,
         gateway_cores=gateway_cores,
         gateways=gateways,
-        gateway_memory=known.idle["memory"] * _MEBIBYTE + demand.series * known.series_memory,
+        gateway_memory=known.idle["memory"] * _MEBIBYTE + demand.series / max(gateways - 1, 1) * known.series_memory,
         postgres_cores=postgres_cores,
         postgres_cores_to_have=max(math.ceil(postgres_cores / _POSTGRES_BUSY), 1),
         postgres_memory=_postgres_memory(growth, disk),

@@ -45,6 +45,8 @@ _LIMIT = 0.2
 _SETTLED = 60.0
 _WARM = 100.0
 _INTERVAL = 10.0
+_CYCLE = 300.0
+"""Seconds from one checkpoint of PostgreSQL to the next, as it comes: pages are written whole after each, once."""
 _SERIES = {10: 2_000, 100: 5_000, 500: 10_000, 10_000: 10_000}
 """How many series there are where a request has so many points."""
 _MANY = 200_000
@@ -52,7 +54,6 @@ _WORK = ("request", "record", "commit")
 _NEVER = {"maintenance_interval": "1d"}
 
 _PACED = Demand(hosts=50, interval=timedelta(seconds=_INTERVAL), series_per_host=500, logs=50, spans=25)
-_PACED_SECONDS = 120.0
 _SIZES = (
     Demand(hosts=25, interval=timedelta(seconds=_INTERVAL), series_per_host=500, logs=25, spans=12),
     Demand(hosts=100, interval=timedelta(seconds=_INTERVAL), series_per_host=500, logs=100, spans=50),
@@ -250,9 +251,15 @@ def figures(share: float, say: Say) -> Figures:
         series_memory=max(many["memory"] - others["memory"], 0.0) / (_MANY - _SERIES[10_000]),
         receipt=sum(receipts) / len(receipts),
         commit_seconds=latency,
-        idle={"gateway": idle.gateway / idle.seconds, "postgres": idle.postgres / idle.seconds, "memory": memory},
+        idle={
+            "gateway": idle.gateway / idle.seconds,
+            "postgres": idle.postgres / idle.seconds,
+            "wal": idle.wal / idle.seconds,
+            "disk": (idle.disk + idle.receipts) / idle.seconds,
+            "memory": memory,
+        },
     )
-    return _with_pauses(known, paced(_PACED, _PACED_SECONDS, say)["PostgreSQL cores"])
+    return _with_pauses(known, paced(_PACED, _CYCLE, say)["PostgreSQL cores"])
 
 
 def _with_pauses(known: Figures, measured: float) -> Figures:
@@ -276,7 +283,7 @@ def _idle(say: Say) -> tuple[Taken, float]:
             loader.run()
         time.sleep(75)  # a round of maintenance
         meter = _Meter(subject, checkpoint=False)
-        time.sleep(120)
+        time.sleep(_CYCLE)
         return meter.taken(0, 0), memory
 
 
@@ -359,7 +366,7 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help=f"write {FIGURES.name}, which obs-hub plan reckons with")
     parser.add_argument("--check", action="store_true", help="compare with two sizes at the pace of real hosts")
-    parser.add_argument("--check-seconds", type=float, default=120.0, metavar="S", help="of each size (%(default)g)")
+    parser.add_argument("--check-seconds", type=float, default=_CYCLE, metavar="S", help="of each size (%(default)g)")
     arguments = parser.parse_args()
     progress = Console(stderr=True)
     with progress.status("starting") as status:

@@ -4,7 +4,11 @@
 
 Each gateway is a process of its own on the same database, and gets requests of its own, all at the same time; the
 series are the same everywhere. Told are the records per CPU second of the gateways, all of them together: were a
-gateway more expensive because others are there, that would fall with their number. Numbers are measured in turn, round
+gateway more expensive because others are there, that would fall with their number.
+
+It falls for another reason, too: on a machine with fewer cores than there are processes, each of them finds the caches
+of a processor cold that another has just used. So as many gateways are measured with a database each (`apart`), on the
+same server: what they cost more on one database than so is what sharing it costs. Numbers are measured in turn, round
 by round, so that whatever else the machine does meets all of them, and the CPU seconds of all rounds are added up.
 """
 
@@ -45,11 +49,14 @@ def server(dsn: str | None) -> Iterator[str]:
             yield postgres.dsn
 
 
-def measure(count: int, load: Load, requests: int, server_dsn: str) -> tuple[int, float]:
-    """Return the records and CPU seconds of so many gateways on a fresh database. Raises `RowsLostError`."""
+def measure(count: int, load: Load, requests: int, server_dsn: str, *, apart: bool = False) -> tuple[int, float]:
+    """Return the records and CPU seconds of so many gateways on a fresh database, or on one each.
+
+    Raises `RowsLostError`.
+    """
     with contextlib.ExitStack() as stack:
-        dsn = stack.enter_context(fresh_database(server_dsn))
-        subjects = [stack.enter_context(Subject(dsn)) for _ in range(count)]
+        databases = [stack.enter_context(fresh_database(server_dsn)) for _ in range(count if apart else 1)]
+        subjects = [stack.enter_context(Subject(databases[number % len(databases)])) for number in range(count)]
         each = _WARM_UP + requests
         began = first_time()
         jobs = [
@@ -63,10 +70,10 @@ def measure(count: int, load: Load, requests: int, server_dsn: str) -> tuple[int
         before = [subject.usage() for subject in subjects]
         with ThreadPoolExecutor(count) as threads:
             sent = list(threads.map(Loader.run, loaders))
-        store = stack.enter_context(Store(dsn))
+        stores = [stack.enter_context(Store(database)) for database in databases]
         expected = (sum(its.requests for its in sent) + count * _WARM_UP) * load.records
         deadline = time.monotonic() + _SPOOL_SECONDS
-        while (rows := store.rows(load.signal)) < expected and time.monotonic() < deadline:
+        while (rows := sum(store.rows(load.signal) for store in stores)) < expected and time.monotonic() < deadline:
             time.sleep(1)  # what was answered from a spool is on its way
         if rows != expected:
             raise RowsLostError(f"{count} gateways: {expected} records acknowledged, {rows} in the store")
@@ -86,18 +93,26 @@ def main() -> None:
     chosen = parser.parse_args()
     signal = Signal(chosen.signal)
     load = Load(signal, "grpc", RECORDS_PER_REQUEST[signal], in_flight=4, series=chosen.series)
-    found: dict[int, list[tuple[int, float]]] = {count: [] for count in chosen.gateways}
+    found: dict[tuple[int, bool], list[tuple[int, float]]] = {
+        (count, apart): [] for count in chosen.gateways for apart in (False, True) if count > 1 or not apart
+    }
     print(f"load average of the minute before: {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores")
     with server(chosen.dsn) as dsn:
         for _ in range(chosen.rounds):
-            for count, rounds in found.items():
-                rounds.append(measure(count, load, chosen.requests, dsn))
-    first: float | None = None
-    for count, rounds in found.items():
-        rate = sum(records for records, _ in rounds) / sum(used for _, used in rounds)
-        first = first or rate
-        each = ", ".join(f"{records / used:,.0f}" for records, used in rounds)
-        print(f"{count} gateways: {rate:,.0f} records per CPU second, {rate / first - 1:+.1%} (each round: {each})")
+            for (count, apart), rounds in found.items():
+                rounds.append(measure(count, load, chosen.requests, dsn, apart=apart))
+    rates = {
+        key: sum(records for records, _ in rounds) / sum(used for _, used in rounds) for key, rounds in found.items()
+    }
+    first = rates[next(iter(rates))]
+    for (count, apart), rate in rates.items():
+        rounds = ", ".join(f"{records / used:,.0f}" for records, used in found[count, apart])
+        where = "a database each" if apart else "one database"
+        shared = f", shared {rates[count, False] / rate - 1:+.1%}" if apart else ""
+        print(
+            f"{count} gateways, {where}: {rate:,.0f} records per CPU second, {rate / first - 1:+.1%} to the first"
+            f"{shared} (each round: {rounds})"
+        )
 
 
 if __name__ == "__main__":

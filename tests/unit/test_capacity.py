@@ -33,7 +33,7 @@ FIGURES = Figures(
     series_memory=300.0,
     receipt=80.0,
     commit_seconds=0.01,
-    idle={"gateway": 0.01, "postgres": 0.02, "memory": 120.0},
+    idle={"gateway": 0.01, "postgres": 0.02, "wal": 100.0, "disk": 10.0, "memory": 120.0},
 )
 KEPT = {"metrics": 30 * DAY, "logs": 10 * DAY, "traces": DAY, "rollup_1m": 90 * DAY, "rollup_1h": 730 * DAY}
 DEMAND = Demand(hosts=100, interval=timedelta(seconds=10), series_per_host=500, logs=200, spans=100, retention=KEPT)
@@ -48,8 +48,8 @@ def test_a_plan_is_the_sum_of_what_work_costs() -> None:
     rolled_up = 50_000 / 60
     assert found.gateway_cores == pytest.approx(13 * 3e-3 + records * 1e-6 + 5_000 * 1e-6 + 0.01)
     assert found.postgres_cores == pytest.approx(13 * 1.1e-3 + records * 1e-7 + 5_000 * 1e-7 + 0.02)
-    assert found.wal_per_second == pytest.approx(13 * 400 + records * 10 + rolled_up * 30)
-    assert found.disk["metrics"] == pytest.approx((10 * 50 + 5_000 * 9) * 30 * 86_400)
+    assert found.wal_per_second == pytest.approx(13 * 400 + records * 10 + rolled_up * 30 + 100)
+    assert found.disk["metrics"] == pytest.approx((10 * 50 + 5_000 * 9 + 10) * 30 * 86_400)
     assert found.disk["logs"] == pytest.approx((2 * 50 + 200 * 9) * 10 * 86_400)
     assert found.disk["rollup_1m"] == pytest.approx(rolled_up * 20 * 90 * 86_400)
     assert found.disk["rollup_1h"] == pytest.approx(50_000 / 3600 * 40 * 730 * 86_400)
@@ -64,6 +64,13 @@ def test_requests_that_come_quicker_than_commits_share_them() -> None:
     assert few.commits_per_second == few.requests_per_second
     assert many.commits_per_second == many.gateways / FIGURES.commit_seconds < many.requests_per_second
     assert many.gateways == math.ceil(many.gateway_cores / 0.6) > 1
+
+
+def test_a_gateway_has_memory_for_its_hosts_and_its_part_of_anothers_that_is_away() -> None:
+    few, many = (plan(replace(DEMAND, hosts=hosts), FIGURES) for hosts in (100, 10_000))
+    idle = FIGURES.idle["memory"] * 2**20
+    assert few.gateway_memory == pytest.approx(idle + few.series * FIGURES.series_memory)
+    assert many.gateway_memory == pytest.approx(idle + many.series / (many.gateways - 1) * FIGURES.series_memory)
 
 
 def test_a_series_is_rolled_up_no_more_often_than_it_comes() -> None:

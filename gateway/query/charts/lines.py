@@ -101,7 +101,7 @@ def draw(
 
 
 def finished(chart: Chart, numbers: Sequence[npt.NDArray[np.intp]]) -> Chart | None:
-    """Return a chart with the largest of its lines, largest first; None where there is none.
+    """Return a chart with the largest of its lines; None where there is none.
 
     ``numbers`` are how many series each line has in each interval.
     """
@@ -111,7 +111,9 @@ def finished(chart: Chart, numbers: Sequence[npt.NDArray[np.intp]]) -> Chart | N
     if not lines:
         return None
     lines.sort(key=lambda line: (-abs(float(np.nanmean(line.values))), line.labels))
-    chart.lines, chart.left_out = lines[:MOST_LINES], max(len(lines) - MOST_LINES, 0)
+    # By name, so that each keeps its place and its colour while their sizes change.
+    chart.lines = sorted(lines[:MOST_LINES], key=lambda line: line.labels)
+    chart.left_out = max(len(lines) - MOST_LINES, 0)
     return chart
 
 

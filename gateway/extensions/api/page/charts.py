@@ -125,7 +125,7 @@ def identifier(text: str) -> str:
 
 
 def _label_of(line: Line, names: Mapping[str, str]) -> str:
-    return " · ".join(names.get(each, each) or "(none)" for each in line.labels) or "value"
+    return " · ".join(names.get(each, each) or "(none)" for each in line.labels) or names.get("", "value")
 
 
 def _summary(title: str, labels: Sequence[str], lines: Sequence[Line], unit: Unit) -> str:

@@ -9,7 +9,7 @@ from gateway.extensions.api.page.charts import ChartView, chart_view
 from gateway.extensions.api.page.ranges import Range
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.query.charts.buckets import Window, read
-from gateway.query.charts.lines import Chart, Question, draw
+from gateway.query.charts.lines import Chart, Line, Question, draw
 from gateway.query.charts.selection import find, first_seen
 
 
@@ -37,12 +37,15 @@ class Panel:
     note: str = ""
     least: float | None = 0.0
     names: Mapping[str, str] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    """What its lines are called that come first: those that say most lie at the bottom of a pile."""
 
 
 PANELS = (
     Panel(
         title="CPU",
         note="share of all cores",
+        order=("user", "system", "iowait", "nice"),
         readings=(
             Reading(
                 metric="system.cpu.utilization", by=("cpu.mode",), without=(("cpu.mode", "idle"),), most=1, stacked=True
@@ -55,6 +58,7 @@ PANELS = (
     Panel(
         title="Memory",
         note="share of what there is",
+        order=("used", "cached", "buffers"),
         readings=(
             Reading(
                 metric="system.memory.utilization",
@@ -124,6 +128,7 @@ def read_host(reader: Reader, asked: Asked) -> Mapping[str, object]:
         drawn, reading = _first(panel, name, lambda question: draw(question, found, values, source, window))
         if drawn is None or reading is None:
             continue
+        drawn.lines.sort(key=lambda line: (_rank(panel, line), line.labels))
         charts.append(
             chart_view(
                 drawn,
@@ -153,6 +158,11 @@ def _first(
         if chart is not None and (not each.by or any(any(line.labels) for line in chart.lines)):
             return chart, each
     return None, None
+
+
+def _rank(panel: Panel, line: Line) -> int:
+    name = line.labels[0] if line.labels else ""
+    return panel.order.index(name) if name in panel.order else len(panel.order)
 
 
 def _logs_range(during: Range) -> dict[str, str]:
