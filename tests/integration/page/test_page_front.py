@@ -6,7 +6,7 @@ import gzip
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 
 import httpx
@@ -37,12 +37,12 @@ def hub_folder() -> Iterator[Hubs]:
         yield running
 
 
-def send(front: Front) -> None:
-    """Send what two hosts did in the last minutes."""
+def send(front: Front, hosts: Sequence[str] = HOSTS) -> None:
+    """Send what hosts did in the last minutes."""
     with front.client() as client:
         otlp = client.get("/api/v1/status").json()["endpoints"]["otlp http"]
         now = time.time_ns() // 10**6
-        for host in HOSTS:
+        for host in hosts:
             for n in range(12):
                 its = Collection(now - n * 10_000, {"service.name": f"of {host}", "host.name": host})
                 its.gauge("system.cpu.utilization", 0.25, "1", attributes={"cpu.mode": "user"})
@@ -72,6 +72,17 @@ def test_hosts_and_their_charts_are_shown(front: Front) -> None:
     assert '"label":"user"' in unescape(chart)
     assert '"label":"idle"' not in unescape(chart)
     assert "avg_over_time(system_cpu_utilization_ratio{host_name=" in unescape(host.text)
+
+
+def test_a_host_that_is_alone_is_seen_at_once(hub_folder: Hubs, native_database: Database) -> None:
+    front = start(hub_folder, native_database)
+    send(front, ["nas"])
+    (chart,) = re.findall(r'data-chart="([^"]+)"', get(front, "/").text)
+    assert '"label":"user"' in unescape(chart)
+    send(front, ["router"])
+    several = get(front, "/").text
+    assert '<a href="/hosts/router?range=1h">router</a>' in several
+    assert "data-chart" not in several, "a list to choose from"
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,20 @@ _METRICS = sorted({each.metric for panel in PANELS for each in panel.readings})
 
 
 def read_host(reader: Reader, asked: Asked) -> Mapping[str, object]:
-    """Return the charts of a host. All of them are of one reading of the store."""
-    name, during = asked.path["name"], asked.range
+    """Return a host's charts, and whether it is known at all."""
+    name = asked.path["name"]
+    charts = host_charts(reader, name, asked.range)
+    return {"host": name, "charts": charts or [], "known": charts is not None}
+
+
+def host_charts(reader: Reader, name: str, during: Range) -> list[ChartView] | None:
+    """Return the charts of a host; None where it never sent anything that they show.
+
+    All of them are of one reading of the store.
+    """
     found = find(reader.reading, _METRICS, host=name)
+    if not found:
+        return None
     since = first_seen(found)
     window = Window.over(during.start.timestamp(), during.end.timestamp(), since)
     source, values = read(reader.reading, [one.id for several in found.values() for one in several], window)
@@ -145,7 +156,7 @@ def read_host(reader: Reader, asked: Asked) -> Mapping[str, object]:
                 more=_more(drawn, name, during),
             )
         )
-    return {"host": name, "charts": charts, "known": bool(found)}
+    return charts
 
 
 def _first(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.extensions.api.page.charts import identifier, sparkline
+from gateway.extensions.api.page.hosts import host_charts
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.query import overview
 from gateway.query.charts.buckets import STEPS, Source, Values, Window, read
@@ -81,7 +82,7 @@ class ServiceRow:
 
 
 def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
-    """Return the lists."""
+    """Return the lists; where there is one host alone, what it does as well, which is what its owner came for."""
     during = asked.range
     start = max(during.start, during.end - _LONGEST)
     found = overview.sources(reader.reading, start, during.end, _INTERVALS, asked.now)
@@ -92,6 +93,7 @@ def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
     silent = sorted(name for name, each in found.services.items() if each.last is None)
     return {
         "hosts": sorted(hosts, key=lambda row: (-row.weight, row.name)),
+        "charts": host_charts(reader, hosts[0].name, during) if len(hosts) == 1 else None,
         "services": sorted(services, key=lambda row: (-row.weight, row.name)),
         "silent_services": silent,
         "services_over": _length(seconds),
