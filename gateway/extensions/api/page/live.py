@@ -18,6 +18,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 Key = TypeVar("Key", bound=Hashable)
 
 MOST_STREAMS = 100
+_FIRST_PAUSE = 1.0
 _KEPT_OPEN_SECONDS = 15.0
 """How long nothing may be sent, at most: what stands between takes a silent connection for a dead one."""
 
@@ -53,7 +54,9 @@ class Live(Generic[Key]):
             feed.wake()
 
     def stream(self, key: Key, every: float) -> AsyncIterator[bytes]:
-        """Return the events of a key, which is read every so many seconds. Raises `TooManyStreamsError`."""
+        """Return the events of a key, which is read every so many seconds, and sooner at first: who has just started a
+        hub and opened its page waits for nothing. Raises `TooManyStreamsError`.
+        """
         if self._streams >= self._most or self._closing.is_set():
             raise TooManyStreamsError
         return self._events(key, every)
@@ -90,8 +93,10 @@ class Live(Generic[Key]):
 
     async def _read(self, key: Key, feed: _Feed, every: float) -> None:
         shown = ""
+        pause = min(_FIRST_PAUSE, every)
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, every)
             try:
                 made = await self._make(key)
             except asyncio.CancelledError:
