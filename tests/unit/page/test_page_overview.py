@@ -20,7 +20,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, found: list[overview.Service], *query
     """Return what the page shows of services."""
     sources = overview.Sources({}, {each.name: each for each in found})
     monkeypatch.setattr(overview, "sources", lambda *_: sources)
-    reader: Any = SimpleNamespace(reading=None, hub=SimpleNamespace(endpoints=lambda: {}))
+    reader: Any = SimpleNamespace(reading=None, hub=SimpleNamespace(endpoints=dict))
     asked = Asked("/", {}, query, "http://hub", NOW)
     values = {**page.read_overview(cast("Any", reader), asked), "asked": asked, "link": link}
     return block("live/overview.html", "above", values) + block("live/overview.html", "live", values)

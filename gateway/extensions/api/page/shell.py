@@ -158,7 +158,8 @@ class Shell:
         except BadQueryError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from error  # asked again, it would be no better
         except QueryError as error:
-            page = rendered("live/unavailable.html", **around, problem=_sentence(error), passes=not isinstance(error, LimitExceededError))
+            passes = not isinstance(error, LimitExceededError)
+            page = rendered("live/unavailable.html", **around, problem=_sentence(error), passes=passes)
             return _html(request, page, _STATUSES.get(error.kind, HTTPStatus.SERVICE_UNAVAILABLE))
         return _html(request, rendered(view.template, **around, **values))
 
