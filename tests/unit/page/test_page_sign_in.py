@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from litestar import Request
 
 from gateway.config import load
+from gateway.extensions.api.access import Access
 from gateway.extensions.api.app import create_app
 from gateway.extensions.api.config import ApiConfig
 from gateway.extensions.api.page.sign_in import Sessions
@@ -118,6 +120,19 @@ async def test_a_url_that_makes_no_sense_is_told_from_a_store_that_is_away(path:
     assert answer.status_code == 400
     assert said in answer.text
     assert "<script" not in answer.text, "nothing loads it again and again"
+
+
+def test_what_is_open_ends_with_its_token() -> None:
+    guests = Guests()
+    access = Access(guests, reads_are_open=False)
+    reader = Request({"type": "http", "headers": [], "client": ("192.0.2.1", 1)})  # type: ignore[typeddict-item]
+    assert access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}")
+    assert not access.still_admits(reader, Scope.READ), "signed out"
+    assert not access.still_admits(reader, Scope.READ, "Bearer obs_sender")
+    del guests.known[f"Bearer {TOKEN}"]
+    assert not access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}"), "revoked"
+    guests.failures = 99
+    assert not access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}"), "too many failures keep nothing open"
 
 
 async def test_by_tls_the_cookie_is_of_this_host_alone() -> None:
