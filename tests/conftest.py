@@ -11,17 +11,18 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+if sys.dont_write_bytecode and sys.prefix != sys.base_prefix:
+    # Every process of the run, and every hub and command that it starts, would compile all there is anew: most of what
+    # these cost. In the virtual environment, whoever asked for nothing to be written beside the sources has that. This
+    # comes before Hypothesis, whose modules pytest compiles in a way of its own.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as good as `python -B`
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(sys.prefix) / "pycache"))
+    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
 import hypothesis
 import pytest
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
-
-if sys.dont_write_bytecode and sys.prefix != sys.base_prefix:
-    # Every process of the run, and every hub and command that it starts, would compile all there is anew: most of what
-    # these cost. In the virtual environment, whoever asked for nothing to be written beside the sources has that.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as good as `python -B`
-    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(sys.prefix) / "pycache"))
-    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 from gateway.embedded import EmbeddedPostgres
 from tests.support import clusters

@@ -46,8 +46,8 @@ def iso_time(nanoseconds: int) -> str:
 
 
 def rounded(value: float) -> str:
-    """Return a number with three digits that count, or all of those before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Return a number with three digits that count, or all of those before the point unless there are too many."""
+    return f"{value:.0f}" if 100 <= abs(value) < 1e15 else f"{value:.3g}"
 
 
 def short_duration(nanoseconds: float) -> str:

@@ -66,7 +66,7 @@ window.charts = (() => {
     return {
       width: plot.clientWidth,
       height: plot.clientHeight,
-      padding: [8, 18, 0, 0],
+      padding: [8, 26, 0, 0],
       cursor: { sync: { key: "charts", setSeries: false }, points: { size: 6 }, drag: { x: true, y: false, setScale: false } },
       legend: { show: false },
       scales: {
@@ -82,7 +82,7 @@ window.charts = (() => {
         stroke: colour(n),
         width: 1.5,
         fill: stacked ? `color-mix(in srgb, ${colour(n)} 35%, transparent)` : chart.lines.length === 1 ? `color-mix(in srgb, ${colour(n)} 12%, transparent)` : undefined,
-        points: { show: each.values.filter((value) => value !== null).length === 1 },
+        points: { show: true, filter: alone },
         spanGaps: false,
       }))],
       bands: stacked ? chart.lines.slice(1).map((_, n) => ({ series: [n + 2, n + 1] })) : undefined,
@@ -91,6 +91,16 @@ window.charts = (() => {
         setSelect: [(u) => choose(u)],
       },
     };
+  }
+
+  // Which values have none beside them: no line leads there.
+  function alone(u, n) {
+    const values = u.data[n], found = [];
+    const known = (value) => value !== null && value !== undefined;
+    values.forEach((value, at) => {
+      if (known(value) && !known(values[at - 1]) && !known(values[at + 1])) found.push(at);
+    });
+    return found;
   }
 
   function scaleOf(chart, low, high) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import structlog
@@ -18,6 +19,9 @@ from receivers.hostmetrics.scrapers import sensors
 from receivers.hostmetrics.sender import Sender
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_FIRST_PAUSE = 1.0
+"""Seconds from the first collection to the second."""
 
 
 class Emitter:
@@ -56,12 +60,24 @@ class Emitter:
             self._sender.close()
 
     def _run(self) -> None:
-        interval = self._config.collection_interval / timedelta(seconds=1)
         due = time.monotonic()
-        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+        for pause in pauses(self._config.collection_interval / timedelta(seconds=1)):
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                break
             self._sender.send(self._collector.collect())
             # After a machine was suspended or overloaded, collections that are long due are left out.
-            due = max(due + interval, time.monotonic())
+            due = max(due + pause, time.monotonic())
         # During an outage this would only use up the time to stop.
         if not self._sender.failing:
             self._sender.send(self._collector.collect())
+
+
+def pauses(interval: float) -> Iterator[float]:
+    """Yield the seconds from each collection to the next: one at first, then twice as many up to the interval.
+
+    Rates and utilisation need two collections: who has just started this sees them within seconds.
+    """
+    pause = min(_FIRST_PAUSE, interval)
+    while True:
+        yield pause
+        pause = min(2 * pause, interval)

@@ -32,6 +32,7 @@ from gateway.component import Signal
 from gateway.data_paths import spools
 from gateway.pipeline.spool import status
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
+from tests.support.waiting import until_true
 
 ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))
 """How many times as many rounds as by default."""
@@ -84,11 +85,7 @@ GROUP BY number
 
 def until(condition: Callable[[], Any], what: str = "it", patience: float = PATIENCE) -> Any:
     """Wait until something holds."""
-    deadline = time.monotonic() + patience
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true"
-        time.sleep(0.02)
-    return result
+    return until_true(condition, lambda: f"{what} did not come true", patience)
 
 
 class Gateway:

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, pauses
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ class Database:
     async def until(self, query: str, parameters: Sequence[Any] = ()) -> None:
         """Wait until a query's one value is true: for what the server can be asked about and does not tell."""
         deadline = time.monotonic() + PATIENCE
-        while not await asyncio.to_thread(self.value, query, parameters):
+        for pause in pauses():  # each look is a connection, and so a process of the server
+            if await asyncio.to_thread(self.value, query, parameters):
+                return
             assert time.monotonic() < deadline, f"still not true: {query}"
+            await asyncio.sleep(pause)
 
     def allow_connections(self, allowed: bool) -> None:
         """Let the server refuse connections to the database, as if it were down, or end that."""

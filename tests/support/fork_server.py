@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support.waiting import pauses
+
 _ROOT = Path(__file__).parents[2]
 _BEFORE_PYTHON = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "GRPC_", "MALLOC_", "OPENBLAS_", "OMP_")
 """Beginnings of variables that are read when an interpreter or a library begins."""
@@ -56,10 +58,11 @@ class ForkedProcess:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end. Raises `subprocess.TimeoutExpired`."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        pause = pauses()
         while (code := self.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-            time.sleep(0.005)
+            time.sleep(next(pause))
         return code
 
     def send_signal(self, number: int) -> None:

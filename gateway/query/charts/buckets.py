@@ -74,12 +74,18 @@ class Window:
     def over(cls, start: float, end: float, since: float = -math.inf) -> Window:
         """Return the window that suits a range in which there is nothing before ``since``."""
         start = max(start, min(since - _SEEN_WITHIN, end - _SHORTEST))
-        step = next((step for step in STEPS if (end - start) / step <= _INTERVALS), STEPS[-1])
-        return cls(start, end, step)
+        return cls(start, end, step_for(end - start, _INTERVALS))
 
     def coarser(self, least: float) -> Window:
         """Return it with intervals not shorter than so many seconds."""
-        return Window(self.start, self.end, next((step for step in STEPS if step >= max(least, self.step)), STEPS[-1]))
+        step = next((step for step in STEPS if step >= max(least, self.step)), max(STEPS[-1], self.step))
+        return Window(self.start, self.end, step)
+
+
+def step_for(seconds: float, most: int) -> int:
+    """Return the shortest step by which so many seconds have ``most`` intervals or fewer: one of `STEPS`, or weeks."""
+    weeks = math.ceil(seconds / STEPS[-1] / most)
+    return next((step for step in STEPS if seconds / step <= most), STEPS[-1] * weeks)
 
 
 def source_for(window: Window) -> Source:

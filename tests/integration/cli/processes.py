@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from gateway.datadir import DataDir, Running, read_running
 from tests.support import clusters, fork_server
 from tests.support.logged import logging_taken_back
 from tests.support.waiting import PATIENCE as PATIENCE
+from tests.support.waiting import until_true
 
 ROOT = Path(__file__).parents[3]
 _T = TypeVar("_T")
@@ -244,12 +244,15 @@ class HubProcess:
 
     def until(self, condition: Callable[[], _T]) -> _T:
         """Wait until something holds that needs this hub to run."""
-        deadline = time.monotonic() + PATIENCE
-        while not (result := condition()):
-            assert self.process.poll() is None, f"the hub ended with {self.process.returncode}:\n{self.stderr}"
-            assert time.monotonic() < deadline, f"it did not come true:\n{self.stderr}"
-            time.sleep(0.02)
-        return result
+
+        def holds() -> _T:
+            result = condition()
+            assert result or self.process.poll() is None, (
+                f"the hub ended with {self.process.returncode}:\n{self.stderr}"
+            )
+            return result
+
+        return until_true(holds, lambda: f"it did not come true:\n{self.stderr}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -297,11 +300,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 def until(condition: Callable[[], _T]) -> _T:
     """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-    return result
+    return until_true(condition, lambda: "it did not come true")
 
 
 class Hubs:

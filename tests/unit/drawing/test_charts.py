@@ -74,6 +74,7 @@ def test_gaps_of_a_slow_source_are_filled_and_outages_are_not() -> None:
         ("1", 42, "42"),
         ("1", 0.25, "25 %"),
         ("furlong", 8, "8 furlong"),
+        ("furlong", -1e308, "-1e+293 Pfurlong"),
         ("", 5, "5"),
         ("By", None, "-"),
         ("By", math.inf, "inf"),

@@ -1,6 +1,7 @@
 """From this machine to an OTLP server: once, as a receiver, and when nobody answers."""
 
 import asyncio
+import itertools
 import os
 import platform
 import signal
@@ -20,7 +21,7 @@ from gateway.component import ACCEPTED, Batch, Outcome, OverloadedError, Receive
 from gateway.component.declaration import Context
 from gateway.net.remote import elsewhere
 from receivers.hostmetrics.config import HostMetricsConfig
-from receivers.hostmetrics.emitter import Emitter
+from receivers.hostmetrics.emitter import Emitter, pauses
 from receivers.hostmetrics.factory import create
 from receivers.hostmetrics.run import run_forever, run_once
 from receivers.hostmetrics.sender import destination
@@ -248,3 +249,8 @@ async def test_stopping_does_not_wait_for_a_hub_that_does_not_answer() -> None:
     await until(lambda: consumer.asked)
     await receiver.stop(0.1)
     await until(lambda: "hostmetrics" not in {thread.name for thread in threading.enumerate()})
+
+
+@pytest.mark.parametrize(("interval", "first"), [(15.0, [1, 2, 4, 8, 15, 15]), (1.5, [1, 1.5, 1.5]), (0.1, [0.1, 0.1])])
+def test_the_first_collections_come_sooner(interval: float, first: list[float]) -> None:
+    assert list(itertools.islice(pauses(interval), len(first))) == first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -95,3 +96,18 @@ async def test_there_are_only_so_many_and_none_once_it_is_closed() -> None:
 def test_an_event_keeps_its_lines_apart() -> None:
     """However a sender's text breaks its lines: it cannot end the event, and begin another."""
     assert event_of("a\nb\r\n\r\ndata: c\revent: x") == (b"data: a\ndata: b\ndata: \ndata: data: c\ndata: event: x\n\n")
+
+
+async def test_streams_count_from_when_they_are_asked_for_until_they_are_forgotten() -> None:
+    """A hundred browsers come back at once when a hub has started anew: all ask before the first gets anything."""
+    live: Live[str] = Live(Readings(), most=2)
+    asked = [live.stream("a", SOON), live.stream("b", SOON)]
+    with pytest.raises(TooManyStreamsError):
+        live.stream("c", SOON)
+    asked.pop()  # which had not begun
+    gc.collect()
+    assert live.streams == 1
+    (left,) = asked
+    await after_greeting(left)
+    await left.aclose()  # type: ignore[attr-defined]
+    assert live.streams == 0

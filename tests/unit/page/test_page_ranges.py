@@ -51,6 +51,7 @@ def test_fractions_of_a_second_stay() -> None:
         {"to": "0001-01-01T00:00:00Z"},
         {"from": "9999-12-31T23:59:59-23:00"},
         {"from": "99999999999999"},
+        {"from": "90000000000000", "to": "91000000000000"},  # the year 4821
     ],
 )
 def test_what_makes_no_sense_is_said(asked: dict[str, str]) -> None:

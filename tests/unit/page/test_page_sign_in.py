@@ -100,6 +100,26 @@ async def test_a_token_opens_the_page_and_leads_back_to_where_one_was() -> None:
     assert "Sign out" in page.text
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/metrics?name=%00", "has no NUL in it"),
+        ("/hosts/a%00b", "has no NUL in it"),
+        ("/logs?q=a&q=%00", "has no NUL in it"),
+        ("/logs?severity=loud", "loud"),
+        ("/traces/zz", "zz"),
+        ("/?from=2026-05-01T00:00:00Z&to=2026-04-01T00:00:00Z", "is not before"),
+    ],
+)
+async def test_a_url_that_makes_no_sense_is_told_from_a_store_that_is_away(path: str, said: str) -> None:
+    browser = Browser()
+    await browser.sign_in()
+    answer = await browser.ask("GET", path)
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert "<script" not in answer.text, "nothing loads it again and again"
+
+
 async def test_by_tls_the_cookie_is_of_this_host_alone() -> None:
     browser = Browser(tls={"cert_file": "/nowhere.crt", "key_file": "/nowhere.key"})
     (cookie,) = (await browser.sign_in()).headers.get_list("set-cookie")

@@ -206,7 +206,9 @@ def path(values: Floats, width: int, height: int, low: float, high: float) -> st
     if not len(there):
         return ""
     xs = np.rint(there * (width / max(len(values) - 1, 1))).astype(np.int64).tolist()
-    ys = np.rint((high - np.clip(values[there], low, high)) / (high - low) * height).astype(np.int64).tolist()
+    # Halves, for the whole of what numbers can be is more than a number can be.
+    parts = (high / 2 - np.clip(values[there], low, high) / 2) / (high / 2 - low / 2)
+    ys = np.rint(parts * height).astype(np.int64).tolist()
     points = [f"{x} {y}" for x, y in zip(xs, ys, strict=True)]
     begins = np.flatnonzero(np.append(True, np.diff(there) > 1)).tolist()
     ends = [*begins[1:], len(points)]

@@ -18,6 +18,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 Key = TypeVar("Key", bound=Hashable)
 
 MOST_STREAMS = 100
+_FIRST_PAUSE = 1.0
 _KEPT_OPEN_SECONDS = 15.0
 """How long nothing may be sent, at most: what stands between takes a silent connection for a dead one."""
 
@@ -53,13 +54,18 @@ class Live(Generic[Key]):
             feed.wake()
 
     def stream(self, key: Key, every: float) -> AsyncIterator[bytes]:
-        """Return the events of a key, which is read every so many seconds. Raises `TooManyStreamsError`."""
+        """Return the events of a key, which is read every so many seconds, and sooner at first: who has just started a
+        hub and opened its page waits for nothing. Raises `TooManyStreamsError`.
+        """
         if self._streams >= self._most or self._closing.is_set():
             raise TooManyStreamsError
-        return self._events(key, every)
+        self._streams += 1  # now, for many may be asked for before the first of them begins
+        return self._events(key, every, _Place(self._leave))
 
-    async def _events(self, key: Key, every: float) -> AsyncIterator[bytes]:
-        self._streams += 1
+    def _leave(self) -> None:
+        self._streams -= 1
+
+    async def _events(self, key: Key, every: float, place: _Place) -> AsyncIterator[bytes]:
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = _Feed()
@@ -81,7 +87,7 @@ class Live(Generic[Key]):
                 seen = feed.version
                 yield feed.event
         finally:
-            self._streams -= 1
+            place.leave()
             feed.lookers -= 1
             if feed.lookers == 0:
                 del self._feeds[key]
@@ -90,8 +96,10 @@ class Live(Generic[Key]):
 
     async def _read(self, key: Key, feed: _Feed, every: float) -> None:
         shown = ""
+        pause = min(_FIRST_PAUSE, every)
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, every)
             try:
                 made = await self._make(key)
             except asyncio.CancelledError:
@@ -102,6 +110,22 @@ class Live(Generic[Key]):
             if made != shown:
                 shown = made
                 feed.push(event_of(made))
+
+
+class _Place:
+    """What a stream takes, until it is left or forgotten: who asked for it may be gone before it begins."""
+
+    def __init__(self, left: Callable[[], None]) -> None:
+        self._left: Callable[[], None] | None = left
+
+    def leave(self) -> None:
+        """Give it up; doing so again does nothing."""
+        left, self._left = self._left, None
+        if left is not None:
+            left()
+
+    def __del__(self) -> None:
+        self.leave()
 
 
 class _Feed:

@@ -15,7 +15,7 @@ from gateway.extensions.api.page.charts import identifier, sparkline
 from gateway.extensions.api.page.hosts import host_charts
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.query import overview
-from gateway.query.charts.buckets import STEPS, Source, Values, Window, read
+from gateway.query.charts.buckets import Source, Values, Window, read, step_for
 from gateway.query.charts.selection import Found, Metric, Series, find
 
 Floats = npt.NDArray[np.float64]
@@ -34,6 +34,9 @@ _ERRORS, _MANY_ERRORS = 0.01, 0.05
 _LONGEST = timedelta(hours=1)
 """What services did is looked at for no longer: every span and log record of that time is."""
 _INTERVALS = 60
+MOST_ROWS = 200
+"""Hosts that are shown, and services: those first that somebody should look at. The others are found by name."""
+_MOST_NAMES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,6 @@ class ServiceRow:
     name: str
     state: str
     why: str
-    weight: float
     spark: str
     rate: str
     errors: str
@@ -86,16 +88,27 @@ def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
     during = asked.range
     start = max(during.start, during.end - _LONGEST)
     found = overview.sources(reader.reading, start, during.end, _INTERVALS, asked.now)
-    hosts = _hosts(reader, asked, found.hosts) if found.hosts else []
+    q = asked.text("q").lower()
+    wanted = {name: last for name, last in found.hosts.items() if q in name.lower()}
+    hosts = _hosts(reader, asked, wanted) if wanted else []
+    hosts.sort(key=lambda row: (-row.weight, row.name))
     now = asked.now.timestamp()
     seconds = max((during.end - start).total_seconds(), 1.0)
-    services = [_service(each, now, seconds, asked) for each in found.services.values() if each.last is not None]
-    silent = sorted(name for name, each in found.services.items() if each.last is None)
+    services = [each for name, each in found.services.items() if q in name.lower()]
+    active = [(judged(each, seconds), each) for each in services if each.last is not None]
+    active.sort(key=lambda each: (-each[0].weight, each[1].name))
+    silent = sorted(each.name for each in services if each.last is None)
     return {
-        "hosts": sorted(hosts, key=lambda row: (-row.weight, row.name)),
-        "charts": host_charts(reader, hosts[0].name, during) if len(hosts) == 1 else None,
-        "services": sorted(services, key=lambda row: (-row.weight, row.name)),
-        "silent_services": silent,
+        "q": asked.text("q"),
+        "is_empty": not found.hosts and not found.services,
+        "is_cut": max(len(hosts), len(active)) > MOST_ROWS,
+        "hosts": hosts[:MOST_ROWS],
+        "host_count": len(hosts),
+        "charts": host_charts(reader, hosts[0].name, during) if len(found.hosts) == len(hosts) == 1 else None,
+        "services": [_service(each, how, now, seconds, asked) for how, each in active[:MOST_ROWS]],
+        "service_count": len(active),
+        "silent_services": silent[:_MOST_NAMES],
+        "silent_count": len(silent),
         "services_over": _length(seconds),
         "endpoints": reader.hub.endpoints(),
     }
@@ -108,7 +121,7 @@ def _hosts(reader: Reader, asked: Asked, seen: Mapping[str, float | None]) -> li
     during, now = asked.range, asked.now.timestamp()
     series = find(reader.reading, _METRICS)
     start, end = during.start.timestamp(), during.end.timestamp()
-    step = next((step for step in STEPS if (end - start) / step <= _INTERVALS), STEPS[-1])
+    step = step_for(end - start, _INTERVALS)
     # Of a day there are 24 hours and 1440 minutes, which make the same drawing of this size.
     window = Window(start, end, max(step, 3600) if end - start > _HALF_A_DAY else step)
     keys = _cpu(series)
@@ -265,7 +278,17 @@ def _gauge(share: float, degraded: float, down: float) -> Gauge | None:
 # -- services ----------------------------------------------------------------------------------------------------------
 
 
-def _service(service: overview.Service, now: float, seconds: float, asked: Asked) -> ServiceRow:
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How a service is: ``why`` says what is amiss, ``weight`` orders the list."""
+
+    state: str
+    why: str
+    weight: float
+
+
+def judged(service: overview.Service, seconds: float) -> Judgement:
+    """Return how a service was in so many seconds."""
     share = service.error_share
     reasons: list[tuple[float, str, str]] = []
     if share >= _ERRORS:
@@ -275,16 +298,23 @@ def _service(service: overview.Service, now: float, seconds: float, asked: Asked
         lines = f"{service.log_errors:,} error{'' if service.log_errors == 1 else 's'} logged"
         reasons.append((weight, "degraded", lines))
     reasons.sort(reverse=True)
+    return Judgement(
+        state=reasons[0][1] if reasons else "ok",
+        why=", ".join(text for _, _, text in reasons),
+        weight=reasons[0][0] if reasons else min(service.requests / seconds / 1e6, 0.4),
+    )
+
+
+def _service(service: overview.Service, how: Judgement, now: float, seconds: float, asked: Asked) -> ServiceRow:
     activity: Sequence[int] = service.spans if any(service.spans) else service.logs
     return ServiceRow(
         id=identifier(f"service {service.name}"),
         name=service.name,
-        state=reasons[0][1] if reasons else "ok",
-        why=", ".join(text for _, _, text in reasons),
-        weight=reasons[0][0] if reasons else min(service.requests / seconds / 1e6, 0.4),
+        state=how.state,
+        why=how.why,
         spark=sparkline(np.array(activity, np.float64)) if any(activity) else "",
         rate=_rate(service.requests / seconds) if service.requests else "",
-        errors=f"{share:.1%}" if service.requests else "",
+        errors=f"{service.error_share:.1%}" if service.requests else "",
         log_errors=service.log_errors,
         seen=_ago(service.last, now),
         logs_url=link("/logs", service=service.name, **_range(asked)),

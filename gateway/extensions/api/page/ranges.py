@@ -79,9 +79,10 @@ def time_of(name: str, text: str) -> datetime:
     """Return the time that a parameter of a URL names. Raises `BadQueryError`."""
     try:
         if _MILLISECONDS.fullmatch(text):
-            return datetime.fromtimestamp(int(text) / 1000, UTC)
-        at = datetime.fromisoformat(_UNESCAPED_PLUS.sub(r"\1+\2", text))
-        at = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
+            at = datetime.fromtimestamp(int(text) / 1000, UTC)
+        else:
+            at = datetime.fromisoformat(_UNESCAPED_PLUS.sub(r"\1+\2", text))
+            at = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise BadQueryError(f"{name}={text[:40]!r}: {_EXPECTED}") from None
     if not _YEARS[0] <= at.year < _YEARS[1]:

@@ -51,7 +51,7 @@ from gateway.extensions.api.problems import ProblemError, on_access_error
 from gateway.extensions.api.status import HubStatus, Probe
 from gateway.extensions.api.templates import block, rendered
 from gateway.net.access import PermissionDeniedError, UnauthenticatedError
-from gateway.query.errors import BadQueryError, QueryError
+from gateway.query.errors import BadQueryError, LimitExceededError, QueryError
 
 if TYPE_CHECKING:
     from gateway.extensions.api.queries import Queries
@@ -66,7 +66,7 @@ _LONGEST_PAUSE = 60.0
 _STREAM = "text/event-stream"
 _WORTH_COMPRESSING = 1000
 
-_STATUSES = {"bad_data": 400, "canceled": 499}
+_STATUSES = {"canceled": 499}
 """Of a `QueryError`; any other is answered with 503, for it passes: a store that is away, or too much at once."""
 
 
@@ -155,8 +155,11 @@ class Shell:
         }
         try:
             values = await self._values(view, asked, request)
+        except BadQueryError as error:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from error  # asked again, it would be no better
         except QueryError as error:
-            page = rendered("live/unavailable.html", **around, problem=_sentence(error), kind=error.kind)
+            passes = not isinstance(error, LimitExceededError)
+            page = rendered("live/unavailable.html", **around, problem=_sentence(error), passes=passes)
             return _html(request, page, _STATUSES.get(error.kind, HTTPStatus.SERVICE_UNAVAILABLE))
         return _html(request, rendered(view.template, **around, **values))
 
@@ -230,6 +233,8 @@ def _asked(view: View, request: _Request) -> Asked:
     )
     try:
         asked.range  # noqa: B018 - what is wrong with it is said at once
+        if "\0" in "".join([*asked.path.values(), *(text for pair in asked.query for text in pair)]):
+            raise BadQueryError("a URL of the page has no NUL in it, and neither has anything in the store")
     except BadQueryError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from error
     return asked
