@@ -25,7 +25,7 @@ import pytest
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the command line does; read when grpc is imported
 
 from gateway.embedded import EmbeddedPostgres
-from tests.support import clusters
+from tests.support import clusters, shared
 from tests.support.databases import Database, Server, drop_template, fresh, fresh_store
 from tests.support.logged import Logged, caught, logging_taken_back
 from tests.support.unproven import unproven
@@ -52,8 +52,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Share a folder among the processes of this run."""
-    if (shared := clusters.share()) is not None:
-        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+    if (folder := shared.share()) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True)

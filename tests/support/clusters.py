@@ -5,28 +5,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from gateway.embedded import EmbeddedPostgres
+from tests.support import shared
 from tests.support.databases import Database, Server
 from tests.support.stores import migrate
-
-VARIABLE = "OBSHUB_TEST_SHARED"
-"""The folder that all processes of a run share. The first of them makes and removes it."""
-
-
-def share() -> Path | None:
-    """Make the folder that this run's processes share; None where an earlier one has made it."""
-    if VARIABLE in os.environ:
-        return None
-    # Not under pytest's own directory: nobody else may enter that, and the server may run as another user.
-    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="obs-hub-test-")
-    return Path(os.environ[VARIABLE])
 
 
 def place(directory: Path, *, waits_for_disk: bool = False) -> None:
@@ -50,11 +36,10 @@ def place_data(directory: Path) -> None:
 
 def shared_data() -> Path:
     """The data directory that all others are copies of; it belongs to whoever runs the server."""
-    shared = Path(os.environ[VARIABLE])
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "data").exists():
-            with EmbeddedPostgres(shared / "postgres") as postgres:
-                migrate(Database(Server("native", postgres.dsn), "obs_hub"))
-            shutil.move(shared / "postgres/data", shared / "data")
-    return shared / "data"
+    return shared.once("data", _make)
+
+
+def _make(data: Path) -> None:
+    with EmbeddedPostgres(shared.folder() / "postgres") as postgres:
+        migrate(Database(Server("native", postgres.dsn), "obs_hub"))
+    shutil.move(shared.folder() / "postgres/data", data)

@@ -14,6 +14,7 @@ from gateway.extensions.gitops.config import Repository
 from gateway.extensions.gitops.git import FAILED, GOOD, Git
 from gateway.extensions.gitops.reconcile import Order, Reconciler
 from gateway.runs import Outcome, Progress, RunState
+from tests.support import shared
 from tests.support.operations import Told
 
 _IDENTITY = ("-c", "user.name=Dev", "-c", "user.email=dev@example.com", "-c", "init.defaultBranch=main")
@@ -29,6 +30,22 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+def _make(folder: Path) -> None:
+    """Make what the repositories of each test are a copy of."""
+    folder.mkdir()
+    origin, dev = folder / "origin.git", folder / "dev"
+    git(folder, "init", "--quiet", "--bare", "--template=", str(origin))
+    git(origin, "config", "receive.autogc", "false")
+    git(folder, "clone", "--quiet", "--template=", f"file://{origin}", str(dev))
+    git(dev, "checkout", "--quiet", "-B", "main")
+    git(dev, "config", "maintenance.auto", "false")
+    (dev / "README").write_text("hello\n")
+    git(dev, "add", "README")
+    git(dev, "commit", "--quiet", "--message", "Change")
+    git(dev, "push", "--quiet", "origin", "HEAD:main")
+    git(folder, "clone", "--quiet", "--template=", f"file://{origin}", str(folder / "hub"))
+
+
 class Repositories:
     """An origin with one commit, the hub's clone ``hub``, and the developer's clone ``dev``."""
 
@@ -37,11 +54,14 @@ class Repositories:
         # Not the same for all: what a run has left is ended by its id, all over the machine.
         self.run_id = f"run-{uuid.uuid4()}"
         self.origin, self.hub, self.dev = folder / "origin.git", folder / "hub", folder / "dev"
-        git(folder, "init", "--quiet", "--bare", str(self.origin))
-        git(folder, "clone", "--quiet", self.url, str(self.dev))
-        git(self.dev, "checkout", "--quiet", "-B", "main")
-        self.first = self.push({"README": "hello\n"})
-        git(folder, "clone", "--quiet", self.url, str(self.hub))
+        self._copy(shared.once("repositories", _make))
+        self.first = git(self.origin, "rev-parse", "main")
+
+    def _copy(self, made: Path) -> None:
+        subprocess.run(["cp", "-a", *map(str, made.iterdir()), str(self.folder)], check=True)
+        for clone in (self.hub, self.dev):
+            config = clone / ".git/config"
+            config.write_text(config.read_text().replace(f"file://{made}/", f"file://{self.folder}/"))
 
     @property
     def url(self) -> str:

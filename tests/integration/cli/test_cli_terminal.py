@@ -29,7 +29,7 @@ from gateway.runs import Request, Runs
 from gateway.terminal import guard_terminals
 from tests.support.databases import Database
 from tests.support.repositories import Repositories
-from tests.support.stores import migrate, running_exporter, store
+from tests.support.stores import running_exporter, store
 from tests.support.telemetry import gauge, spans
 from tests.support.telemetry import logs as log_batch
 
@@ -78,7 +78,6 @@ def assert_harmless(shown: str) -> None:
 @pytest.fixture
 def told(native_database: Database, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Run commands on a terminal, about a hub whose every part holds hostile text."""
-    migrate(native_database)
     repositories = Repositories(tmp_path)
     attributes = {KEY: HOSTILE, "service.name": HOSTILE, "host.name": HOSTILE}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.processes import ROOT, Hubs, config_text, environment, obs_hub
+from tests.support import shared
 from tests.support.waiting import PATIENCE
 
 FOREIGN = ("gateway", "receivers", "exporters")
@@ -63,9 +64,8 @@ class Installation:
         return run(self.folder / "bin/python", "-c", program, cwd=self.folder, fails=fails).strip()
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp("installed")
+def install(folder: Path) -> None:
+    folder.mkdir()
     made = Installation(folder / "venv", build("wheel", ROOT, folder / "dist"))
     venv.create(made.folder)
     for name in FOREIGN:
@@ -74,12 +74,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
         (package / "__init__.py").write_text('whose = "somebody else\'s"\n')
     run(
         *(sys.executable, "-m", "pip", "--python", made.folder / "bin/python", "--disable-pip-version-check"),
-        *("install", "--no-deps", "--no-index", made.wheel),
+        *("install", "--no-deps", "--no-index", "--no-compile", made.wheel),
         cwd=folder,
     )
     # What the hub depends on is there already; paths that such a file adds are not looked into for further files.
     (made.site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return made
+
+
+@pytest.fixture(scope="module")
+def installed() -> Installation:
+    folder = shared.once("installed", install)
+    (wheel,) = (folder / "dist").iterdir()
+    return Installation(folder / "venv", wheel)
 
 
 def test_the_wheel_brings_one_import_name(installed: Installation) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.integration.cli.processes import ROOT, Hubs, environment, hubs, obs_hub_process
+from tests.support import shared
 from tests.support.telemetry import logs
 from tests.support.waiting import PATIENCE
 
@@ -35,12 +36,14 @@ def run(*words: object, **variables: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site() -> Path:
     """A folder of installed packages with the example, built from a copy as it was released."""
-    folder = tmp_path_factory.mktemp("plugin")
+    return shared.once("plugin", install)
+
+
+def install(folder: Path) -> None:
     offline = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check")
-    run("pip", "install", "--quiet", *offline, "--target", folder / "site", EXAMPLE)
-    return folder / "site"
+    run("pip", "install", "--quiet", "--no-compile", *offline, "--target", folder, EXAMPLE)
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli.processes import PATIENCE, config_text, environment, free_port, until
+from tests.support import shared
 from tests.support.container import ROOT, stages
 
 WHOLE = os.environ.get("OBSHUB_TEST_IMAGE_STEPS") == "whole"
@@ -96,18 +95,17 @@ class Image:
         return environment(**{**given, "OBSHUB_DATA_DIR": str(self.folder / "data"), **variables})
 
 
-@pytest.fixture(scope="module")
-def image() -> Iterator[Image]:
-    # Not under pytest's own directory: PostgreSQL may run as another user, who may not enter that.
-    folder = Path(tempfile.mkdtemp(prefix="obs-hub-image-"))
+def make(folder: Path) -> None:
+    folder.mkdir()
     made = Image(folder)
-    try:
-        made.build()
-        if not WHOLE:
-            made.borrow_dependencies()
-        yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    made.build()
+    if not WHOLE:
+        made.borrow_dependencies()
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return Image(shared.once("image", make))
 
 
 def test_the_environment_holds_the_hub_and_no_installer(image: Image) -> None:

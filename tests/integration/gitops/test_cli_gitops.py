@@ -28,7 +28,6 @@ from gateway.runs import Runs, worker
 from tests.integration.cli.processes import PATIENCE, ROOT, environment, obs_hub, until
 from tests.support.databases import Database
 from tests.support.repositories import Repositories
-from tests.support.stores import migrate
 
 ROLL_OUT = {"name": "roll-out", "run": ["sh", "-c", 'echo "rolled out $OBSHUB_REVISION"']}
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -36,7 +35,6 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def database(native_database: Database) -> Database:
-    migrate(native_database)
     return native_database
 
 

@@ -32,7 +32,6 @@ from tests.support.databases import Database
 from tests.support.logged import Logged
 from tests.support.operations import Told
 from tests.support.repositories import Repositories
-from tests.support.stores import migrate
 from tests.support.waiting import PATIENCE
 
 SECRET = "a-secret-of-the-webhook"
@@ -43,7 +42,6 @@ NOTE = {"name": "note", "run": ["sh", "-c", 'echo "$OBSHUB_REVISION" >> ../notes
 def database(native_database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(worker, "_POLL", 0.1)
     monkeypatch.setattr(worker, "_HEARTBEAT", 0.1)
-    migrate(native_database)
     return native_database
 
 

@@ -25,7 +25,6 @@ from gateway.extensions.gitops.service import GitOpsService
 from gateway.runs import Runs
 from tests.support.databases import Database
 from tests.support.operations import Told, hexadecimal
-from tests.support.stores import migrate
 from tests.support.waiting import PATIENCE
 
 OLD, NEW = "an-old-secret-of-the-webhook", "a-new-secret-of-the-webhook"
@@ -84,7 +83,6 @@ class Hub:
 
 @pytest.fixture
 async def hub(native_database: Database) -> AsyncIterator[Hub]:
-    migrate(native_database)
     home = {"path": "/srv/home", "github": "someone/home"}
     config = GitOpsConfig.model_validate(
         {

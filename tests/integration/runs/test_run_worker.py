@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from gateway.runs import Outcome, Progress, Request, Run, Runs, RunState, Trace, Worker, repository, worker
 from tests.support.databases import Database
 from tests.support.operations import Told, hexadecimal
-from tests.support.stores import migrate
 from tests.support.waiting import PATIENCE, until
 
 HOME = Request("gitops", "home", {})
@@ -26,7 +25,6 @@ Execute = Callable[[Run, Progress], Awaitable[Outcome]]
 async def runs(native_database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runs]:
     monkeypatch.setattr(worker, "_POLL", 0.05)
     monkeypatch.setattr(worker, "_HEARTBEAT", 0.02)
-    migrate(native_database)
     runs = Runs(native_database.dsn, "first")
     yield runs
     await runs.close()

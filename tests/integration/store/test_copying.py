@@ -52,12 +52,15 @@ def copied(source: Database, target: Database, *, told: list[str] | None = None,
 
 def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of every table of a store but what each store has of its own, as text."""
-    names = database.run(
-        "SELECT c.relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
-        " AND NOT relispartition AND relname <> ALL(%s) ORDER BY 1",
-        [["store_setting", "schema_version"]],
-    )
-    return {name: sorted(database.run(f"SELECT t::text FROM {name} t")) for (name,) in names}
+    with database.connect() as connection:
+        names = connection.execute(
+            "SELECT c.relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+            " AND NOT relispartition AND relname <> ALL(%s) ORDER BY 1",
+            [["store_setting", "schema_version"]],
+        ).fetchall()
+        return {
+            name: sorted(connection.execute(f"SELECT t::text FROM {name} t".encode()).fetchall()) for (name,) in names
+        }
 
 
 @pytest.fixture(scope="module")
