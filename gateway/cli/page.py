@@ -21,7 +21,7 @@ from gateway.config import ConfigError
 from gateway.extensions.api.config import ApiConfig
 from gateway.net.listeners import from_here
 from gateway.publishing.content import SHIPPED, Content, load
-from gateway.terminal import safe
+from gateway.terminal import safe, safe_text
 
 if TYPE_CHECKING:
     from gateway.extensions.api.status import HubStatus
@@ -190,7 +190,7 @@ def _content(folder: Path) -> Content:
     try:
         return load(folder)
     except ConfigError as error:
-        raise click.ClickException(safe(str(error))) from error
+        raise click.ClickException(safe_text(str(error))) from error
 
 
 def _status(where: str, token: str | None, publish_outage: bool) -> HubStatus | None:

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.base.settings import Duration, Settings
 from gateway.config import ConfigError, Place, Problem
@@ -35,6 +35,18 @@ def _url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s\"'<>\\]+", text):
         raise ValueError("expected a URL such as https://example.com/page")
     return text.rstrip("/")
+
+
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", text):
+        raise ValueError("expected a language such as en or pt-BR")
+    return text
+
+
+def _part_of_the_hub(text: str) -> str:
+    if not re.fullmatch(r"hub|store|exporters/.+", text):
+        raise ValueError("expected 'hub', 'store' or an exporter such as exporters/timescale")
+    return text
 
 
 def _link(text: str) -> str:
@@ -108,7 +120,7 @@ class Site(Settings):
     """The headline: a few words."""
     description: Text
     """Two sentences, below the headline, in search results, and where a link to the page is shown."""
-    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = "en"
+    language: Annotated[str, AfterValidator(_language)] = "en"
     url: Url | None = None
     """Where the page will be. Without it there is no site map, and links to the page are shown without an image."""
     repository: Url | None = None
@@ -169,9 +181,7 @@ class Component(Settings):
     name: Text
     """What the public calls it."""
     text: Text | None = None
-    current: list[Annotated[str, StringConstraints(pattern=r"^(hub|store|exporters/.+)$")]] = Field(
-        default_factory=list
-    )
+    current: list[Annotated[str, AfterValidator(_part_of_the_hub)]] = Field(default_factory=list)
     """How it is now, by what the hub says: the worst of ``hub``, ``store`` and ``exporters/NAME``."""
     records: Records | None = None
     """Records that come as long as it is up."""

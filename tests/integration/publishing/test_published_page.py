@@ -181,11 +181,12 @@ def test_a_page_of_ones_own_begins_with_a_copy(tmp_path: Path) -> None:
     again = obs_hub("page", "new", folder)
     assert (again.returncode, again.stdout) == (1, "")
     assert "already" in again.stderr
-    (folder / "site.yaml").write_text(SITE + "tagine: x\n")
+    (folder / "site.yaml").write_text(SITE + "tagine: x\nlinks: {Mine: nowhere}\n")
     for command in (("check", folder), ("build", "--without-hub", "--content", folder, "--output", tmp_path / "site")):
         refused = obs_hub("page", *command)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert f"{folder}/site.yaml:4: tagine: unknown setting 'tagine'; did you mean 'tagline'?" in refused.stderr
+        assert f"{folder}/site.yaml:4: tagine: unknown setting 'tagine'; did you mean 'tagline'?\n" in refused.stderr
+        assert f"\n{folder}/site.yaml:5: links.Mine: expected a URL" in refused.stderr, "each problem has a line"
     assert not (tmp_path / "site").exists()
     (folder / "site.yaml").write_text(SITE)
     assert obs_hub("page", "build", "--without-hub", "--content", folder, "--output", tmp_path / "site").returncode == 0

@@ -48,8 +48,10 @@ def problems(folder: Path, **files: str) -> list[str]:
         ),
         (
             {"status_yaml": "components:\n  - name: A\n    current: [elsewhere]\n"},
-            "status.yaml:3: components[0].current[0]: ",
+            "status.yaml:3: components[0].current[0]: expected 'hub', 'store' or an exporter such as "
+            "exporters/timescale, found 'elsewhere'",
         ),
+        ({"site_yaml": SITE + "language: English\n"}, "site.yaml:4: language: expected a language such as en or "),
         (
             {"status_yaml": "hub: Gatway\ncomponents:\n  - {name: Gateway}\n"},
             "status.yaml:1: hub: expected the name of a component, found 'Gatway'; did you mean 'Gateway'?",
