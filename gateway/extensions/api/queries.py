@@ -36,6 +36,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _MAX_BODY = 2**20
 _MOST_FIELDS = 10_000
 _FORM = "application/x-www-form-urlencoded"
+_AT_ONCE = 2**16
+"""Bytes of a body from which on what is left of it is made while they are sent."""
 _CLIENT_WENT = 499
 """As Prometheus and others count requests whose client did not wait."""
 
@@ -84,10 +86,16 @@ class Queries:
         gone = asyncio.create_task(_gone(receive))
         try:
             async with self._slot(usage, gone):
-                answer = await self._ended_with_client(self._worked(work, parameters, usage, failed), usage, gone)
-                if answer is not None:
-                    await response.begin(answer)
-                    async for piece in self._pieces(answer, response):
+                begun = await self._ended_with_client(
+                    self._worked(work, parameters, usage, failed, response), usage, gone
+                )
+                if begun.is_whole:
+                    await response.begin(begun.answer, len(begun.first))
+                    await response.end(begun.first)
+                else:
+                    await response.begin(begun.answer)
+                    await response.more(begun.first)
+                    async for piece in self._rest(begun.rest):
                         await response.more(piece)
                     await response.end()
         except _ClientWentError:
@@ -119,14 +127,27 @@ class Queries:
             self._running.discard(usage)
             gone.cancel()
 
-    async def _worked(self, work: Work, parameters: Parameters, usage: Usage, failed: Failure) -> Answer:
-        def run() -> Answer:
-            try:
-                return work(parameters, usage)
-            except QueryError as error:
-                return failed(error)
+    def _worked(
+        self, work: Work, parameters: Parameters, usage: Usage, failed: Failure, response: _Response
+    ) -> asyncio.Future[_Begun]:
+        """Work an answer out in a thread, and make as much of its body there as is sent at once."""
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        def run() -> _Begun:
+            try:
+                answer = work(parameters, usage)
+            except QueryError as error:
+                answer = failed(error)
+            made = response.compressed(answer.pieces) if response.compresses else iter(answer.pieces)
+            some: list[bytes] = []
+            size = 0
+            for piece in made:
+                some.append(piece)
+                size += len(piece)
+                if size >= _AT_ONCE:
+                    return _Begun(answer, b"".join(some), made, is_whole=False)
+            return _Begun(answer, b"".join(some), made, is_whole=True)
+
+        return asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     async def _ended_with_client(self, work: Awaitable[_T], usage: Usage, gone: asyncio.Task[Any]) -> _T:
         working = asyncio.ensure_future(work)
@@ -143,6 +164,10 @@ class Queries:
 
     @contextlib.asynccontextmanager
     async def _slot(self, usage: Usage, gone: asyncio.Task[Any]) -> AsyncIterator[None]:
+        if not self._slots.locked():
+            async with self._slots:
+                yield
+            return
         waiting = asyncio.ensure_future(self._slots.acquire())
         try:
             await asyncio.wait((waiting, gone), timeout=usage.seconds_left, return_when=asyncio.FIRST_COMPLETED)
@@ -159,13 +184,12 @@ class Queries:
             else:
                 waiting.cancel()
 
-    async def _pieces(self, answer: Answer, response: _Response) -> AsyncIterator[bytes]:
-        """Yield the body, each piece made in a thread when the one before is on its way.
+    async def _rest(self, made: Iterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the rest of a body, each piece made in a thread when the one before is on its way.
 
         To take the answer, a client has as long as the query could have taken: others wait for its place.
         """
         ends = time.monotonic() + self.service.settings.timeout.total_seconds()
-        made = response.compressed(answer.pieces) if response.compresses else iter(answer.pieces)
         while True:
             piece = await asyncio.get_running_loop().run_in_executor(self._threads, next, made, None)
             if piece is None:
@@ -173,6 +197,16 @@ class Queries:
             if time.monotonic() > ends:
                 raise QueryTimeoutError("the answer was not taken in time")
             yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An answer with the beginning of its body, which is most often all of it: to change threads costs more."""
+
+    answer: Answer
+    first: bytes
+    rest: Iterator[bytes]
+    is_whole: bool
 
 
 class _ClientWentError(Exception):
@@ -192,27 +226,28 @@ class _Response:
         if self._begun:
             raise ConnectionAbortedError("an answer could not be sent whole")
         self.compresses = False
-        await self.begin(answer)
-        for piece in answer.pieces:
-            await self.more(piece)
-        await self.end()
+        body = b"".join(answer.pieces)
+        await self.begin(answer, len(body))
+        await self.end(body)
 
-    async def begin(self, answer: Answer) -> None:
-        """Send the status and the headers."""
+    async def begin(self, answer: Answer, length: int | None = None) -> None:
+        """Send the status and the headers. ``length``: bytes of the body, where that is known."""
         self._begun = True
         headers = [(b"content-type", answer.content_type.encode()), (b"vary", b"accept-encoding")]
         headers += [(name.encode(), value.encode()) for name, value in answer.headers]
         if self.compresses:
             headers.append((b"content-encoding", b"gzip"))
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
         await self._send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
 
     async def more(self, piece: bytes) -> None:
         """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
-    async def end(self) -> None:
-        """Say that the body is whole."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, last: bytes = b"") -> None:
+        """Send the last piece of the body, and say that it is whole."""
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     @staticmethod
     def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:

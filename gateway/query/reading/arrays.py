@@ -1,8 +1,9 @@
-"""How rows look in binary COPY, for numpy to look into, and keys as they stand in SQL."""
+"""How rows look in binary COPY, for numpy to look into, and statements and keys as they stand in SQL."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,19 @@ def array_of(kind: str, count: int) -> np.dtype[Any]:
     return np.dtype([("length", ">i4"), ("dimensions", ">i4", 5), ("items", [("size", ">i4"), ("value", kind)], count)])
 
 
-def ids(values: npt.NDArray[np.int64]) -> sql.Literal:
+def statement(text: LiteralString, **parts: str | int) -> sql.SQL:
+    """Return a statement with its parts, which are this package's own words, numbers and times, in their places.
+
+    `psycopg.sql` takes ten times as long for that. Whatever somebody else may have written belongs into its `Literal`.
+    """
+    return sql.SQL(text.format(**parts))  # pyright: ignore[reportArgumentType] - of literals
+
+
+def as_array(values: Iterable[int]) -> str:
+    """Return numbers as an array in a statement, without its type."""
+    return "'{" + ",".join(map(str, values)) + "}'"
+
+
+def ids(values: npt.NDArray[np.int64]) -> sql.SQL:
     """Return keys as an array in SQL."""
-    return sql.Literal("{" + ",".join(map(str, values.tolist())) + "}")
+    return statement("{keys}", keys=as_array(values.tolist()))

@@ -21,7 +21,7 @@ from gateway.query import names
 from gateway.query.errors import LimitExceededError
 from gateway.query.matching import Condition, all_match
 from gateway.query.names import Part, Translation
-from gateway.query.reading.arrays import ids, row_of
+from gateway.query.reading.arrays import as_array, ids, row_of, statement
 from gateway.query.reading.connection import Reading
 from gateway.query.series import METRIC_NAME
 
@@ -98,8 +98,20 @@ class Resource(NamedTuple):
     labels: names.ResourceLabels
 
 
-_LISTING = row_of(("id", ">i8"), ("metric", ">i8"), ("resource", ">i8"), ("scope", ">i8"))
-_MARK = row_of(("count", ">i8"), ("keys", ">i8"), ("size", ">i8"))
+class _Known(NamedTuple):
+    """The metrics there were. ``mark`` is another one where they are others."""
+
+    mark: tuple[int, int, int]
+    families: Mapping[str, Sequence[Family]]
+    metrics: Mapping[int, Metric]
+
+
+_LISTING = row_of(("is_mark", "u1"), ("id", ">i8"), ("metric", ">i8"), ("resource", ">i8"), ("scope", ">i8"))
+_MARK = (
+    "SELECT true, count(*), coalesce(bit_xor(id), 0), coalesce(sum(length(description)), 0)::bigint, 0::bigint"
+    " FROM metric"
+)
+"""Finds one row, such as series are listed in."""
 _SOME_IDS = row_of(("id", ">i8"))
 
 
@@ -110,9 +122,7 @@ class Catalogue:
         self.translation = translation
         self._remembered = remembered
         self._lock = threading.Lock()
-        self._mark: tuple[int, ...] = ()
-        self._families: dict[str, list[Family]] = {}
-        self._metrics: dict[int, Metric] = {}
+        self._known = _Known((0, 0, 0), {}, {})
         self._resources: dict[int, Resource] = {}
         self._scopes: dict[int, names.Labels] = {}
         self._series: dict[int, LabelSet] = {}
@@ -120,12 +130,12 @@ class Catalogue:
 
     def families(self, reading: Reading) -> Mapping[str, Sequence[Family]]:
         """Return what there is, by its name in Prometheus."""
-        query = sql.SQL(
-            "SELECT count(*), coalesce(bit_xor(id), 0), coalesce(sum(length(description)), 0)::bigint FROM metric"
-        )
-        (mark,) = reading.rows(sql.Composed([query]), _MARK)
-        seen = int(mark["count"]), int(mark["keys"]), int(mark["size"])
-        if seen != self._mark:
+        return self._metrics_now(reading).families
+
+    def _metrics_now(self, reading: Reading) -> _Known:
+        (row,) = reading.rows(statement(_MARK), _LISTING)
+        known, seen = self._known, _mark(row)
+        if seen != known.mark:
             metrics = self._read_metrics(reading)
             families: defaultdict[str, list[Family]] = defaultdict(list)
             for metric in metrics:
@@ -135,10 +145,8 @@ class Catalogue:
                 if its is not None:
                     for part, suffix in names.parts(metric.kind):
                         families[its + suffix].append(Family(metric, part))
-            with self._lock:
-                self._families, self._mark = dict(families), seen
-                self._metrics = {metric.id: metric for metric in metrics}
-        return self._families
+            known = self._known = _Known(seen, dict(families), {metric.id: metric for metric in metrics})
+        return known
 
     def base_name(self, metric: Metric) -> str | None:
         """Return what a metric is called, without what its parts end with."""
@@ -148,8 +156,7 @@ class Catalogue:
 
     def metrics(self, reading: Reading) -> Iterable[Metric]:
         """Return all metrics."""
-        self.families(reading)
-        return self._metrics.values()
+        return self._metrics_now(reading).metrics.values()
 
     def find(self, reading: Reading, conditions: Sequence[Condition]) -> list[Found]:
         """Return the series that match, by family; those without any are left out.
@@ -159,12 +166,16 @@ class Catalogue:
         """
         of_name = [condition for condition in conditions if condition.name == METRIC_NAME]
         others = [condition for condition in conditions if condition.name != METRIC_NAME]
-        wanted = _named(self.families(reading), of_name)
-        if not wanted:
+        # The series of the metrics there were, and whether there still are these, are asked for at once.
+        known = self._known
+        wanted = _named(known.families, of_name)
+        seen, listed = self._listed(reading, known, wanted, others)
+        if seen != known.mark:
+            known = self._metrics_now(reading)
+            wanted = _named(known.families, of_name)
+            _, listed = self._listed(reading, known, wanted, others)
+        if not len(listed):
             return []
-        metrics = {family.metric.id for _, family in wanted}
-        everything = len(metrics) == len(self._metrics)
-        listed = self._listed(reading, None if everything else metrics, others)
         labels = self.labels(reading, listed)
         by_metric = _grouped(listed["metric"].astype(np.int64))
         keys = listed["id"].astype(np.int64)
@@ -229,18 +240,32 @@ class Catalogue:
             )
         return metrics
 
-    def _listed(self, reading: Reading, metrics: set[int] | None, conditions: Sequence[Condition]) -> npt.NDArray[Any]:
-        """Return the series of some metrics (None: of all) that may match."""
+    def _listed(
+        self, reading: Reading, known: _Known, wanted: Sequence[tuple[str, Family]], conditions: Sequence[Condition]
+    ) -> tuple[tuple[int, int, int], npt.NDArray[Any]]:
+        """Return the mark of the metrics that there are, and the series of those wanted that may match, by id."""
         most = _LISTED * reading.usage.limits.series
-        where: list[sql.Composable] = [sql.SQL("true")]
-        if metrics is not None:
-            where.append(sql.SQL("metric_id = ANY({}::bigint[])").format(ids(np.array(list(metrics), np.int64))))
-        if (resources := self._matching_resources(reading, conditions)) is not None:
-            where.append(sql.SQL("resource_id = ANY({}::bigint[])").format(ids(resources)))
-        query = sql.SQL("SELECT id, metric_id, resource_id, scope_id FROM series WHERE {} LIMIT {}").format(
-            sql.SQL(" AND ").join(where), most + 1
-        )
-        listed = np.sort(reading.rows(query, _LISTING), order=["id"])
+        metrics = {family.metric.id for _, family in wanted}
+        if not metrics:
+            query = statement(_MARK)
+        else:
+            where = "true"
+            if len(metrics) != len(known.metrics):
+                where += f" AND metric_id = ANY({as_array(metrics)}::bigint[])"
+            if (resources := self._matching_resources(reading, conditions)) is not None:
+                where += f" AND resource_id = ANY({as_array(resources.tolist())}::bigint[])"
+            query = statement(
+                "{mark} UNION ALL"
+                " (SELECT false, id, metric_id, resource_id, scope_id FROM series WHERE {where} LIMIT {most})",
+                mark=_MARK,
+                where=where,
+                most=most + 1,
+            )
+        rows = reading.rows(query, _LISTING)
+        is_mark = rows["is_mark"] != 0
+        (row,) = rows[is_mark]
+        listed = rows[~is_mark]
+        listed = listed[np.argsort(listed["id"])]
         if len(listed) > most:
             raise LimitExceededError(
                 f"the query looks at more than {most:,} series, {_LISTED} times query.max_series: name a metric, or a "
@@ -248,7 +273,7 @@ class Catalogue:
                 "max_series",
                 most,
             )
-        return listed
+        return _mark(row), listed
 
     def _matching_resources(self, reading: Reading, conditions: Sequence[Condition]) -> Ids | None:
         """Return the resources whose series may match, where that is told by them alone; None: any."""
@@ -336,6 +361,10 @@ class Catalogue:
             with self._lock:
                 self._scopes = {**self._scopes, **added} if len(known) <= self._remembered else added
         return {key: known[key] for key in keys.tolist() if key in known}
+
+
+def _mark(row: np.void) -> tuple[int, int, int]:
+    return int(row["id"]), int(row["metric"]), int(row["resource"])
 
 
 _OWN_LABEL = {Part.BUCKET: "le", Part.QUANTILE: "quantile"}

@@ -154,20 +154,20 @@ class Reading:
         except psycopg.Error:
             break_off(self._connection)
 
-    def rows(self, query: sql.Composed, dtype: npt.DTypeLike) -> Rows:
+    def rows(self, query: sql.Composable, dtype: npt.DTypeLike) -> Rows:
         """Return what a query finds, whose rows are all as ``dtype`` has them (see `arrays.row_of`)."""
         import numpy as np  # which takes as long to import as a short command runs
 
         return np.frombuffer(b"".join(self._blocks(query)), np.dtype(dtype))
 
-    def rows_by_size(self, query: sql.Composed) -> dict[int, bytes]:
+    def rows_by_size(self, query: sql.Composable) -> dict[int, bytes]:
         """Return what a query finds, by the size of its rows: those of one size have arrays as long as the others'."""
         found: defaultdict[int, list[memoryview]] = defaultdict(list)
         for row in self._messages(query):
             found[len(row)].append(row)
         return {size: b"".join(rows) for size, rows in found.items()}
 
-    def texts(self, query: sql.Composed) -> Iterator[tuple[bytes | None, ...]]:
+    def texts(self, query: sql.Composable) -> Iterator[tuple[bytes | None, ...]]:
         """Yield what a query finds, each field as its bytes; None for NULL."""
         for row in self._messages(query):
             (count,) = _COUNT.unpack_from(row)
@@ -183,7 +183,7 @@ class Reading:
                     place += length
             yield tuple(fields)
 
-    def _blocks(self, query: sql.Composed) -> Iterator[bytes]:
+    def _blocks(self, query: sql.Composable) -> Iterator[bytes]:
         some: list[memoryview] = []
         for row in self._messages(query):
             some.append(row)
@@ -200,7 +200,7 @@ class Reading:
             raise BadQueryError(f"what was asked for cannot be in the store: {error}") from error
         return sql.Composed([sql.SQL(text)])  # pyright: ignore[reportArgumentType] - of literals, and quoted
 
-    def _messages(self, query: sql.Composed) -> Iterator[memoryview]:
+    def _messages(self, query: sql.Composable) -> Iterator[memoryview]:
         """Yield the rows of ``COPY (query) TO STDOUT (FORMAT binary)``, of which the server sends each by itself."""
         self.usage.check()
         attempt = 1
@@ -219,10 +219,10 @@ class Reading:
                 self.usage.check()
                 raise _explained(error) from error
 
-    def _copied(self, query: sql.Composed) -> Iterator[memoryview]:
+    def _copied(self, query: sql.Composable) -> Iterator[memoryview]:
         connection, usage = self._connection, self.usage
         pgconn = connection.pgconn
-        statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query).as_bytes(connection)
+        statement = b"COPY (%b) TO STDOUT (FORMAT binary)" % query.as_bytes(connection)
         usage.add_size(0)
         pgconn.send_query(statement)
         while pgconn.flush():

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from gateway.query.reading.arrays import array_of, ids, row_of
+from gateway.query.reading.arrays import array_of, as_array, row_of, statement
 from gateway.query.reading.chunks import Floats, SharedTimes, Times, to_milliseconds
 from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window
@@ -34,6 +34,8 @@ _LOOKS = 64
 """Frames that are one row where there is one of each time that is looked at."""
 _MOST = 3 / 4
 """Part of the memory that one query may take."""
+_AT_ONCE = 2**16
+"""Values that are put in order at a time: each is there three times meanwhile."""
 _OVERHEAD = 500
 """Bytes that a stretch takes besides its arrays."""
 
@@ -137,7 +139,7 @@ def read(
     first, last = (window.start + 1) // _SLOT, window.end // _SLOT
     parts: defaultdict[Slice, list[tuple[int, Stretch]]] = defaultdict(list)
     if only is not None or last - first < _WORTH:
-        frames = _slots(window) if only is None else _looks(only)
+        frames = _whole(window) if only is None else _looks(only)
         for its, stretch in _read(reading, slices, frames, share):
             parts[its].append((int(stretch.times[0]), stretch))
     else:
@@ -207,10 +209,12 @@ def _identity(reading: Reading) -> _Identity:
 def _counts(reading: Reading, slices: Sequence[Slice], window: Window) -> dict[tuple[int, int], int]:
     """Return how many frames there are of each set and slot that has some."""
     rows = reading.rows(
-        sql.SQL(
-            "SELECT f.set_id, date_bin('15 minutes', f.time, 'epoch'), count(*) FROM frame f"
-            " WHERE f.set_id = ANY({}::bigint[]) AND {} GROUP BY 1, 2"
-        ).format(ids(np.array([its.set_id for its in slices], np.int64)), window.on("f.time")),
+        statement(
+            "SELECT f.set_id, date_bin('15 minutes', f.time, 'epoch'), count(*) FROM frame f WHERE f.set_id ="
+            " ANY({sets}::bigint[]) AND {time} GROUP BY 1, 2",
+            sets=as_array(its.set_id for its in slices),
+            time=window.text_on("f.time"),
+        ),
         _COUNT,
     )
     slots = to_milliseconds(rows["slot"].astype(np.int64) + POSTGRES_EPOCH_US) // _SLOT
@@ -218,54 +222,61 @@ def _counts(reading: Reading, slices: Sequence[Slice], window: Window) -> dict[t
     return dict(zip(keys, rows["count"].tolist(), strict=True))
 
 
-def _slots(window: Window) -> sql.Composed:
+def _whole(window: Window) -> str:
+    """Return how the frames of ``s.set_id`` in a short time range are put together: all of them."""
+    return f"FROM frame f WHERE f.set_id = s.set_id AND {window.text_on('f.time')} HAVING count(*) > 0"
+
+
+def _slots(window: Window) -> str:
     """Return how the frames of ``s.set_id`` in a time range are put together: by slots."""
-    return sql.SQL(
-        "FROM frame f WHERE f.set_id = s.set_id AND {} GROUP BY date_bin('15 minutes', f.time, 'epoch')"
-    ).format(window.on("f.time"))
+    its = window.text_on("f.time")
+    return f"FROM frame f WHERE f.set_id = s.set_id AND {its} GROUP BY date_bin('15 minutes', f.time, 'epoch')"
 
 
-def _looks(only: Looks) -> sql.Composed:
+def _looks(only: Looks) -> str:
     """Return how the frames of ``s.set_id`` that are looked at are put together: some looks, in a row."""
-    begin, end = (sql.Literal(f"{length} milliseconds") for length in (only.length - 1, -1))
-    return sql.SQL(
-        "FROM generate_series(0, {more}) AS look (number) CROSS JOIN LATERAL (SELECT {end}::timestamptz"
-        " - (look.number * {step}::bigint) * interval '1 millisecond' AS at) AS t"
-        " CROSS JOIN LATERAL (SELECT f.time, f.vals FROM frame f WHERE f.set_id = s.set_id"
-        " AND f.time >= t.at - {begin}::interval AND f.time < t.at - {behind}::interval{newest}) AS f"
-        " GROUP BY look.number / {together}"
-    ).format(
+    return _LOOKED_AT.format(
         more=only.more,
-        end=Window.literal(only.end),
+        end=Window.text(only.end),
         step=only.step,
-        begin=begin,
-        behind=end,
-        newest=sql.SQL(" ORDER BY f.time DESC LIMIT 1" if only.last_only else ""),
+        length=only.length - 1,
+        newest=" ORDER BY f.time DESC LIMIT 1" if only.last_only else "",
         together=_LOOKS if only.last_only else 1,
     )
 
 
+_LOOKED_AT = (
+    "FROM generate_series(0, {more}) AS look (number) CROSS JOIN LATERAL"
+    " (SELECT {end} - (look.number * {step}::bigint) * interval '1 millisecond' AS at) AS t"
+    " CROSS JOIN LATERAL (SELECT f.time, f.vals FROM frame f WHERE f.set_id = s.set_id"
+    " AND f.time >= t.at - interval '{length} milliseconds'"
+    " AND f.time < t.at + interval '1 millisecond'{newest}) AS f GROUP BY look.number / {together}"
+)
+
+
 def _read(
-    reading: Reading, slices: Sequence[Slice], frames: sql.Composed, share: SharedTimes
+    reading: Reading, slices: Sequence[Slice], frames: str, share: SharedTimes
 ) -> Iterator[tuple[Slice, Stretch]]:
     """Yield what is in the store of slices. ``frames`` finds frames ``f`` of a set, and groups them."""
-    query = sql.SQL(
-        "SELECT s.set_id, g.times, g.vals FROM unnest({}::bigint[], {}::integer[], {}::integer[]) AS s (set_id, a, b)"
-        " CROSS JOIN LATERAL (SELECT array_agg(f.time) AS times, array_agg(f.vals[s.a:s.b]) AS vals {}) AS g"
-    ).format(
-        ids(np.array([its.set_id for its in slices], np.int64)),
-        ids(np.array([its.first for its in slices], np.int64)),
-        ids(np.array([its.first + its.width - 1 for its in slices], np.int64)),
-        frames,
+    query = statement(
+        "SELECT s.set_id, g.times, g.vals FROM unnest({sets}::bigint[], {begins}::integer[], {ends}::integer[])"
+        " AS s (set_id, a, b) CROSS JOIN LATERAL"
+        " (SELECT array_agg(f.time) AS times, array_agg(f.vals[s.a:s.b]) AS vals {frames}) AS g",
+        sets=as_array(its.set_id for its in slices),
+        begins=as_array(its.first for its in slices),
+        ends=as_array(its.first + its.width - 1 for its in slices),
+        frames=frames,
     )
     of_sets = {its.set_id: its for its in slices}
     for size, data in reading.rows_by_size(query).items():
-        sets = np.ndarray(len(data) // size, ">i8", data, _SET, (size,)).tolist()
-        widths = np.array([of_sets[set_id].width for set_id in sets])
+        its_sets = np.ndarray(len(data) // size, ">i8", data, _SET, (size,)).tolist()
+        widths = np.array([of_sets[set_id].width for set_id in its_sets])
         for width in np.unique(widths).tolist():
             rows = np.frombuffer(data, _together(size, width))[widths == width]
             reading.usage.add_samples(rows["values"]["items"]["value"].size)
-            yield from _stretches(rows, of_sets, share)
+            some = max(_AT_ONCE // max(rows["values"]["items"][0].size, 1), 1)
+            for begin in range(0, len(rows), some):
+                yield from _stretches(rows[begin : begin + some], of_sets, share)
 
 
 def _together(size: int, width: int) -> np.dtype[np.void]:
@@ -291,11 +302,15 @@ def _stretches(
     times = to_milliseconds(np.take_along_axis(instants, order, axis=1) + POSTGRES_EPOCH_US)
     # As bits, which no conversion of a number touches: a NaN is told from another by them.
     bits = rows["values"]["items"]["value"].view(">u8")
-    count = times.shape[1]
+    ordered = np.take_along_axis(bits, order[:, :, None], axis=1).transpose(0, 2, 1)
+    values = ordered.astype(np.uint64, order="C").view(np.float64)
+    once: npt.NDArray[np.bool_] = np.ones(times.shape, np.bool_)
+    once[:, 1:] = times[:, 1:] != times[:, :-1]
+    all_once: list[bool] = np.all(once, axis=1).tolist()
     for row, set_id in enumerate(rows["set"].tolist()):
-        at, which = times[row], order[row]
-        once = np.concatenate(([True], at[1:] != at[:-1]))
-        if not once.all():
-            at, which = at[once], which[once]
-        values = np.ascontiguousarray(bits[row][which].T.astype(np.uint64)).view(np.float64)
-        yield of_sets[set_id], Stretch(share(np.ascontiguousarray(at)), values, count)
+        at, its = times[row], values[row]
+        if not all_once[row]:
+            at, its = at[once[row]], its[:, once[row]]
+        # Copies, where there are others: what is remembered must not keep all that was read with it.
+        alone = len(rows) == 1
+        yield of_sets[set_id], Stretch(share(at if alone else at.copy()), its if alone else its.copy(), times.shape[1])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.query.reading import frames
-from gateway.query.reading.arrays import ids, row_of
+from gateway.query.reading.arrays import as_array, ids, row_of, statement
 from gateway.query.reading.chunks import Chunk, SharedTimes, Times, to_milliseconds
 from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window
@@ -56,7 +56,10 @@ def _from_frames(
     found: defaultdict[int, list[Chunk]],
 ) -> None:
     members = reading.rows(
-        sql.SQL("SELECT set_id, series_id, ord FROM member WHERE series_id = ANY({}::bigint[])").format(ids(series)),
+        statement(
+            "SELECT set_id, series_id, ord FROM member WHERE series_id = ANY({series}::bigint[])",
+            series=as_array(series.tolist()),
+        ),
         _MEMBER,
     )
     if not len(members):
@@ -79,10 +82,12 @@ def _from_rows(
     reading: Reading, series: Ids, window: Window, share: SharedTimes, found: defaultdict[int, list[Chunk]]
 ) -> None:
     rows = reading.rows(
-        sql.SQL(
+        statement(
             "SELECT series_id, time, coalesce(value, 'NaN'), coalesce(flags, 0) & 1 = 1 FROM sample"
-            " WHERE series_id = ANY({}::bigint[]) AND {}"
-        ).format(ids(series), window.on("time")),
+            " WHERE series_id = ANY({series}::bigint[]) AND {time}",
+            series=as_array(series.tolist()),
+            time=window.text_on("time"),
+        ),
         _POINT,
     )
     if not len(rows):

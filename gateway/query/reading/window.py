@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from psycopg import sql
 
+from gateway.query.reading.arrays import statement
+
 
 class Window(NamedTuple):
     """A time range, (start, end] in milliseconds since the epoch, as conditions on a column of PostgreSQL's."""
@@ -14,18 +16,18 @@ class Window(NamedTuple):
     start: int
     end: int
 
-    def on(self, column: str) -> sql.Composed:
+    def on(self, column: str) -> sql.SQL:
         """Return the condition on a column of times, which have microseconds."""
-        return sql.SQL("{0} >= {1}::timestamptz AND {0} < {2}::timestamptz").format(
-            sql.SQL(column),  # pyright: ignore[reportArgumentType] - of this package's own
-            self.literal(self.start + 1),
-            self.literal(self.end + 1),
-        )
+        return statement("{condition}", condition=self.text_on(column))
+
+    def text_on(self, column: str) -> str:
+        """Return that condition as the text that it is."""
+        return f"{column} >= {self.text(self.start + 1)} AND {column} < {self.text(self.end + 1)}"
 
     @staticmethod
-    def literal(milliseconds: int) -> sql.Literal:
-        """Return a time as a text for PostgreSQL."""
-        return sql.Literal(_text(milliseconds))
+    def text(milliseconds: int) -> str:
+        """Return a time as it stands in a statement."""
+        return f"'{_text(milliseconds)}'::timestamptz"
 
 
 _EARLIEST, _LATEST = -62_000_000_000_000, 9_200_000_000_000_000 // 1000

@@ -83,7 +83,7 @@ def _rows(reading: Reading, query: sql.Composed) -> list[_Row]:
     return [msgspec.json.decode(text) for (text,) in reading.texts(query) if text is not None]
 
 
-def _keys(spans: Sequence[_Row], column: str) -> sql.Literal:
+def _keys(spans: Sequence[_Row], column: str) -> sql.SQL:
     return ids(np.unique(np.array([row[column] for row in spans], np.int64)))
 
 
