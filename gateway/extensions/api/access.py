@@ -54,6 +54,8 @@ class Access:
         """Tell whether who was admitted would be now. Who fails too often would not, whatever with."""
         if self.authenticator is None or (scope is Scope.READ and self.reads_are_open):
             return True
+        if signed_in is None and "authorization" not in connection.headers:
+            return False  # signed out: no attempt that failed, of which an address has so many
         try:
             self._authenticate(self.authenticator, connection, scope, signed_in)
         except (UnauthenticatedError, PermissionDeniedError, OverloadedError):

@@ -36,10 +36,11 @@ class Guests:
     """Knows two tokens: one that may read and do anything else, and one that may only send."""
 
     def __init__(self) -> None:
-        self.failures = 0
+        self.failures = self.asked = 0
         self.known = {f"Bearer {TOKEN}": set(Scope), "Bearer obs_sender": {Scope.INGEST}}
 
     def authenticate(self, authorization: str | None, peer: str, scope: Scope) -> Grant:
+        self.asked += 1
         scopes = self.known.get(authorization or "")
         if scopes is None:
             self.failures += authorization is not None
@@ -128,6 +129,7 @@ def test_what_is_open_ends_with_its_token() -> None:
     reader = Request({"type": "http", "headers": [], "client": ("192.0.2.1", 1)})  # type: ignore[typeddict-item]
     assert access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}")
     assert not access.still_admits(reader, Scope.READ), "signed out"
+    assert guests.asked == 1, "which is no failed attempt"
     assert not access.still_admits(reader, Scope.READ, "Bearer obs_sender")
     del guests.known[f"Bearer {TOKEN}"]
     assert not access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}"), "revoked"
