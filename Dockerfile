@@ -15,9 +15,8 @@ COPY otel-config/ otel-config/
 ARG VERSION=0.0.0
 RUN sed -i "s/^UNKNOWN = .*/UNKNOWN = \"$VERSION\"/" gateway/packaging/version.py
 RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheels .
-RUN python -m venv /opt/obs-hub
-RUN /opt/obs-hub/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt /wheels/*.whl
-RUN /opt/obs-hub/bin/python -m pip uninstall --yes --quiet pip
+RUN python -m venv --without-pip /opt/obs-hub
+RUN python -m pip --python /opt/obs-hub/bin/python install --no-cache-dir --disable-pip-version-check -c constraints.txt /wheels/*.whl
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="Observability Hub" \

@@ -144,6 +144,8 @@ def test_the_gateway_starts_is_healthy_beside_jobs_and_emitters_and_stops(image:
             image.command(*final.words("CMD")), env=variables, cwd=image.folder, stderr=log, start_new_session=True
         )
     try:
+        # Each look at its health is an interpreter: they begin when the log says that there is something to see.
+        until(lambda: "ready: " in (image.folder / "log").read_text() or hub.poll() is not None)
         until(lambda: healthy() or hub.poll() is not None)
         assert hub.poll() is None, (image.folder / "log").read_text()
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{grpc}", "OBSHUB_CONFIG": str(config)}
