@@ -8,9 +8,10 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from gateway.component import OverloadedError
 from gateway.extensions.api.problems import ProblemError
 from gateway.extensions.api.request_span import begin
-from gateway.net.access import Authenticator, Scope, UnauthenticatedError
+from gateway.net.access import Authenticator, PermissionDeniedError, Scope, UnauthenticatedError
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -46,9 +47,26 @@ class Access:
             return
         if self.authenticator is None:
             raise ProblemError(HTTPStatus.FORBIDDEN, _HOW)
+        self._authenticate(self.authenticator, connection, scope, signed_in)
+        begin(connection.scope, known=True)
+
+    def still_admits(self, connection: _Connection, scope: Scope, signed_in: str | None = None) -> bool:
+        """Tell whether who was admitted would be now. Who fails too often would not, whatever with."""
+        if self.authenticator is None or (scope is Scope.READ and self.reads_are_open):
+            return True
+        if signed_in is None and "authorization" not in connection.headers:
+            return False  # signed out: no attempt that failed, of which an address has so many
+        try:
+            self._authenticate(self.authenticator, connection, scope, signed_in)
+        except (UnauthenticatedError, PermissionDeniedError, OverloadedError):
+            return False
+        return True
+
+    def _authenticate(
+        self, authenticator: Authenticator, connection: _Connection, scope: Scope, signed_in: str | None
+    ) -> None:
         values = connection.headers.getall("authorization", [])
         if len(values) > 1:
             raise UnauthenticatedError("the request has several authorization headers; send one", presented=True)
         peer = connection.client.host if connection.client else ""
-        self.authenticator.authenticate(values[0] if values else signed_in, peer, scope)
-        begin(connection.scope, known=True)
+        authenticator.authenticate(values[0] if values else signed_in, peer, scope)

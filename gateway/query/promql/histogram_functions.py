@@ -167,9 +167,12 @@ def _monotonic(counts: Floats, bounds: Floats) -> tuple[Floats, Bools, Bools, Fl
 
     Differences as small as those of rounding are taken away silently.
     """
-    result = counts.copy()
     forced: Bools = np.zeros(counts.shape, bool)
     largest: Floats = np.zeros(counts.shape[1])
+    below, above = counts[:-1], counts[1:]
+    if ((below == above) | ((below < above) & ~_almost_equal(below, above))).all():
+        return counts, forced, np.zeros(counts.shape[1], bool), largest  # as most are
+    result = counts.copy()
     before = result[0].copy()
     for bucket in range(1, len(counts)):
         now = counts[bucket]

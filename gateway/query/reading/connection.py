@@ -8,6 +8,7 @@ it any more, PostgreSQL is told to stop.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import struct
 import threading
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from gateway.query.reading.arrays import Rows
 
 _AT_ONCE = 2**16
-"""Rows that are put together at a time: each of its own has as many bytes again around it."""
+"""Rows that are handed on at a time: each of its own has as many bytes again around it."""
 _CANCEL_SECONDS = 2.0
 _LONGEST_WAIT = 3600.0
 _SESSION = {
@@ -158,18 +159,19 @@ class Reading:
         """Return what a query finds, whose rows are all as ``dtype`` has them (see `arrays.row_of`)."""
         import numpy as np  # which takes as long to import as a short command runs
 
-        return np.frombuffer(b"".join(self._blocks(query)), np.dtype(dtype))
+        return np.frombuffer(b"".join([b"".join(some) for some in self._messages(query)]), np.dtype(dtype))
 
     def rows_by_size(self, query: sql.Composable) -> dict[int, bytes]:
         """Return what a query finds, by the size of its rows: those of one size have arrays as long as the others'."""
         found: defaultdict[int, list[memoryview]] = defaultdict(list)
-        for row in self._messages(query):
-            found[len(row)].append(row)
+        for some in self._messages(query):
+            for row in some:
+                found[len(row)].append(row)
         return {size: b"".join(rows) for size, rows in found.items()}
 
     def texts(self, query: sql.Composable) -> Iterator[tuple[bytes | None, ...]]:
         """Yield what a query finds, each field as its bytes; None for NULL."""
-        for row in self._messages(query):
+        for row in itertools.chain.from_iterable(self._messages(query)):
             (count,) = _COUNT.unpack_from(row)
             fields: list[bytes | None] = []
             place = 2
@@ -183,15 +185,6 @@ class Reading:
                     place += length
             yield tuple(fields)
 
-    def _blocks(self, query: sql.Composable) -> Iterator[bytes]:
-        some: list[memoryview] = []
-        for row in self._messages(query):
-            some.append(row)
-            if len(some) == _AT_ONCE:
-                yield b"".join(some)
-                some = []
-        yield b"".join(some)
-
     def composed(self, statement: LiteralString, parameters: Mapping[str, Any] | None) -> sql.Composed:
         """Return a statement with its parameters in it, as COPY wants it. Raises `BadQueryError`."""
         try:
@@ -200,16 +193,16 @@ class Reading:
             raise BadQueryError(f"what was asked for cannot be in the store: {error}") from error
         return sql.Composed([sql.SQL(text)])  # pyright: ignore[reportArgumentType] - of literals, and quoted
 
-    def _messages(self, query: sql.Composable) -> Iterator[memoryview]:
-        """Yield the rows of ``COPY (query) TO STDOUT (FORMAT binary)``, of which the server sends each by itself."""
+    def _messages(self, query: sql.Composable) -> Iterator[list[memoryview]]:
+        """Yield the rows of ``COPY (query) TO STDOUT (FORMAT binary)``, as many at a time as have arrived."""
         self.usage.check()
         attempt = 1
         while True:
             try:
                 with self._connection.transaction() if self._connection.pooled else contextlib.nullcontext():
-                    for row in self._copied(query):
+                    for some in self._copied(query):
                         attempt = _ATTEMPTS  # what was yielded is not to be yielded again
-                        yield row
+                        yield some
                 return
             except psycopg.errors.DeadlockDetected as error:
                 if attempt == _ATTEMPTS:
@@ -219,7 +212,7 @@ class Reading:
                 self.usage.check()
                 raise _explained(error) from error
 
-    def _copied(self, query: sql.Composable) -> Iterator[memoryview]:
+    def _copied(self, query: sql.Composable) -> Iterator[list[memoryview]]:
         connection, usage = self._connection, self.usage
         pgconn = connection.pgconn
         statement = b"COPY (%b) TO STDOUT (FORMAT binary)" % query.as_bytes(connection)
@@ -235,23 +228,28 @@ class Reading:
                 pass
             raise _error_of(result, connection)
         take = pgconn.get_copy_data
+        some: list[memoryview] = []
         first, counted = True, 0
         while True:
             size, data = take(1)
             if size > 0:
+                counted += size
                 if first:
                     first, data = False, data[len(COPY_HEADER) :]
-                if len(data) > len(COPY_TRAILER) or data != COPY_TRAILER:
-                    counted += size
-                    if len(data):
-                        yield data
-            elif size == 0:
-                usage.add_size(counted)
-                counted = 0
+                if len(data):
+                    some.append(data)
+                if len(some) < _AT_ONCE:
+                    continue
+            usage.add_size(counted)
+            if some and some[-1] == COPY_TRAILER:
+                some.pop()
+            if some:
+                yield some
+            some, counted = [], 0
+            if size == 0:
                 self._wait()
-            else:
+            elif size < 0:
                 break
-        usage.add_size(counted)
         while pgconn.is_busy():
             self._wait()
         failed = None

@@ -32,7 +32,7 @@ def status_of(state: State) -> HubStatus:
     ],
 )
 def test_every_part_shows_the_state_that_the_badge_shows(state: State, badge: str, said: str) -> None:
-    html = block("live/health.html", "live", {"status": status_of(state)})
+    html = block("live/health.html", "live", {"status": status_of(state), "cards": [], "tells": False, "trouble": ""})
     assert badge in html
     states = re.findall(r'<(?:p|div) class="(?:state|box) (\w+)"', html)
     assert len(states) == 7

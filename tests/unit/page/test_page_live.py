@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.extensions.api.page.live import Live, TooManyStreamsError, event_of
+from gateway.extensions.api.page.live import Live, TooManyStreamsError, event_of, while_admitted
 
 SOON = 0.001
 
@@ -111,3 +111,16 @@ async def test_streams_count_from_when_they_are_asked_for_until_they_are_forgott
     await after_greeting(left)
     await left.aclose()  # type: ignore[attr-defined]
     assert live.streams == 0
+
+
+async def test_who_may_not_look_any_more_gets_nothing_more() -> None:
+    """Somebody signs out in one tab, or a token is revoked: what is open elsewhere ends."""
+    readings = Readings()
+    live: Live[str] = Live(readings)
+    admitted = True
+    stream = await after_greeting(while_admitted(live.stream("a", SOON), lambda: admitted))
+    assert await anext(stream) == b"data: a: first\n\n"
+    admitted, readings.now = False, "secret"
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert live.streams == 0, "and it takes no place"

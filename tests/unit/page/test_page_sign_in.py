@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from litestar import Request
 
 from gateway.config import load
+from gateway.extensions.api.access import Access
 from gateway.extensions.api.app import create_app
 from gateway.extensions.api.config import ApiConfig
 from gateway.extensions.api.page.sign_in import Sessions
@@ -34,10 +36,11 @@ class Guests:
     """Knows two tokens: one that may read and do anything else, and one that may only send."""
 
     def __init__(self) -> None:
-        self.failures = 0
+        self.failures = self.asked = 0
         self.known = {f"Bearer {TOKEN}": set(Scope), "Bearer obs_sender": {Scope.INGEST}}
 
     def authenticate(self, authorization: str | None, peer: str, scope: Scope) -> Grant:
+        self.asked += 1
         scopes = self.known.get(authorization or "")
         if scopes is None:
             self.failures += authorization is not None
@@ -118,6 +121,20 @@ async def test_a_url_that_makes_no_sense_is_told_from_a_store_that_is_away(path:
     assert answer.status_code == 400
     assert said in answer.text
     assert "<script" not in answer.text, "nothing loads it again and again"
+
+
+def test_what_is_open_ends_with_its_token() -> None:
+    guests = Guests()
+    access = Access(guests, reads_are_open=False)
+    reader = Request({"type": "http", "headers": [], "client": ("192.0.2.1", 1)})  # type: ignore[typeddict-item]
+    assert access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}")
+    assert not access.still_admits(reader, Scope.READ), "signed out"
+    assert guests.asked == 1, "which is no failed attempt"
+    assert not access.still_admits(reader, Scope.READ, "Bearer obs_sender")
+    del guests.known[f"Bearer {TOKEN}"]
+    assert not access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}"), "revoked"
+    guests.failures = 99
+    assert not access.still_admits(reader, Scope.READ, f"Bearer {TOKEN}"), "too many failures keep nothing open"
 
 
 async def test_by_tls_the_cookie_is_of_this_host_alone() -> None:

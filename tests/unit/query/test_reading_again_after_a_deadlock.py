@@ -28,12 +28,12 @@ class Deadlocked(Reading):
         super().__init__(_Connection(), Usage(UNBOUNDED))  # type: ignore[arg-type]
         self.times, self.after = times, after
 
-    def _copied(self, query: sql.Composed) -> Iterator[Any]:
+    def _copied(self, query: sql.Composable) -> Iterator[Any]:
         self.times -= 1
         for number, (value,) in enumerate(ROWS):
             if self.times >= 0 and number == self.after:
                 raise psycopg.errors.DeadlockDetected
-            yield memoryview(b"\0\1" + len(value).to_bytes(4, "big") + value)
+            yield [memoryview(b"\0\1" + len(value).to_bytes(4, "big") + value)]
 
 
 def test_a_query_that_met_a_deadlock_is_tried_again() -> None:

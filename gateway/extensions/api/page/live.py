@@ -112,6 +112,17 @@ class Live(Generic[Key]):
                 feed.push(event_of(made))
 
 
+async def while_admitted(events: AsyncIterator[bytes], admits: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Yield events until whom they are for may not look any more. Each of them is asked about."""
+    try:
+        async for event in events:
+            if not admits():
+                return
+            yield event
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+
+
 class _Place:
     """What a stream takes, until it is left or forgotten: who asked for it may be gone before it begins."""
 

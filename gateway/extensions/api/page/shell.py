@@ -44,7 +44,7 @@ from litestar import MediaType, Request, Response, get
 from litestar.response import Stream
 
 from gateway import __version__
-from gateway.extensions.api.page.live import Live, TooManyStreamsError
+from gateway.extensions.api.page.live import Live, TooManyStreamsError, while_admitted
 from gateway.extensions.api.page.sign_in import Door, sign_in_routes
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.extensions.api.problems import ProblemError, on_access_error
@@ -140,7 +140,7 @@ class Shell:
             return await self._sign_in_form(request, HTTPStatus.UNAUTHORIZED, "", here)
         asked = _asked(view, request)
         if streamed:
-            return self._stream(view, asked)
+            return self._stream(view, asked, request)
         if "hx-request" in request.headers and "hx-history-restore-request" not in request.headers:
             name = request.headers.get("hx-target", "live")
             return _html(request, await self._fragment(view, asked, name, request))
@@ -186,7 +186,7 @@ class Shell:
         live = view.every > 0 and asked.range.name is not None
         return {**view.extra, **found, "live": live}
 
-    def _stream(self, view: View, asked: Asked) -> Stream | Response[None]:
+    def _stream(self, view: View, asked: Asked, request: _Request) -> Stream | Response[None]:
         if not view.every or asked.range.name is None:
             return Response(None, status_code=HTTPStatus.NO_CONTENT)  # which browsers do not ask again for
         # What is asked is the same for all who ask it, whenever that is.
@@ -197,6 +197,7 @@ class Shell:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too many pages are open; please try again", {"retry-after": "30"}
             ) from None
+        events = while_admitted(events, lambda: self._door.still_admits(request))
         return Stream(events, media_type=_STREAM, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
     async def _sign_in_form(self, request: _Request, status: HTTPStatus, problem: str, target: str) -> Response[Any]:

@@ -85,6 +85,10 @@ class Door:
         """Let a reader in, or raise what `Access.admit` does."""
         self._access.admit(request, Scope.READ, self._authorization(request))
 
+    def still_admits(self, request: Request[Any, Any, Any]) -> bool:
+        """Tell whether a reader who was let in would be now: not who has signed out, or has a token that is revoked."""
+        return self._access.still_admits(request, Scope.READ, self._authorization(request))
+
     def signed_in(self, request: Request[Any, Any, Any]) -> bool:
         """Tell whether a browser has a session."""
         return self.asks and self._authorization(request) is not None
