@@ -204,6 +204,13 @@ async def test_guessing_is_slowed_down_as_everywhere() -> None:
     assert "Wait 42 seconds" in slowed.text
 
 
+async def test_opening_the_page_with_nothing_is_no_attempt() -> None:
+    browser = Browser()
+    answers = [await browser.ask("GET", "/logs") for _ in range(30)]
+    assert {answer.status_code for answer in answers} == {401}
+    assert browser.guests.asked == 0
+
+
 @pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"sec_fetch_site": "cross-site"}])
 async def test_a_page_of_another_site_signs_nobody_in_or_out(headers: dict[str, str]) -> None:
     browser = Browser()

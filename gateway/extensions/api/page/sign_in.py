@@ -83,7 +83,11 @@ class Door:
 
     def admit(self, request: Request[Any, Any, Any]) -> None:
         """Let a reader in, or raise what `Access.admit` does."""
-        self._access.admit(request, Scope.READ, self._authorization(request))
+        authorization = self._authorization(request)
+        if self.asks and self.opens and authorization is None and "authorization" not in request.headers:
+            # No attempt, of which an address has so many: a tab whose session has ended makes some by itself.
+            raise UnauthenticatedError("sign in at /sign-in, or send a token", presented=False)
+        self._access.admit(request, Scope.READ, authorization)
 
     def still_admits(self, request: Request[Any, Any, Any]) -> bool:
         """Tell whether a reader who was let in would be now: not who has signed out, or has a token that is revoked."""
