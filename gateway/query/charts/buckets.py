@@ -236,7 +236,8 @@ def _rolled_up_frames(
         query = sql.SQL(
             "SELECT f.set_id, f.part, f.time, f.last_time, f.count, f.sums IS NULL,"
             " (array_replace(coalesce(f.sums, f.maxs), NULL, 'NaN'))[s.place:s.place + {width}],"
-            " (array_replace(coalesce(f.lasts, f.maxs), NULL, 'NaN'))[s.place:s.place + {width}]"
+            " (array_replace(coalesce(f.lasts, f.maxs), NULL, 'NaN'))[s.place:s.place + {width}],"
+            " (array_replace(f.maxs, NULL, 'NaN'))[s.place:s.place + {width}]"
             " FROM unnest({sets}::bigint[], {parts}::smallint[], {places}::integer[]) AS s (set_id, part, place)"
             " JOIN {table} f ON f.set_id = s.set_id AND f.part = s.part WHERE {during}"
         ).format(
@@ -259,7 +260,7 @@ def _rolled_up_row(width: int) -> np.dtype[Any]:
     head = row_of(
         *(("set", ">i8"), ("part", ">i2"), ("time", ">i8"), ("last_time", ">i8"), ("count", ">i4"), ("alike", "u1"))
     ).descr
-    return np.dtype([*head, ("sums", array_of(">f8", width)), ("lasts", array_of(">f8", width))])
+    return np.dtype([*head, *((each, array_of(">f8", width)) for each in ("sums", "lasts", "maxs"))])
 
 
 def _take_columns(
@@ -268,9 +269,10 @@ def _take_columns(
     rows = rows[np.argsort(rows["time"], kind="stable")]
     starts, times = _seconds(rows["time"]), _seconds(rows["last_time"])
     counts = rows["count"].astype(np.float64)
-    sums = rows["sums"]["items"]["value"].astype(np.float64)
-    sums = np.where((rows["alike"] != 0)[:, None], sums * counts[:, None], sums)
-    lasts = rows["lasts"]["items"]["value"].astype(np.float64)
+    sums, lasts, maxs = (rows[each]["items"]["value"].astype(np.float64) for each in ("sums", "lasts", "maxs"))
+    # Left out is what the largest value says, of all items or of some (docs/decisions/0106).
+    sums = np.where((rows["alike"] != 0)[:, None] | np.isnan(sums), maxs * counts[:, None], sums)
+    lasts = np.where(np.isnan(lasts), maxs, lasts)
     for column, key in columns:
         there = ~np.isnan(lasts[:, column])
         if there.all():

@@ -109,7 +109,7 @@ _INCREASES: LiteralString = """
     FROM (
         SELECT series_id, time, last, at, start_time,
             coalesce(lag(last) OVER earlier,
-                CASE WHEN %(monotonic)s AND start_time >= %(start)s AND at - start_time >= interval '1 s' THEN 0 END
+                CASE WHEN %(monotonic)s AND start_time >= %(start)s AND at - start_time >= interval '0.1 s' THEN 0 END
             ) AS before,
             coalesce(lag(at) OVER earlier, start_time) AS since
         FROM points
