@@ -63,6 +63,7 @@ async def main(server):
     server.close()
 
 prepared = None
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for what it runs in the background
 asyncio.run(main(ForkServer.begin(child, prepare)))
 """
 
