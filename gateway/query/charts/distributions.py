@@ -20,7 +20,8 @@ from gateway.query.charts.lines import (
     grouped,
     spaced,
 )
-from gateway.query.charts.selection import DELTA, Found
+from gateway.query.charts.selection import Found
+from gateway.query.metrics.catalogue import DELTA
 from gateway.query.reading.arrays import ids, row_of
 from gateway.query.reading.connection import Reading
 from gateway.store import POSTGRES_EPOCH_US

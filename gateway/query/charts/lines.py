@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.query.charts.buckets import Source, Values, Window
-from gateway.query.charts.selection import DELTA, Found, Metric, Series
+from gateway.query.charts.selection import Found, Series
+from gateway.query.metrics.catalogue import DELTA, Metric
 
 Floats = npt.NDArray[np.float64]
 

@@ -12,11 +12,9 @@ from typing import Any, LiteralString
 import msgspec
 from psycopg import sql
 
+from gateway.query.metrics.catalogue import Metric
 from gateway.query.names import text_of
 from gateway.query.reading.connection import Reading
-
-DELTA = 1
-"""The temporality of sums that start anew with each point, as OTLP numbers it."""
 
 _BIGINT, _DOUBLE = struct.Struct(">q"), struct.Struct(">d")
 
@@ -32,27 +30,6 @@ LEFT JOIN metric_seen s ON s.metric_id = m.id
 WHERE {where}
 LIMIT {most}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """What the series of one chart have in common. ``type``, ``unit`` and the rest are as in the table ``metric``."""
-
-    name: str
-    type: str
-    unit: str
-    temporality: int
-    is_monotonic: bool
-
-    @property
-    def is_number(self) -> bool:
-        """Whether its points are single numbers."""
-        return self.type in ("gauge", "sum")
-
-    @property
-    def is_counter(self) -> bool:
-        """Whether its change over time says more than its value."""
-        return self.type == "sum" and (self.is_monotonic or self.temporality == DELTA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from psycopg import sql
 from gateway.query import names
 from gateway.query.charts.buckets import Source
 from gateway.query.charts.lines import Chart, Question, Show
-from gateway.query.charts.selection import DELTA
+from gateway.query.metrics.catalogue import DELTA
 from gateway.query.names import Translation
 
 GRAFANA_TIME = "$__timeFilter(time)"
@@ -86,10 +86,15 @@ def _positions(count: int) -> str:
     return ", ".join(str(n + 1) for n in range(count))
 
 
-def _values(chart: Chart, during: str) -> str:
-    columns = _columns(chart.question)
+def _groups(question: Question) -> tuple[int, str, str]:
+    """Return how many columns points are grouped by; these as a SELECT names them, and by their names alone."""
+    columns = _columns(question)
     named = "".join(f", {its_sql} AS {name}" for its_sql, name in columns)
-    known = "".join(f", {name}" for _, name in columns)
+    return len(columns), named, "".join(f", {name}" for _, name in columns)
+
+
+def _values(chart: Chart, during: str) -> str:
+    count, named, known = _groups(chart.question)
     combine = "avg" if chart.metric.type == "gauge" else "sum"
     mean = "avg(value)" if chart.source is Source.POINTS else "sum(sum) / sum(count)"
     where = _where(chart, during)
@@ -99,17 +104,15 @@ def _values(chart: Chart, during: str) -> str:
         f"    SELECT {_bin(chart)} AS time, series_id{named}, {mean} AS value\n"
         f"    FROM {_view(chart)}\n"
         f"    WHERE {where}\n"
-        f"    GROUP BY {_positions(2 + len(columns))}\n"
+        f"    GROUP BY {_positions(2 + count)}\n"
         f") AS each_series\n"
-        f"GROUP BY {_positions(1 + len(columns))}\n"
+        f"GROUP BY {_positions(1 + count)}\n"
         f"ORDER BY 1"
     )
 
 
 def _rates(chart: Chart, during: str) -> str:
-    columns = _columns(chart.question)
-    named = "".join(f", {its_sql} AS {name}" for its_sql, name in columns)
-    known = "".join(f", {name}" for _, name in columns)
+    count, named, known = _groups(chart.question)
     where = _where(chart, during)
     if chart.metric.temporality == DELTA:
         total = "count" if not chart.metric.is_number else "value" if chart.source is Source.POINTS else "sum"
@@ -117,7 +120,7 @@ def _rates(chart: Chart, during: str) -> str:
             f"SELECT {_bin(chart)} AS time{named}, sum({total}) / {chart.window.step} AS value\n"
             f"FROM {_view(chart)}\n"
             f"WHERE {where}\n"
-            f"GROUP BY {_positions(1 + len(columns))}\n"
+            f"GROUP BY {_positions(1 + count)}\n"
             f"ORDER BY 1"
         )
     value, at = ("value", "time") if chart.source is Source.POINTS else ("last", "last_time")
@@ -138,24 +141,22 @@ def _rates(chart: Chart, during: str) -> str:
         f"        WINDOW earlier AS (PARTITION BY series_id ORDER BY time)\n"
         f"    ) AS points\n"
         f"    WHERE seconds > 0\n"
-        f"    GROUP BY {_positions(2 + len(columns))}\n"
+        f"    GROUP BY {_positions(2 + count)}\n"
         f") AS each_series\n"
-        f"GROUP BY {_positions(1 + len(columns))}\n"
+        f"GROUP BY {_positions(1 + count)}\n"
         f"ORDER BY 1"
     )
 
 
 def _means(chart: Chart, during: str) -> str:
-    columns = _columns(chart.question)
-    named = "".join(f", {its_sql} AS {name}" for its_sql, name in columns)
-    known = "".join(f", {name}" for _, name in columns)
+    count, named, known = _groups(chart.question)
     where = _where(chart, during)
     if chart.metric.temporality == DELTA:
         return (
             f"SELECT {_bin(chart)} AS time{named}, sum(sum) / nullif(sum(count), 0)::float8 AS value\n"
             f"FROM {_view(chart)}\n"
             f"WHERE {where}\n"
-            f"GROUP BY {_positions(1 + len(columns))}\n"
+            f"GROUP BY {_positions(1 + count)}\n"
             f"ORDER BY 1"
         )
     return (
@@ -169,7 +170,7 @@ def _means(chart: Chart, during: str) -> str:
         f"    WHERE {where}\n"
         f"    WINDOW earlier AS (PARTITION BY series_id ORDER BY time)\n"
         f") AS points\n"
-        f"GROUP BY {_positions(1 + len(columns))}\n"
+        f"GROUP BY {_positions(1 + count)}\n"
         f"ORDER BY 1"
     )
 

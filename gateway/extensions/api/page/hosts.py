@@ -152,7 +152,7 @@ def host_charts(reader: Reader, name: str, during: Range) -> list[ChartView] | N
                 most=reading.most,
                 names=panel.names,
                 since=since,
-                logs=link("/logs", host=name, **_logs_range(during)),
+                logs=link("/logs", host=name, **during.parameters),
                 more=_more(drawn, name, during),
             )
         )
@@ -176,18 +176,9 @@ def _rank(panel: Panel, line: Line) -> int:
     return panel.order.index(name) if name in panel.order else len(panel.order)
 
 
-def _logs_range(during: Range) -> dict[str, str]:
-    parameters = during.parameters
-    return (
-        {"range": parameters["range"]}
-        if "range" in parameters
-        else {"from_": parameters["from"], "to": parameters["to"]}
-    )
-
-
 def _more(chart: Chart, host: str, during: Range) -> str:
     """Return the URL of the metric explorer with what a chart shows."""
-    return link("/metrics", name=chart.metric.name, host=host, by=",".join(chart.question.by), **_logs_range(during))
+    return link("/metrics", name=chart.metric.name, host=host, by=",".join(chart.question.by), **during.parameters)
 
 
 VIEW = View(path="/hosts/{name:path}", template="live/host.html", read=read_host, under="/", every=10)

@@ -14,8 +14,9 @@ from gateway.query.charts import distributions
 from gateway.query.charts.buckets import Window, read
 from gateway.query.charts.catalogue import entries
 from gateway.query.charts.lines import Chart, Question, Show, default_show, draw
-from gateway.query.charts.selection import Found, Metric, Series, find, first_seen
+from gateway.query.charts.selection import Found, Series, find, first_seen
 from gateway.query.errors import BadQueryError
+from gateway.query.metrics.catalogue import Metric
 from gateway.query.metrics.units import Unit
 
 _MOST_LISTED = 500
@@ -62,7 +63,7 @@ def read_metrics(reader: Reader, asked: Asked) -> Mapping[str, object]:
                 {
                     "id": identifier(f"metric {each.name}"),
                     "entry": each,
-                    "url": _url(asked, name=each.name, q=None),
+                    "url": asked.url(name=each.name, q=None),
                     "old": each.last_seen is not None and now - each.last_seen > 86_400,
                 }
                 for each in found[:_MOST_LISTED]
@@ -84,7 +85,7 @@ def _nothing(asked: Asked) -> Mapping[str, object]:
         "show_choices": [],
         "filters": [],
         "metric": None,
-        "back": _url(asked, name=None, by=None, show=None, where=None),
+        "back": asked.url(name=None, by=None, show=None, where=None),
         "series": 0,
     }
 
@@ -112,7 +113,7 @@ def _one(reader: Reader, asked: Asked, name: str, host: str | None, service: str
     }
     if chart is None:
         return base
-    logs = link("/logs", host=host, service=service, **_range(asked)) if host or service else ""
+    logs = link("/logs", host=host, service=service, **asked.range.parameters) if host or service else ""
     unit = Unit(metric.unit, _known(chart), per_second=chart.show is Show.RATE)
     base |= {
         "chart": chart_view(
@@ -123,7 +124,7 @@ def _one(reader: Reader, asked: Asked, name: str, host: str | None, service: str
             key="explored",
             note=_note(chart),
             since=since,
-            logs=logs or link("/logs", **_range(asked)),
+            logs=logs or link("/logs", **asked.range.parameters),
         ),
         "rows": [_row(asked, chart, n, unit) for n in range(len(chart.lines))],
     }
@@ -261,14 +262,6 @@ def _note(chart: Chart) -> str:
     step = chart.window.step
     length = next(f"{step // size} {unit}" for size, unit in ((3600, "h"), (60, "min"), (1, "s")) if step % size == 0)
     return f"{what}, every {length}"
-
-
-def _range(asked: Asked) -> dict[str, str]:
-    return {{"from": "from_"}.get(name, name): value for name, value in asked.range.parameters.items()}
-
-
-def _url(asked: Asked, **changes: str | None) -> str:
-    return asked.url(**changes)
 
 
 VIEW = View(path="/metrics", name="Metrics", template="live/metrics.html", read=read_metrics, every=10)

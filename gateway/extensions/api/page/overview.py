@@ -16,7 +16,8 @@ from gateway.extensions.api.page.hosts import host_charts
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.query import overview
 from gateway.query.charts.buckets import Source, Values, Window, read, step_for
-from gateway.query.charts.selection import Found, Metric, Series, find
+from gateway.query.charts.selection import Found, Series, find
+from gateway.query.metrics.catalogue import Metric
 
 Floats = npt.NDArray[np.float64]
 
@@ -215,7 +216,7 @@ def _host(
     return HostRow(
         id=identifier(f"host {name}"),
         name=name,
-        url=link(f"/hosts/{name}", **_range(asked)),
+        url=link(f"/hosts/{name}", **asked.range.parameters),
         state=reasons[0][1] if reasons else "ok",
         why=", ".join(text for _, _, text in reasons),
         weight=reasons[0][0] if reasons else max(shares, default=0.0),
@@ -317,8 +318,8 @@ def _service(service: overview.Service, how: Judgement, now: float, seconds: flo
         errors=f"{service.error_share:.1%}" if service.requests else "",
         log_errors=service.log_errors,
         seen=_ago(service.last, now),
-        logs_url=link("/logs", service=service.name, **_range(asked)),
-        traces_url=link("/traces", service=service.name, **_range(asked)) if any(service.spans) else "",
+        logs_url=link("/logs", service=service.name, **asked.range.parameters),
+        traces_url=link("/traces", service=service.name, **asked.range.parameters) if any(service.spans) else "",
         hosts=", ".join(sorted(service.hosts)[:3]) + ("…" if len(service.hosts) > 3 else ""),
     )
 
@@ -344,11 +345,6 @@ def _length(seconds: float) -> str:
         if seconds >= 2 * size or (size == 60 and seconds >= size):
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s"
-
-
-def _range(asked: Asked) -> dict[str, str]:
-    parameters = asked.range.parameters
-    return {{"from": "from_"}.get(name, name): value for name, value in parameters.items()}
 
 
 VIEW = View(path="/", name="Overview", template="live/overview.html", read=read_overview, every=10)
