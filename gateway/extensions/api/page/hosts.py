@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.extensions.api.page.charts import ChartView, chart_view
 from gateway.extensions.api.page.ranges import Range
@@ -117,7 +117,7 @@ METRICS = sorted({each.metric for panel in PANELS for each in panel.readings})
 
 def read_host(reader: Reader, asked: Asked) -> Mapping[str, object]:
     """Return a host's charts, and whether it is known at all."""
-    name = asked.path["name"]
+    name = asked.path.get("name") or asked.text("name")
     found = find(reader.reading, METRICS, host=name)
     return {"host": name, "charts": host_charts(reader, name, asked.range, found), "known": bool(found)}
 
@@ -178,3 +178,5 @@ def _more(chart: Chart, host: str, during: Range) -> str:
 
 
 VIEW = View(path="/hosts/{name:path}", template="live/host.html", read=read_host, under="/", every=10)
+BY_QUERY = replace(VIEW, path="/hosts")
+"""The same for names that cannot stand in a path: see `host_link`."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gateway.extensions.api.page.charts import identifier, sparkline
 from gateway.extensions.api.page.hosts import METRICS, host_charts
-from gateway.extensions.api.page.view import Asked, Reader, View, link
+from gateway.extensions.api.page.view import Asked, Reader, View, host_link, link
 from gateway.query import overview
 from gateway.query.charts.buckets import Source, Values, Window, read, step_for
 from gateway.query.charts.selection import Found, Series, find
@@ -219,7 +219,7 @@ def _host(
     return HostRow(
         id=identifier(f"host {name}"),
         name=name,
-        url=link(f"/hosts/{name}", **asked.range.parameters),
+        url=host_link(name, **asked.range.parameters),
         state=reasons[0][1] if reasons else "ok",
         why=", ".join(text for _, _, text in reasons),
         weight=reasons[0][0] if reasons else max(shares, default=0.0),
