@@ -14,13 +14,13 @@ import psutil
 VARIABLE = "OBSHUB_TEST_SHARED"
 """The folder that all processes of a run share. The first of them makes and removes it."""
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made by tempfile
+_MEMORY = Path("/dev/shm")
 _ENOUGH = 6 * 2**30
 """Bytes of memory: about three times what the files of a run take at most."""
 
 
 def use_memory() -> None:
-    """Let temporary files be in memory, unless somebody said where, or there is not enough, or no program may run there.
+    """Let temporary files be in memory, unless somebody said where, or it is too little, or no program may run there.
 
     Nearly all tests make databases and drop them again. On a disk that costs a file system's journal several times as
     much as PostgreSQL itself, and no test reads what a power failure left but those of `tests.support.power`.
