@@ -31,8 +31,9 @@ class Filled:
 
     def plan(self, query: str) -> list[Node]:
         """Run a query; return the nodes of its plan, each after the one above it."""
-        explain = "EXPLAIN (ANALYZE, VERBOSE, TIMING OFF, SUMMARY OFF, FORMAT JSON) " + query.format(end=self.end.isoformat())
-        ((plans,),) = self.connection.execute(explain.encode()).fetchall()
+        explain = "EXPLAIN (ANALYZE, VERBOSE, TIMING OFF, SUMMARY OFF, FORMAT JSON) "
+        asked = query.format(end=self.end.isoformat())
+        ((plans,),) = self.connection.execute((explain + asked).encode()).fetchall()
 
         def walk(node: Node) -> Iterator[Node]:
             yield node
