@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import structlog
 
+from gateway.base.collector import keep_what_is_loaded
 from gateway.base.process_name import name_process
 from gateway.parent import end_with_parent
 
@@ -168,7 +169,7 @@ def _serve(
     except Exception as error:  # each process finds out for itself, and says so to whom it concerns
         _log.debug("not everything could be prepared for what is forked", reason=str(error))
     gc.collect()
-    gc.freeze()  # what the collector never looks at is never copied for it
+    keep_what_is_loaded()  # what the collector never looks at is never copied for it
     context = multiprocessing.get_context("fork")
     running: dict[int, tuple[int, BaseProcess]] = {}  # sentinel: key of the owner's, process
     while True:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import multiprocessing
 import os
 import resource
@@ -34,6 +33,7 @@ from gateway.assembly import (
     needs_embedded,
     warn_of_spools_without_exporter,
 )
+from gateway.base.collector import keep_what_is_loaded
 from gateway.base.process_name import name_process
 from gateway.config import Config
 from gateway.data_paths import spools
@@ -200,7 +200,7 @@ async def _serve(
             await hub.start()
         if stop.requested:
             return False
-        gc.freeze()  # what is loaded by now stays: to look through it would hold the loop for 20 ms at a time
+        keep_what_is_loaded()  # to look through it would hold the loop for 20 ms at a time
         endpoints = hub.endpoints | (pool.endpoints if pool else {})
 
         def record() -> None:
@@ -425,7 +425,7 @@ async def _work(
         except (OSError, SchemaError, LayoutError) as error:
             parent.send(OSError(str(error)) if isinstance(error, OSError) else WorkerError(str(error)))
             return
-        gc.freeze()
+        keep_what_is_loaded()
         with contextlib.suppress(BrokenPipeError):
             parent.send(hub.endpoints)
         _log.info("a worker listens", pid=os.getpid())

@@ -80,9 +80,12 @@ class Contradiction(NamedTuple):
 
 
 class Settings(BaseModel):
-    """Base of every component's settings: unknown keys are errors, values do not change."""
+    """Base of every component's settings: unknown keys are errors, values do not change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    The docstring below a field is its description, in the reference and in the schema.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def contradictions(self) -> Iterable[Contradiction]:
         """Return the settings that are valid each by itself and not together."""

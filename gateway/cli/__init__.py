@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gateway.base.collector import collect_seldom
 from gateway.terminal import guard_terminals
 
 # What gRPC's core would print (such as an address in use) is said by the gateway itself. Read when grpc is imported.
@@ -57,6 +58,7 @@ class _LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         guard_terminals()
+        collect_seldom()
         return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

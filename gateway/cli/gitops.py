@@ -19,6 +19,7 @@ from gateway.cli.runs import done_here, follow, last_runs, local, output_option,
 from gateway.config import Config
 from gateway.extensions.gitops.config import GitOpsConfig, Repository
 from gateway.extensions.gitops.drift import Check, CheckNote, check, last_check, with_note
+from gateway.extensions.gitops.git import Git
 from gateway.extensions.gitops.reconcile import BusyError, Reconciler
 from gateway.extensions.gitops.service import KIND, order_of
 from gateway.operations import Operations
@@ -86,10 +87,11 @@ async def _look(
     """
     checks: dict[str, tuple[Check | None, CheckNote | None]] = {}
     for name, repository in chosen.items():
-        note = None if fetch else await last_check(repository)
+        git = Git(repository)
+        note = None if fetch else await last_check(git)
         ask = fetch or (fetch is None and (note is None or not note.is_recent(repository)))
         try:
-            found = await check(repository, fetch=ask)
+            found = await check(git, fetch=ask)
         except BusyError:
             checks[name] = None, note
         else:

@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic_core import core_schema
 
 from gateway.base.settings import Settings, format_duration
 from gateway.component.declaration import Component
 from gateway.components import COMPONENTS, SECTIONS, Registry, usable
+from gateway.config._docstrings import described
 from gateway.config.service import ServiceSettings
 
 _SUBSTITUTION = "Substitution"
@@ -57,11 +59,18 @@ def schema(registry: Registry = COMPONENTS) -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes default durations the way they are written in the file."""
+    """Writes default durations the way they are written in the file, and what settings are about."""
 
     def encode_default(self, dft: Any) -> Any:
         """Return a default as it stands in JSON."""
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
+        """Return the schema of a model, with what the docstrings of its settings say."""
+        made, model = super().model_schema(schema), schema["cls"]
+        for name, description in described(model).items():
+            made["properties"][model.model_fields[name].alias or name].setdefault("description", description)
+        return made
 
 
 def _section(known: Mapping[str, Component], refs: Mapping[type[Settings], Any], description: str) -> dict[str, Any]:

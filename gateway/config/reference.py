@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from gateway.base.settings import format_duration, parse_size
 from gateway.component import Signal
 from gateway.components import COMPONENTS, Registry, usable
+from gateway.config._docstrings import described
 from gateway.config.service import ServiceSettings
 
 BEGIN = "<!-- reference: made by `python -m gateway.config.reference docs/configuration.md` -->"
@@ -45,11 +46,12 @@ def insert(document: str, registry: Registry = COMPONENTS) -> str:
     return f"{before}{BEGIN}\n\n{reference(registry)}\n{END}{after}"
 
 
-def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every setting of a model with its dotted path; sections before what is in them."""
+def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
+    """Yield every setting of a model with its dotted path and its description; sections before what is in them."""
+    descriptions = described(model)
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
-        yield path, field
+        yield path, field, descriptions.get(name, "")
         for inner, step in _inner_models(field.annotation):
             yield from settings_of(inner, f"{path}{step}.")
 
@@ -58,14 +60,14 @@ def _part(title: str, model: type[BaseModel], signals: frozenset[Signal]) -> str
     lines = [f"### {title}", "", _one_line(model.__doc__ or ""), ""]
     if signals:
         lines += [f"Signals: {', '.join(signal.value for signal in Signal if signal in signals)}.", ""]
-    rows = [_row(path, field) for path, field in settings_of(model)]
+    rows = [_row(*setting) for setting in settings_of(model)]
     if rows:
         lines += ["| Setting | Type | Default | |", "|---|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
 
-def _row(path: str, field: FieldInfo) -> str:
-    description = field.description or next((one.__doc__ for one, _ in _inner_models(field.annotation)), "") or ""
+def _row(path: str, field: FieldInfo, description: str) -> str:
+    description = description or next((one.__doc__ for one, _ in _inner_models(field.annotation)), "") or ""
     cells = (f"`{path}`", _type_name(field.annotation, field.metadata), _default(field), _one_line(description))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

@@ -7,12 +7,15 @@ variables name an endpoint. What comes of a batch is told in the same way by bot
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from gateway.component.batch import Batch, Outcome, Signal
 from gateway.component.errors import NoPipelineError
 from gateway.component.interfaces import Consumer
-from gateway.net.client import OtlpClient, check_certificates, connect
 from gateway.net.destination import Destination, EmitterSettings, destination, names_endpoint
+
+if TYPE_CHECKING:
+    from gateway.net.client import OtlpClient
 
 
 class RemoteConsumer:
@@ -23,6 +26,8 @@ class RemoteConsumer:
     """
 
     def __init__(self, destinations: Mapping[Signal, Destination], otherwise: Consumer | None = None) -> None:
+        from gateway.net.client import check_certificates  # most hubs send nothing elsewhere, and need no client
+
         for to in destinations.values():
             check_certificates(to)
         self.destinations = destinations
@@ -36,6 +41,8 @@ class RemoteConsumer:
                 raise NoPipelineError(batch.signal.value)
             return await self._otherwise.accept(batch)
         if batch.signal not in self._clients:
+            from gateway.net.client import connect
+
             self._clients[batch.signal] = connect(to)
         return await self._clients[batch.signal].send(batch.signal, batch.payload)
 

@@ -112,7 +112,7 @@ class Repositories:
         return outcome.error
 
     async def good(self) -> str | None:
-        return await Git(self.settings()).revision(GOOD)
+        return (await Git(self.settings()).commits(GOOD))[GOOD]
 
     async def failed(self) -> str | None:
-        return await Git(self.settings()).revision(FAILED)
+        return (await Git(self.settings()).commits(FAILED))[FAILED]

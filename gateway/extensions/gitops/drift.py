@@ -12,7 +12,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from gateway.extensions.gitops.config import Repository
-from gateway.extensions.gitops.git import MOVING, RETURNING, Git, GitError, ReconcileRefusedError, State
+from gateway.extensions.gitops.git import Git, GitError, ReconcileRefusedError, State
 from gateway.extensions.gitops.reconcile import exclusive
 from gateway.files.durability import replace_file
 from gateway.operations import Operations
@@ -48,14 +48,14 @@ def drift_of(repository: Repository, state: State) -> frozenset[str]:
     return frozenset(kind for kind, is_so in found.items() if is_so)
 
 
-async def check(repository: Repository, *, fetch: bool = True) -> Check:
+async def check(git: Git, *, fetch: bool = True) -> Check:
     """Look at a clone, after asking its remote unless told otherwise. Changes nothing that is its owner's.
 
     Raises `BusyError` when somebody works on it.
     """
+    repository = git.repository
     if not repository.path.exists() and repository.url is not None:
         return Check(None, frozenset({"behind"}), "there is no clone yet", due=True)
-    git = Git(repository)
     problem = None
     try:
         async with exclusive(repository):
@@ -63,16 +63,16 @@ async def check(repository: Repository, *, fetch: bool = True) -> Check:
             if fetch:
                 await git.reclaim()
                 try:
-                    await git.fetch()
+                    await git.fetch(maintain=False)  # that can wait for what comes of it
                 except GitError as error:
                     problem = str(error)
             state = await git.state()
             drift = drift_of(repository, state)
-            unfinished = [ref for ref in (RETURNING, MOVING) if await git.revision(ref) is not None]
+            unfinished = state.returning is not None or state.moving is not None
     except (GitError, ReconcileRefusedError) as error:
         return Check(None, frozenset({"unusable"}), str(error))
     blocked = drift & {"dirty", "detached", "wrong_branch", "local_commits", "failed_revision"}
-    due = bool(unfinished) or (not blocked and state.upstream is not None and state.upstream != state.good)
+    due = unfinished or (not blocked and state.upstream is not None and state.upstream != state.good)
     return Check(state, drift | ({"unusable"} if problem else set()), problem, due and problem is None)
 
 
@@ -91,10 +91,10 @@ class CheckNote(msgspec.Struct, frozen=True):
         return 0 <= time.time() - self.at <= patience.total_seconds()
 
 
-async def note_check(repository: Repository, found: Check) -> None:
+async def note_check(git: Git, found: Check) -> None:
     """Write down what a look found, for `obs-hub gitops status`. Where that fails, nothing old stays."""
     try:
-        file = await Git(repository).notes() / _LOOK
+        file = await git.notes() / _LOOK
     except (GitError, OSError):
         return  # what is no clone says so itself
     try:
@@ -105,10 +105,10 @@ async def note_check(repository: Repository, found: Check) -> None:
             file.unlink(missing_ok=True)
 
 
-async def last_check(repository: Repository) -> CheckNote | None:
+async def last_check(git: Git) -> CheckNote | None:
     """Return what the hub's last look found; None where that is not known."""
     try:
-        return msgspec.json.decode((await Git(repository).notes() / _LOOK).read_bytes(), type=CheckNote)
+        return msgspec.json.decode((await git.notes() / _LOOK).read_bytes(), type=CheckNote)
     except (GitError, OSError, msgspec.MsgspecError):
         return None
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
@@ -35,10 +36,20 @@ RETURNING = "refs/obs-hub/returning"
 MOVING = "refs/obs-hub/moving"
 """The revision that the branch is being brought to; there while git may be at it, or was killed at it."""
 
+_UNDER_WAY = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "REBASE_HEAD": "rebase",
+}
+"""Refs that are there while the owner is in the middle of something."""
+
 _FORWARD = ("merge", "--ff-only", "--quiet", "--no-autostash")
 _ANYWHERE = ("reset", "--quiet", "--keep")
 _TIMEOUT = timedelta(minutes=2)
 _MOST_OUTPUT = 4 * 2**20
+_NAMES_AT_ONCE = 1000
+_BRANCH = "# branch.head "
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HTTP_USER = re.compile(r"https?://([^/\s]+)@")
 _OPTIONS = (
@@ -63,7 +74,8 @@ class State:
     """How a clone stands to its remote.
 
     ``branch`` is None on a detached head. ``ahead`` and ``behind`` count commits between HEAD and the remote's branch
-    as it was last fetched; ``upstream`` is None when it never was. ``dirty`` are the first paths that differ.
+    as it was last fetched; ``upstream`` is None when it never was. ``under_way`` is what the owner is in the middle of,
+    such as a merge. ``dirty`` are the first paths that differ. The other fields are the refs of these names.
     """
 
     head: str | None
@@ -71,6 +83,10 @@ class State:
     upstream: str | None
     good: str | None
     failed: str | None
+    seen: str | None = None
+    returning: str | None = None
+    moving: str | None = None
+    under_way: str | None = None
     ahead: int = 0
     behind: int = 0
     dirty: tuple[str, ...] = ()
@@ -99,9 +115,15 @@ class Git:
             ssh = ["ssh", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i", str(repository.ssh_key)]
             variables["GIT_SSH_COMMAND"] = shlex.join(ssh)
         self._env = environment(*GIT, given=variables)
+        self._folders: list[Path] = []
 
     async def run(
-        self, *arguments: str, ok: tuple[int, ...] = (0,), cwd: Path | None = None, at_most: timedelta = _TIMEOUT
+        self,
+        *arguments: str,
+        ok: tuple[int, ...] = (0,),
+        cwd: Path | None = None,
+        at_most: timedelta = _TIMEOUT,
+        stdin: str = "",
     ) -> tuple[int, str]:
         """Run git; return its exit code and what it wrote to standard output. Raises `GitError`."""
         out, errors = bytearray(), bytearray()
@@ -119,6 +141,7 @@ class Git:
                 at_most=at_most,
                 sink=lambda chunk: keep(out, chunk),
                 stderr=lambda chunk: keep(errors, chunk),
+                stdin=stdin.encode("utf-8", "surrogateescape"),
             )
         except process.ProgramError as error:
             raise GitError(f"git {arguments[0]} in {self.path}: {error}") from None
@@ -127,32 +150,41 @@ class Git:
             raise GitError(_explained(self.path, arguments[0], code, without_credentials(said)))
         return code, codecs.decode(bytes(out), "utf-8", "surrogateescape")
 
-    async def read(self, *arguments: str) -> str:
+    async def read(self, *arguments: str, stdin: str = "") -> str:
         """Run git and return its standard output, without the last line's end."""
-        return (await self.run(*arguments))[1].rstrip("\n")
+        return (await self.run(*arguments, stdin=stdin))[1].rstrip("\n")
 
     async def test(self, *arguments: str) -> bool:
         """Run a git command that answers yes or no by its exit code."""
         return (await self.run(*arguments, ok=(0, 1)))[0] == 0
 
-    async def revision(self, ref: str) -> str | None:
-        """Return the commit that a ref stands for, or None where there is no such ref."""
-        code, out = await self.run(
-            "rev-parse", "--quiet", "--verify", "--end-of-options", f"{ref}^{{commit}}", ok=(0, 1)
-        )
-        identity = out.strip()
-        if code:
-            return None
-        if not is_object_id(identity):
-            raise GitError(f"{ref} in {self.path} is no commit: git says {identity[:100]!r}")
-        return identity
+    async def objects(self, names: Sequence[str]) -> dict[str, str | None]:
+        """Return the ids of what names stand for, as git reads names (`gitrevisions`); None where there is no such."""
+        found: dict[str, str | None] = {}
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            some = names[start : start + _NAMES_AT_ONCE]
+            asked = "".join(f"{name}\n" for name in some)
+            answers = (await self.read("cat-file", "--batch-check=%(objectname)", stdin=asked)).split("\n")
+            for name, said in zip(some, answers, strict=True):
+                if not is_object_id(said) and said != f"{name} missing":
+                    raise GitError(f"{name} in {self.path} is unclear: git says {said[:100]!r}")
+                found[name] = said if is_object_id(said) else None
+        return found
 
-    async def set_ref(self, ref: str, revision: str | None) -> None:
-        """Let a ref stand for a commit, or for nothing."""
-        if revision is None:
-            await self.run("update-ref", "-d", ref)
-        else:
-            await self.run("update-ref", ref, revision)
+    async def commits(self, *refs: str) -> dict[str, str | None]:
+        """Return the commits that refs stand for, None where there is no such ref."""
+        found = await self.objects([f"{ref}^{{commit}}" for ref in refs])
+        return dict(zip(refs, found.values(), strict=True))
+
+    async def set_refs(self, changes: Mapping[str, str | None]) -> None:
+        """Let refs stand for commits, or for nothing: all of them, or none."""
+        await self._update_refs(
+            f"delete {ref}" if new is None else f"update {ref} {new}" for ref, new in changes.items()
+        )
+
+    async def _update_refs(self, commands: Iterable[str]) -> None:
+        if asked := "".join(f"{command}\n" for command in commands):
+            await self.run("update-ref", "--stdin", stdin=asked)
 
     async def is_ancestor(self, ancestor: str, of: str) -> bool:
         """Tell whether a commit is in another's history, or is that commit."""
@@ -160,8 +192,8 @@ class Git:
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    async def check_clone(self) -> None:
-        """Check that the path is a whole clone whose remote leads where it should.
+    async def check_clone(self) -> list[str]:
+        """Check that the path is a whole clone whose remote leads where it should. Returns its `credentials`.
 
         Raises `ReconcileRefusedError` when it is not, `GitError` when git cannot say.
         """
@@ -169,11 +201,13 @@ class Git:
             raise ReconcileRefusedError(
                 f"there is no clone at {self.path}: clone it there, or set url so that the hub does"
             )
-        if await self.read("rev-parse", "--show-prefix"):
+        if await self._look_where():
             top = await self.read("rev-parse", "--show-toplevel")
             raise ReconcileRefusedError(f"{self.path} is inside the clone {top}: set path to that")
         remote, url = self.repository.remote, self.repository.url
-        found = (await self.run("config", "--get", f"remote.{remote}.url", ok=(0, 1)))[1].strip()
+        addresses = await self._addresses()
+        urls = [value for key, value in addresses if key == f"remote.{remote}.url"]
+        found = urls[-1].strip() if urls else ""
         if not found:
             raise ReconcileRefusedError(f"the clone {self.path} has no remote {remote}: `git remote add {remote} URL`")
         if url is not None and found != url:
@@ -181,35 +215,48 @@ class Git:
                 f"the remote {remote} of {self.path} leads to {without_credentials(found)}, and url says "
                 f"{without_credentials(url)}: make them the same"
             )
+        return _credentials_in(addresses)
 
     async def state(self) -> State:
         """Look at the clone as it is, without asking the remote. Raises `GitError`."""
-        head, upstream = await self.revision("HEAD"), await self.revision(self.upstream)
-        code, branch = await self.run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1))
+        state = await self._refs()
+        untracked = "no" if self.repository.allow_untracked else "normal"
+        options = (
+            "--porcelain=v2",
+            "-z",
+            "--branch",
+            "--no-ahead-behind",
+            "--no-renames",
+            f"--untracked-files={untracked}",
+        )
+        entries = [*filter(None, (await self.read("status", *options)).split("\0"))]
+        found = (entry.removeprefix("# branch.head ") for entry in entries if entry.startswith("# branch.head "))
+        branch = next(found, "(detached)")
+        dirty = await self._dirty([entry for entry in entries if not entry.startswith("# ")])
+        return replace(state, branch=None if branch == "(detached)" else branch, dirty=dirty)
+
+    async def _refs(self) -> State:
+        """Look at the refs alone: as if there were no branch, and nothing dirty. Raises `GitError`."""
+        revisions = await self.commits("HEAD", self.upstream, GOOD, FAILED, SEEN, RETURNING, MOVING, *_UNDER_WAY)
+        head, upstream, good, failed, seen, returning, moving, *under_way = revisions.values()
         ahead = behind = 0
-        if head and upstream:
+        if head and upstream and head != upstream:
             counts = await self.read("rev-list", "--left-right", "--count", f"{head}...{upstream}")
             ahead, behind = (int(count) for count in counts.split())
-        return State(
-            head,
-            None if code else branch.strip().removeprefix("refs/heads/"),
-            upstream,
-            await self.revision(GOOD),
-            await self.revision(FAILED),
-            ahead,
-            behind,
-            await self._dirty(),
-        )
+        busy = next((what for what, revision in zip(_UNDER_WAY.values(), under_way, strict=True) if revision), None)
+        return State(head, None, upstream, good, failed, seen, returning, moving, busy, ahead, behind)
+
+    async def after_fetch(self, state: State) -> State:
+        """Look at the refs again, and keep what was found in the work tree. Raises `GitError`."""
+        return replace(await self._refs(), branch=state.branch, dirty=state.dirty)
 
     async def reclaim(self) -> list[Path]:
         """Remove what a git that was killed has left locked, and return it. The caller holds the clone."""
         return await asyncio.to_thread(stale_locks.reclaim, self.path, await self.folders())
 
-    async def _dirty(self) -> tuple[str, ...]:
-        untracked = "no" if self.repository.allow_untracked else "normal"
-        status = await self.read("status", "--porcelain=v2", "-z", "--no-renames", f"--untracked-files={untracked}")
+    async def _dirty(self, status: Iterable[str]) -> tuple[str, ...]:
         found = []
-        for entry in filter(None, status.split("\0")):
+        for entry in status:
             path = entry.split(" ", {"1": 8, "u": 10}.get(entry[0], 1))[-1]
             if entry.startswith("1 .M SC.. ") and await self._is_left_behind(path):
                 continue
@@ -229,7 +276,7 @@ class Git:
                 return True
         return False
 
-    async def refuse_what_is_not_ours(self, state: State) -> None:
+    def refuse_what_is_not_ours(self, state: State) -> None:
         """Raise `ReconcileRefusedError` unless the clone is on its branch with nothing uncommitted."""
         wanted = self.repository.branch
         if state.branch is None:
@@ -248,16 +295,22 @@ class Git:
                 f"the clone {self.path} has changes that are not committed ({some}): "
                 "commit and push them, or put them away with `git stash --include-untracked`; nothing was changed"
             )
-        for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD"):
-            if await self.revision(name):
-                raise ReconcileRefusedError(
-                    f"a {name.partition('_')[0].lower()} is under way in {self.path}: finish or abort it"
-                )
+        if state.under_way:
+            raise ReconcileRefusedError(f"a {state.under_way} is under way in {self.path}: finish or abort it")
 
     async def folders(self) -> list[Path]:
         """Return the clone's git directory, and the one that it shares with other work trees, if it is another."""
-        said = await self.read("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir")
-        return list(dict.fromkeys(Path(line) for line in said.split("\n")))
+        if not self._folders:
+            await self._look_where()
+        return self._folders
+
+    async def _look_where(self) -> str:
+        """Find the git directories. Returns where the path is in the work tree: the empty string at its top."""
+        # The prefix comes first: its line is there, if empty, at the top.
+        said = await self.read("rev-parse", "--show-prefix", "--path-format=absolute", "--git-dir", "--git-common-dir")
+        prefix, *folders = said.split("\n")
+        self._folders = list(dict.fromkeys(map(Path, folders)))
+        return prefix
 
     async def notes(self) -> Path:
         """Return the folder in the git directory that the hub keeps its notes on the clone in."""
@@ -267,16 +320,13 @@ class Git:
 
     async def credentials(self) -> list[str]:
         """Return the credentials that the clone's settings hold in the open: in addresses and in headers."""
+        return _credentials_in(await self._addresses())
+
+    async def _addresses(self) -> list[tuple[str, str]]:
+        """Return keys and values of the settings that say where remotes are, and what is sent to them."""
         keys = r"^(remote\..*\.(push)?url|http\.(.*\.)?extraheader)$"
-        found: list[str] = []
-        for entry in (await self.run("config", "--null", "--get-regexp", keys, ok=(0, 1)))[1].split("\0"):
-            key, _, value = entry.partition("\n")
-            if key.endswith("extraheader"):
-                found += value.split()[-1:]
-            elif (url := _HTTP_USER.match(value)) is not None:
-                user, _, password = url[1].partition(":")
-                found += [url[1], password or user, unquote(password or user)]
-        return list(dict.fromkeys(found))
+        said = (await self.run("config", "--null", "--get-regexp", keys, ok=(0, 1)))[1]
+        return [(key, value) for key, _, value in (entry.partition("\n") for entry in said.split("\0"))]
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -295,14 +345,16 @@ class Git:
         await self.run(*arguments, cwd=parent, at_most=self.repository.fetch_timeout)
         fresh.rename(self.path)
 
-    async def fetch(self) -> str:
-        """Fetch the branch and return the remote's revision. Changes nothing but the remote-tracking branch."""
+    async def fetch(self, *, maintain: bool) -> None:
+        """Fetch the branch. Changes nothing but the remote-tracking branch.
+
+        With ``maintain`` git tidies the clone, should it be time for that.
+        """
         source, remote = self.repository, self.repository.remote
-        arguments = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--end-of-options", remote)
-        await self.run(*arguments, f"+refs/heads/{source.branch}:{self.upstream}", at_most=source.fetch_timeout)
-        revision = await self.revision(self.upstream)
-        assert revision is not None, "a fetch that succeeds makes the ref"
-        return revision
+        arguments = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
+        tidying = "--auto-maintenance" if maintain else "--no-auto-maintenance"
+        wanted = ("--end-of-options", remote, f"+refs/heads/{source.branch}:{self.upstream}")
+        await self.run(*arguments, tidying, *wanted, at_most=source.fetch_timeout)
 
     async def verify_signature(self, revision: str) -> None:
         """Raise `ReconcileRefusedError` unless the commit has a good signature of somebody who may sign."""
@@ -322,28 +374,27 @@ class Git:
                 f"the revision {revision} has no good signature of somebody who may sign; {hint}"
             ) from None
 
-    async def fast_forward(self, state: State, target: str) -> None:
+    async def fast_forward(self, state: State) -> None:
         """Bring the branch to the remote's revision. Raises `ReconcileRefusedError` when that is no fast-forward."""
-        assert state.head is not None
-        if not await self.is_ancestor(state.head, target):
-            raise ReconcileRefusedError(await self._why_no_fast_forward(state.head, target))
-        if state.head != target:
-            await self._move(target, *_FORWARD)
+        assert state.upstream is not None
+        if state.ahead:
+            raise ReconcileRefusedError(await self._why_no_fast_forward(state))
+        await self._move(state.upstream, *_FORWARD, then={SEEN: state.upstream})
 
     async def update_submodules(self) -> None:
         """Bring submodules, where they are wanted, to what the revision says."""
         if self.repository.submodules:
             await self.run("submodule", "update", "--init", "--recursive", at_most=self.repository.fetch_timeout)
 
-    async def _why_no_fast_forward(self, head: str, target: str) -> str:
-        remote, branch = self.repository.remote, self.repository.branch
-        seen = await self.revision(SEEN)
-        if seen is not None and await self.is_ancestor(head, seen):
+    async def _why_no_fast_forward(self, state: State) -> str:
+        remote, branch, head = self.repository.remote, self.repository.branch, state.head
+        assert head is not None
+        if state.seen is not None and await self.is_ancestor(head, state.seen):
             return (
                 f"{remote}/{branch} was force-pushed: {head[:12]}, which was rolled out here, is no longer in it; "
                 f"nothing was changed. To accept what is there now: `git -C {self.path} reset --keep {remote}/{branch}`"
             )
-        if await self.is_ancestor(target, head):
+        if not state.behind:
             return (
                 f"the clone {self.path} has commits that are not in {remote}/{branch}: push them, or move them to a "
                 "branch of their own"
@@ -358,11 +409,11 @@ class Git:
         await self._move(revision, *_ANYWHERE)
         await self.update_submodules()
 
-    async def _move(self, revision: str, *how: str) -> None:
-        await self.set_ref(MOVING, revision)
+    async def _move(self, revision: str, *how: str, then: Mapping[str, str | None] | None = None) -> None:
+        await self.set_refs({MOVING: revision})
         # Filters may fetch, as that of Git LFS does.
         await self.run(*how, revision, at_most=max(_TIMEOUT, self.repository.fetch_timeout))
-        await self.set_ref(MOVING, None)
+        await self.set_refs({MOVING: None, **(then or {})})
 
     async def finish_move(self, state: State) -> bool:
         """Finish a move of the branch that was cut off in the middle; return whether there was one.
@@ -370,7 +421,7 @@ class Git:
         Git writes the files first, then the index, then the branch. So each file that differs from the branch has to be
         gone, or as in the revision that was being checked out. Anything else is the owner's, and then nothing is done.
         """
-        target = await self.revision(MOVING)
+        target = state.moving
         if target is None or state.head in (None, target) or not state.dirty:
             return False
         folder = await self.notes()
@@ -405,12 +456,12 @@ class Git:
         """Return the commits that are in one revision's history only and touch a file that matches a pathspec."""
         return (await self.read("rev-list", "--full-history", f"{one}...{other}", "--", *paths)).split()
 
-    async def content(self, revision: str, path: str) -> bytes | None:
-        """Return a file as it is in a revision, or None where it is not there."""
-        if not await self.test("rev-parse", "--quiet", "--verify", "--end-of-options", f"{revision}:{path}"):
-            return None
-        out = (await self.run("cat-file", "blob", f"{revision}:{path}"))[1]
-        return out.encode("utf-8", "surrogateescape")
+    async def is_content_of(self, content: bytes, path: str, revisions: Sequence[str]) -> bool:
+        """Tell whether a file is, or was, of this content in one of the revisions."""
+        there = await self.objects([f"{revision}:{path}" for revision in revisions])
+        as_blob = b"blob %d\0" % len(content) + content
+        hashes = (hashlib.sha1(as_blob, usedforsecurity=False), hashlib.sha256(as_blob))
+        return not {each.hexdigest() for each in hashes}.isdisjoint(filter(None, there.values()))
 
     async def prune_branches(self) -> list[tuple[str, str]]:
         """Remove local branches that are merged into the branch. Returns their names and where they stood."""
@@ -418,14 +469,25 @@ class Git:
             *("for-each-ref", "--format=%(symref) %(refname) %(objectname) %(worktreepath)"),
             *("--merged=HEAD", "refs/heads/"),
         )
-        removed = []
+        removed: list[tuple[str, str]] = []
         for line in filter(None, listing.split("\n")):
             alias, ref, revision, worktree = [*line.split(" ", 3), ""][:4]
             if alias or worktree or ref == f"refs/heads/{self.repository.branch}" or not is_object_id(revision):
                 continue
-            await self.run("update-ref", "-d", ref, revision)
-            removed.append((ref.removeprefix("refs/heads/"), revision))
-        return removed
+            removed.append((ref, revision))
+        await self._update_refs(f"delete {ref} {revision}" for ref, revision in removed)
+        return [(ref.removeprefix("refs/heads/"), revision) for ref, revision in removed]
+
+
+def _credentials_in(addresses: Iterable[tuple[str, str]]) -> list[str]:
+    found: list[str] = []
+    for key, value in addresses:
+        if key.endswith("extraheader"):
+            found += value.split()[-1:]
+        elif (url := _HTTP_USER.match(value)) is not None:
+            user, _, password = url[1].partition(":")
+            found += [url[1], password or user, unquote(password or user)]
+    return list(dict.fromkeys(found))
 
 
 def _explained(path: Path, command: str, code: int, said: str) -> str:

@@ -70,6 +70,7 @@ async def run(
     at_most: timedelta,
     sink: Callable[[bytes], object],
     stderr: Callable[[bytes], object] | None = None,
+    stdin: bytes = b"",
 ) -> int:
     """Run a program and return its exit code. What it writes goes to the sinks; without ``stderr``, all to one.
 
@@ -86,7 +87,7 @@ async def run(
                 *argv,
                 cwd=cwd,
                 env=dict(env),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=error,
                 start_new_session=True,
@@ -104,6 +105,9 @@ async def run(
             raise ProgramError(f"{argv[0]} cannot be run: {reason}") from None
         out.close()
         error.close()
+        if process.stdin is not None:
+            process.stdin.write(stdin)
+            process.stdin.close()
         try:
             async with asyncio.timeout(at_most.total_seconds()):
                 return await process.wait()

@@ -141,22 +141,24 @@ class _Reconciliation:
 
     async def run(self) -> Outcome:
         git = self._git
-        await git.check_clone()
+        credentials = await git.check_clone()
         for lock in await git.reclaim():
             self._say(f"removed {lock}, which a git that was killed had left")
-        if await git.credentials():
+        if credentials:
             self._say("the clone's settings hold credentials in the open, for all that the steps run to read")
         state = await git.state()
         if state.branch == self._repository.branch and await git.finish_move(state):
             self._say("finished what a gateway that was killed had begun to check out")
             state = await git.state()
-        await git.refuse_what_is_not_ours(state)
+        git.refuse_what_is_not_ours(state)
         if (returned := await self._finish_return(state)) is not None:
             return returned
         async with self._span("gitops.fetch"):
             self._say(f"fetch {self._repository.remote}/{self._repository.branch}")
-            target = await git.fetch()
-        state = await git.state()
+            await git.fetch(maintain=True)
+        state = await git.after_fetch(state)
+        if (target := state.upstream) is None:
+            raise GitError(f"what {self._repository.remote} has as {self._repository.branch} is no commit")
         if target == state.failed and not self._order.force:
             return self._failed(
                 f"the revision {target} failed before and is not tried again: push a fix, or try it once more with "
@@ -171,13 +173,15 @@ class _Reconciliation:
         before = state.head
         if before != target:
             async with self._span("gitops.fast_forward"):
-                await git.fast_forward(state, target)
+                await git.fast_forward(state)
                 self._say(f"fast-forward {(before or '')[:12]}..{target[:12]}, {state.behind} commits")
                 self._progress.counts["commits"] = state.behind
-        await git.set_ref(SEEN, target)
+        elif target != state.seen:
+            await git.set_refs({SEEN: target})
         if target == state.good and not self._order.force:
             self._say(f"{target[:12]} is rolled out already")
-            await git.set_ref(FAILED, None)
+            if state.failed is not None:
+                await git.set_refs({FAILED: None})
             return Outcome(result={"before": before, "revision": target, "changed": False})
         return await self._roll_out(state, target)
 
@@ -190,10 +194,9 @@ class _Reconciliation:
             error = str(failure)
             if failure.step.rollback and state.good is not None and state.good != target:
                 return await self._return_to(state.good, target, error, state)
-            await git.set_ref(FAILED, target)
+            await git.set_refs({FAILED: target})
             return self._failed(error, state, target)
-        await git.set_ref(GOOD, target)
-        await git.set_ref(FAILED, None)
+        await git.set_refs({GOOD: target, FAILED: None})
         if self._repository.prune_branches:
             for name, revision in await git.prune_branches():
                 self._say(f"removed the merged branch {name!r}, which stood at {revision}")
@@ -202,12 +205,12 @@ class _Reconciliation:
 
     async def _return_to(self, good: str, failed: str, error: str, state: State) -> Outcome:
         """Return to the last good revision. The ref that says so stands until all of it is done."""
-        await self._git.set_ref(RETURNING, good)
+        await self._git.set_refs({RETURNING: good})
         # Only now: a gateway killed before tries the revision again, one killed after finishes the return.
-        await self._git.set_ref(FAILED, failed)
+        await self._git.set_refs({FAILED: failed})
         now = await self._git.state()
         if now.head != failed or now.dirty:
-            await self._git.set_ref(RETURNING, None)
+            await self._git.set_refs({RETURNING: None})
             return self._failed(
                 f"{error}; not returned to {good}, because the step left changes in the clone, or moved its branch",
                 state,
@@ -222,18 +225,18 @@ class _Reconciliation:
         try:
             await self._steps(good, state, tried=failed)
         except StepFailedError as again:
-            await self._git.set_ref(RETURNING, None)
+            await self._git.set_refs({RETURNING: None})
             return self._failed(f"{error}; returning to {good} failed, too: {again}", state, failed)
-        await self._git.set_ref(RETURNING, None)
+        await self._git.set_refs({RETURNING: None})
         return self._failed(f"{error}; returned to {good}", state, failed, good)
 
     async def _finish_return(self, state: State) -> Outcome | None:
         """Finish a return that a killed gateway began, unless somebody has moved the branch since."""
-        returning = await self._git.revision(RETURNING)
+        returning = state.returning
         if returning is None:
             return None
         if returning != state.good or state.head not in (state.failed, returning):
-            await self._git.set_ref(RETURNING, None)
+            await self._git.set_refs({RETURNING: None})
             return None
         return await self._back_at(returning, state.failed, "the steps failed before the gateway was killed", state)
 

@@ -15,6 +15,7 @@ from opentelemetry.trace import Span
 
 from gateway.extensions.gitops.config import GitOpsConfig, Repository
 from gateway.extensions.gitops.drift import Check, DriftReport, check, note_check
+from gateway.extensions.gitops.git import Git
 from gateway.extensions.gitops.reconcile import BusyError, Order, Reconciler
 from gateway.operations import Operations, ids_of
 from gateway.runs import Enqueued, Outcome, Progress, Request, Run, Runs, RunState, RunsUnavailableError, Trace, Worker
@@ -142,8 +143,9 @@ class GitOpsService:
 
     async def _look(self, name: str, repository: Repository, *, fetch: bool = True) -> Check | None:
         """Look at a clone and tell what was found; None when somebody works on it."""
+        git = Git(repository)
         try:
-            found = await check(repository, fetch=fetch)
+            found = await check(git, fetch=fetch)
         except BusyError:
             return None
         except Exception:
@@ -153,7 +155,7 @@ class GitOpsService:
         if found.drift and (before is None or before.drift != found.drift):
             _log.warning("drift", repository=name, drift=sorted(found.drift), problem=found.problem)
         self._drift.found(name, found)
-        await note_check(repository, found)
+        await note_check(git, found)
         return found
 
     async def _ask(self, name: str, found: Check, interval: float) -> None:

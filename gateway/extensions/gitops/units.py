@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -173,9 +172,11 @@ def _content(path: Path) -> bytes:
 
 async def _is_ours(target: Target, path: str, found: bytes) -> bool:
     """Tell whether an installed file is one that an earlier revision of the repository had there."""
-    earlier = [await target.git.touching(target.revision, other, [f":(literal){path}"]) for other in target.tried]
-    for revision in dict.fromkeys([target.revision, *target.tried, *itertools.chain(*earlier)]):
-        if await target.git.content(revision, path) == found:
+    if await target.git.is_content_of(found, path, [target.revision, *target.tried]):
+        return True
+    for other in dict.fromkeys(target.tried):
+        earlier = await target.git.touching(target.revision, other, [f":(literal){path}"])
+        if await target.git.is_content_of(found, path, earlier):
             return True
     return False
 

@@ -177,8 +177,11 @@ class Reading:
 
     def rows_by_size(self, query: sql.Composable) -> dict[int, bytes]:
         """Return what a query finds, by the size of its rows: those of one size have arrays as long as the others'."""
-        found: defaultdict[int, list[memoryview]] = defaultdict(list)
+        found: defaultdict[int, list[bytes | memoryview]] = defaultdict(list)
         for some in self._found(query):
+            if len({*map(len, some)}) == 1:
+                found[len(some[0])].append(b"".join(some))
+                continue
             for row in some:
                 found[len(row)].append(row)
         return {size: b"".join(rows) for size, rows in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -58,7 +59,7 @@ def obs_hub(*arguments: object, stdin: str = "", **variables: str) -> subprocess
 @contextmanager
 def _as_a_process(words: list[str], variables: Mapping[str, str]) -> Iterator[None]:
     """Give a command the environment of a process of its own, and take back what it sets for its process."""
-    folder = Path.cwd()
+    folder, thresholds = Path.cwd(), gc.get_threshold()
     os.chdir(ROOT)
     try:
         with (
@@ -69,6 +70,7 @@ def _as_a_process(words: list[str], variables: Mapping[str, str]) -> Iterator[No
             yield
     finally:
         os.chdir(folder)
+        gc.set_threshold(*thresholds)
 
 
 def obs_hub_process(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:

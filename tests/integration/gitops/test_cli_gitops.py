@@ -22,6 +22,7 @@ import yaml
 
 from gateway.extensions.gitops.config import GitOpsConfig
 from gateway.extensions.gitops.drift import Check, note_check
+from gateway.extensions.gitops.git import Git
 from gateway.extensions.gitops.service import GitOpsService
 from gateway.operations import Operations
 from gateway.runs import Runs, worker
@@ -124,7 +125,7 @@ async def test_what_the_hub_found_last_is_what_is_shown(
     repository = GitOpsConfig.model_validate(gitops).repositories["home"]
     variables = {"OBSHUB_CONFIG": str(path), "OBSHUB_DATA_DIR": str(tmp_path / "data")}
     problem = "git fetch failed: No space left on device"
-    await note_check(repository, Check(None, frozenset({"unusable"}), problem))
+    await note_check(Git(repository), Check(None, frozenset({"unusable"}), problem))
     status = await asyncio.to_thread(obs_hub, "gitops", "status", **variables)
     assert status.returncode == 1
     assert "home: unusable" in status.stdout

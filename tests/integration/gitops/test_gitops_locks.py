@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.extensions.gitops.drift import check
+from gateway.extensions.gitops.git import Git
 from gateway.extensions.gitops.stale_locks import reclaim
 from tests.integration.cli.processes import until
 from tests.support.repositories import Repositories, git
@@ -37,7 +38,7 @@ async def test_looking_for_drift_reclaims_them_too(repositories: Repositories) -
     lock = repositories.hub / ".git/refs/remotes/origin/main.lock"
     lock.touch()
     repositories.push()
-    found = await check(repositories.settings())
+    found = await check(Git(repositories.settings()))
     assert found.drift == {"behind"}
 
 

@@ -139,6 +139,28 @@ async def test_merged_branches_are_removed_when_asked_for(repositories: Reposito
     assert f"removed the merged branch 'merged', which stood at {repositories.first}" in progress.output.text
 
 
+async def test_a_look_and_a_run_take_few_processes(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small machine looks each minute."""
+    started: list[str] = []
+    run = Git.run
+
+    async def counted(self: Git, *arguments: str, **options: Any) -> tuple[int, str]:
+        started.append(arguments[0])
+        return await run(self, *arguments, **options)
+
+    monkeypatch.setattr(Git, "run", counted)
+    await repositories.succeeds(repositories.settings(NOTE))
+    started.clear()
+    await check(Git(repositories.settings()))
+    assert started == ["rev-parse", "config", "fetch", "cat-file", "status"]
+    repositories.push({"app": "1"})
+    started.clear()
+    await repositories.succeeds(repositories.settings(NOTE))
+    look, after_fetch, move = ["rev-parse", "config", "cat-file", "status"], ["cat-file", "rev-list"], ["update-ref"]
+    step = ["config"]
+    assert started == [*look, "fetch", *after_fetch, *move, "merge", *move, *step, "update-ref"]
+
+
 # -- what is the owner's -----------------------------------------------------------------------------------------------
 
 
@@ -194,6 +216,19 @@ async def test_another_branch_is_refused(repositories: Repositories) -> None:
 async def test_a_detached_head_is_refused(repositories: Repositories) -> None:
     git(repositories.hub, "switch", "--quiet", "--detach")
     assert "is on no branch (detached HEAD)" in await repositories.fails(repositories.settings())
+
+
+async def test_a_branch_without_a_commit_is_refused(repositories: Repositories) -> None:
+    git(repositories.hub, "update-ref", "-d", "refs/heads/main")
+    assert "the branch main in" in (error := await repositories.fails(repositories.settings()))
+    assert "has no commit yet" in error
+
+
+async def test_a_branch_of_the_remote_that_is_no_commit_is_refused(repositories: Repositories) -> None:
+    blob = git(repositories.origin, "rev-parse", "main:README")
+    (repositories.origin / "refs/heads/main").write_text(f"{blob}\n")
+    assert "what origin has as main is no commit" in await repositories.fails(repositories.settings(NOTE))
+    assert (repositories.head, notes(repositories)) == (repositories.first, [])
 
 
 async def test_a_merge_under_way_is_refused(repositories: Repositories) -> None:
@@ -262,8 +297,8 @@ async def test_a_branch_that_is_not_at_the_remote_is_explained(repositories: Rep
 async def test_a_clone_is_worked_on_by_one_at_a_time(repositories: Repositories) -> None:
     async with exclusive(repositories.settings()):
         with pytest.raises(BusyError, match="another hub works on the clone"):
-            await check(repositories.settings())
-    await check(repositories.settings())
+            await check(Git(repositories.settings()))
+    await check(Git(repositories.settings()))
 
 
 # -- what others push --------------------------------------------------------------------------------------------------
@@ -340,7 +375,7 @@ async def test_an_update_of_submodules_that_failed_is_made_up_for(with_submodule
     away = (with_submodule.folder / "lib.git").rename(with_submodule.folder / "away")
     assert "git submodule" in await with_submodule.fails(settings)
     away.rename(with_submodule.folder / "lib.git")
-    found = await check(settings)
+    found = await check(Git(settings))
     assert (found.drift, found.due) == (frozenset(), True)
     await with_submodule.succeeds(settings)
     assert (with_submodule.hub / "sub/new").exists()
@@ -443,39 +478,39 @@ async def test_a_signature_of_somebody_else_is_refused(repositories: Repositorie
 
 async def test_drift_is_found(repositories: Repositories) -> None:
     settings = repositories.settings()
-    assert (await check(settings)).due
+    assert (await check(Git(settings))).due
     await repositories.succeeds(settings)
-    clean = await check(settings)
+    clean = await check(Git(settings))
     assert (clean.drift, clean.due) == (frozenset(), False)
     repositories.push()
-    assert (await check(settings, fetch=False)).drift == frozenset()
-    behind = await check(settings)
+    assert (await check(Git(settings), fetch=False)).drift == frozenset()
+    behind = await check(Git(settings))
     assert (behind.drift, behind.due) == ({"behind"}, True)
     (repositories.hub / "README").write_text("mine")
-    dirty = await check(settings)
+    dirty = await check(Git(settings))
     assert (dirty.drift, dirty.due) == ({"behind", "dirty"}, False)
     git(repositories.hub, "checkout", "--quiet", "README")
     git(repositories.hub, "commit", "--quiet", "--allow-empty", "--message", "Mine")
-    assert (await check(settings)).drift == {"behind", "local_commits"}
+    assert (await check(Git(settings))).drift == {"behind", "local_commits"}
     git(repositories.hub, "switch", "--quiet", "--detach")
-    assert "detached" in (await check(settings)).drift
+    assert "detached" in (await check(Git(settings))).drift
     git(repositories.hub, "switch", "--quiet", "-c", "other")
-    assert "wrong_branch" in (await check(settings)).drift
+    assert "wrong_branch" in (await check(Git(settings))).drift
 
 
 async def test_a_clone_that_is_missing_is_behind_where_it_can_be_made_and_unusable_otherwise(
     repositories: Repositories,
 ) -> None:
     repositories.hub.rename(repositories.folder / "moved")
-    missing = await check(repositories.settings(url=str(repositories.origin)))
+    missing = await check(Git(repositories.settings(url=str(repositories.origin))))
     assert (missing.state, missing.drift, missing.due) == (None, {"behind"}, True)
-    lost = await check(repositories.settings())
+    lost = await check(Git(repositories.settings()))
     assert (lost.state, lost.drift, lost.due) == (None, {"unusable"}, False)
 
 
 async def test_a_remote_that_is_away_is_a_drift_of_its_own(repositories: Repositories) -> None:
     repositories.origin.rename(repositories.folder / "moved")
-    found = await check(repositories.settings())
+    found = await check(Git(repositories.settings()))
     assert "unusable" in found.drift
     assert found.problem is not None
     assert not found.due

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,7 @@ async def test_what_a_failed_step_left_in_the_clone_is_never_thrown_away(reposit
     assert (repositories.hub / "README").read_text() == "mine\n"
 
 
-@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("after", range(7))
 async def test_a_failed_revision_is_returned_from_wherever_the_gateway_is_killed(
     repositories: Repositories, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -264,16 +265,16 @@ async def test_a_failed_revision_is_returned_from_wherever_the_gateway_is_killed
     good = repositories.push({"app": "good\n"})
     await repositories.succeeds(settings)
     bad = repositories.push({"app": "bad\n"})
-    set_ref, done = Git.set_ref, 0
+    set_refs, done = Git.set_refs, 0
 
-    async def set_ref_or_die(self: Git, ref: str, revision: str | None) -> None:
+    async def set_refs_or_die(self: Git, changes: Mapping[str, str | None]) -> None:
         nonlocal done
         if done == after:
             raise KilledError
         done += 1
-        await set_ref(self, ref, revision)
+        await set_refs(self, changes)
 
-    monkeypatch.setattr(Git, "set_ref", set_ref_or_die)
+    monkeypatch.setattr(Git, "set_refs", set_refs_or_die)
     with pytest.raises(KilledError):
         await repositories.reconcile(settings)
     monkeypatch.undo()

@@ -172,9 +172,9 @@ def test_every_setting_is_in_the_reference() -> None:
         *COMPONENTS.extensions.values(),
     ]
     for component in components:
-        for path, _ in settings_of(component.settings):
+        for path, *_ in settings_of(component.settings):
             assert f"`{path}`" in text, "run python -m gateway.config.reference docs/configuration.md"
-    for path, _ in settings_of(ServiceSettings):
+    for path, *_ in settings_of(ServiceSettings):
         assert f"`{path}`" in text, "run python -m gateway.config.reference docs/configuration.md"
 
 
