@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class FileChanges:
-    """Tells when any of some files has changed, come or gone; looks once in ``interval`` seconds at most.
+    """Tells when any of some files has changed, come or gone; by itself, looks once in ``interval`` seconds at most.
 
     What it compares with at first is how they are when it is made: make it before the files are read.
     """
@@ -26,10 +26,10 @@ class FileChanges:
         self._stamps = [*map(_stamp, self._files)]
         self._looked = clock()
 
-    def seen(self) -> bool:
-        """Tell whether they have changed since they were last looked at."""
+    def seen(self, *, at_once: bool = False) -> bool:
+        """Tell whether they have changed since they were last looked at; look ``at_once`` whenever that was."""
         now = self._clock()
-        if not self._files or now - self._looked < self._interval:
+        if not self._files or not (at_once or now - self._looked >= self._interval):
             return False
         self._looked = now
         before, self._stamps = self._stamps, [*map(_stamp, self._files)]

@@ -8,7 +8,7 @@ MOST = 500
 
 
 def hosts(store: Store) -> list[str]:
-    """Return the names of hosts, at most `MOST`."""
+    """Return the first names of hosts, at most `MOST`."""
     rows = store.rows(
         "SELECT DISTINCT host_name FROM resource WHERE host_name IS NOT NULL ORDER BY 1 LIMIT %(most)s", {"most": MOST}
     )
@@ -16,7 +16,7 @@ def hosts(store: Store) -> list[str]:
 
 
 def services(store: Store) -> list[str]:
-    """Return the names of services, at most `MOST`."""
+    """Return the first names of services, at most `MOST`."""
     rows = store.rows(
         "SELECT DISTINCT service_name FROM resource WHERE service_name IS NOT NULL ORDER BY 1 LIMIT %(most)s",
         {"most": MOST},

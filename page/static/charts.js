@@ -3,7 +3,11 @@
 
 window.charts = (() => {
   const drawn = new WeakMap();
-  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const styles = new Map();  // asked for once: each asking after a change of the page would work all styles out anew
+  function style(name) {
+    if (!styles.has(name)) styles.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+    return styles.get(name);
+  }
   const colour = (n) => style(`--series-${(n % 8) + 1}`);
 
   // -- values as people read them, as the server writes them ----------------------------------------------------------
@@ -59,13 +63,12 @@ window.charts = (() => {
     return [...(own.length ? own : figure?.classList.contains("wide") ? document.querySelectorAll("#figures [data-value]") : [])];
   }
 
-  function options(plot, chart) {
+  function options(plot, chart, size) {
     const line = style("--line"), quiet = style("--quiet");
     const axis = { stroke: quiet, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif", gap: 4 };
     const stacked = chart.stacked;
     return {
-      width: plot.clientWidth,
-      height: plot.clientHeight,
+      ...size,
       padding: [8, 26, 0, 0],
       cursor: { sync: { key: "charts", setSeries: false }, points: { size: 6 }, drag: { x: true, y: false, setScale: false } },
       legend: { show: false },
@@ -156,7 +159,9 @@ window.charts = (() => {
     return [chart.times, ...chart.lines.map((each) => each.values.map((value, at) => (value === null ? null : (sums[at] += value))))];
   }
 
-  function draw(plot) {
+  const sizeOf = (plot) => ({ width: plot.clientWidth, height: plot.clientHeight });
+
+  function draw(plot, size = sizeOf(plot)) {
     let chart;
     try {
       chart = JSON.parse(plot.dataset.chart);
@@ -175,7 +180,7 @@ window.charts = (() => {
     }
     before?.plot.destroy();
     plot.replaceChildren();
-    const u = new uPlot(options(plot, chart), data(chart), plot);
+    const u = new uPlot(options(plot, chart, size), data(chart), plot);
     drawn.set(plot, { plot: u, chart, shape });
     plot.dataset.drawn = "1";
     resized.observe(plot);
@@ -205,11 +210,25 @@ window.charts = (() => {
     }
   });
 
+  // A chart is drawn when it comes near the window. Until then, what the server drew stands in its place.
+  const near = new IntersectionObserver((entries) => {
+    const plots = entries.filter((each) => each.isIntersecting && !drawn.has(each.target)).map((each) => each.target);
+    const sizes = plots.map(sizeOf);  // before the first is drawn, after which the page would have to be laid out anew
+    plots.forEach((plot, n) => {
+      near.unobserve(plot);
+      draw(plot, sizes[n]);
+    });
+  }, { rootMargin: "200px 0px" });
+
   function drawAll(within) {
-    for (const plot of within.querySelectorAll(".plot[data-chart]")) if (!drawn.has(plot)) draw(plot);
+    for (const plot of within.querySelectorAll(".plot[data-chart]")) if (!drawn.has(plot)) near.observe(plot);
   }
 
+  // Draws what is new in a chart; false where it is not drawn yet.
+  const update = (plot) => drawn.has(plot) && draw(plot);
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    styles.clear();
     for (const plot of document.querySelectorAll(".plot[data-drawn]")) {
       drawn.get(plot).shape = "";
       draw(plot);
@@ -230,5 +249,5 @@ window.charts = (() => {
     setTimeout(() => { button.textContent = button.dataset.word || "Copy"; }, 2000);
   });
 
-  return { draw, drawAll };
+  return { update, drawAll };
 })();

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LONG = {
     "host, 24 h": "/hosts/nas?range=24h",
     "host, 30 d": "/hosts/nas?range=30d",
+    "metrics, all hosts, 24 h": "/metrics?name=system.cpu.utilization&by=host.name&range=24h",
     "metrics, all hosts, 30 d": "/metrics?name=system.cpu.utilization&by=host.name&range=30d",
     "logs, searched, 30 d": "/logs?q=unreadable&range=30d",
     "logs, found nowhere, 30 d": "/logs?q=nowhere-to-be-found&range=30d",
@@ -43,8 +44,8 @@ LONG = {
 
 def processor_seconds(lab: Lab) -> float:
     """What gateway and PostgreSQL have taken until now."""
-    (backend,) = lab.database.run("SELECT pg_backend_pid()")[0]
-    postmaster = psutil.Process(backend).parent() if psutil.pid_exists(backend) else None
+    with lab.database.connect() as connection:  # which is there for as long as its parent is asked for
+        postmaster = psutil.Process(connection.info.backend_pid).parent()
     hub = psutil.Process(lab.hub.pid)
     total = 0.0
     for process in [hub, *hub.children(recursive=True), *([postmaster] if postmaster else [])]:

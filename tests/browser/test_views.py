@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.browser.conftest import Show
-from tests.browser.views import VIEWS
-from tests.support.browser import PHONE, axe_violations, layout_shift, overflow, wait_until, weight
+from tests.browser.conftest import Show, Watch
+from tests.browser.lab import Lab
+from tests.browser.views import VIEWS, newest_trace
+from tests.support.browser import (
+    DESKTOP,
+    PHONE,
+    axe_violations,
+    expect,
+    layout_shift,
+    new_page,
+    overflow,
+    wait_until,
+    weight,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
 
 PAGES = [*VIEWS.values(), "/api/v1/docs", "/sign-in"]
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_it_can_be_used_by_everybody(show: Show, path: str) -> None:
-    page = show(path)
+    check(show(path))
+
+
+def test_a_trace_can_be_used_by_everybody(show: Show, lab: Lab) -> None:
+    page = show(newest_trace(lab.database))
+    check(page)
+    page.locator(".waterfall summary").first.click()
+    check(page)
+
+
+def check(page: Page) -> None:
+    page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
+    page.emulate_media(color_scheme="light")
     assert layout_shift(page) < 0.01
     assert sum(weight(page).values()) <= 150 * 1_024, weight(page)
     assert axe_violations(page) == []
@@ -26,6 +54,43 @@ def test_it_can_be_used_by_everybody(show: Show, path: str) -> None:
 def test_what_stays_open_lives(show: Show) -> None:
     page = show("/health")
     wait_until(page, "document.documentElement.dataset.pushes >= 2")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (503, '{"detail": "too many pages are open; please try again"}', "Too many pages are open; please try again"),
+        (500, '{"title": "Internal Server Error"}', "Internal Server Error"),
+    ],
+)
+def test_why_nothing_is_pushed_is_said(page: Page, watch: Watch, lab: Lab, status: int, body: str, said: str) -> None:
+    def refuse(route: Route) -> None:
+        if route.request.headers.get("accept") != "text/event-stream":
+            route.continue_()
+            return
+        route.fulfill(status=status, content_type="application/problem+json", body=body)
+
+    watch(lab.url).allow(str(status))
+    page.route("**/health", refuse)
+    try:
+        page.goto(f"{lab.url}/health")
+        expect(page.locator("#liveness")).to_have_text(said)
+    finally:
+        page.unroute("**/health")
+
+
+_SLOW_SOURCE = """window.EventSource = class {
+  addEventListener(name, listener) { setTimeout(() => listener({data: name === "pace" ? "120" : ""})); }
+  close() {}
+}"""
+
+
+def test_how_seldom_a_dear_view_is_read_is_said(browser: Browser, lab: Lab) -> None:
+    page = new_page(browser)
+    page.add_init_script(_SLOW_SOURCE)
+    page.goto(f"{lab.url}/health")
+    expect(page.locator("#liveness")).to_contain_text("every 2 min")
+    page.context.close()
 
 
 def test_the_page_of_the_api_lists_every_operation(show: Show) -> None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -228,34 +229,44 @@ def _rolled_up_frames(
     for its_set, series, order in zip(*(members[each].tolist() for each in ("set", "series", "ord")), strict=True):
         part, place = divmod(order - 1, _PART)
         by_part[its_set, part].append((place, series))
-    by_width: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for (its_set, part), places in by_part.items():
-        first, last = min(places)[0], max(places)[0]
-        by_width[last - first + 1].append((its_set, part, first))
-    for width, slices in by_width.items():
-        query = sql.SQL(
-            "SELECT f.set_id, f.part, f.time, f.last_time, f.count, f.sums IS NULL,"
-            " (array_replace(coalesce(f.sums, f.maxs), NULL, 'NaN'))[s.place:s.place + {width}],"
-            " (array_replace(coalesce(f.lasts, f.maxs), NULL, 'NaN'))[s.place:s.place + {width}],"
-            " (array_replace(f.maxs, NULL, 'NaN'))[s.place:s.place + {width}]"
-            " FROM unnest({sets}::bigint[], {parts}::smallint[], {places}::integer[]) AS s (set_id, part, place)"
-            " JOIN {table} f ON f.set_id = s.set_id AND f.part = s.part WHERE {during}"
-        ).format(
-            width=width - 1,
-            sets=ids(np.array([each[0] for each in slices])),
-            parts=ids(np.array([each[1] for each in slices])),
-            places=ids(np.array([each[2] + 1 for each in slices])),
-            table=sql.Identifier(f"frame_{name}"),
-            during=during,
-        )
-        rows = reading.rows(query, _rolled_up_row(width))
+    if not by_part:
+        return
+    slices = [(*part, min(places)[0], max(places)[0]) for part, places in by_part.items()]
+    sets, parts, firsts, lasts = np.array(slices, np.int64).T
+    # All widths at once, for each query looks through all partitions; and cut before NULL is replaced in what is left.
+    query = sql.SQL(
+        "SELECT f.set_id, f.part, f.time, f.last_time, f.count, f.sums IS NULL,"
+        " array_replace((coalesce(f.sums, f.maxs))[s.first:s.last], NULL, 'NaN'),"
+        " array_replace((coalesce(f.lasts, f.maxs))[s.first:s.last], NULL, 'NaN'),"
+        " array_replace(f.maxs[s.first:s.last], NULL, 'NaN')"
+        " FROM unnest({sets}::bigint[], {parts}::smallint[], {firsts}::integer[], {lasts}::integer[])"
+        " AS s (set_id, part, first, last)"
+        " JOIN {table} f ON f.set_id = s.set_id AND f.part = s.part WHERE {during}"
+    ).format(
+        sets=ids(sets),
+        parts=ids(parts),
+        firsts=ids(firsts + 1),
+        lasts=ids(lasts + 1),
+        table=sql.Identifier(f"frame_{name}"),
+        during=during,
+    )
+    by_size = reading.rows_by_size(query)
+    for width in np.unique(lasts - firsts + 1).tolist():
+        row = _rolled_up_row(width)
+        rows = np.frombuffer(by_size.get(row.itemsize, b""), row)
         reading.usage.add_samples(len(rows) * width)
-        for its_set, part, first in slices:
-            of_part = rows[(rows["set"] == its_set) & (rows["part"] == part)]
-            if len(of_part):
-                _take_columns(of_part, [(place - first, key) for place, key in by_part[its_set, part]], found)
+        order = np.lexsort([rows[each].astype(np.int64) for each in ("time", "part", "set")])
+        rows = rows.view(np.void)[order].view(row)  # as bytes: by their fields, it takes twenty times as long
+        its_set, part = rows["set"].astype(np.int64), rows["part"].astype(np.int64)
+        changes = (its_set[1:] != its_set[:-1]) | (part[1:] != part[:-1])
+        begins = np.flatnonzero(np.append(True, changes)[: len(rows)]).tolist()
+        for begin, end in zip(begins, [*begins[1:], len(rows)][: len(begins)], strict=True):
+            places = by_part[int(its_set[begin]), int(part[begin])]
+            first = min(places)[0]
+            _take_columns(rows[begin:end], [(place - first, key) for place, key in places], found)
 
 
+@cache
 def _rolled_up_row(width: int) -> np.dtype[Any]:
     head = row_of(
         *(("set", ">i8"), ("part", ">i2"), ("time", ">i8"), ("last_time", ">i8"), ("count", ">i4"), ("alike", "u1"))
@@ -266,7 +277,6 @@ def _rolled_up_row(width: int) -> np.dtype[Any]:
 def _take_columns(
     rows: npt.NDArray[Any], columns: Sequence[tuple[int, int]], found: defaultdict[int, list[Values]]
 ) -> None:
-    rows = rows[np.argsort(rows["time"], kind="stable")]
     starts, times = _seconds(rows["time"]), _seconds(rows["last_time"])
     counts = rows["count"].astype(np.float64)
     sums, lasts, maxs = (rows[each]["items"]["value"].astype(np.float64) for each in ("sums", "lasts", "maxs"))

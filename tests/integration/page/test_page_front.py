@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from html import unescape
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -83,6 +84,13 @@ def test_a_host_that_is_alone_is_seen_at_once(hub_folder: Hubs, native_database:
     several = get(front, "/").text
     assert '<a href="/hosts/router?range=1h">router</a>' in several
     assert "data-chart" not in several, "a list to choose from"
+    odd = ["..", ".", "/srv", "a//b", "../../api/v1/status", "trailing/"]
+    send(front, odd)
+    overview = get(front, "/").text
+    for name in odd:
+        (url,) = re.findall(rf'<a href="([^"]+)">{re.escape(name)}</a>', overview)
+        its = urljoin("http://hub/", unescape(url))  # as browsers do, for whom a path has ways up
+        assert '"label":"user"' in unescape(get(front, its.removeprefix("http://hub")).text), name
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,28 @@ def test_the_gateway_notices_changes_after_a_second_and_not_at_every_look(tmp_pa
     assert watched.get(token.id) is None
 
 
+def test_a_token_that_was_just_made_is_known_at_once(tmp_path: Path, clock: Clock) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    watched = WatchedTokens(file, clock)
+    assert watched.get("nobody") is None
+    for _ in range(3):
+        token, _ = make()
+        file.add(token)
+        assert watched.get(token.id) == token
+
+
+def test_who_makes_ids_up_cannot_have_the_file_looked_at_without_end(tmp_path: Path, clock: Clock) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    token, _ = make()
+    watched = WatchedTokens(file, clock)
+    for number in range(100):
+        assert watched.get(f"made-up-{number}") is None
+    file.add(token)
+    assert watched.get(token.id) is None
+    clock.now += 1
+    assert watched.get(token.id) == token
+
+
 def test_a_missing_file_holds_nobody(tmp_path: Path, clock: Clock) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     token, _ = make()

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.extensions.api.page.live import Live, TooManyStreamsError, event_of, while_admitted
+from gateway.extensions.api.page.live import (
+    Live,
+    NothingReadError,
+    TooManyStreamsError,
+    event_of,
+    pause_for,
+    while_admitted,
+)
 
 SOON = 0.001
 
@@ -67,6 +74,51 @@ async def test_only_what_has_changed_is_sent() -> None:
     readings.now = "second"
     assert await next_event == b"data: a: second\n\n"
     await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_is_dear_is_read_less_often_and_the_page_is_told() -> None:
+    seconds = 0.0
+
+    async def make(key: str) -> str:
+        nonlocal seconds
+        seconds += 3
+        return f"{key} after {seconds} s"
+
+    live: Live[str] = Live(make, clock=lambda: seconds)
+    stream = await after_greeting(live.stream("a", SOON))
+    assert await anext(stream) == b"data: a after 3.0 s\n\nevent: pace\ndata: 300\n\n"
+    late = live.stream("a", SOON)
+    assert await anext(late) == b"retry: 2000\n\nevent: pace\ndata: 300\n\n"
+    for each in (stream, late):
+        await each.aclose()  # type: ignore[attr-defined]
+
+
+async def test_how_long_nothing_could_be_read_counts_for_nothing() -> None:
+    seconds = 0.0
+
+    async def make(key: str) -> str:
+        nonlocal seconds
+        seconds += 20
+        if seconds < 100:
+            raise NothingReadError("away")
+        return "back"
+
+    live: Live[str] = Live(make, clock=lambda: seconds)
+    stream = await after_greeting(live.stream("a", SOON))
+    assert await anext(stream) == b"data: away\n\n"
+    assert await anext(stream) == b"data: back\n\nevent: pace\ndata: 600\n\n"
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("took", "every", "pause"),
+    [
+        (0.05, 3, 0), (0.2, 10, 0), (0.2, 60, 0), (0.21, 10, 15), (0.2, 3, 15), (1.1, 10, 60), (3, 10, 300),
+        (3, 60, 300), (30, 10, 600), (30, 900, 900),
+    ],
+)  # fmt: skip
+def test_readings_take_a_fiftieth_of_the_time(took: float, every: float, pause: float) -> None:
+    assert pause_for(took, every) == pause
 
 
 async def test_a_reading_that_fails_ends_nothing() -> None:

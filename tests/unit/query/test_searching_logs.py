@@ -67,6 +67,18 @@ def test_when_time_is_over_it_is_known_how_far_back_was_looked() -> None:
     assert pieces.reached == END - 5 * MINUTE
 
 
+def test_a_piece_is_not_longer_than_there_is_time_for() -> None:
+    now = 0.0
+    pieces = Backwards(END - 30 * DAY, END, seconds=0.15, clock=lambda: now)
+    lengths = []
+    for begins, ends in pieces:
+        now += 0.001 + (ends - begins) / DAY  # a day takes a second
+        lengths.append(ends - begins)
+    assert lengths[1] == 4 * lengths[0]
+    assert not pieces.is_whole
+    assert 0.1 < now < 0.2
+
+
 def test_what_is_newest_is_found_without_reading_what_is_old() -> None:
     store = Source()
     for minutes in range(100):

@@ -76,6 +76,14 @@ def test_a_service_may_do_little_beyond_its_job(tmp_path: Path, service: str) ->
     assert "Overall exposure level" in result.stdout
 
 
+def test_a_users_page_finds_the_store_of_the_hub_and_the_systems_sees_none_of_its_data() -> None:
+    own, hubs = (settings(f"obs-hub{name}.service", per_user=True)["Environment"] for name in ("-page", ""))
+    assert own == hubs
+    system = settings("obs-hub-page.service")
+    assert system["Environment"] == "OBSHUB_DATA_DIR=/var/lib/obs-hub-page"
+    assert system["InaccessiblePaths"] == "-/var/lib/obs-hub"
+
+
 def test_a_template_has_instances_and_other_units_have_none() -> None:
     reading = unit_of("pipeline@reading")
     assert reading is not None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.extensions.api.page.charts import ChartView, chart_view
 from gateway.extensions.api.page.ranges import Range
 from gateway.extensions.api.page.view import Asked, Reader, View, link
 from gateway.query.charts.buckets import Window, read
 from gateway.query.charts.lines import Chart, Line, Question, draw
-from gateway.query.charts.selection import find, first_seen
+from gateway.query.charts.selection import Found, find, first_seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,24 +112,20 @@ PANELS = (
         least=None,
     ),
 )
-_METRICS = sorted({each.metric for panel in PANELS for each in panel.readings})
+METRICS = sorted({each.metric for panel in PANELS for each in panel.readings})
 
 
 def read_host(reader: Reader, asked: Asked) -> Mapping[str, object]:
     """Return a host's charts, and whether it is known at all."""
-    name = asked.path["name"]
-    charts = host_charts(reader, name, asked.range)
-    return {"host": name, "charts": charts or [], "known": charts is not None}
+    name = asked.path.get("name") or asked.text("name")
+    found = find(reader.reading, METRICS, host=name)
+    return {"host": name, "charts": host_charts(reader, name, asked.range, found), "known": bool(found)}
 
 
-def host_charts(reader: Reader, name: str, during: Range) -> list[ChartView] | None:
-    """Return the charts of a host; None where it never sent anything that they show.
-
-    All of them are of one reading of the store.
-    """
-    found = find(reader.reading, _METRICS, host=name)
+def host_charts(reader: Reader, name: str, during: Range, found: Found) -> list[ChartView]:
+    """Return the charts of a host whose series of `METRICS` these are. All of them are of one reading of the store."""
     if not found:
-        return None
+        return []
     since = first_seen(found)
     window = Window.over(during.start.timestamp(), during.end.timestamp(), since)
     source, values = read(reader.reading, [one.id for several in found.values() for one in several], window)
@@ -182,3 +178,5 @@ def _more(chart: Chart, host: str, during: Range) -> str:
 
 
 VIEW = View(path="/hosts/{name:path}", template="live/host.html", read=read_host, under="/", every=10)
+BY_QUERY = replace(VIEW, path="/hosts")
+"""The same for names that cannot stand in a path: see `host_link`."""

@@ -1,13 +1,16 @@
 """What changes on a page is pushed to it, by server-sent events.
 
 There is one reading for all pages that look at the same: it is made while somebody looks, and ends with the last of
-them. A page that takes its time gets the newest, not all that it missed.
+them. A page that takes its time gets the newest, not all that it missed. What takes long to read is read less often,
+and the page is told how often, by an event ``pace`` with a number of seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -19,6 +22,12 @@ Key = TypeVar("Key", bound=Hashable)
 
 MOST_STREAMS = 100
 _FIRST_PAUSE = 1.0
+_SHARE = 0.02
+"""The part of the time that readings for one page may take."""
+_CHEAP = 0.05
+"""Seconds that no page is read less often for."""
+_PAUSES = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Seconds between two readings that are dear: few lengths, so that a page is not told another one each time."""
 _KEPT_OPEN_SECONDS = 15.0
 """How long nothing may be sent, at most: what stands between takes a silent connection for a dead one."""
 
@@ -27,12 +36,23 @@ class TooManyStreamsError(Exception):
     """As many pages are open as may be."""
 
 
-class Live(Generic[Key]):
-    """Pushes what a function makes. ``make`` returns the event of a key as text, such as HTML."""
+class NothingReadError(Exception):
+    """There was nothing to read; its text is what to push instead. How long that took says nothing."""
 
-    def __init__(self, make: Callable[[Key], Awaitable[str]], most: int = MOST_STREAMS) -> None:
+
+class Live(Generic[Key]):
+    """Pushes what a function makes. ``make`` returns the event of a key as text, such as HTML, or raises
+    `NothingReadError`."""
+
+    def __init__(
+        self,
+        make: Callable[[Key], Awaitable[str]],
+        most: int = MOST_STREAMS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._make = make
         self._most = most
+        self._clock = clock
         self._feeds: dict[Key, _Feed] = {}
         self._streams = 0
         self._closing = asyncio.Event()
@@ -73,7 +93,7 @@ class Live(Generic[Key]):
         feed.lookers += 1
         try:
             seen = feed.version
-            yield b"retry: 2000\n\n"
+            yield b"retry: 2000\n\n" + feed.pace
             while not self._closing.is_set():
                 if feed.version == seen:
                     changed = feed.changed
@@ -85,7 +105,7 @@ class Live(Generic[Key]):
                     yield b":\n\n"
                     continue
                 seen = feed.version
-                yield feed.event
+                yield feed.event + feed.pace
         finally:
             place.leave()
             feed.lookers -= 1
@@ -97,19 +117,35 @@ class Live(Generic[Key]):
     async def _read(self, key: Key, feed: _Feed, every: float) -> None:
         shown = ""
         pause = min(_FIRST_PAUSE, every)
+        took: deque[float] = deque(maxlen=3)
         while True:
             await asyncio.sleep(pause)
-            pause = min(2 * pause, every)
+            began = self._clock()
             try:
                 made = await self._make(key)
+                took.append(self._clock() - began)
             except asyncio.CancelledError:
                 raise
+            except NothingReadError as error:
+                made = str(error)
             except Exception:
                 _log.exception("a live reading failed")
-                continue
-            if made != shown:
-                shown = made
+                made = shown
+            # The quickest of some says what it takes: others waited for what else the machine does.
+            dear = pause_for(min(took, default=0.0), every)
+            pause = dear or min(2 * pause, every)
+            pace = b"event: pace\ndata: %d\n\n" % dear if dear or feed.pace else b""
+            if made != shown or pace != feed.pace:
+                shown, feed.pace = made, pace
                 feed.push(event_of(made))
+
+
+def pause_for(took: float, every: float) -> float:
+    """Return after how many seconds to read again what took so long to read; 0 where ``every`` is long enough."""
+    wanted = took / _SHARE
+    if took <= _CHEAP or wanted <= every:
+        return 0.0
+    return next((pause for pause in _PAUSES if pause >= max(wanted, every)), max(_PAUSES[-1], every))
 
 
 async def while_admitted(events: AsyncIterator[bytes], admits: Callable[[], bool]) -> AsyncIterator[bytes]:
@@ -146,6 +182,7 @@ class _Feed:
         self.lookers = 0
         self.version = 0
         self.event = b""
+        self.pace = b""
         self.changed = asyncio.Event()
         self.reading: asyncio.Task[None] | None = None
 

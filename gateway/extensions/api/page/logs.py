@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gateway.base.instants import SECOND, from_unix_nano
 from gateway.extensions.api.page.shown import Moment, ago, bounded, chosen, exact, minute_of, pairs, trace_link
-from gateway.extensions.api.page.view import Asked, Reader, View, link
+from gateway.extensions.api.page.view import Asked, Reader, View, host_link, link
 from gateway.query import resources
 from gateway.query.errors import BadQueryError, QueryError
 from gateway.query.logs.records import (
@@ -152,7 +152,7 @@ def _only(host: str | None, service: str | None) -> str:
 
 @lru_cache(1024)
 def _charts(host: str | None) -> str:
-    return link(f"/hosts/{host or ''}")
+    return host_link(host)
 
 
 def _newest(sources: list[LogSource], asked: Asked) -> tuple[str, str] | None:

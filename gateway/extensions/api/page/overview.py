@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.extensions.api.page.charts import identifier, sparkline
-from gateway.extensions.api.page.hosts import host_charts
-from gateway.extensions.api.page.view import Asked, Reader, View, link
+from gateway.extensions.api.page.hosts import METRICS, host_charts
+from gateway.extensions.api.page.view import Asked, Reader, View, host_link, link
 from gateway.query import overview
 from gateway.query.charts.buckets import Source, Values, Window, read, step_for
 from gateway.query.charts.selection import Found, Series, find
@@ -91,7 +91,10 @@ def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
     found = overview.sources(reader.reading, start, during.end, _INTERVALS, asked.now)
     q = asked.text("q").lower()
     wanted = {name: last for name, last in found.hosts.items() if q in name.lower()}
-    hosts = _hosts(reader, asked, wanted) if wanted else []
+    # Whose charts are shown as well: among their metrics are those of the list.
+    alone = next(iter(wanted)) if len(found.hosts) == len(wanted) == 1 else None
+    series = find(reader.reading, _METRICS if alone is None else METRICS, host=alone) if wanted else {}
+    hosts = _hosts(reader, asked, wanted, series) if wanted else []
     hosts.sort(key=lambda row: (-row.weight, row.name))
     now = asked.now.timestamp()
     seconds = max((during.end - start).total_seconds(), 1.0)
@@ -105,7 +108,7 @@ def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
         "is_cut": max(len(hosts), len(active)) > MOST_ROWS,
         "hosts": hosts[:MOST_ROWS],
         "host_count": len(hosts),
-        "charts": host_charts(reader, hosts[0].name, during) if len(found.hosts) == len(hosts) == 1 else None,
+        "charts": None if alone is None else host_charts(reader, alone, during, series),
         "services": [_service(each, how, now, seconds, asked) for how, each in active[:MOST_ROWS]],
         "service_count": len(active),
         "silent_services": silent[:_MOST_NAMES],
@@ -118,9 +121,8 @@ def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
 # -- hosts -------------------------------------------------------------------------------------------------------------
 
 
-def _hosts(reader: Reader, asked: Asked, seen: Mapping[str, float | None]) -> list[HostRow]:
+def _hosts(reader: Reader, asked: Asked, seen: Mapping[str, float | None], series: Found) -> list[HostRow]:
     during, now = asked.range, asked.now.timestamp()
-    series = find(reader.reading, _METRICS)
     start, end = during.start.timestamp(), during.end.timestamp()
     step = step_for(end - start, _INTERVALS)
     # Of a day there are 24 hours and 1440 minutes, which make the same drawing of this size.
@@ -129,7 +131,8 @@ def _hosts(reader: Reader, asked: Asked, seen: Mapping[str, float | None]) -> li
     # A minute of a rollup has what six points would say, and is as good for a drawing of this size.
     _, values = read(reader.reading, keys, window, Source.MINUTES if step == 60 else None)
     lately = Window(end - _NOW, end, int(_NOW))
-    _, latest = read(reader.reading, [one.id for several in series.values() for one in several], lately)
+    present = [one.id for metric, several in series.items() if metric.name in _METRICS for one in several]
+    _, latest = read(reader.reading, present, lately)
     by_host = _by_host(series)
     rows = []
     for name, last in seen.items():
@@ -216,7 +219,7 @@ def _host(
     return HostRow(
         id=identifier(f"host {name}"),
         name=name,
-        url=link(f"/hosts/{name}", **asked.range.parameters),
+        url=host_link(name, **asked.range.parameters),
         state=reasons[0][1] if reasons else "ok",
         why=", ".join(text for _, _, text in reasons),
         weight=reasons[0][0] if reasons else max(shares, default=0.0),

@@ -16,13 +16,15 @@
   ``heading``, ``tools`` (the ranges to choose from, unless it says otherwise), ``above`` (forms: what nothing may
   replace while somebody writes) and ``live``: the part that changes, which is rendered by itself as well, so that it
   imports its macros inside of the block. Besides the values it knows ``asked`` (`Asked`: ``asked.url(q="x")``
-  is this page with another parameter, ``asked.range`` the time range) and ``link`` (`view.link`, a URL of another
-  view). Everything that is printed is escaped; nothing is marked safe that a sender may have a word in. There are no
-  inline scripts and no ``style`` attributes: browsers refuse them here.
+  is this page with another parameter, ``asked.range`` the time range), ``link`` (`view.link`, a URL of another view)
+  and ``host_link``. Everything that is printed is escaped; nothing is marked safe that a sender may have a word in.
+  There are no inline scripts and no ``style`` attributes: browsers refuse them here.
 - The same URL gives three things: the page; with the header ``HX-Request`` the block that ``HX-Target`` names (or
   ``live``) alone, for htmx; with ``accept: text/event-stream`` the block ``live`` whenever it has changed, read every
   ``View.every`` seconds (more seldom for long ranges) once for all who look at the same URL. A range that ends at a
   fixed time is not read again.
+- Where a reading takes more than a fiftieth of the time until the next, there are fewer (`live.pause_for`), and the
+  page says so.
 - What the block ``live`` brings is merged into the page by ``id``: give an ``id`` to whatever comes and goes.
 
 Links and forms work by themselves, with all state in the URL; scripts make them quicker, and nothing else.
@@ -44,14 +46,15 @@ from litestar import MediaType, Request, Response, get
 from litestar.response import Stream
 
 from gateway import __version__
-from gateway.extensions.api.page.live import Live, TooManyStreamsError, while_admitted
+from gateway.extensions.api.page.live import Live, NothingReadError, TooManyStreamsError, while_admitted
 from gateway.extensions.api.page.sign_in import Door, sign_in_routes
-from gateway.extensions.api.page.view import Asked, Reader, View, link
+from gateway.extensions.api.page.view import Asked, Reader, View, host_link, link
 from gateway.extensions.api.problems import ProblemError, on_access_error
 from gateway.extensions.api.status import HubStatus, Probe
 from gateway.extensions.api.templates import block, rendered
 from gateway.net.access import PermissionDeniedError, UnauthenticatedError
-from gateway.query.errors import BadQueryError, LimitExceededError, QueryError
+from gateway.query import resources
+from gateway.query.errors import BadQueryError, LimitExceededError, QueryError, StoreAwayError
 
 if TYPE_CHECKING:
     from gateway.extensions.api.queries import Queries
@@ -100,11 +103,13 @@ class Shell:
         self._door = door
         self._views = views
         self._probe = Probe(hub)
-        self._live: Live[tuple[View, Asked]] = Live(lambda key: self._fragment(*key, "live"))
+        self._live: Live[tuple[View, Asked]] = Live(lambda key: self._part(*key))
         self.around: dict[str, object] = {
             "links": links,
             "views": [(view.name, view.path) for view in views if view.name],
             "link": link,
+            "host_link": host_link,
+            "most_names": resources.MOST,
         }
         """What every page says around its own."""
 
@@ -165,11 +170,23 @@ class Shell:
 
     async def _fragment(self, view: View, asked: Asked, name: str, request: _Request | None = None) -> str:
         """Return a block of a view as it is now; a few words where it cannot be read."""
-        asked = replace(asked, now=datetime.now(UTC))
         try:
-            values = await self._values(view, asked, request)
+            return await self._block(view, asked, name, request)
         except QueryError as error:
-            return rendered("live/trouble.html", problem=_sentence(error))
+            return _trouble(error)
+
+    async def _part(self, view: View, asked: Asked) -> str:
+        """Return what changes of a view, for all pages that look at it."""
+        try:
+            return await self._block(view, asked, "live", None)
+        except StoreAwayError as error:
+            raise NothingReadError(_trouble(error)) from error
+        except QueryError as error:
+            return _trouble(error)
+
+    async def _block(self, view: View, asked: Asked, name: str, request: _Request | None) -> str:
+        asked = replace(asked, now=datetime.now(UTC))
+        values = await self._values(view, asked, request)
         return block(view.template, name, {**self.around, **values, "asked": asked})
 
     async def _values(self, view: View, asked: Asked, request: _Request | None) -> Mapping[str, object]:
@@ -248,6 +265,10 @@ def _html(request: _Request, text: str, status: int = HTTPStatus.OK) -> Response
         content = gzip.compress(content, 4, mtime=0)
         headers["content-encoding"] = "gzip"
     return Response(content, status_code=status, media_type=MediaType.HTML, headers=headers)
+
+
+def _trouble(error: QueryError) -> str:
+    return rendered("live/trouble.html", problem=_sentence(error))
 
 
 def _sentence(error: Exception) -> str:

@@ -121,6 +121,14 @@ class View:
     """Values of its template that are always the same."""
 
 
+def host_link(name: str | None, **query: str | None) -> str:
+    """Return the URL of a host. One whose name browsers would take for a way to somewhere else has it in the query."""
+    name = name or ""
+    if {"", ".", ".."}.isdisjoint(name.split("/")):
+        return link(f"/hosts/{name}", **query)
+    return link("/hosts", name=name, **query)
+
+
 def link(path: str, /, **query: str | None) -> str:
     """Return a URL of the page: ``link("/hosts/" , …)``. Parameters that are None or empty are left out.
 

@@ -7,6 +7,7 @@ from gateway.extensions.api.page import events, health, hosts, logs, metrics, ov
 VIEWS = (
     overview.VIEW,
     hosts.VIEW,
+    hosts.BY_QUERY,
     metrics.VIEW,
     logs.VIEW,
     traces.LIST,
