@@ -71,7 +71,7 @@ bench: $(VENV)/installed-dev  ## Measure the gateway against bare COPY
 	@$(BIN)/python -m tests.bench.capacity --write
 
 soak: $(VENV)/installed-dev  ## Try faults and arbitrary requests for about an hour
-	OBSHUB_TEST_FAULT_ROUNDS=20 HYPOTHESIS_PROFILE=soak $(BIN)/pytest --timeout 3600 \
+	TMPDIR=$${TMPDIR:-/var/tmp} OBSHUB_TEST_FAULT_ROUNDS=20 HYPOTHESIS_PROFILE=soak $(BIN)/pytest --timeout 3600 \
 		tests/faults tests/unit/spool tests/integration/store/test_lossless.py
 
 clean:  ## Remove what the commands above installed; says what stays

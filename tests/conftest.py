@@ -51,7 +51,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share a folder among the processes of this run."""
+    """Share a folder among the processes of this run, in memory where there is enough of it."""
+    shared.use_memory()
     if (folder := shared.share()) is not None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 

@@ -36,6 +36,7 @@ from gateway.component import ACCEPTED, MalformedPayloadError, Outcome, Signal, 
 from gateway.otlp.bounds import PART, RECORD, RECORDS, Budget, holds_records, most_weight
 from gateway.otlp.mending import NOT_UTF8, Report
 from gateway.otlp.services import SERVICES
+from receivers.otlp.json_templates import JsonTemplates
 from receivers.otlp.quick_json import QuickJson
 
 MAX_DEPTH = 100
@@ -69,13 +70,19 @@ def to_protobuf(signal: Signal, body: bytes, *, strict: bool = False) -> Transco
     was found: ``resourceSpans[0].scopeSpans[0].spans[3].traceId: expected a hex string, found "xyz"``; and
     `TooLargeError` when it has too many values.
     """
+    quick, templates = _quick(strict), _templates(strict)
+    repeats = signal is Signal.METRICS
+    if repeats and (payload := templates.find(body)) is not None:
+        return Transcoded(payload, ACCEPTED)
     most = most_weight(len(body)) // PART
     if _has_more_values(body, most):
         raise TooLargeError(
             f"the body of {len(body)} bytes holds more than {most} objects and arrays, which is more than a request of "
             "that size may; send smaller batches"
         )
-    if (payload := _quick(strict).transcode(signal, body, Budget(len(body)))) is not None:
+    if (payload := quick.transcode(signal, body, Budget(len(body)))) is not None:
+        if repeats:
+            templates.note(body, payload, functools.partial(_half_as_much, quick))
         return Transcoded(payload, ACCEPTED)
     request: Any = SERVICES[signal].request()
     transcoding = _Transcoding(_tables(strict), Budget(len(body)))
@@ -577,6 +584,19 @@ def _tables(strict: bool) -> _Tables:
 @functools.cache
 def _quick(strict: bool) -> QuickJson:
     return QuickJson(functools.partial(_apart, _tables(strict)))
+
+
+@functools.cache
+def _templates(strict: bool) -> JsonTemplates:
+    return JsonTemplates()
+
+
+def _half_as_much(quick: QuickJson, body: bytes) -> bytes | None:
+    """Transcode a request of metrics that holds no more than one of half its size may."""
+    size = len(body) // 2
+    if _has_more_values(body, most_weight(size) // PART):
+        return None
+    return quick.transcode(Signal.METRICS, body, Budget(size))
 
 
 def _apart(tables: _Tables, name: str, raw: msgspec.Raw, depth: int) -> bytes | None:

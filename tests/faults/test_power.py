@@ -80,7 +80,7 @@ def test_the_machine_loses_power(hubs_to_start: Hubs, hub_disk: Disk, topology: 
         gateway.hub.stop()
         gateway.start(*options)
     chance = random.Random()
-    with load(gateway, clients=6) as clients:
+    with load(gateway, clients=6, idle=0) as clients:
         for _ in range(ROUNDS):
             clients.until_acknowledged(20)
             if spooling:
@@ -111,14 +111,18 @@ def database_of(gateway: Gateway) -> Database:
 
 
 def lose_power(gateway: Gateway, its_disk: Disk) -> None:
-    """Cut the power of a gateway's disk, end all that ran on it in the same moment, and give it power again."""
+    """End all that runs on a gateway's disk, cut the power of that in the same moment, and give it power again.
+
+    In this order, for a machine without power acknowledges nothing more, and ext4 lets whoever waits for a disk that is
+    cut off meanwhile go on as if everything were there: what it discards with its journal, it takes for written.
+    """
     postmaster = gateway.hub.postgres
     running = [psutil.Process(gateway.hub.pid), *([postmaster] if postmaster else [])]
     running += [child for each in running for child in each.children(recursive=True)]
-    its_disk.cut()
     for each in running:
         with suppress(psutil.NoSuchProcess):
             each.kill()
+    its_disk.cut()
     gateway.until_dead()
     until(lambda: all(map(has_ended, running)), "the end of all processes")
     its_disk.restore()

@@ -63,7 +63,9 @@ async def main(server):
     server.close()
 
 prepared = None
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for what it runs in the background
+# Whoever runs this in the background may have both ignored: a shell the first, nohup the second.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 asyncio.run(main(ForkServer.begin(child, prepare)))
 """
 

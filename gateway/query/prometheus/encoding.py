@@ -18,6 +18,8 @@ _encode = msgspec.json.Encoder().encode
 _MOST_ANNOTATIONS = 10
 _PIECE = 2**18
 """Bytes that are handed on at a time, about."""
+_NUMBERS = 2**13
+"""Numbers that are written at a time, about."""
 
 
 def answer(data: Any, warnings: Sequence[str] = ()) -> bytes:
@@ -83,19 +85,35 @@ def _matrix(matrix: Matrix) -> Iterator[bytes]:
     times = _Timestamps()
     yield b"["
     before = b""
-    for series in matrix.series:
-        yield b'%s{"metric":%s' % (before, labels(series.labels))
-        yield from _points(series, times)
-        yield b"}"
-        before = b","
+    for some in _together(matrix.series):
+        # The numbers of several series are written at once: of a short one, to begin takes longer than to write.
+        written = all_answered(np.concatenate([series.values for series in some]).tolist())
+        begin = 0
+        for series in some:
+            end = begin + len(series.times)
+            yield b'%s{"metric":%s' % (before, labels(series.labels))
+            yield from _points(series, times, written[begin:end])
+            yield b"}"
+            before, begin = b",", end
     yield b"]"
 
 
-def _points(series: Points, times: _Timestamps) -> Iterator[bytes]:
-    if len(series.times):
+def _together(several: Sequence[Points]) -> Iterator[Sequence[Points]]:
+    """Yield series in parts of not too many numbers."""
+    begin = count = 0
+    for at, series in enumerate(several):
+        if count and count + len(series.times) > _NUMBERS:
+            yield several[begin:at]
+            begin, count = at, 0
+        count += len(series.times)
+    if begin < len(several):
+        yield several[begin:]
+
+
+def _points(series: Points, times: _Timestamps, written: Sequence[bytes]) -> Iterator[bytes]:
+    if written:
         begins = times.begins(series.times)
-        values = all_answered(series.values.tolist())
-        yield b',"values":[' + b'"],'.join(map(bytes.__add__, begins, values)) + b'"]]'
+        yield b',"values":[' + b'"],'.join(map(bytes.__add__, begins, written)) + b'"]]'
     if len(series.histogram_times):
         both = zip(series.histogram_times.tolist(), series.histograms, strict=True)
         yield b',"histograms":[' + b",".join(b"[%s,%s]" % (timestamp(at), _histogram(h)) for at, h in both) + b"]"
@@ -111,7 +129,10 @@ class _Timestamps:
     def begins(self, times: npt.NDArray[np.int64]) -> list[bytes]:
         """Return what comes before the value of each point."""
         if times is not self._times and not np.array_equal(times, self._times):
-            self._begins = [b'[%s,"' % timestamp(time) for time in times.tolist()]
+            if (times % 1000).any():
+                self._begins = [b'[%s,"' % timestamp(time) for time in times.tolist()]
+            else:
+                self._begins = [b'[%d,"' % second for second in (times // 1000).tolist()]
         self._times = times
         return self._begins
 

@@ -158,22 +158,27 @@ class Catalogue:
         """Return all metrics."""
         return self._metrics_now(reading).metrics.values()
 
-    def find(self, reading: Reading, conditions: Sequence[Condition]) -> list[Found]:
+    def find(
+        self, reading: Reading, conditions: Sequence[Condition], asked_for: list[sql.SQL] | None = None
+    ) -> list[Found]:
         """Return the series that match, by family; those without any are left out.
 
         ``le`` and ``quantile`` are no labels of what the store calls a series: of what has them the condition is for
-        the caller. ``target_info`` is not among them: see `resources`.
+        the caller. ``target_info`` is not among them: see `resources`. ``asked_for`` gets the statements by which they
+        were found, which the same conditions have again.
         """
         of_name = [condition for condition in conditions if condition.name == METRIC_NAME]
         others = [condition for condition in conditions if condition.name != METRIC_NAME]
         # The series of the metrics there were, and whether there still are these, are asked for at once.
         known = self._known
         wanted = _named(known.families, of_name)
-        seen, listed = self._listed(reading, known, wanted, others)
+        asked_for = [] if asked_for is None else asked_for
+        seen, listed = self._listed(reading, known, wanted, others, asked_for)
         if seen != known.mark:
             known = self._metrics_now(reading)
             wanted = _named(known.families, of_name)
-            _, listed = self._listed(reading, known, wanted, others)
+            asked_for.clear()
+            _, listed = self._listed(reading, known, wanted, others, asked_for)
         if not len(listed):
             return []
         labels = self.labels(reading, listed)
@@ -206,8 +211,7 @@ class Catalogue:
 
     def resources(self, reading: Reading) -> dict[int, Resource]:
         """Return all resources, by key."""
-        query = sql.SQL("SELECT id FROM resource LIMIT {}").format(reading.usage.limits.series + 1)
-        keys = reading.rows(query, _SOME_IDS)["id"].astype(np.int64)
+        keys = reading.rows(_all_resources(reading), _SOME_IDS)["id"].astype(np.int64)
         if len(keys) > reading.usage.limits.series:
             reading.usage.add_series(len(keys))  # too many
         return self._resources_of(reading, keys)
@@ -241,7 +245,12 @@ class Catalogue:
         return metrics
 
     def _listed(
-        self, reading: Reading, known: _Known, wanted: Sequence[tuple[str, Family]], conditions: Sequence[Condition]
+        self,
+        reading: Reading,
+        known: _Known,
+        wanted: Sequence[tuple[str, Family]],
+        conditions: Sequence[Condition],
+        asked_for: list[sql.SQL],
     ) -> tuple[tuple[int, int, int], npt.NDArray[Any]]:
         """Return the mark of the metrics that there are, and the series of those wanted that may match, by id."""
         most = _LISTED * reading.usage.limits.series
@@ -254,6 +263,7 @@ class Catalogue:
                 where += f" AND metric_id = ANY({as_array(metrics)}::bigint[])"
             if (resources := self._matching_resources(reading, conditions)) is not None:
                 where += f" AND resource_id = ANY({as_array(resources.tolist())}::bigint[])"
+                asked_for.append(_all_resources(reading))
             query = statement(
                 "{mark} UNION ALL"
                 " (SELECT false, id, metric_id, resource_id, scope_id FROM series WHERE {where} LIMIT {most})",
@@ -261,6 +271,7 @@ class Catalogue:
                 where=where,
                 most=most + 1,
             )
+        asked_for.append(query)
         rows = reading.rows(query, _LISTING)
         is_mark = rows["is_mark"] != 0
         (row,) = rows[is_mark]
@@ -361,6 +372,10 @@ class Catalogue:
             with self._lock:
                 self._scopes = {**self._scopes, **added} if len(known) <= self._remembered else added
         return {key: known[key] for key in keys.tolist() if key in known}
+
+
+def _all_resources(reading: Reading) -> sql.SQL:
+    return statement("SELECT id FROM resource LIMIT {most}", most=reading.usage.limits.series + 1)
 
 
 def _mark(row: np.void) -> tuple[int, int, int]:

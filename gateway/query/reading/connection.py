@@ -13,12 +13,13 @@ import select
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from gateway.query.errors import (
     BadQueryError,
@@ -33,6 +34,7 @@ from gateway.store import COPY_HEADER, COPY_TRAILER, READER_ROLE, Connection, Un
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from psycopg.pq.abc import PGresult
 
     from gateway.query.reading.arrays import Rows
 
@@ -95,14 +97,16 @@ class Readers:
         usage.interruptible(reading.interrupt)
         try:
             yield reading
-        except BaseException:
+        finally:
             usage.interruptible(None)
-            connection.close()  # nobody knows what it is in the middle of
-            raise
-        usage.interruptible(None)
+            self._give_back(dsn, connection, usage)
+
+    def _give_back(self, dsn: str, connection: Connection, usage: Usage) -> None:
         with self._lock:
-            # What was told to stop may yet be told so, when somebody else has it.
-            if not (self._closed or usage.canceled or connection.closed) and dsn == self._find_dsn():
+            # What was told to stop may yet be told so, when somebody else has it. A query may have failed for what it
+            # asks, with nothing of it left on the connection, or in the middle of what PostgreSQL sends.
+            idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+            if idle and not (self._closed or usage.canceled or connection.closed) and dsn == self._find_dsn():
                 self._idle.append((dsn, connection))
                 return
         connection.close()
@@ -144,6 +148,7 @@ class Reading:
     def __init__(self, connection: Connection, usage: Usage) -> None:
         self._connection = connection
         self.usage = usage
+        self._ahead: dict[bytes, list[memoryview]] = {}
 
     def interrupt(self) -> None:
         """End what PostgreSQL does, from another thread."""
@@ -155,16 +160,25 @@ class Reading:
         except psycopg.Error:
             break_off(self._connection)
 
+    @property
+    def origin(self) -> tuple[int, int]:
+        """What is another one where the server has started anew, or the database is another. It is asked once of a
+        connection, which outlives neither; but for one of a pooler, behind which servers may change."""
+        if self._connection.pooled or (known := _origins.get(self._connection)) is None:
+            (row,) = self.rows(_ORIGIN, _origin_row())
+            known = _origins[self._connection] = int(row["started"]), int(row["database"])
+        return known
+
     def rows(self, query: sql.Composable, dtype: npt.DTypeLike) -> Rows:
         """Return what a query finds, whose rows are all as ``dtype`` has them (see `arrays.row_of`)."""
         import numpy as np  # which takes as long to import as a short command runs
 
-        return np.frombuffer(b"".join([b"".join(some) for some in self._messages(query)]), np.dtype(dtype))
+        return np.frombuffer(b"".join([b"".join(some) for some in self._found(query)]), np.dtype(dtype))
 
     def rows_by_size(self, query: sql.Composable) -> dict[int, bytes]:
         """Return what a query finds, by the size of its rows: those of one size have arrays as long as the others'."""
         found: defaultdict[int, list[bytes | memoryview]] = defaultdict(list)
-        for some in self._messages(query):
+        for some in self._found(query):
             if len({*map(len, some)}) == 1:
                 found[len(some[0])].append(b"".join(some))
                 continue
@@ -172,9 +186,30 @@ class Reading:
                 found[len(row)].append(row)
         return {size: b"".join(rows) for size, rows in found.items()}
 
+    def ahead(self, queries: Sequence[sql.Composable]) -> None:
+        """Ask all at once for what `rows` and `rows_by_size` may be asked for next, which spares waiting for each.
+
+        What each finds is handed out once, to whoever asks the same; until the next call of this.
+        """
+        self._ahead = {}
+        texts = list(dict.fromkeys(query.as_bytes(self._connection) for query in queries))
+        found: list[list[memoryview]] = [[] for _ in texts]
+        for number, some in self._messages(texts):
+            found[number] += some
+        self._ahead = dict(zip(texts, found, strict=True))
+
+    def _found(self, query: sql.Composable) -> Iterator[list[memoryview]]:
+        """Yield the rows that a query finds, as many at a time as have arrived."""
+        text = query.as_bytes(self._connection)
+        if (known := self._ahead.pop(text, None)) is not None:
+            yield known
+            return
+        for _, some in self._messages([text]):
+            yield some
+
     def texts(self, query: sql.Composable) -> Iterator[tuple[bytes | None, ...]]:
         """Yield what a query finds, each field as its bytes; None for NULL."""
-        for row in itertools.chain.from_iterable(self._messages(query)):
+        for row in itertools.chain.from_iterable(self._found(query)):
             (count,) = _COUNT.unpack_from(row)
             fields: list[bytes | None] = []
             place = 2
@@ -196,16 +231,17 @@ class Reading:
             raise BadQueryError(f"what was asked for cannot be in the store: {error}") from error
         return sql.Composed([sql.SQL(text)])  # pyright: ignore[reportArgumentType] - of literals, and quoted
 
-    def _messages(self, query: sql.Composable) -> Iterator[list[memoryview]]:
-        """Yield the rows of ``COPY (query) TO STDOUT (FORMAT binary)``, as many at a time as have arrived."""
+    def _messages(self, queries: Sequence[bytes]) -> Iterator[tuple[int, list[memoryview]]]:
+        """Yield the rows of ``COPY (query) TO STDOUT (FORMAT binary)``, as many at a time as have arrived, each with
+        the number of the query that they are of."""
         self.usage.check()
         attempt = 1
         while True:
             try:
                 with self._connection.transaction() if self._connection.pooled else contextlib.nullcontext():
-                    for some in self._copied(query):
+                    for number, some in self._copied(queries):
                         attempt = _ATTEMPTS  # what was yielded is not to be yielded again
-                        yield some
+                        yield number, some
                 return
             except psycopg.errors.DeadlockDetected as error:
                 if attempt == _ATTEMPTS:
@@ -215,22 +251,38 @@ class Reading:
                 self.usage.check()
                 raise _explained(error) from error
 
-    def _copied(self, query: sql.Composable) -> Iterator[list[memoryview]]:
-        connection, usage = self._connection, self.usage
-        pgconn = connection.pgconn
-        statement = b"COPY (%b) TO STDOUT (FORMAT binary)" % query.as_bytes(connection)
-        usage.add_size(0)
-        pgconn.send_query(statement)
+    def _copied(self, queries: Sequence[bytes]) -> Iterator[tuple[int, list[memoryview]]]:
+        pgconn = self._connection.pgconn
+        self.usage.add_size(0)
+        pgconn.send_query(b"; ".join(b"COPY (%b) TO STDOUT (FORMAT binary)" % query for query in queries))
         while pgconn.flush():
             self._wait(writing=True)
-        while pgconn.is_busy():
+        for number in range(len(queries)):
+            result = self._result()
+            if result is None or result.status != ExecStatus.COPY_OUT:
+                while pgconn.get_result() is not None:
+                    pass
+                raise _error_of(result, self._connection)
+            for some in self._rows_sent():
+                yield number, some
+            result = self._result()
+            if result is None or result.status == ExecStatus.FATAL_ERROR:
+                while pgconn.get_result() is not None:
+                    pass
+                raise _error_of(result, self._connection)
+        while self._result() is not None:
+            pass
+
+    def _result(self) -> PGresult | None:
+        """Return the next result, once it is there; None: there is no other."""
+        while self._connection.pgconn.is_busy():
             self._wait()
-        result = pgconn.get_result()
-        if result is None or result.status != ExecStatus.COPY_OUT:
-            while pgconn.get_result() is not None:
-                pass
-            raise _error_of(result, connection)
-        take = pgconn.get_copy_data
+        return self._connection.pgconn.get_result()
+
+    def _rows_sent(self) -> Iterator[list[memoryview]]:
+        """Yield the rows of one COPY, as many at a time as have arrived."""
+        usage = self.usage
+        take = self._connection.pgconn.get_copy_data
         some: list[memoryview] = []
         first, counted = True, 0
         while True:
@@ -252,15 +304,7 @@ class Reading:
             if size == 0:
                 self._wait()
             elif size < 0:
-                break
-        while pgconn.is_busy():
-            self._wait()
-        failed = None
-        while (result := pgconn.get_result()) is not None:
-            if result.status == ExecStatus.FATAL_ERROR:
-                failed = result
-        if failed is not None:
-            raise _error_of(failed, connection)
+                return
 
     def _wait(self, *, writing: bool = False) -> None:
         """Wait for the server. Raises `QueryTimeoutError` and `QueryCanceledError`."""
@@ -271,6 +315,19 @@ class Reading:
             self._cancel()
         self.usage.check()
         self._connection.pgconn.consume_input()
+
+
+_ORIGIN = sql.SQL(
+    "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, oid::bigint FROM pg_database"
+    " WHERE datname = current_database()"
+)
+_origins: WeakKeyDictionary[Connection, tuple[int, int]] = WeakKeyDictionary()
+
+
+def _origin_row() -> npt.DTypeLike:
+    from gateway.query.reading.arrays import row_of  # with which comes numpy
+
+    return row_of(("started", ">i8"), ("database", ">i8"))
 
 
 _COUNT, _LENGTH = struct.Struct(">h"), struct.Struct(">i")

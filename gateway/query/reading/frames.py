@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,15 @@ from gateway.query.reading.arrays import array_of, as_array, row_of, statement
 from gateway.query.reading.chunks import Floats, SharedTimes, Times, to_milliseconds
 from gateway.query.reading.connection import Reading
 from gateway.query.reading.window import Window
-from gateway.query.series import Hints
+from gateway.query.series import Hints, Matcher
 from gateway.store import POSTGRES_EPOCH_US
 
 _SLOT = 15 * 60_000
 """Milliseconds whose frames are one row, and one thing to remember."""
 _DAY = 96
 """Slots that are read at once: PostgreSQL has those of one set in memory."""
-_WORTH = 2
-"""Borders between slots from which on a time range is worth remembering."""
+_WORTH = _SLOT
+"""Milliseconds from which on a time range is worth remembering: less is read as it is."""
 _LOOKS = 64
 """Frames that are one row where there is one of each time that is looked at."""
 _MOST = 3 / 4
@@ -38,9 +38,12 @@ _AT_ONCE = 2**16
 """Values that are put in order at a time: each is there three times meanwhile."""
 _OVERHEAD = 500
 """Bytes that a stretch takes besides its arrays."""
+_NOTED = 1000
+"""Selections of which it is noted where their series are, and series that each of them may have. With more, to wait
+for PostgreSQL is little of the work."""
 
 _COUNT = row_of(("set", ">i8"), ("slot", ">i8"), ("count", ">i8"))
-_IDENTITY = row_of(("started", ">i8"), ("database", ">i8"), ("partitions", ">i8"), ("count", ">i8"))
+_PARTITIONS = row_of(("partitions", ">i8"), ("count", ">i8"))
 
 Ids = npt.NDArray[np.int64]
 _Identity = tuple[int, ...]
@@ -88,6 +91,17 @@ def looks(window: Window, hints: Hints) -> Looks | None:
     return Looks(window.end, step, hints.range, more, hints.last_only) if hints.last_only or more else None
 
 
+class Selection(NamedTuple):
+    """By which statements a selector found its series, and which of them have numbers."""
+
+    statements: Sequence[sql.SQL]
+    series: Ids
+
+
+_T = TypeVar("_T")
+_V = TypeVar("_V")
+
+
 class Memory:
     """What was read of frames, up to ``size`` bytes; the longest unused goes first. For several threads."""
 
@@ -95,6 +109,8 @@ class Memory:
         self.size = size
         self.used = 0
         self._stretches: OrderedDict[_Key, Stretch] = OrderedDict()
+        self._slices: OrderedDict[bytes, Sequence[Slice]] = OrderedDict()
+        self._selections: OrderedDict[tuple[Matcher, ...], Selection] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, key: _Key, frames: int) -> Stretch | None:
@@ -120,8 +136,46 @@ class Memory:
                 _, oldest = self._stretches.popitem(last=False)
                 self.used -= oldest.size
 
+    def note(self, series: Ids, slices: Sequence[Slice]) -> None:
+        """Note where series were found. They may be elsewhere, too, by the time that they are asked for again."""
+        if self.size and len(series) <= _NOTED:
+            self._note(self._slices, series.tobytes(), slices)
+
+    def lately(self, series: Ids) -> Sequence[Slice]:
+        """Return where series were found lately; nothing where that is not known."""
+        with self._lock:
+            return self._slices.get(series.tobytes(), ())
+
+    def note_selection(self, matchers: Sequence[Matcher], selection: Selection) -> None:
+        """Note what a selector found."""
+        if self.size and len(selection.series) <= _NOTED:
+            self._note(self._selections, tuple(matchers), selection)
+
+    def selection(self, matchers: Sequence[Matcher]) -> Selection | None:
+        """Return what a selector found lately, where that is known."""
+        with self._lock:
+            return self._selections.get(tuple(matchers))
+
+    def _note(self, noted: OrderedDict[_T, _V], key: _T, value: _V) -> None:
+        with self._lock:
+            noted[key] = value
+            noted.move_to_end(key)
+            if len(noted) > _NOTED:
+                noted.popitem(last=False)
+
 
 NOTHING_REMEMBERED = Memory(0)
+
+
+def statements(
+    reading: Reading, slices: Sequence[Slice], window: Window, memory: Memory, only: Looks | None
+) -> list[sql.SQL]:
+    """Return what `read` will ask first."""
+    if only is not None:
+        return [_reading(slices, _looks(only))]
+    if window.end - window.start < _WORTH:
+        return [_reading(slices, _whole(window))]
+    return [*([_partitions()] if memory.size else []), _count(slices, _of_slots(window))]
 
 
 def read(
@@ -136,14 +190,13 @@ def read(
 
     ``only``: what is not looked at may be left out as well.
     """
-    first, last = (window.start + 1) // _SLOT, window.end // _SLOT
     parts: defaultdict[Slice, list[tuple[int, Stretch]]] = defaultdict(list)
-    if only is not None or last - first < _WORTH:
+    if only is not None or window.end - window.start < _WORTH:
         frames = _whole(window) if only is None else _looks(only)
         for its, stretch in _read(reading, slices, frames, share):
             parts[its].append((int(stretch.times[0]), stretch))
     else:
-        _read_slots(reading, slices, first, last, share, memory, parts)
+        _read_slots(reading, slices, _of_slots(window), share, memory, parts)
     joined: dict[tuple[int, ...], Times] = {}
     for its, several in parts.items():
         several.sort(key=lambda part: part[0])
@@ -161,15 +214,14 @@ def read(
 def _read_slots(
     reading: Reading,
     slices: Sequence[Slice],
-    first: int,
-    last: int,
+    window: Window,
     share: SharedTimes,
     memory: Memory,
     parts: defaultdict[Slice, list[tuple[int, Stretch]]],
 ) -> None:
     """Put into `parts` what slices have in whole slots: from memory, or else from the store."""
     identity = _identity(reading) if memory.size else ()
-    counts = _counts(reading, slices, Window(first * _SLOT - 1, (last + 1) * _SLOT - 1))
+    counts = _counts(reading, slices, window)
     of_sets = {its.set_id: its for its in slices}
     missing: defaultdict[tuple[Slice, int], list[int]] = defaultdict(list)
     for (set_id, slot), count in counts.items():
@@ -194,29 +246,36 @@ def _read_slots(
     memory.keep(added)
 
 
+def _of_slots(window: Window) -> Window:
+    """Return a time range with all of the slots that it has a part of."""
+    return Window((window.start + 1) // _SLOT * _SLOT - 1, (window.end // _SLOT + 1) * _SLOT - 1)
+
+
 def _identity(reading: Reading) -> _Identity:
     """Return what is another one where the server, the database or the partitions of frames are others."""
-    query = sql.SQL(
-        "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, d.oid::bigint,"
-        " coalesce(bit_xor(hashint8extended(i.inhrelid::bigint, 0)), 0), count(i.inhrelid)"
-        " FROM pg_database d LEFT JOIN pg_inherits i ON i.inhparent = 'frame'::regclass"
-        " WHERE d.datname = current_database() GROUP BY d.oid"
+    (row,) = reading.rows(_partitions(), _PARTITIONS)
+    return (*reading.origin, int(row["partitions"]), int(row["count"]))
+
+
+def _partitions() -> sql.SQL:
+    return statement(
+        "SELECT coalesce(bit_xor(hashint8extended(inhrelid::bigint, 0)), 0), count(*) FROM pg_inherits"
+        " WHERE inhparent = 'frame'::regclass"
     )
-    (row,) = reading.rows(sql.Composed([query]), _IDENTITY)
-    return tuple(int(row[name]) for name in ("started", "database", "partitions", "count"))
+
+
+def _count(slices: Sequence[Slice], window: Window) -> sql.SQL:
+    return statement(
+        "SELECT f.set_id, date_bin('15 minutes', f.time, 'epoch'), count(*) FROM frame f WHERE f.set_id ="
+        " ANY({sets}::bigint[]) AND {time} GROUP BY 1, 2",
+        sets=as_array(its.set_id for its in slices),
+        time=window.text_on("f.time"),
+    )
 
 
 def _counts(reading: Reading, slices: Sequence[Slice], window: Window) -> dict[tuple[int, int], int]:
     """Return how many frames there are of each set and slot that has some."""
-    rows = reading.rows(
-        statement(
-            "SELECT f.set_id, date_bin('15 minutes', f.time, 'epoch'), count(*) FROM frame f WHERE f.set_id ="
-            " ANY({sets}::bigint[]) AND {time} GROUP BY 1, 2",
-            sets=as_array(its.set_id for its in slices),
-            time=window.text_on("f.time"),
-        ),
-        _COUNT,
-    )
+    rows = reading.rows(_count(slices, window), _COUNT)
     slots = to_milliseconds(rows["slot"].astype(np.int64) + POSTGRES_EPOCH_US) // _SLOT
     keys = zip(rows["set"].tolist(), slots.tolist(), strict=True)
     return dict(zip(keys, rows["count"].tolist(), strict=True))
@@ -254,11 +313,8 @@ _LOOKED_AT = (
 )
 
 
-def _read(
-    reading: Reading, slices: Sequence[Slice], frames: str, share: SharedTimes
-) -> Iterator[tuple[Slice, Stretch]]:
-    """Yield what is in the store of slices. ``frames`` finds frames ``f`` of a set, and groups them."""
-    query = statement(
+def _reading(slices: Sequence[Slice], frames: str) -> sql.SQL:
+    return statement(
         "SELECT s.set_id, g.times, g.vals FROM unnest({sets}::bigint[], {begins}::integer[], {ends}::integer[])"
         " AS s (set_id, a, b) CROSS JOIN LATERAL"
         " (SELECT array_agg(f.time) AS times, array_agg(f.vals[s.a:s.b]) AS vals {frames}) AS g",
@@ -267,8 +323,14 @@ def _read(
         ends=as_array(its.first + its.width - 1 for its in slices),
         frames=frames,
     )
+
+
+def _read(
+    reading: Reading, slices: Sequence[Slice], frames: str, share: SharedTimes
+) -> Iterator[tuple[Slice, Stretch]]:
+    """Yield what is in the store of slices. ``frames`` finds frames ``f`` of a set, and groups them."""
     of_sets = {its.set_id: its for its in slices}
-    for size, data in reading.rows_by_size(query).items():
+    for size, data in reading.rows_by_size(_reading(slices, frames)).items():
         its_sets = np.ndarray(len(data) // size, ">i8", data, _SET, (size,)).tolist()
         widths = np.array([of_sets[set_id].width for set_id in its_sets])
         for width in np.unique(widths).tolist():

@@ -46,6 +46,32 @@ def read(
     return found
 
 
+def statements(
+    reading: Reading, series: Ids, window: Window, memory: frames.Memory, only: frames.Looks | None
+) -> list[sql.SQL]:
+    """Return what `read` will ask first, if series are members of the sets that they were when last asked for."""
+    asked = [_members(series), _rows(series, window)]
+    if slices := memory.lately(series):
+        asked += frames.statements(reading, slices, window, memory, only)
+    return asked
+
+
+def _members(series: Ids) -> sql.SQL:
+    return statement(
+        "SELECT set_id, series_id, ord FROM member WHERE series_id = ANY({series}::bigint[])",
+        series=as_array(series.tolist()),
+    )
+
+
+def _rows(series: Ids, window: Window) -> sql.SQL:
+    return statement(
+        "SELECT series_id, time, coalesce(value, 'NaN'), coalesce(flags, 0) & 1 = 1 FROM sample"
+        " WHERE series_id = ANY({series}::bigint[]) AND {time}",
+        series=as_array(series.tolist()),
+        time=window.text_on("time"),
+    )
+
+
 def _from_frames(
     reading: Reading,
     series: Ids,
@@ -55,13 +81,7 @@ def _from_frames(
     only: frames.Looks | None,
     found: defaultdict[int, list[Chunk]],
 ) -> None:
-    members = reading.rows(
-        statement(
-            "SELECT set_id, series_id, ord FROM member WHERE series_id = ANY({series}::bigint[])",
-            series=as_array(series.tolist()),
-        ),
-        _MEMBER,
-    )
+    members = reading.rows(_members(series), _MEMBER)
     if not len(members):
         return
     sets, places = members["set"].astype(np.int64), members["ord"].astype(np.int64)
@@ -73,7 +93,9 @@ def _from_frames(
         first, last = int(places[start]), int(places[end - 1])
         its = frames.Slice(int(sets[start]), first, last - first + 1)
         columns[its] = (places[start:end] - first).tolist(), keys[start:end].tolist()
-    for its, times, values in frames.read(reading, list(columns), window, share, memory, only):
+    slices = list(columns)
+    memory.note(series, slices)
+    for its, times, values in frames.read(reading, slices, window, share, memory, only):
         for column, key in zip(*columns[its], strict=True):
             found[key].append(Chunk(times, values[column]))
 
@@ -81,15 +103,7 @@ def _from_frames(
 def _from_rows(
     reading: Reading, series: Ids, window: Window, share: SharedTimes, found: defaultdict[int, list[Chunk]]
 ) -> None:
-    rows = reading.rows(
-        statement(
-            "SELECT series_id, time, coalesce(value, 'NaN'), coalesce(flags, 0) & 1 = 1 FROM sample"
-            " WHERE series_id = ANY({series}::bigint[]) AND {time}",
-            series=as_array(series.tolist()),
-            time=window.text_on("time"),
-        ),
-        _POINT,
-    )
+    rows = reading.rows(_rows(series, window), _POINT)
     if not len(rows):
         return
     reading.usage.add_samples(len(rows))

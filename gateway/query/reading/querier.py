@@ -23,7 +23,7 @@ from gateway.query.reading.arrays import ids, row_of
 from gateway.query.reading.catalogue import Catalogue, Family, Found, LabelSet, Metric, own_label
 from gateway.query.reading.chunks import Chunk, Floats, Joiner, SharedTimes, Times, summed_up
 from gateway.query.reading.connection import Reading
-from gateway.query.reading.frames import Looks, Memory, looks
+from gateway.query.reading.frames import Looks, Memory, Selection, looks
 from gateway.query.reading.numbers import Ids
 from gateway.query.reading.window import Window
 from gateway.query.series import METRIC_NAME, Hints, Labels, Matcher, NativeHistograms, Series
@@ -60,7 +60,10 @@ class StoreQuerier:
         """Return the series that match, each once, with their samples in (start, end], milliseconds."""
         asked = conditions(matchers)
         window = Window(start, end)
-        found = self._catalogue.find(self._reading, asked)
+        only = looks(window, hints)
+        self._ask_ahead(matchers, window, only)
+        asked_for: list[sql.SQL] = []
+        found = self._catalogue.find(self._reading, asked, asked_for)
         self._reading.usage.add_series(sum(len(each.ids) for each in found))
         share = SharedTimes()
         gathered: dict[_Key, _Gathered] = {}
@@ -72,7 +75,8 @@ class StoreQuerier:
                 case "exponential_histogram":
                     self._exponential(parts, window, natives)
                 case _:
-                    self._numbers(parts, window, looks(window, hints), share, gathered)
+                    series = self._numbers(parts, window, only, share, gathered)
+                    self._memory.note_selection(matchers, Selection(asked_for, series))
         for labels, times in self._targets(asked, window, share):
             key = TARGET_INFO, frozenset(labels.items()), ""
             chunk = Chunk(times, np.ones(len(times)))
@@ -87,6 +91,13 @@ class StoreQuerier:
         result += [Series(several[0][0], none, np.empty(0), _merged(several)) for several in natives.values()]
         return result
 
+    def _ask_ahead(self, matchers: Sequence[Matcher], window: Window, only: Looks | None) -> None:
+        """Ask at once for all that the same selector needed the last time; what is another now is asked for anew."""
+        if (last := self._memory.selection(matchers)) is not None:
+            self._reading.ahead(
+                [*last.statements, *numbers.statements(self._reading, last.series, window, self._memory, only)]
+            )
+
     # -- samples -------------------------------------------------------------------------------------------------------
 
     def _numbers(
@@ -96,7 +107,7 @@ class StoreQuerier:
         only: Looks | None,
         share: SharedTimes,
         gathered: dict[_Key, _Gathered],
-    ) -> None:
+    ) -> Ids:
         every = np.unique(np.concatenate([part.ids for part in parts]))
         if any(part.family.metric.is_delta for part in parts):
             only = None  # what is summed up counts wherever nobody looks, too
@@ -110,6 +121,7 @@ class StoreQuerier:
                 if is_delta:
                     chunks = [summed_up(joiner.join(chunks))]
                 _gather(gathered, part.name, labels, None, "", chunks)
+        return every
 
     def _distributions(
         self,

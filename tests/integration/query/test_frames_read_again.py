@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, LiteralString
 
 import numpy as np
 import pytest
+from psycopg import sql
 
 from gateway.query.config import QuerySettings
+from gateway.query.errors import ExecutionError
 from gateway.query.promql.engine import Engine
 from gateway.query.promql.results import Matrix, Vector
+from gateway.query.reading.arrays import row_of
+from gateway.query.reading.connection import Reading
 from gateway.query.reading.frames import Memory, Slice, Stretch
 from gateway.query.reading.querier import StoreQuerier
 from gateway.query.series import Hints, Matcher, Series, is_stale
@@ -81,6 +86,53 @@ def test_a_query_that_is_asked_again_reads_next_to_nothing(past: Database) -> No
         assert first[1] == list(range(COUNT))
         assert again[2] < first[2] - 12 * 2 * (COUNT - 1), "neither times nor values are sent again"
         assert read(other, "a")[2] == read(other, "a")[2], "without memory they are"
+
+
+def test_a_selector_that_is_asked_again_waits_for_postgresql_once(
+    past: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = 0
+    asked = Reading._copied
+
+    def counted(self: Reading, queries: Sequence[bytes]) -> Iterator[tuple[int, list[memoryview]]]:
+        nonlocal waits
+        waits += 1
+        return asked(self, queries)
+
+    with querying(past) as service:
+        first = read(service, "a")
+        monkeypatch.setattr(Reading, "_copied", counted)
+        assert read(service, "a")[:2] == first[:2]
+        assert waits == 1
+        # Of another time, and of one that is too short to be remembered, what is asked ahead is another.
+        assert read(service, "a", START, LAST - STEP)[:2] == (first[0][:-1], first[1][:-1])
+        assert read(service, "a", LAST - STEP)[:2] == (first[0][-1:], first[1][-1:])
+        assert waits == 3
+
+
+def test_a_query_that_fails_leaves_its_connection_to_others(past: Database) -> None:
+    with querying(past) as service:
+
+        def asked(statement: LiteralString, *, fails: bool = False) -> Any:
+            with service.reading(service.usage()) as reading:
+                used.append(reading._connection)
+                reading.rows(sql.SQL(statement), row_of(("one", ">i4")))
+                if fails:
+                    raise ExecutionError("nothing matches")
+
+        used: list[Any] = []
+        asked("SELECT 1")
+        with pytest.raises(ExecutionError, match="nothing matches"):
+            asked("SELECT 1", fails=True)
+        with pytest.raises(ExecutionError, match="DivisionByZero"):
+            asked("SELECT 1 / 0")
+        with service.reading(service.usage()) as broken:
+            used.append(broken._connection)
+            next(broken._messages([b"SELECT generate_series(1, 1000000)"]))
+        asked("SELECT 1")
+        *same, other = used
+        assert same == same[:1] * 4
+        assert other is not same[0], "rows were still on their way"
 
 
 def test_what_is_remembered_serves_every_time_range_within_it(past: Database) -> None:

@@ -50,7 +50,7 @@ def test_many_threads_may_migrate_one_empty_database_at_once(database: Database)
     with ThreadPoolExecutor(6) as threads:
         layouts = list(threads.map(lambda _: migrate(database), range(6)))
     assert {layout.name for layout in layouts} == {database.server.layout}
-    assert database.run("SELECT version_num FROM schema_version") == [("0009",)]
+    assert database.run("SELECT version_num FROM schema_version") == [("0010",)]
 
 
 def test_many_processes_may_migrate_one_empty_database_at_once(database: Database) -> None:
@@ -78,6 +78,7 @@ def test_status_lists_what_is_pending_and_changes_nothing(database: Database) ->
         "0007",
         "0008",
         "0009",
+        "0010",
     ]
     assert status.layout is None
     assert database.value("SELECT to_regclass('schema_version')") is None
@@ -149,6 +150,7 @@ def test_status_lists_what_is_applied(database: Database) -> None:
         "0007",
         "0008",
         "0009",
+        "0010",
     ]
     assert status.pending == []
     assert status.layout == present

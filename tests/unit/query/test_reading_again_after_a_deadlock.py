@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -14,11 +14,11 @@ from gateway.query.limits import UNBOUNDED, Usage
 from gateway.query.reading.connection import Reading
 
 ROWS = [(b"1",), (b"2",)]
-QUERY = sql.SQL("SELECT {}").format(1)
+QUERY = sql.SQL("SELECT 1")
 
 
 class _Connection:
-    pooled = None
+    pooled = connection = None
 
 
 class Deadlocked(Reading):
@@ -28,12 +28,12 @@ class Deadlocked(Reading):
         super().__init__(_Connection(), Usage(UNBOUNDED))  # type: ignore[arg-type]
         self.times, self.after = times, after
 
-    def _copied(self, query: sql.Composable) -> Iterator[Any]:
+    def _copied(self, queries: Sequence[bytes]) -> Iterator[Any]:
         self.times -= 1
         for number, (value,) in enumerate(ROWS):
             if self.times >= 0 and number == self.after:
                 raise psycopg.errors.DeadlockDetected
-            yield [memoryview(b"\0\1" + len(value).to_bytes(4, "big") + value)]
+            yield 0, [memoryview(b"\0\1" + len(value).to_bytes(4, "big") + value)]
 
 
 def test_a_query_that_met_a_deadlock_is_tried_again() -> None:
