@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from gateway.store.backup.dump import backup as back_up
     from gateway.store.backup.restore import replace as restore_in_place
     from gateway.store.backup.restore import restore
-    from gateway.store.binary import FLOAT8_ITEM, OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US, array_begin, read_rows
     from gateway.store.binary import HEADER as COPY_HEADER
+    from gateway.store.binary import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US, array_begin
     from gateway.store.binary import TRAILER as COPY_TRAILER
+    from gateway.store.binary_rows import FLOAT8_ITEM, read_rows
     from gateway.store.connections import Connections
     from gateway.store.copying import CopyError
     from gateway.store.copying.work import Result as CopyResult
@@ -120,7 +121,7 @@ _WHERE = {
     "CONNECTION_LIMIT": "login",
     "COPY_HEADER": "binary:HEADER",
     "COPY_TRAILER": "binary:TRAILER",
-    "FLOAT8_ITEM": "binary",
+    "FLOAT8_ITEM": "binary_rows",
     "OID_FLOAT8": "binary",
     "OID_INT8": "binary",
     "PLANNING": "reader",
@@ -161,7 +162,7 @@ _WHERE = {
     "let_read": "reader",
     "migrate": "schema",
     "progress": "earlier",
-    "read_rows": "binary",
+    "read_rows": "binary_rows",
     "reader_login": "login:reading",
     "restore": "backup.restore",
     "restore_in_place": "backup.restore:replace",

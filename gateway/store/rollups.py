@@ -22,7 +22,8 @@ import numpy.typing as npt
 from psycopg import sql
 
 from gateway.store import layout, partitions
-from gateway.store.binary import FLOAT8_ITEM, HEADER, OID_FLOAT8, POSTGRES_EPOCH_US, TRAILER, array_begin, read_rows
+from gateway.store.binary import HEADER, OID_FLOAT8, POSTGRES_EPOCH_US, TRAILER, array_begin
+from gateway.store.binary_rows import FLOAT8_ITEM, read_rows
 from gateway.store.dropped_before import dropped_before
 from gateway.store.locks import Lock, try_hold
 from gateway.store.settings import StoreSettings

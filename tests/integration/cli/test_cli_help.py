@@ -133,6 +133,8 @@ except SystemExit:
         ("--help", set()),
         ("token --help", {"pydantic", "importlib.metadata"}),
         ("token list", {"pydantic", "importlib.metadata"}),
+        ("query --help", {"asyncio", "importlib.metadata", "psycopg", "rich", "structlog"}),
+        ("logs --help", {"asyncio", "importlib.metadata", "psycopg", "pydantic", "rich", "structlog"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

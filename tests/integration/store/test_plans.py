@@ -15,6 +15,8 @@ from tests.bench.reads import ALIKE, METRICS, fill
 from tests.support.databases import Database
 from tests.support.stores import migrate
 
+pytestmark = pytest.mark.empty_database  # with the partitions that its points need, and no others
+
 _HOSTS, _STEPS = 10, 120
 _SERIES = _HOSTS * METRICS * ALIKE
 _STEP = timedelta(minutes=30)
@@ -31,8 +33,9 @@ class Filled:
 
     def plan(self, query: str) -> list[Node]:
         """Run a query; return the nodes of its plan, each after the one above it."""
-        explain = "EXPLAIN (ANALYZE, VERBOSE, TIMING OFF, SUMMARY OFF, FORMAT JSON) " + query.format(end=self.end.isoformat())
-        ((plans,),) = self.connection.execute(explain.encode()).fetchall()
+        explain = "EXPLAIN (ANALYZE, VERBOSE, TIMING OFF, SUMMARY OFF, FORMAT JSON) "
+        asked = query.format(end=self.end.isoformat())
+        ((plans,),) = self.connection.execute((explain + asked).encode()).fetchall()
 
         def walk(node: Node) -> Iterator[Node]:
             yield node
