@@ -13,7 +13,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import StatusCode, set_span_in_context
 
 from gateway import logs
-from gateway.assembly import open_grpc_endpoint
 from gateway.base.settings import format_duration
 from gateway.cli.drawing.screen import safe, safe_text
 from gateway.cli.options import config_option, data_dir_option, dsn_option, load_config, store_dsn
@@ -50,7 +49,7 @@ def list_(output: str, config_path: Path | None, data_dir: Path | None, dsn: str
     """Show the pipelines that are configured, each with its last run."""
     import msgspec
 
-    from gateway.runs.routes import summary
+    from gateway.runs.shown import summary
 
     known = _pipelines(load_config(config_path))
     last, problem = asyncio.run(last_runs(KIND, known, lambda: store_dsn(dsn, config_path, data_dir)))
@@ -155,6 +154,8 @@ async def _run_by_the_hub(name: str, dsn: str, wait: bool) -> Run | None:
 async def _run_here(config: Config, name: str, settings: Pipeline, dsn: str | None) -> Run | Outcome:
     """Do a run in this process, as the hub would: with a store it is claimed and kept there."""
     extension = next(each for each in _extensions(config) if name in each.pipelines)
+    from gateway.assembly import open_grpc_endpoint  # for what is done here only
+
     endpoint = open_grpc_endpoint(config)
     if endpoint is not None and not names_endpoint(extension, Signal.LOGS):
         extension = extension.model_copy(update={"endpoint": endpoint, "protocol": "grpc"})

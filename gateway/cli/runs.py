@@ -13,15 +13,13 @@ from uuid import UUID
 import click
 import msgspec
 
-from gateway.assembly import open_grpc_endpoint
 from gateway.cli.drawing.screen import safe, safe_text
 from gateway.component import Signal
 from gateway.config import Config
 from gateway.net.destination import Destination
 from gateway.operations import Operations
 from gateway.runs import Execute, Request, Run, Runs, RunState, RunsUnavailableError, Worker
-from gateway.runs.routes import details, summary
-from gateway.telemetry import SelfTelemetry
+from gateway.runs.shown import details, summary
 from gateway.terminal import shown_json
 
 _LOOK_AGAIN = 0.2
@@ -81,6 +79,9 @@ async def follow(runs: Runs, identity: UUID, hint: str) -> Run:
 @asynccontextmanager
 async def telling(config: Config) -> AsyncIterator[Operations]:
     """What is done in this process is told about like a hub's work, and sent before the block ends."""
+    # Half of what such a command would import, and those that only show runs do nothing here.
+    from gateway.assembly import open_grpc_endpoint
+    from gateway.telemetry import SelfTelemetry
 
     def front_door(signal: Signal) -> Destination | None:
         endpoint = open_grpc_endpoint(config) if signal in config.service.signals else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -16,36 +15,11 @@ from litestar.params import Parameter
 
 from gateway.extensions.api.problems import ASKED, ProblemError, problems
 from gateway.net.access import Scope
-from gateway.runs.model import Run, RunState
 from gateway.runs.repository import Runs, RunsUnavailableError
+from gateway.runs.shown import RunDetails, RunSummary, details, summary
 
 _RETRY_AFTER = {"retry-after": "30"}
 SECURITY: list[dict[str, list[str]]] = [{"token": []}]
-
-
-class RunSummary(msgspec.Struct, kw_only=True):
-    """A run, without what it wrote."""
-
-    id: UUID
-    kind: str
-    name: str
-    state: RunState
-    trigger: dict[str, Any]
-    requested_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    attempt: int
-    counts: dict[str, int]
-    result: dict[str, Any]
-    error: str | None
-    superseded_by: UUID | None
-    trace_id: str | None
-
-
-class RunDetails(RunSummary, kw_only=True):
-    """A run, with what it wrote."""
-
-    output: str
 
 
 class RunList(msgspec.Struct):
@@ -58,16 +32,6 @@ class Asked(msgspec.Struct):
     """The run that was asked for."""
 
     run_id: UUID
-
-
-def summary(run: Run) -> RunSummary:
-    """Return a run as it is listed."""
-    return msgspec.convert(run, RunSummary, from_attributes=True)
-
-
-def details(run: Run) -> RunDetails:
-    """Return a run as it is shown alone."""
-    return msgspec.convert(run, RunDetails, from_attributes=True)
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 (() => {
   const live = document.getElementById("live");
   const said = document.getElementById("liveness");
-  const words = { live: "Live", paused: "Paused", lost: "The hub does not answer", refused: "The hub refuses" };
+  const words = { live: "Live", paused: "Paused", lost: "The hub does not answer" };
   const again = 3000, longer = 30000;
   let source = null, timer = 0, pace = 0;
 
@@ -18,7 +18,8 @@
   }
 
   function tellLive() {
-    tell("live", pace ? `Live, every ${pace < 60 ? `${pace} s` : `${pace / 60} min`}: it takes long to read` : words.live);
+    if (live.classList.contains("old")) tell("refused", "Not up to date");
+    else tell("live", pace ? `Live, every ${pace < 60 ? `${pace} s` : `${pace / 60} min`}: it takes long to read` : words.live);
   }
 
   // What people opened, wrote or chose stays as it is, and so does a chart, which draws what is new itself.

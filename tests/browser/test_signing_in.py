@@ -92,8 +92,10 @@ def test_a_store_that_goes_away_is_told_and_comes_back(
     closed.database.allow_connections(False)
     note = page.locator("#unread")
     expect(note).to_contain_text("What is below was there before")
+    expect(page.locator("#liveness")).to_have_text("Not up to date")
     expect(page.locator("#live")).to_have_text(shown, use_inner_text=True)
     assert axe_violations(page) == []
     closed.database.allow_connections(True)
     expect(note).to_have_count(0)
+    expect(page.locator("#liveness")).to_have_text("Live")
     expect(page.locator("#live")).to_have_text(shown, use_inner_text=True)

@@ -32,7 +32,7 @@ from gateway.component import Signal
 from gateway.data_paths import spools
 from gateway.pipeline.spool import status
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
-from tests.support.waiting import until_true
+from tests.support.waiting import pauses, until_true
 
 ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))
 """How many times as many rounds as by default."""
@@ -195,7 +195,8 @@ class Load:
     """Clients that send again and again, and know what was acknowledged. Each sends one signal, all signals in turn.
 
     ``timeout`` is after how many seconds a client takes a request for unanswered. ``size`` is how many bytes each
-    request has at least. ``pause`` is how many seconds a client rests once it has an answer.
+    request has at least. ``pause`` is how many seconds a client rests once it has an answer, and ``idle`` how many more
+    while the test waits for something else than answers.
     """
 
     _numbers = itertools.count(1_000_000)
@@ -212,12 +213,15 @@ class Load:
         events: bool = False,
         size: int = 0,
         pause: float = 0,
+        idle: float = 0,
         frames: bool = False,
         of: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._of = of
         self._frames = frames
         self._pause = pause
+        self._idle = idle
+        self._awaited = threading.Event()
         self._events = events
         self._size = size
         self._timeout = timeout
@@ -247,16 +251,20 @@ class Load:
     def until_acknowledged(self, more: int, unless: Callable[[], bool] = lambda: False) -> None:
         """Wait until so many more requests are acknowledged."""
         goal = self._requests + more
+        self._awaited.set()
         until(lambda: self._requests >= goal or unless(), f"{more} more acknowledgements ({self.answers})")
+        self._awaited.clear()
 
     def stop(self) -> None:
         """Stop at once. What is not acknowledged now never will be."""
         self._stop.set()
+        self._awaited.set()
         self._join()
 
     def finish(self) -> None:
         """Send nothing new, and send again what has not been acknowledged until it is."""
         self._finish.set()
+        self._awaited.set()
         self._join()
 
     def _join(self) -> None:
@@ -282,9 +290,11 @@ class Load:
                     with self._lock:
                         self.acknowledged += ids
                         self._requests += 1
+                self._awaited.wait(self._idle)
                 time.sleep(self._pause)
 
     def _send(self, call: Any, payload: bytes) -> bool:
+        pause = pauses()
         while not self._stop.is_set():
             try:
                 call(payload, timeout=self._timeout)
@@ -297,7 +307,7 @@ class Load:
                 elif code not in _RETRYABLE and code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     self.final.append(f"{code.name}: {error.details()}")
                     return False
-                time.sleep(0.03)
+                time.sleep(next(pause))
             else:
                 with self._lock:
                     self.answers["OK"] += 1
@@ -389,15 +399,17 @@ def load(
     events: bool = False,
     size: int = 0,
     pause: float = 0.01,
+    idle: float = 0.05,
     frames: bool = False,
     of: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Load]:
     """Run clients for the length of a block; they stop at its end, if not before.
 
     With ``events`` they send logs, every other of which is an event. ``frames`` is as for `request`. ``of`` tells which
-    numbers are used. The default
-    of ``pause`` has requests under way all the time and leaves most of the cores to other tests; 0 is the load that
-    takes all of them.
+    numbers are used. The default of ``pause`` has requests under way all the time and leaves most of the cores to other
+    tests; 0 is the load that takes all of them. ``idle`` is how many seconds more each client rests while the test
+    waits for something else than acknowledgements, such as a start: what it sends then is only to be there. It is not
+    for tests in which something happens at random moments, nor for the load that takes all of the cores.
     """
     if events:
         signals = (Signal.LOGS,)
@@ -410,6 +422,7 @@ def load(
         events=events,
         size=size,
         pause=pause,
+        idle=idle if pause else 0,
         frames=frames,
         of=of,
     )

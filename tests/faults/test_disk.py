@@ -64,7 +64,7 @@ def test_the_disk_of_postgresql_is_full(hubs_to_start: Hubs) -> None:
     """It refuses rows, or ends itself when not even its log can be written; both are over when there is space again."""
     with disk(hubs_to_start, "postgres", "256m") as place:
         gateway = Gateway(hubs_to_start).start()
-        with load(gateway, records=2000, pause=0) as clients:
+        with load(gateway, records=2000) as clients:
             clients.until_acknowledged(5)
             ballast = fill(place)
             until(lambda: gateway.spooled, "something being spooled")

@@ -20,7 +20,7 @@ REPLAYING = ["after replay commit", "before spool truncate"]
 def test_kill_at_random_moments(hubs_to_start: Hubs) -> None:
     gateway, rounds = Gateway(hubs_to_start), 5 * ROUNDS
     chance = random.Random(rounds)
-    with load(gateway) as clients:
+    with load(gateway, idle=0) as clients:
         for _ in range(rounds):
             gateway.start()
             clients.until_acknowledged(5)
@@ -36,7 +36,7 @@ def test_kill_at_random_moments_while_the_database_comes_and_goes(hubs_to_start:
     gateway, rounds = Gateway(hubs_to_start, database.dsn), 3 * ROUNDS
     chance = random.Random(rounds)
     gateway.start()
-    with load(gateway) as clients:
+    with load(gateway, idle=0) as clients:
         for _ in range(rounds):
             clients.until_acknowledged(5)
             database.allow_connections(False)

@@ -80,7 +80,7 @@ def test_the_machine_loses_power(hubs_to_start: Hubs, hub_disk: Disk, topology: 
         gateway.hub.stop()
         gateway.start(*options)
     chance = random.Random()
-    with load(gateway, clients=6) as clients:
+    with load(gateway, clients=6, idle=0) as clients:
         for _ in range(ROUNDS):
             clients.until_acknowledged(20)
             if spooling:

@@ -24,7 +24,7 @@ def test_a_rotated_connection_string_is_used_without_a_restart(native_database: 
         config = config_text(grpc=free_port(), http=free_port(), timescale={"dsn": "${bao:hub/database#dsn}"})
         hub = running.start(config, BAO_ADDR=bao.address, BAO_TOKEN=bao.root_token, OBSHUB_BAO_CACHE_TTL="1s")
         hub.until_ready()
-        clients = Load([hub.grpc], clients=1, timeout=5, records=20, signals=[Signal.METRICS])
+        clients = Load([hub.grpc], clients=1, timeout=5, records=20, signals=[Signal.METRICS], pause=0.02)
         until(lambda: "before" in names(), "a connection by the first secret")
         bao.secrets["hub/database"] = {"dsn": make_conninfo(native_database.dsn, application_name="after")}
         until(lambda: "has been rotated and is in use" in hub.stderr, "the rotation")

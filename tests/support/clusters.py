@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.embedded import EmbeddedPostgres
 from tests.support import shared
 from tests.support.databases import Database, Server
-from tests.support.stores import migrate
+from tests.support.stores import make_store
 
 
 def place(directory: Path, *, waits_for_disk: bool = False) -> None:
@@ -41,5 +41,5 @@ def shared_data() -> Path:
 
 def _make(data: Path) -> None:
     with EmbeddedPostgres(shared.folder() / "postgres") as postgres:
-        migrate(Database(Server("native", postgres.dsn), "obs_hub"))
+        make_store(Database(Server("native", postgres.dsn), "obs_hub"))
     shutil.move(shared.folder() / "postgres/data", data)

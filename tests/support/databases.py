@@ -1,7 +1,7 @@
 """Databases to test on: real ones, each made for a test and dropped after it.
 
-Most tests want a store and do not care how it was made. They get a copy of one that was migrated once, which takes a
-tenth of the time. What is tested of migrations begins with an empty database.
+Most tests want a store and do not care how it was made. They get a copy of one that was made once, which takes a tenth
+of the time. What is tested of migrations begins with an empty database.
 """
 
 from __future__ import annotations
@@ -125,14 +125,14 @@ _templates: dict[Server, Database] = {}
 
 def _template(server: Server) -> str:
     """The name of a database with a store. Nobody may connect to it: that would keep it from being copied."""
-    from tests.support.stores import migrate
+    from tests.support.stores import make_store
 
     if server not in _templates:
         template = Database(server, f"obs_hub_test_template_{uuid.uuid4().hex[:12]}")
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template.name)))
         _templates[server] = template
-        migrate(template)
+        make_store(template)
         if not template.native:
             template.run("SELECT _timescaledb_functions.stop_background_workers()")
         template.allow_connections(False)

@@ -87,6 +87,14 @@ def migrate(database: Database, layout: str = "auto") -> Layout:
     return schema.migrate(Connections(database.dsn), layout)
 
 
+def make_store(database: Database) -> None:
+    """Make a store as a first start leaves it: with the present partitions, which take longer than all the rest."""
+    present = migrate(database)
+    if present.native:
+        with Connections(database.dsn).open() as connection:
+            Maintenance(settings(), present).make_partitions(connection)
+
+
 def make_earlier(database: Database, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a store as a version of the gateway whose last migration is this one."""
     known = [migration for migration in all_migrations() if migration.revision <= revision]

@@ -15,7 +15,8 @@ from gateway.extensions.api.problems import ASKED, ProblemError, problems
 from gateway.extensions.document_pipelines.run import KIND
 from gateway.extensions.document_pipelines.service import PipelinesService, UnknownPipelineError
 from gateway.net.access import Scope
-from gateway.runs.routes import SECURITY, Asked, RunSummary, run_routes, store_needed, summary
+from gateway.runs.routes import SECURITY, Asked, run_routes, store_needed
+from gateway.runs.shown import RunSummary, summary
 
 
 class PipelineInfo(msgspec.Struct):

@@ -1,7 +1,14 @@
-"""Charts of histograms and summaries: how many measurements there were, and what they were on average."""
+"""Charts of histograms and summaries: how many measurements there were, and what they were on average.
+
+Of histograms with explicit bounds also their quantiles, as PromQL's ``histogram_quantile`` has them.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import LiteralString
 
 import numpy as np
@@ -10,6 +17,7 @@ from psycopg import sql
 from gateway.query.charts.buckets import Source, Values, Window
 from gateway.query.charts.lines import (
     Chart,
+    Floats,
     Line,
     Question,
     Show,
@@ -20,10 +28,13 @@ from gateway.query.charts.lines import (
     grouped,
     spaced,
 )
-from gateway.query.charts.selection import Found
-from gateway.query.metrics.catalogue import DELTA
+from gateway.query.charts.selection import Found, Series
+from gateway.query.metrics.catalogue import DELTA, Metric
 from gateway.query.reading.arrays import ids, row_of
+from gateway.query.reading.chunks import SharedTimes
 from gateway.query.reading.connection import Reading
+from gateway.query.reading.distributions import read_histograms
+from gateway.query.reading.window import Window as TimeRange
 from gateway.store import POSTGRES_EPOCH_US
 
 _TABLES: dict[str, LiteralString] = {
@@ -41,7 +52,9 @@ def draw(reading: Reading, question: Question, found: Found, window: Window) -> 
     if metric is None:
         return None
     window, spacing = spaced(window, series, counts)
-    show = Show.RATE if question.show is Show.RATE else default_show(metric)
+    show = question.show if question.show in shows(metric) else default_show(metric)
+    if show.quantile is not None:
+        buckets = _buckets(reading, series, window, delta=metric.temporality == DELTA)
     delta = metric.temporality == DELTA
     lines, numbers = [], []
     for labels, members in grouped(question.by, series).items():
@@ -56,12 +69,71 @@ def draw(reading: Reading, question: Question, found: Found, window: Window) -> 
                 total.append(sums[one.id].changes(window, began=began, delta=delta))
         matrix = np.stack(many)
         values = added(matrix)
-        if total:
+        if show.quantile is not None:
+            values = _quantile(show.quantile, [each for one in members for each in buckets[one.id]], window)
+        elif total:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(values > 0, added(np.stack(total)) / values, np.nan)
         lines.append(Line(labels, values))
         numbers.append(np.count_nonzero(~np.isnan(matrix), axis=0))
     return finished(Chart(question, metric, show, window, Source.POINTS, lines, spacing=spacing), numbers)
+
+
+def shows(metric: Metric) -> tuple[Show, ...]:
+    """Return what can be drawn of a distribution."""
+    quantiles = (Show.P50, Show.P95, Show.P99) if metric.type == "histogram" else ()
+    return (Show.MEAN, Show.RATE, *quantiles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """What came into the buckets of one series: their upper bounds, ascending to infinity, and a row for each, with the
+    number of measurements in each interval."""
+
+    bounds: Floats
+    counts: Floats
+
+
+def _buckets(
+    reading: Reading, series: Sequence[Series], window: Window, *, delta: bool
+) -> Mapping[int, Sequence[_Buckets]]:
+    """Return the buckets of series; of one whose bounds have changed, several."""
+    found: defaultdict[int, list[_Buckets]] = defaultdict(list)
+    keys = np.array([one.id for one in series], np.int64)
+    # A window of the reading layer is open at its start.
+    asked = TimeRange(math.ceil(window.start * 1000) - 1, math.ceil(window.end * 1000) - 1)
+    for points in read_histograms(reading, keys, asked, SharedTimes()):
+        known = ~np.isnan(points.counts)
+        upto = np.vstack((points.values, points.counts))[:, known]
+        here = np.diff(upto, axis=0, prepend=0.0)  # in each bucket alone
+        times = points.times[known] / 1000.0
+        if not delta:
+            began = upto[-1, 1:] < upto[-1, :-1]
+            here, times = np.where(began, here[:, 1:], np.diff(here, axis=1)), times[1:]
+        places = np.clip(((times - window.first) // window.step).astype(np.int64), 0, window.count - 1)
+        counts = np.stack([np.bincount(places, each, window.count) for each in here]).astype(np.float64)
+        found[points.series].append(_Buckets(np.append(points.bounds, np.inf), counts))
+    return found
+
+
+def _quantile(part: float, several: Sequence[_Buckets], window: Window) -> Floats:
+    """Return a quantile of all measurements of each interval: its place in its bucket, as if they lay evenly there."""
+    if not several:
+        return np.full(window.count, np.nan)
+    bounds = np.unique(np.concatenate([each.bounds for each in several]))
+    counts = np.zeros((len(bounds), window.count))
+    for each in several:
+        counts[np.searchsorted(bounds, each.bounds)] += each.counts
+    upto = np.cumsum(counts, axis=0)
+    rank = part * upto[-1]
+    place, columns = np.argmax(upto >= rank, axis=0), np.arange(window.count)
+    lower = np.append(min(bounds[0], 0.0), bounds[:-1])
+    its_lower, its_upper, its_count = lower[place], bounds[place], counts[place, columns]
+    # Of the last bucket nothing is known but where it begins; and if it is the only one, not even that.
+    its_upper = np.where(np.isinf(its_upper), its_lower if len(bounds) > 1 else np.nan, its_upper)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = its_lower + (its_upper - its_lower) * (rank - (upto[place, columns] - its_count)) / its_count
+    return np.where(upto[-1] > 0, values, np.nan)
 
 
 def _read(

@@ -29,6 +29,18 @@ class Show(enum.StrEnum):
     """The change a second; of distributions, how many measurements there were a second."""
     MEAN = "mean"
     """The mean of the measurements of a distribution."""
+    P50 = "p50"
+    """The value that half of the measurements of a distribution are below, as far as its buckets tell."""
+    P95 = "p95"
+    P99 = "p99"
+
+    @property
+    def quantile(self) -> float | None:
+        """Which part of the measurements is below what is drawn; None where that is no quantile."""
+        return _QUANTILES.get(self)
+
+
+_QUANTILES = {Show.P50: 0.5, Show.P95: 0.95, Show.P99: 0.99}
 
 
 def default_show(metric: Metric) -> Show:

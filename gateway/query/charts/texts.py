@@ -40,6 +40,8 @@ def time_condition(chart: Chart, ago: str | None = None) -> str:
 
 def as_sql(chart: Chart, during: str) -> str:
     """Return one SELECT with the columns ``time``, those that it is grouped by, and ``value``."""
+    if chart.show.quantile is not None:
+        return _quantiles(chart, during, chart.show.quantile)
     if chart.show is Show.MEAN:
         return _means(chart, during)
     return _values(chart, during) if chart.show is Show.VALUE else _rates(chart, during)
@@ -175,6 +177,42 @@ def _means(chart: Chart, during: str) -> str:
     )
 
 
+def _quantiles(chart: Chart, during: str, part: float) -> str:
+    count, named, known = _groups(chart.question)
+    where = _where(chart, during)
+    if chart.metric.temporality == DELTA:
+        before, earlier, counted, later = "", "", "here", ""
+    else:
+        before = ",\n        lag(bucket_counts) OVER earlier AS before, count < lag(count) OVER earlier AS began"
+        earlier = "\n    WINDOW earlier AS (PARTITION BY series_id, explicit_bounds ORDER BY time)"
+        counted, later = "here - CASE WHEN began THEN 0 ELSE gone END", "\n    WHERE gone IS NOT NULL"
+    arrays, columns = (
+        ("bounds, counts", "upper, here") if not before else ("bounds, counts, before", "upper, here, gone")
+    )
+    return (
+        f"WITH points AS (\n"
+        f"    SELECT time{named}, explicit_bounds AS bounds, bucket_counts AS counts{before}\n"
+        f"    FROM {_view(chart)}\n"
+        f"    WHERE {where}{earlier}\n"
+        f"), buckets AS (\n"
+        f"    SELECT {_bin(chart)} AS time{known}, coalesce(upper, 'Infinity') AS upper,\n"
+        f"        sum({counted})::float8 AS counted\n"
+        f"    FROM points, unnest({arrays}) AS bucket ({columns}){later}\n"
+        f"    GROUP BY {_positions(2 + count)}\n"
+        f"), ranks AS (\n"
+        f"    SELECT time{known}, upper, counted, coalesce(lag(upper) OVER smaller, least(upper, 0)) AS lower,\n"
+        f"        sum(counted) OVER smaller AS upto, {part:g} * sum(counted) OVER (PARTITION BY time{known}) AS rank\n"
+        f"    FROM buckets\n"
+        f"    WINDOW smaller AS (PARTITION BY time{known} ORDER BY upper)\n"
+        f")\n"
+        f"SELECT DISTINCT ON ({_positions(1 + count)}) time{known}, CASE WHEN upper = 'Infinity' THEN lower\n"
+        f"    ELSE lower + (upper - lower) * (rank - (upto - counted)) / nullif(counted, 0) END AS value\n"
+        f"FROM ranks\n"
+        f"WHERE rank > 0 AND upto >= rank\n"
+        f"ORDER BY {_positions(1 + count)}, upper"
+    )
+
+
 # -- PromQL ------------------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +236,11 @@ def as_promql(chart: Chart, translation: Translation) -> str | None:
         suffix = "" if metric.is_number else f"_{part}"
         return f"sum {by}(rate({_selector(name + suffix, question, translation)}[{length}]){its_host})"
 
+    if chart.show.quantile is not None:
+        buckets = _selector(f"{name}_bucket", question, translation)
+        labels = [*(_label(key, translation) for key in question.by), "le"]
+        by = f"by ({', '.join(map(_quoted_label, labels))}) "
+        return f"histogram_quantile({chart.show.quantile:g}, sum {by}(rate({buckets}[{length}]){its_host}))"
     counted = rate("count")
     return f"{rate('sum')} / {counted}" if chart.show is Show.MEAN else counted
 

@@ -223,6 +223,7 @@ def _read_slots(
     identity = _identity(reading) if memory.size else ()
     counts = _counts(reading, slices, window)
     of_sets = {its.set_id: its for its in slices}
+    reading.usage.needs(samples=sum(count * of_sets[set_id].width for (set_id, _), count in counts.items()))
     missing: defaultdict[tuple[Slice, int], list[int]] = defaultdict(list)
     for (set_id, slot), count in counts.items():
         its = of_sets[set_id]

@@ -46,6 +46,11 @@ async def fill(database: Database) -> None:
                 its.counter("net.io", 500.0 * (n if n < 90 else n - 90), "By", attributes={"direction": "out"})
                 its.counter("jobs", 3.0, "", temporality=1, attributes={"kind": "a"})
                 its.histogram("took", [0.5, 1], [4 * n, n, n], 3.0 * n, unit="s", attributes={"route": "/a b"})
+                # In both kinds of buckets that are open, negative ones, and between; one begins anew.
+                since = n if n < 90 else n - 90
+                its.histogram("waits", [-1, 2, 4], [n, 3 * n, 40 * n, n], 9.0 * n, unit="s", attributes={"route": "a"})
+                its.histogram("waits", [-1, 2, 4], [8 * since, 0, 0, since], 1.0, unit="s", attributes={"route": "b"})
+                its.histogram("lasted", [1, 2], [3, 5, 2], 12.0, unit="s", temporality=1)
                 batches.append(its.batch)
         await store(exporter, *batches)
 
@@ -71,6 +76,12 @@ CASES = [
     Case(Question(metric="jobs", by=("kind",)), 1e-6),
     Case(Question(metric="took", host=NAS, by=("route",)), 1e-6),
     Case(Question(metric="took", show=Show.RATE), 1e-6),
+    Case(Question(metric="took", show=Show.P50, by=("host.name",)), 1e-6),
+    Case(Question(metric="took", show=Show.P95, host=NAS), 1e-6),
+    Case(Question(metric="waits", show=Show.P50, by=("route",)), 1e-6),
+    Case(Question(metric="waits", show=Show.P95), 0.2),
+    Case(Question(metric="lasted", show=Show.P50, by=("host.name",)), 1e-6),
+    Case(Question(metric="waits", show=Show.P99, host=ODD), 0.2),
 ]
 
 
@@ -167,7 +178,7 @@ async def test_where_points_come_seldom_intervals_are_as_long(native_database: D
 
 
 async def test_what_is_too_young_for_a_rollup_is_drawn_from_its_points(native_database: Database) -> None:
-    now = int(time.time())
+    now = int(time.time()) + 2 * MINUTE  # no minute that may be over, and rolled up, by then
     async with running_exporter(native_database) as exporter:
         for n in range(3):
             await store(exporter, Collection((now - n) * 1000).gauge("young", 7.0).batch)

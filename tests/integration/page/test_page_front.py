@@ -103,6 +103,7 @@ def test_a_host_that_is_alone_is_seen_at_once(hub_folder: Hubs, native_database:
         "/metrics?" + str(httpx.QueryParams({"name": HOSTILE, "host": HOSTILE, "service": HOSTILE})),
         "/hosts/" + str(httpx.QueryParams({"x": HOSTILE}))[2:].replace("+", "%20"),
         "/metrics?" + str(httpx.QueryParams({"name": "took", "show": "rate"})),
+        "/metrics?" + str(httpx.QueryParams({"name": "took", "show": "p95", "by": "host.name"})),
     ],
 )
 def test_what_a_sender_named_stays_text(front: Front, path: str) -> None:

@@ -15,6 +15,8 @@ from tests.bench.reads import ALIKE, METRICS, fill
 from tests.support.databases import Database
 from tests.support.stores import migrate
 
+pytestmark = pytest.mark.empty_database  # with the partitions that its points need, and no others
+
 _HOSTS, _STEPS = 10, 120
 _SERIES = _HOSTS * METRICS * ALIKE
 _STEP = timedelta(minutes=30)

@@ -168,7 +168,7 @@ def _show(asked: Asked, metric: Metric) -> Show:
 
 def _shows(metric: Metric) -> tuple[Show, ...]:
     if not metric.is_number:
-        return (Show.MEAN, Show.RATE)
+        return distributions.shows(metric)
     return (Show.VALUE, Show.RATE) if metric.type == "sum" else (Show.VALUE,)
 
 
@@ -202,8 +202,8 @@ def _by_choice(asked: Asked, key: str, count: int, by: Sequence[str]) -> Choice:
 
 
 def _show_choice(asked: Asked, show: Show, metric: Metric, now: Show | None) -> Choice:
-    words = {Show.VALUE: "value", Show.MEAN: "mean", Show.RATE: "rate" if metric.is_number else "measurements a second"}
-    return Choice(words[show], asked.url(show=show.value), show is now)
+    words = {Show.RATE: "rate" if metric.is_number else "measurements a second"}
+    return Choice(words.get(show, show.value), asked.url(show=show.value), show is now)
 
 
 def _filters(asked: Asked, only: Sequence[tuple[str, str]]) -> list[Choice]:
@@ -258,7 +258,7 @@ def _note(chart: Chart) -> str:
         Show.VALUE: "mean" if chart.metric.type == "gauge" else "sum",
         Show.RATE: "per second",
         Show.MEAN: "mean of what was measured",
-    }[chart.show]
+    }.get(chart.show, f"{chart.show} of what was measured, as far as its buckets tell")
     step = chart.window.step
     length = next(f"{step // size} {unit}" for size, unit in ((3600, "h"), (60, "min"), (1, "s")) if step % size == 0)
     return f"{what}, every {length}"
