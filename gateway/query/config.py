@@ -27,6 +27,8 @@ class QuerySettings(Settings):
     """Samples that a query may read, and that its result may have."""
     max_bytes: ByteSize = Field(default=2**30, ge=2**20)
     """Bytes that PostgreSQL may send for a query."""
+    large_query: ByteSize = Field(default=2**26, ge=2**20)
+    """Bytes of memory from which on a query is a large one. One of these runs at a time; others wait for it."""
     max_remembered: ByteSize = Field(default=2**26, ge=0)
     """Bytes of points that stay in memory, to be used again where nothing was added to them meanwhile; 0: none."""
     lookback_delta: Duration = Field(default=timedelta(minutes=5), ge=timedelta(milliseconds=1))

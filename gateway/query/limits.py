@@ -30,12 +30,47 @@ UNBOUNDED = Limits(series=sys.maxsize, samples=sys.maxsize, size=sys.maxsize, se
 """For whoever reads on a machine of their own, and stops when they have enough."""
 
 
-class Usage:
-    """What one query has taken of its bounds so far; `cancel` may be called from any thread."""
+class Large:
+    """The one query at a time that may have ``size`` bytes or more in memory; the others wait until it is over."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._taken = threading.Lock()
+
+    def take(self, usage: Usage) -> None:
+        """Wait for the place. Raises `QueryTimeoutError` and `QueryCanceledError`."""
+        while not self._taken.acquire(timeout=min(_LOOK, usage.seconds_left)):
+            if not usage.seconds_left:
+                raise QueryTimeoutError(
+                    f"the query needs more than {self.size / 2**20:g} MiB, and others that do took all of its time: "
+                    "ask again, or for less, or raise query.large_query"
+                )
+            usage.check()
+
+    def give_back(self) -> None:
+        """Leave the place to others."""
+        self._taken.release()
+
+
+_LOOK = 0.1
+"""Seconds between two looks at whether somebody still waits for a query that waits itself."""
+_BYTES = 24
+"""That a sample takes while a query is worked out: as it was read, put in order, and beside others of its series."""
+_SENT = 2
+"""How many times what PostgreSQL sends is there: as it came, and put together."""
+
+
+class Usage:
+    """What one query has taken of its bounds so far; `cancel` may be called from any thread.
+
+    ``large`` is what it waits for before it takes more memory than most: without it, it never does.
+    """
+
+    def __init__(self, limits: Limits, large: Large | None = None) -> None:
         self.limits = limits
         self.series = self.samples = self.size = 0
+        self._large = large
+        self._is_large = False
         self._ends = time.monotonic() + limits.seconds
         self._canceled = threading.Event()
         self._lock = threading.Lock()
@@ -72,6 +107,21 @@ class Usage:
         with self._lock:
             self._interrupt = interrupt
 
+    def needs(self, samples: int = 0, size: int = 0) -> None:
+        """Say that so many samples and bytes are needed now, besides what was read. Waits where that makes the query a
+        large one, while another one is there. Raises `QueryTimeoutError` and `QueryCanceledError`."""
+        if self._large is None or self._is_large:
+            return
+        if _BYTES * (self.samples + samples) + _SENT * self.size + size >= self._large.size:
+            self._large.take(self)
+            self._is_large = True
+
+    def release(self) -> None:
+        """Say that the query needs no memory any more."""
+        if self._large is not None and self._is_large:
+            self._is_large = False
+            self._large.give_back()
+
     def add_series(self, count: int) -> None:
         """Count series that are read. Raises `LimitExceededError`."""
         self.series += count
@@ -83,6 +133,7 @@ class Usage:
         self.samples += count
         if self.samples > self.limits.samples:
             self._exceeded("samples", self.limits.samples, "max_samples", "ask for fewer series or a shorter time")
+        self.needs()
 
     def add_size(self, count: int) -> None:
         """Count bytes that PostgreSQL sent. Raises `LimitExceededError`."""
@@ -91,6 +142,7 @@ class Usage:
             self._exceeded(
                 "bytes from the store", self.limits.size, "max_bytes", "ask for fewer series or a shorter time"
             )
+        self.needs()
 
     def _exceeded(self, what: str, allowed: int, setting: str, advice: str) -> None:
         raise LimitExceededError(

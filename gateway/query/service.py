@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.net.loki import LokiAccess
 from gateway.query.config import QuerySettings
-from gateway.query.limits import Usage
+from gateway.query.limits import Large, Usage
 from gateway.query.reading.catalogue import Catalogue
 from gateway.query.reading.connection import Readers, Reading
 from gateway.query.reading.frames import Memory
@@ -38,10 +38,11 @@ class QueryService:
         self._readers = Readers(find_dsn, settings.timeout.total_seconds())
         self._catalogue = Catalogue(settings.translation)
         self._memory = Memory(settings.max_remembered)
+        self._large = Large(settings.large_query)
 
     def usage(self, seconds: float | None = None) -> Usage:
         """Begin to count what a query takes, which is to last no longer than ``seconds``."""
-        return Usage(self.settings.limits(seconds))
+        return Usage(self.settings.limits(seconds), self._large)
 
     @contextlib.contextmanager
     def reading(self, usage: Usage) -> Iterator[Reading]:

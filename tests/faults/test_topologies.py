@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -135,7 +135,8 @@ def server_killed(site: Site, clients: Load) -> None:
     assert site.server.pid
     postmaster = psutil.Process(site.server.pid)
     for process in (postmaster, *postmaster.children(recursive=True)):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # its children end with it by themselves
+            process.kill()
     until(lambda: site.server.pid is None, "the end of PostgreSQL")
     site.server.stop()
     clients.until_acknowledged(10)

@@ -16,7 +16,7 @@ VARIABLE = "OBSHUB_TEST_SHARED"
 
 _MEMORY = Path("/dev/shm")
 _ENOUGH = 6 * 2**30
-"""Bytes of memory: about three times what the files of a run take at most."""
+"""Bytes of memory: more than twice what the files of a run take at most."""
 
 
 def use_memory() -> None:

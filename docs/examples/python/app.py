@@ -42,7 +42,7 @@ def take_order(number: int) -> None:
     began = time.monotonic()
     with tracer.start_as_current_span("take order", attributes={"order.number": number}):
         with tracer.start_as_current_span("charge"):
-            time.sleep(0.01)
+            time.sleep(0.05)
         orders.add(1, {"order.kind": "book"})
         log.emit(
             LogRecord(

@@ -75,7 +75,7 @@ class Answers:
     def _engine(self, querier: Querier, usage: Usage) -> Engine:
         lookback = round(self._service.settings.lookback_delta.total_seconds() * 1000)
         limits = Limits(samples=usage.limits.samples, series=usage.limits.series, seconds=usage.seconds_left)
-        return Engine(querier, lookback=lookback, limits=limits)
+        return Engine(querier, lookback=lookback, limits=limits, needs=lambda size: usage.needs(size=size))
 
     def _query_exemplars(self, parameters: Parameters, usage: Usage) -> Answer:
         start, end = parameters.time("start", MIN_TIME), parameters.time("end", MAX_TIME)

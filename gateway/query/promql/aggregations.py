@@ -19,6 +19,7 @@ from gateway.query.promql import sums
 from gateway.query.promql.context import Context
 from gateway.query.promql.hashes import label_hash
 from gateway.query.promql.histogram import IncompatibleHistogramsError, hints_collide, mean_of, sum_of
+from gateway.query.promql.histogram_stacks import stacked, totals, unstacked
 from gateway.query.promql.labels import LabelSet, metric_name
 from gateway.query.promql.lexer import is_label_name
 from gateway.query.promql.messages import bad_quantile, quoted, short
@@ -159,6 +160,10 @@ def _summed_histograms(
     histograms: Objects = np.full(result.values.shape, None, object)
     present = result.present.copy()
     for group, rows in enumerate(groups.rows()):
+        context.check()
+        if not present[group].any() and _sum_alike(context, vectors, rows, is_histogram, histograms[group], mean=mean):
+            present[group] = is_histogram[rows].any(axis=0)
+            continue
         for step in np.flatnonzero(is_histogram[rows].any(axis=0)).tolist():
             context.check()
             if present[group, step]:
@@ -185,6 +190,30 @@ def _summed_histograms(
             histograms[group, step] = histogram.compact()
             present[group, step] = True
     return Vectors(result.labels, result.values, present, histograms)
+
+
+def _sum_alike(
+    context: Context, vectors: Vectors, rows: Rows, is_histogram: Bools, result: Objects, *, mean: bool
+) -> bool:
+    """Put the sums or means of the native histograms of some series into `result`, where they are alike."""
+    assert vectors.histograms is not None
+    there = is_histogram[rows]
+    of_row, of_step = np.nonzero(there)
+    stack = stacked(vectors.histograms[rows[of_row], of_step].tolist())
+    if stack is None:
+        return False
+    order = (np.cumsum(there, axis=0) - 1)[of_row, of_step]
+    steps, at = np.unique(of_step, return_inverse=True)
+    summed = totals(stack, at, order, len(steps), mean=mean)
+    if summed is None:
+        return False
+    made = unstacked(stack.layout, summed)
+    for histogram in made:
+        context.make_histogram(histogram)
+    cells: Objects = np.empty(len(made), object)
+    cells[:] = made
+    result[steps] = cells
+    return True
 
 
 def _sum(context: Context, node: Aggregation, vectors: Vectors, groups: Groups) -> Vectors:

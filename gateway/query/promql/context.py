@@ -13,6 +13,8 @@ from gateway.query.promql.lexer import place
 from gateway.query.promql.nodes import Node, unparenthesized
 from gateway.query.series import Hints, Matcher, Querier, Series
 
+_CELL = 9
+"""Bytes of a cell of a vector: its value, and whether it is there."""
 _HISTOGRAM = 32
 """What a native histogram takes besides its buckets, in values of 8 bytes."""
 
@@ -26,7 +28,7 @@ class Limits:
     series: int = 1_000_000
     """Series of one selector, and of one result of an operator."""
     cells: int = 10_000_000
-    """Series times steps of one vector; 9 bytes each while an operator has it."""
+    """Series times steps of one vector."""
     held: int = 40_000_000
     """Values of all vectors and scalars that wait for the other operands of their operators."""
     buckets: int = 100_000_000
@@ -55,6 +57,8 @@ class Context:
     step: int
     """Milliseconds between steps of the whole query; 0 for an instant query."""
     canceled: Callable[[], bool] | None = None
+    needs: Callable[[int], None] | None = None
+    """Told how many bytes vectors are about to take, besides samples; may wait for other queries, and raise."""
     annotations: Annotations = field(default_factory=Annotations)
     held: int = 0
     """Values that wait for other operands at the moment: what `hold` has added. Whoever evaluates an expression sets it
@@ -99,6 +103,8 @@ class Context:
                 "cells",
                 self.limits.cells,
             )
+        if self.needs is not None:
+            self.needs(_CELL * (self.held + series * steps))
 
     def hold(self, values: int) -> None:
         """Count values that stay while others are worked out. Raises where they are more than a query may have."""
@@ -121,6 +127,8 @@ class Context:
                 "buckets",
                 self.limits.buckets,
             )
+        if self.needs is not None:
+            self.needs(_CELL * (self.held + self._buckets))
 
     def make_label(self, characters: int) -> None:
         """Count the value of a label before it is made. Raises where all are longer than a query may make them."""

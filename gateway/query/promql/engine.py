@@ -35,12 +35,17 @@ class Engine:
         lookback: int = LOOKBACK,
         default_step: int = DEFAULT_STEP,
         limits: Limits | None = None,
+        needs: Callable[[int], None] | None = None,
     ) -> None:
-        """`lookback`: milliseconds that a sample counts for. `default_step`: of subqueries that name no step."""
+        """`lookback`: milliseconds that a sample counts for. `default_step`: of subqueries that name no step.
+
+        `needs` is told how many bytes vectors are about to take; it may wait for other queries, and raise.
+        """
         self._querier = querier
         self._lookback = lookback
         self._default_step = default_step
         self._limits = limits or Limits()
+        self._needs = needs
 
     def instant(
         self,
@@ -128,6 +133,7 @@ class Engine:
             end,
             step,
             canceled,
+            self._needs,
         )
         if seconds is not None:
             context.limit_time(seconds)

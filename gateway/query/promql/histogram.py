@@ -228,23 +228,33 @@ def exponential_bound(index: int, schema: int) -> float:
 def histograms_of(native: NativeHistograms, rows: NDArray[np.intp] | Sequence[int]) -> list[Histogram]:
     """Return some rows of native histograms in columns as values."""
 
-    def side(buckets: Buckets, row: int) -> Side:
-        first, last = int(buckets.starts[row]), int(buckets.starts[row + 1])
-        return Side(int(buckets.offsets[row]), buckets.counts[first:last]) if last > first else NO_BUCKETS
+    index = np.asarray(rows, np.intp)
 
-    return [
-        Histogram(
-            int(native.schemas[row]),
-            float(native.zero_thresholds[row]),
-            float(native.zero_counts[row]),
-            float(native.counts[row]),
-            float(native.sums[row]),
-            side(native.positive, row),
-            side(native.negative, row),
-            None if native.bounds is None else native.bounds[row],
-            ResetHint.UNKNOWN if native.hints is None else ResetHint(int(native.hints[row])),
+    def sides(buckets: Buckets) -> list[Side]:
+        parts = zip(
+            buckets.offsets[index].tolist(),
+            buckets.starts[index].tolist(),
+            buckets.starts[index + 1].tolist(),
+            strict=True,
         )
-        for row in rows
+        counts = buckets.counts
+        return [Side(offset, counts[first:last]) if last > first else NO_BUCKETS for offset, first, last in parts]
+
+    count = len(index)
+    return [
+        Histogram(*parts)
+        for parts in zip(
+            native.schemas[index].tolist(),
+            native.zero_thresholds[index].tolist(),
+            native.zero_counts[index].tolist(),
+            native.counts[index].tolist(),
+            native.sums[index].tolist(),
+            sides(native.positive),
+            sides(native.negative),
+            [None] * count if native.bounds is None else [native.bounds[row] for row in index.tolist()],
+            [ResetHint.UNKNOWN] * count if native.hints is None else map(ResetHint, native.hints[index].tolist()),
+            strict=True,
+        )
     ]
 
 

@@ -13,6 +13,8 @@ from gateway.query.promql import labels as label_sets
 from gateway.query.promql import sums
 from gateway.query.promql.context import Context
 from gateway.query.promql.histogram import Bucket, Histogram
+from gateway.query.promql.histogram_stacks import quantiles as stack_quantiles
+from gateway.query.promql.histogram_stacks import stacked
 from gateway.query.promql.labels import LabelSet, without_metadata
 from gateway.query.promql.messages import bad_quantile, short
 from gateway.query.promql.nodes import Node
@@ -300,15 +302,21 @@ def quantile(context: Context, vectors: Vectors, quantiles: Floats, nodes: tuple
     _warn_of_quantiles(context, quantiles, nodes[0])
     classic, native = _split(context, vectors, nodes[1])
 
-    def of_native(step: int, histogram: Histogram) -> float:
-        return _native_quantile(context, float(quantiles[step]), histogram, nodes[0])
+    def of_natives(steps: Rows, histograms: list[Histogram]) -> Floats:
+        wanted = quantiles[steps]
+        values, alone = np.full(len(steps), np.nan), np.ones(len(steps), bool)
+        if (stack := stacked(histograms)) is not None:
+            values, alone = stack_quantiles(stack, wanted)
+        for at in np.flatnonzero(alone).tolist():
+            values[at] = _native_quantile(context, float(wanted[at]), histograms[at], nodes[0])
+        return values
 
     return _results(
         context,
         vectors,
         native,
         classic,
-        of_native,
+        of_natives,
         lambda one: _classic_quantiles(context, one, quantiles, nodes[1], steps),
     )
 
@@ -340,10 +348,11 @@ def fraction(context: Context, vectors: Vectors, lower: Floats, upper: Floats, n
     """histogram_fraction(): the share of the observations between two values, at each step."""
     classic, native = _split(context, vectors, nodes[1])
 
-    def of_native(step: int, histogram: Histogram) -> float:
-        return _native_fraction(context, float(lower[step]), float(upper[step]), histogram, nodes[0])
+    def of_natives(steps: Rows, histograms: list[Histogram]) -> Floats:
+        asked = zip(lower[steps].tolist(), upper[steps].tolist(), histograms, strict=True)
+        return np.array([_native_fraction(context, low, high, one, nodes[0]) for low, high, one in asked])
 
-    return _results(context, vectors, native, classic, of_native, lambda one: _classic_fractions(one, lower, upper))
+    return _results(context, vectors, native, classic, of_natives, lambda one: _classic_fractions(one, lower, upper))
 
 
 def _results(
@@ -351,7 +360,7 @@ def _results(
     vectors: Vectors,
     native: Bools,
     classic: Sequence[_Classic],
-    of_native: Callable[[int, Histogram], float],
+    of_natives: Callable[[Rows, list[Histogram]], Floats],
     of_classic: Callable[[_Classic], Floats],
 ) -> Vectors:
     rows = np.flatnonzero(native.any(axis=1)).tolist()
@@ -361,9 +370,9 @@ def _results(
     for at, row in enumerate(rows):
         context.check()
         present[at] = native[row]
-        for step in np.flatnonzero(native[row]).tolist():
-            if (histogram := cell(vectors.histograms, row, step)) is not None:
-                values[at, step] = of_native(step, histogram)
+        there = np.flatnonzero(native[row])
+        assert vectors.histograms is not None
+        values[at, there] = of_natives(there, vectors.histograms[row, there].tolist())
     for at, one in enumerate(classic, len(rows)):
         context.check()
         labels.append(without_metadata(one.labels))

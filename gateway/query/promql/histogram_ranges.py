@@ -1,4 +1,5 @@
-"""Functions of range vectors, where windows hold native histograms: one window after the other."""
+"""Functions of range vectors, where windows hold native histograms: increases of a series all at once where these are
+alike, else one window after the other."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ from gateway.query.promql.histogram import (
     sum_of,
     was_reset,
 )
+from gateway.query.promql.histogram_stacks import COUNT, increases, stacked, unstacked
 from gateway.query.promql.range_calls import MIXED, Cells, RangeCall, extrapolation, times_at
 from gateway.query.promql.vectors import Bools, Objects, cell
-from gateway.query.promql.windows import Windows
+from gateway.query.promql.windows import Longs, Windows
 
 _EXPONENTIAL_AND_CUSTOM = (
     "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {name}"
@@ -30,6 +32,10 @@ _NOT_COUNTER = "this native histogram metric is not a counter: {name}"
 _NOT_GAUGE = "this native histogram metric is not a gauge: {name}"
 COLLISION = "conflicting counter resets during histogram "
 RECONCILED = "mismatched custom buckets were reconciled during "
+
+
+_VALUES = 1 << 18
+"""Values of increases that are made at once."""
 
 
 class _Notes:
@@ -75,7 +81,13 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     present = cells.present.copy()
     increases = np.zeros(windows.shape)
     notes = _Notes(windows, call)
-    for row, step, histograms in _cells(windows, call, where):
+    alike = _alike_rates(windows, call, where, per_second=per_second) if counter else {}
+    for row, (steps, grown_there) in alike.items():
+        result[row, steps] = grown_there
+        present[row, steps] = True
+    one_by_one = where.copy()
+    one_by_one[list(alike)] = False
+    for row, step, histograms in _cells(windows, call, one_by_one):
         grown = _increase(histograms, notes, row, step, counter=counter)
         if grown is not None:
             call.context.make_histogram(grown)
@@ -90,10 +102,47 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     factor = extrapolation(windows, first, last, counts, start if counter else None, increases)
     if per_second:
         factor /= windows.length / 1000
-    for row, step in zip(*(index.tolist() for index in np.nonzero(where)), strict=True):
+    for row, step in zip(*(index.tolist() for index in np.nonzero(one_by_one)), strict=True):
         if (histogram := cell(result, row, step)) is not None:
             result[row, step] = histogram.multiplied(float(factor[row, step]))
     return cells._replace(present=present, histograms=result)
+
+
+def _alike_rates(
+    windows: Windows, call: RangeCall, where: Bools, *, per_second: bool
+) -> dict[int, tuple[Longs, Objects]]:
+    """Return what `rates` does, of the series whose histograms are alike: at which steps there is what, by row."""
+    found = {}
+    for row in np.flatnonzero(where.any(axis=1)).tolist():
+        steps = np.flatnonzero(where[row])
+        low, high = windows.histogram_low[row, steps], windows.histogram_high[row, steps]
+        first, last = int(low.min()), int(high.max())
+        stack = stacked(windows.histograms[first:last])
+        if stack is None or stack.layout.hint is not ResetHint.UNKNOWN:
+            continue
+        made: Objects = np.empty(len(steps), object)
+        at_once = max(_VALUES // stack.layout.width, 1)
+        for begin in range(0, len(steps), at_once):
+            call.context.check()
+            some = slice(begin, begin + at_once)
+            grown = increases(stack, low[some] - first, high[some] - first)
+            factor = extrapolation(
+                windows,
+                windows.histogram_times[low[some]],
+                windows.histogram_times[high[some] - 1],
+                high[some] - low[some],
+                stack.rows[low[some] - first, COUNT],
+                grown[:, COUNT],
+                windows.ends[steps[some]],
+            )
+            if per_second:
+                factor = factor / (windows.length / 1000)
+            layout = stack.layout._replace(hint=ResetHint.GAUGE)
+            made[some] = unstacked(layout, grown * factor[:, None], like=grown)
+            for histogram in made[some]:
+                call.context.make_histogram(histogram)
+        found[row] = steps, made
+    return found
 
 
 def _increase(histograms: list[Histogram], notes: _Notes, row: int, step: int, *, counter: bool) -> Histogram | None:

@@ -63,11 +63,21 @@ def times_at(windows: Windows, index: Longs) -> Longs:
 
 
 def extrapolation(
-    windows: Windows, first: Longs, last: Longs, counts: Longs, start: Floats | None, increase: Floats
+    windows: Windows,
+    first: Longs,
+    last: Longs,
+    counts: Longs,
+    start: Floats | None,
+    increase: Floats,
+    ends: Longs | None = None,
 ) -> Floats:
-    """Return what extrapolation multiplies by. `start`: the first value of a counter; `increase` is what it grew by."""
-    to_start = (first - (windows.ends - windows.length)) / 1000
-    to_end = (windows.ends - last) / 1000
+    """Return what extrapolation multiplies by. `start`: the first value of a counter; `increase` is what it grew by.
+
+    `ends`: where the windows end that all of these are of, if not at all steps.
+    """
+    ends = windows.ends if ends is None else ends
+    to_start = (first - (ends - windows.length)) / 1000
+    to_end = (ends - last) / 1000
     sampled = (last - first) / 1000
     average = sampled / (counts - 1)
     threshold = average * 1.1

@@ -99,6 +99,7 @@ class Readers:
             yield reading
         finally:
             usage.interruptible(None)
+            usage.release()
             self._give_back(dsn, connection, usage)
 
     def _give_back(self, dsn: str, connection: Connection, usage: Usage) -> None:

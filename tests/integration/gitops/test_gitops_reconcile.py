@@ -253,7 +253,7 @@ async def test_a_force_push_is_refused_and_explained_however_often_it_is_looked_
     await repositories.succeeds(repositories.settings(NOTE))
     rolled_out = repositories.head
     git(repositories.dev, "reset", "--quiet", "--hard", repositories.first)
-    repositories.push({"app": "2"}, force=True)
+    repositories.push({"app": "2"})
     for _ in range(2):
         error = await repositories.fails(repositories.settings(NOTE))
         assert "origin/main was force-pushed" in error

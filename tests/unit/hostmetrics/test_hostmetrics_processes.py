@@ -36,6 +36,9 @@ def has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Set:
     """Has a made-up procfs hold a process, or what has become of it."""
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
+    listdir = os.listdir
+    # A procfs lists processes by their numbers; other file systems list files as they like.
+    monkeypatch.setattr(process.os, "listdir", lambda path: sorted(listdir(path), key=lambda name: (len(name), name)))
     (tmp_path / "stat").write_text("cpu 1 2 3\nbtime 1764000000\n")
 
     def has(pid: int, name: str = "app", *, user: int = 0, system: int = 0, pages: int = 1, started: int = 5) -> None:

@@ -1,0 +1,137 @@
+"""Native histograms that are alike are worked out all at once: to the last digit what each comes to by itself."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.query.promql import aggregations, histogram_functions, histogram_ranges
+from gateway.query.promql.engine import Engine
+from gateway.query.promql.histogram import NO_BUCKETS, Histogram, ResetHint, Side
+from gateway.query.promql.histogram_stacks import stacked, unstacked
+from gateway.query.promql.results import Matrix
+from tests.support.memory_series import MINUTE, MemoryQuerier
+
+COUNT = 24
+QUERIES = (
+    "rate(h[5m])",
+    "increase(h[7m])",
+    "sum(h)",
+    "avg by (n) (h)",
+    "sum(rate(h[5m]))",
+    "avg(increase(h[3m]) / 3)",
+    "sum(h * 1e308)",
+    "avg(h * 1e308)",
+    *(f"histogram_quantile({q}, {x})" for q in (0, 0.1, 0.5, 0.9, 1, -1, 2, "NaN") for x in ("h", "sum(rate(h[5m]))")),
+    "histogram_quantile(scalar(sum(histogram_count(h))) % 1000 / 1000, h)",
+    "histogram_fraction(0.1, 3, rate(h[5m]))",
+)
+
+
+def side(made: random.Random, counts: list[float], offset: int) -> Side:
+    return Side(offset, np.array(counts)) if counts else NO_BUCKETS
+
+
+def histograms(made: random.Random, kind: str) -> list[Histogram | float | None]:
+    """A counter that grows and begins anew, now and then without a point, with buckets that come and go."""
+    samples: list[Histogram | float | None] = []
+    offset = made.randrange(-3, 3)
+    positive = [0.0] * made.randrange(1, 6)
+    negative = [0.0] * made.choice([0, 0, 3])
+    zero, total, schema = 0.0, 0.0, made.choice([0, 1, 3])
+    for _ in range(COUNT):
+        if made.random() < 0.1:
+            positive, negative, zero, total = [0.0] * len(positive), [0.0] * len(negative), 0.0, 0.0
+        for population in (positive, negative):
+            for at in range(len(population)):
+                population[at] += made.choice([0, 0, 1, 5, 0.1])
+        zero += made.choice([0, 0, 2])
+        total += made.random()
+        if kind == "rescaled" and made.random() < 0.1:
+            schema = max(schema - 1, 0)
+        if made.random() < 0.1:
+            samples.append(1.5 if kind == "mixed" else None)
+            continue
+        shown = math.nan if kind == "unknown" and made.random() < 0.2 else total
+        count = sum(positive) + sum(negative) + zero + (1 if math.isnan(shown) else 0)
+        hint = ResetHint.NOT_RESET if kind == "hinted" and made.random() < 0.3 else ResetHint.UNKNOWN
+        samples.append(
+            Histogram(
+                schema,
+                0.001,
+                zero,
+                count,
+                shown,
+                side(made, positive[:], offset),
+                side(made, negative[:], 0),
+                None,
+                hint,
+            )
+        )
+    return samples
+
+
+def shown(result: Any) -> Any:
+    assert isinstance(result.value, Matrix)
+    said = sorted(result.annotations.warnings), sorted(result.annotations.infos)
+    return said, [
+        (
+            series.labels,
+            series.times.tolist(),
+            series.values.tobytes(),
+            series.histogram_times.tolist(),
+            [
+                (*(getattr(one, name) for name in ("schema", "zero_threshold", "zero_count", "count", "hint")),
+                 repr(one.sum), one.positive.offset, one.positive.counts.tolist(), one.negative.offset,
+                 one.negative.counts.tolist())
+                for one in series.histograms
+            ],
+        )
+        for series in result.value.series
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["alike", "rescaled", "mixed", "unknown", "hinted"])
+def test_all_at_once_is_what_each_is(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = random.Random(f"{kind}{seed}")
+    store = MemoryQuerier()
+    for n in range(3):
+        store.add(f'h{{n="{n}"}}', histograms(made, kind))
+    engine = Engine(store)
+
+    def answers() -> list[Any]:
+        return [shown(engine.range(query, 0, COUNT * MINUTE, MINUTE)) for query in QUERIES]
+
+    at_once = answers()
+    tried = 0
+
+    def never(several: Any) -> None:
+        nonlocal tried
+        tried += 1
+
+    for module in (aggregations, histogram_functions, histogram_ranges):
+        monkeypatch.setattr(module, "stacked", never)
+    for query, one, other in zip(QUERIES, at_once, answers(), strict=True):
+        assert one == other, query
+    assert tried
+
+
+def test_what_is_alike_is_a_matrix_and_what_is_not_is_none() -> None:
+    one = Histogram(0, 0.001, 1, 7, 2.5, Side(2, np.array([1.0, 0.0, 5.0])), NO_BUCKETS)
+    other = Histogram(0, 0.001, 0, 3, 1.5, Side(4, np.array([1.0, 2.0])), NO_BUCKETS)
+    stack = stacked([one, other])
+    assert stack is not None
+    assert stack.positive.tolist() == [[1, 0, 5, 0], [0, 0, 1, 2]]
+    for before, after in zip([one, other], unstacked(stack.layout, stack.rows), strict=True):
+        assert after.equals(before)
+        assert after.positive.offset == before.positive.offset
+    assert stacked([]) is None
+    assert stacked([one, one.reduced(-1)]) is None
+    assert stacked([one, one.hinted(ResetHint.RESET)]) is None
+    far = Histogram(0, 0.001, 0, 1, 1.0, Side(100_000, np.array([1.0])), NO_BUCKETS)
+    assert stacked([one, far]) is None, "a hundred thousand columns for five populations"
