@@ -43,7 +43,7 @@ def test_the_first_process_is_killed_and_the_next_hub_starts_at_once(
     gateway = Gateway(hubs_to_start, dsn, timeout="25s", delivery={"shutdown_grace": "60s"})
     rounds = ROUNDS
     gateway.start("--workers", "2")
-    with load(gateway, clients=16, timeout=60, pause=0) as clients:
+    with load(gateway, clients=16, timeout=60) as clients:
         for _ in range(rounds):
             clients.until_acknowledged(30)
             with frozen(postgres):

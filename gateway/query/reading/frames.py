@@ -8,6 +8,7 @@ and go only with their partition, which is part of what is remembered.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,9 @@ _AT_ONCE = 2**16
 """Values that are put in order at a time: each is there three times meanwhile."""
 _OVERHEAD = 500
 """Bytes that a stretch takes besides its arrays."""
+_FEW, _SPARSE = 16, 4
+"""Members that are asked for one by one, at most, where there are that many times as many between the first and the
+last. PostgreSQL finds an element in an array quickly, and takes its time to copy many."""
 _NOTED = 1000
 """Selections of which it is noted where their series are, and series that each of them may have. With more, to wait
 for PostgreSQL is little of the work."""
@@ -51,11 +55,24 @@ _Key = tuple[_Identity, "Slice", int]
 
 
 class Slice(NamedTuple):
-    """Members of a set that stand side by side."""
+    """Members of a set: those that stand side by side, or where that would be many others, those at ``places``."""
 
     set_id: int
     first: int
     width: int
+    places: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, set_id: int, places: Sequence[int]) -> Slice:
+        """Return what has the members at some places, ascending: between them there may be others."""
+        span = places[-1] - places[0] + 1
+        if len(places) <= _FEW and span > _SPARSE * len(places):
+            return cls(set_id, places[0], len(places), tuple(places))
+        return cls(set_id, places[0], span)
+
+    def columns(self, places: Sequence[int]) -> list[int]:
+        """Return where in its values those places are that it is of."""
+        return list(range(self.width)) if self.places else [place - self.first for place in places]
 
 
 class Stretch(NamedTuple):
@@ -172,9 +189,9 @@ def statements(
 ) -> list[sql.SQL]:
     """Return what `read` will ask first."""
     if only is not None:
-        return [_reading(slices, _looks(only))]
+        return _statements(slices, _looks(only))
     if window.end - window.start < _WORTH:
-        return [_reading(slices, _whole(window))]
+        return _statements(slices, _whole(window))
     return [*([_partitions()] if memory.size else []), _count(slices, _of_slots(window))]
 
 
@@ -314,14 +331,28 @@ _LOOKED_AT = (
 )
 
 
-def _reading(slices: Sequence[Slice], frames: str) -> sql.SQL:
+def _statements(slices: Sequence[Slice], frames: str) -> list[sql.SQL]:
+    """Return what reads slices: one statement for those of members side by side, and one for each number of others."""
+    kinds: defaultdict[int, list[Slice]] = defaultdict(list)
+    for its in slices:
+        kinds[len(its.places)].append(its)
+    return [_statement(count, some, frames) for count, some in kinds.items()]
+
+
+def _statement(count: int, slices: Sequence[Slice], frames: str) -> sql.SQL:
+    if count:
+        places = list(zip(*(its.places for its in slices), strict=True))
+        values = "ARRAY[" + ", ".join(f"f.vals[s.p{n}]" for n in range(count)) + "]"
+    else:
+        places = [tuple(its.first for its in slices), tuple(its.first + its.width - 1 for its in slices)]
+        values = "f.vals[s.p0:s.p1]"
     return statement(
-        "SELECT s.set_id, g.times, g.vals FROM unnest({sets}::bigint[], {begins}::integer[], {ends}::integer[])"
-        " AS s (set_id, a, b) CROSS JOIN LATERAL"
-        " (SELECT array_agg(f.time) AS times, array_agg(f.vals[s.a:s.b]) AS vals {frames}) AS g",
+        "SELECT s.set_id, g.times, g.vals FROM unnest({sets}::bigint[]{places}) AS s (set_id{names})"
+        " CROSS JOIN LATERAL (SELECT array_agg(f.time) AS times, array_agg({values}) AS vals {frames}) AS g",
         sets=as_array(its.set_id for its in slices),
-        begins=as_array(its.first for its in slices),
-        ends=as_array(its.first + its.width - 1 for its in slices),
+        places="".join(f", {as_array(each)}::integer[]" for each in places),
+        names="".join(f", p{n}" for n in range(len(places))),
+        values=values,
         frames=frames,
     )
 
@@ -331,7 +362,8 @@ def _read(
 ) -> Iterator[tuple[Slice, Stretch]]:
     """Yield what is in the store of slices. ``frames`` finds frames ``f`` of a set, and groups them."""
     of_sets = {its.set_id: its for its in slices}
-    for size, data in reading.rows_by_size(_reading(slices, frames)).items():
+    found = itertools.chain.from_iterable(reading.rows_by_size(each).items() for each in _statements(slices, frames))
+    for size, data in found:
         its_sets = np.ndarray(len(data) // size, ">i8", data, _SET, (size,)).tolist()
         widths = np.array([of_sets[set_id].width for set_id in its_sets])
         for width in np.unique(widths).tolist():

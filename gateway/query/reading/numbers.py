@@ -90,9 +90,9 @@ def _from_frames(
     starts = np.flatnonzero(np.concatenate(([True], sets[1:] != sets[:-1])))
     columns: dict[frames.Slice, tuple[list[int], list[int]]] = {}
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(sets)], strict=True):
-        first, last = int(places[start]), int(places[end - 1])
-        its = frames.Slice(int(sets[start]), first, last - first + 1)
-        columns[its] = (places[start:end] - first).tolist(), keys[start:end].tolist()
+        at = places[start:end].tolist()
+        its = frames.Slice.of(int(sets[start]), at)
+        columns[its] = its.columns(at), keys[start:end].tolist()
     slices = list(columns)
     memory.note(series, slices)
     for its, times, values in frames.read(reading, slices, window, share, memory, only):

@@ -110,6 +110,42 @@ def test_a_selector_that_is_asked_again_waits_for_postgresql_once(
         assert waits == 3
 
 
+def test_members_of_a_set_are_told_apart_wherever_they_stand(database: Database) -> None:
+    width = 60
+
+    def wide(at: int, n: int) -> Collection:
+        its = Collection(at)
+        for member in range(width):
+            its.gauge("wide", 1000 * member + n, attributes={"member": str(member)})
+        return its
+
+    report(database, [wide(FIRST + n * STEP, n) for n in range(COUNT)])
+    dice = np.random.default_rng(7)
+    with querying(database) as service:
+        for count in (1, 2, 3, 3, 4, 5, 8, 16, 17, 30, width):
+            members = sorted(dice.choice(width, count, replace=False).tolist())
+            asked = [*matchers(name="wide"), Matcher("member", "=~", "|".join(map(str, members)))]
+            for start in (START, START, LAST - 2 * STEP):  # read, remembered, and too short for that
+                with service.querier(service.usage()) as its:
+                    found = its.select(asked, start, LAST, Hints())
+                values = {int(series.labels["member"]): series.values.tolist() for series in found}
+                first = 0 if start == START else COUNT - 2
+                assert values == {member: [1000 * member + n for n in range(first, COUNT)] for member in members}
+        shapes = {len(slice_.places) for slices in service._memory._slices.values() for slice_ in slices}
+    assert 0 in shapes, "side by side"
+    assert shapes & {2, 3, 4, 5}, "one by one"
+
+
+def test_few_members_that_are_far_apart_are_asked_for_one_by_one() -> None:
+    assert Slice.of(1, [7]) == Slice(1, 7, 1)
+    assert Slice.of(1, [3, 4, 6]) == Slice(1, 3, 4)
+    assert Slice.of(1, [3, 4, 6]).columns([3, 4, 6]) == [0, 1, 3]
+    apart = Slice.of(1, [3, 20, 37])
+    assert apart == Slice(1, 3, 3, (3, 20, 37))
+    assert apart.columns([3, 20, 37]) == [0, 1, 2]
+    assert Slice.of(1, list(range(1, 1000, 50))) == Slice(1, 1, 951), "many of them are a slice"
+
+
 def test_a_query_that_fails_leaves_its_connection_to_others(past: Database) -> None:
     with querying(past) as service:
 

@@ -67,7 +67,7 @@ def serving(database: Database, **settings: Any) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def api(embedded_server: Server) -> Iterator[Api]:
+def api(server: Server) -> Iterator[Api]:
     async def fill(database: Database) -> None:
         async with running_exporter(database) as exporter:
             for n in range(COUNT):
@@ -82,7 +82,7 @@ def api(embedded_server: Server) -> Iterator[Api]:
                 point.exemplars.add(as_double=3, time_unix_nano=its.at * 10**6)
                 await store(exporter, its.batch)
 
-    with fresh_store(embedded_server) as database:
+    with fresh_store(server) as database:
         asyncio.run(fill(database))
         with serving(database) as api:
             yield api
