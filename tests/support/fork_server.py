@@ -52,7 +52,7 @@ class ForkedProcess:
     def poll(self) -> int | None:
         """Return how it ended, negative for a signal; None while it runs."""
         if self.returncode is None:
-            self.returncode = self._server.ended(self.pid)
+            self._server.look()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -84,7 +84,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ended: dict[int, int] = {}
+        self._running: dict[int, ForkedProcess] = {}  # by their pids, which come again
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         with theirs:
@@ -107,14 +107,14 @@ class ForkServer:
             self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
             while (answer := self._next()) and "started" not in answer:
                 self._note(answer)
-        return ForkedProcess(self, answer["started"])
+            process = self._running[answer["started"]] = ForkedProcess(self, answer["started"])
+        return process
 
-    def ended(self, pid: int) -> int | None:
-        """Return how a process ended; None while it runs."""
+    def look(self) -> None:
+        """Let the processes that have ended know how."""
         with self._lock:
-            while pid not in self._ended and select.select([self._socket], [], [], 0)[0]:
+            while select.select([self._socket], [], [], 0)[0]:
                 self._note(self._next())
-            return self._ended.get(pid)
 
     def close(self) -> None:
         """End the server; what it forked goes on."""
@@ -128,7 +128,7 @@ class ForkServer:
         return message
 
     def _note(self, message: dict[str, int]) -> None:
-        self._ended[message["pid"]] = message["code"]
+        self._running.pop(message["pid"]).returncode = message["code"]
 
 
 _server: ForkServer | None = None
