@@ -52,7 +52,8 @@ def draw(reading: Reading, question: Question, found: Found, window: Window) -> 
     if metric is None:
         return None
     window, spacing = spaced(window, series, counts)
-    show = question.show if question.show in shows(metric) else default_show(metric)
+    wanted = question.show
+    show = wanted if wanted is not None and wanted in shows(metric) else default_show(metric)
     if show.quantile is not None:
         buckets = _buckets(reading, series, window, delta=metric.temporality == DELTA)
     delta = metric.temporality == DELTA
