@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,10 @@ def refusals(hub: HubProcess) -> set[str]:
 def listening(hub: HubProcess) -> set[int]:
     """The ports that any process of a hub listens on."""
     first = psutil.Process(hub.pid)
-    processes = [first, *first.children(recursive=True)]
-    found = [each for process in processes for each in process.net_connections("tcp")]
+    found = []
+    for process in [first, *first.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # PostgreSQL's end with their connections
+            found += process.net_connections("tcp")
     return {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
 
 
