@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -259,16 +259,18 @@ def figures(share: float, say: Say) -> Figures:
             "memory": memory,
         },
     )
-    return _with_pauses(known, paced(_PACED, _CYCLE, say)["PostgreSQL cores"])
+    return _with_pauses(known, paced(_PACED, _CYCLE, say))
 
 
-def _with_pauses(known: Figures, measured: float) -> Figures:
-    """Let a commit cost PostgreSQL what it does at the pace of hosts: after a pause it is more than back to back."""
-    reckoned = plan(_PACED, known)
-    more = max(measured - reckoned.postgres_cores, 0.0) / reckoned.commits_per_second
+def _with_pauses(known: Figures, measured: Mapping[str, float]) -> Figures:
+    """Let a commit cost both sides what it does at the pace of hosts: after a pause it is more than back to back."""
+    found = plan(_PACED, known)
+    reckoned = said(found)
     costs = {signal: {name: dict(its) for name, its in of_signal.items()} for signal, of_signal in known.costs.items()}
-    for of_signal in costs.values():
-        of_signal["postgres"]["commit"] += more
+    for side, name in (("gateway", "gateway cores"), ("postgres", "PostgreSQL cores")):
+        more = max(measured[name] - reckoned[name], 0.0) / found.commits_per_second
+        for of_signal in costs.values():
+            of_signal[side]["commit"] += more
     return dataclasses.replace(known, costs=costs)
 
 

@@ -104,10 +104,12 @@ def test_costs_are_found_again_in_what_work_took_and_none_is_negative() -> None:
 
 
 def test_a_commit_costs_what_it_does_at_the_pace_of_hosts() -> None:
-    asked = bench._PACED
-    for measured in (1.0, plan(asked, FIGURES).postgres_cores / 2):
-        reckoned = plan(asked, bench._with_pauses(FIGURES, measured)).postgres_cores
-        assert reckoned == pytest.approx(max(measured, plan(asked, FIGURES).postgres_cores))
+    known = bench.said(plan(bench._PACED, FIGURES))
+    for share in (2.0, 0.5):  # what was measured is more than what was fitted, or less
+        measured = {name: share * value for name, value in known.items()}
+        reckoned = bench.said(plan(bench._PACED, bench._with_pauses(FIGURES, measured)))
+        for name in ("gateway cores", "PostgreSQL cores"):
+            assert reckoned[name] == pytest.approx(max(measured[name], known[name])), name
 
 
 def test_the_figures_that_come_with_the_hub_are_whole() -> None:
