@@ -19,8 +19,10 @@ from tests.bench.measure import Report, Result
 _MOST_MEMORY_LOADED = 300.0
 _MOST_MEMORY_IDLE = 150.0
 _MOST_CPU_IDLE = 0.01
-_LEAST_PER_CPU_SECOND = {Signal.METRICS: 300_000, Signal.TRACES: 40_000, Signal.LOGS: 60_000}
-_LEAST_RATIO = 0.85
+_MOST_CPU_SECONDS = {Signal.METRICS: 0.3, Signal.TRACES: 8.0, Signal.LOGS: 8.0}
+"""Of the gateway for a million records, in requests of the usual size."""
+_MOST_CPU_OF_REQUEST = {200: 0.2, 1: 1.0}
+"""Milliseconds for a request of ten points, by how many are in flight."""
 
 WIDTH = 140
 
@@ -55,20 +57,14 @@ def targets(report: Report) -> list[Target]:
     found = []
     for result in report.results:
         load = result.load
-        if load.protocol != "grpc":
-            continue
-        least = _LEAST_PER_CPU_SECOND[load.signal]
-        rate = result.records_per_cpu_second
-        found.append(
-            Target(f"{load.title}: per CPU second of the gateway", f">= {least:,}", f"{rate:,.0f}", rate >= least)
-        )
-        if load.signal is Signal.METRICS:
-            ratio = result.ratio
-            each = ", ".join(f"{its.committed_per_second / its.limit_per_second:.2f}" for its in result.rounds)
-            wanted = f">= {_LEAST_RATIO} when the database is the limit"
-            found.append(
-                Target(f"{load.title}: committed / bare COPY", wanted, f"{ratio:.2f} ({each})", ratio >= _LEAST_RATIO)
-            )
+        if load.protocol == "grpc":
+            spent, most = 1e6 / result.records_per_cpu_second, _MOST_CPU_SECONDS[load.signal]
+            found.append(_at_most(f"{load.title}: CPU of the gateway a million", spent, most, ".2f", " s"))
+    for result in report.regimes:
+        load = result.load
+        if load.protocol == "grpc" and load.records == 10:
+            spent, most = 1e3 * load.records / result.records_per_cpu_second, _MOST_CPU_OF_REQUEST[load.in_flight]
+            found.append(_at_most(f"{load.title}: CPU of the gateway a request", spent, most, ".2f", " ms"))
     if report.options.workers > 1:
         return found  # what follows is about one process
     if report.results:

@@ -60,7 +60,7 @@ def test_every_load_is_measured_and_every_row_is_there() -> None:
         assert load["latency_p50_ms"] <= load["latency_p99_ms"]
     assert found["idle"]["memory_mib"] > 0
     assert found["idle"]["cpu_share"] >= 0
-    assert len(found["targets"]) == 7
+    assert len(found["targets"]) == 6
     assert "PostgreSQL" in found["server"]
 
 
