@@ -131,7 +131,7 @@ class JsonTemplate:
             for its, (begin, end) in zip(self._kinds, bounds, strict=True):
                 listed = b"[" + b",".join([body[i:j] for i, j in zip(begin, end, strict=True)]) + b"]"
                 words[its.at] = (_doubles if its is self._doubles else _integers)(listed, len(its.at))
-        except (ValueError, OverflowError):  # of msgspec as well
+        except (msgspec.DecodeError, ValueError, OverflowError):  # the first is one of the second in newer versions
             return None
         return bytes(out)
 
