@@ -161,6 +161,10 @@ async def test_one_that_does_not_end_is_broken_off(function: str) -> None:
     assert "the time for a batch was over" in result.outcome.message
 
 
+@pytest.mark.skipif(
+    sys.gettrace() is not None and sys.version_info < (3, 12),
+    reason="while an exception waits for a thread that does not run, CPython 3.11 does not get on under a tracer",
+)
 async def test_one_that_cannot_be_broken_off_has_batches_refused_until_it_returns() -> None:
     made: Any = processor("python", settings("waits", timeout="300ms"), Signal.LOGS)
     await made.start()
