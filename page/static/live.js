@@ -43,9 +43,10 @@
     const note = document.createElement("div");
     note.innerHTML = html;  // the server's own, as all that is pushed
     const old = document.getElementById("unread");
+    const since = old?.dataset.since ?? new Date().toLocaleTimeString();
     note.id = "unread";
-    note.firstElementChild.append(` What is below was there before ${(old ? old.dataset.since : new Date().toLocaleTimeString())}.`);
-    note.dataset.since = old ? old.dataset.since : new Date().toLocaleTimeString();
+    note.dataset.since = since;
+    note.firstElementChild.append(` What is below was there before ${since}.`);
     old?.remove();
     live.before(note);
     live.classList.add("old");

@@ -230,7 +230,7 @@ class Git:
             f"--untracked-files={untracked}",
         )
         entries = [*filter(None, (await self.read("status", *options)).split("\0"))]
-        found = (entry.removeprefix("# branch.head ") for entry in entries if entry.startswith("# branch.head "))
+        found = (entry.removeprefix(_BRANCH) for entry in entries if entry.startswith(_BRANCH))
         branch = next(found, "(detached)")
         dirty = await self._dirty([entry for entry in entries if not entry.startswith("# ")])
         return replace(state, branch=None if branch == "(detached)" else branch, dirty=dirty)

@@ -54,9 +54,9 @@ def draw(reading: Reading, question: Question, found: Found, window: Window) -> 
     window, spacing = spaced(window, series, counts)
     wanted = question.show
     show = wanted if wanted is not None and wanted in shows(metric) else default_show(metric)
-    if show.quantile is not None:
-        buckets = _buckets(reading, series, window, delta=metric.temporality == DELTA)
     delta = metric.temporality == DELTA
+    if show.quantile is not None:
+        buckets = _buckets(reading, series, window, delta=delta)
     lines, numbers = [], []
     for labels, members in grouped(question.by, series).items():
         many, total = [], []
@@ -67,12 +67,13 @@ def draw(reading: Reading, question: Question, found: Found, window: Window) -> 
                 many.append(count.rates(window, resets=True, delta=delta))
             else:
                 many.append(count.changes(window, began=began, delta=delta))
+            if show is Show.MEAN:
                 total.append(sums[one.id].changes(window, began=began, delta=delta))
         matrix = np.stack(many)
         values = added(matrix)
         if show.quantile is not None:
             values = _quantile(show.quantile, [each for one in members for each in buckets[one.id]], window)
-        elif total:
+        elif show is Show.MEAN:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(values > 0, added(np.stack(total)) / values, np.nan)
         lines.append(Line(labels, values))

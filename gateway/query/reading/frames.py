@@ -184,9 +184,7 @@ class Memory:
 NOTHING_REMEMBERED = Memory(0)
 
 
-def statements(
-    reading: Reading, slices: Sequence[Slice], window: Window, memory: Memory, only: Looks | None
-) -> list[sql.SQL]:
+def statements(slices: Sequence[Slice], window: Window, memory: Memory, only: Looks | None) -> list[sql.SQL]:
     """Return what `read` will ask first."""
     if only is not None:
         return _statements(slices, _looks(only))

@@ -46,13 +46,11 @@ def read(
     return found
 
 
-def statements(
-    reading: Reading, series: Ids, window: Window, memory: frames.Memory, only: frames.Looks | None
-) -> list[sql.SQL]:
+def statements(series: Ids, window: Window, memory: frames.Memory, only: frames.Looks | None) -> list[sql.SQL]:
     """Return what `read` will ask first, if series are members of the sets that they were when last asked for."""
     asked = [_members(series), _rows(series, window)]
     if slices := memory.lately(series):
-        asked += frames.statements(reading, slices, window, memory, only)
+        asked += frames.statements(slices, window, memory, only)
     return asked
 
 

@@ -94,9 +94,7 @@ class StoreQuerier:
     def _ask_ahead(self, matchers: Sequence[Matcher], window: Window, only: Looks | None) -> None:
         """Ask at once for all that the same selector needed the last time; what is another now is asked for anew."""
         if (last := self._memory.selection(matchers)) is not None:
-            self._reading.ahead(
-                [*last.statements, *numbers.statements(self._reading, last.series, window, self._memory, only)]
-            )
+            self._reading.ahead([*last.statements, *numbers.statements(last.series, window, self._memory, only)])
 
     # -- samples -------------------------------------------------------------------------------------------------------
 
