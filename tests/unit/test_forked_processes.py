@@ -46,6 +46,8 @@ async def main(server):
         processes.append(server.fork(theirs, name))
         theirs.close()
         told = await asyncio.to_thread(ours.recv)
+        while processes[-1].pid is None:  # the server says it after the fork: a child may be quicker
+            await asyncio.sleep(0.001)
         print(json.dumps({"told": told, "server": server.pid}), flush=True)
     loop = asyncio.get_running_loop()
     while order := (await loop.run_in_executor(None, sys.stdin.readline)).split():
