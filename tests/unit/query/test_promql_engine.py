@@ -427,7 +427,7 @@ def test_a_query_ends_when_nobody_waits_or_its_time_is_up() -> None:
         engine.instant("sum(temperature)", 0, canceled=lambda: True)
     assert canceled.value.kind == "canceled"
     with pytest.raises(QueryTimeoutError) as late:
-        engine.instant("sum(temperature)", 0, seconds=-1)
+        Engine(querier(), limits=Limits(seconds=-1)).instant("sum(temperature)", 0)
     assert late.value.kind == "timeout"
 
 
