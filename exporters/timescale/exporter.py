@@ -394,6 +394,7 @@ class TimescaleExporter:
         seconds: float,
     ) -> list[bool]:
         """Write, and when that is cancelled break the connection, so that the thread does not go on by itself."""
+        writer.get_ready()
         write = functools.partial(writer.write, prepared, pending, epoch, seconds)
         writing = asyncio.get_running_loop().run_in_executor(self._threads, write)
         try:

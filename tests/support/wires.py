@@ -30,6 +30,8 @@ class Wire:
         self._ended = False
         self._sockets: list[socket.socket] = []
         self.swallowed = 0
+        self.waiting = 0
+        """How many new connections are kept waiting."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -38,10 +40,15 @@ class Wire:
         return int(self._listener.getsockname()[1])
 
     def swallow(self, what: Swallowing = "all") -> None:
-        """From now on swallow all, only answers (from receipts on, or all), or all once rows are being copied."""
+        """From now on swallow all, only answers (from receipts on, or all), or all once rows are being copied.
+
+        But for all, new connections are made, those too that were kept waiting while all was swallowed.
+        """
         self._swallowing = what
         if what == "all":
             self._mended.clear()
+        else:
+            self._mended.set()
 
     def mend(self) -> None:
         """Take new connections, and carry what is on them."""
@@ -62,7 +69,9 @@ class Wire:
             with suppress(OSError):
                 client, _ = self._listener.accept()
                 self._sockets.append(client)
+                self.waiting += 1
                 self._mended.wait()
+                self.waiting -= 1
                 server = socket.socket(socket.AF_UNIX if isinstance(self._server, str) else socket.AF_INET)
                 self._sockets.append(server)
                 try:

@@ -6,10 +6,11 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.component import UnavailableError
 from gateway.embedded import EmbeddedPostgres
@@ -17,6 +18,8 @@ from gateway.pipeline import Pipeline
 from tests.support.databases import Database, Server
 from tests.support.stores import running_exporter, running_pipeline, store
 from tests.support.telemetry import gauge
+from tests.support.waiting import PATIENCE, until
+from tests.support.wires import Wire, wired
 
 
 async def test_a_batch_is_refused_as_unavailable_while_the_database_is_down(database: Database) -> None:
@@ -75,6 +78,23 @@ async def test_a_commit_that_is_cancelled_stores_nothing(database: Database) -> 
     assert database.count("sample") == 1
 
 
+async def test_a_commit_that_is_cancelled_while_it_connects_does_not_go_on(native_database: Database) -> None:
+    """Else nobody would break it off any more, should its answers get lost once it is connected."""
+    batch = gauge()
+    with through_a_wire(native_database) as (wire, database):
+        async with running_exporter(database) as exporter:
+            wire.swallow("all")
+            commit = asyncio.create_task(store(exporter, batch))
+            await until(lambda: wire.waiting)
+            commit.cancel()
+            await asyncio.sleep(0)  # the cancellation arrives
+            wire.swallow("answers to receipts")
+            with pytest.raises(asyncio.CancelledError):
+                await commit
+            wire.mend()
+            assert await store(exporter, batch) == [True]
+
+
 async def test_stopping_does_not_wait_for_a_database_that_does_not_answer(database: Database) -> None:
     with database.connect() as blocker, blocker.transaction():
         async with running_exporter(database) as exporter:
@@ -84,6 +104,17 @@ async def test_stopping_does_not_wait_for_a_database_that_does_not_answer(databa
         with pytest.raises(UnavailableError):
             await commit
     assert database.count("sample") == 0
+
+
+@contextmanager
+def through_a_wire(database: Database) -> Iterator[tuple[Wire, Database]]:
+    """A wire that can fail, and the database at its end; with patience with a server that cannot be connected to."""
+    its = conninfo_to_dict(database.dsn)
+    with wired(f"{its['host']}/.s.PGSQL.{its['port']}") as wire:
+        dsn = make_conninfo(
+            "", host="127.0.0.1", port=wire.port, user=its["user"], connect_timeout=int(PATIENCE), gssencmode="disable"
+        )
+        yield wire, Database(Server("native", dsn), database.name)
 
 
 @pytest.fixture
