@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-Swallowing = Literal["all", "answers", "answers to receipts", "after copying began"]
+Swallowing = Literal["all", "answers", "answers to receipts", "answers to locking", "after copying began"]
 
 _COPY = b"COPY "
-_RECEIPTS = b"INSERT INTO receipt"
+_QUESTIONS: dict[Swallowing, bytes] = {
+    "answers to receipts": b"INSERT INTO receipt",
+    "answers to locking": b"LOCK TABLE",
+}
 
 
 class Wire:
@@ -40,7 +43,7 @@ class Wire:
         return int(self._listener.getsockname()[1])
 
     def swallow(self, what: Swallowing = "all") -> None:
-        """From now on swallow all, only answers (from receipts on, or all), or all once rows are being copied.
+        """From now on swallow all, only answers (all, or from a statement on), or all once rows are being copied.
 
         But for all, new connections are made, those too that were kept waiting while all was swallowed.
         """
@@ -86,12 +89,12 @@ class Wire:
     def _carry(self, source: socket.socket, sink: socket.socket, answers: bool, dead: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
-                match self._swallowing:
+                match swallowing := self._swallowing:
                     case "all":
                         dead.set()
                     case "answers" if answers:
                         dead.set()
-                    case "answers to receipts" if not answers and _RECEIPTS in data:
+                    case "answers to receipts" | "answers to locking" if not answers and _QUESTIONS[swallowing] in data:
                         dead.set()
                     case "after copying began" if not answers and _COPY in data and not dead.is_set():
                         sink.sendall(data)  # the statement arrives, and the server waits for the rows
@@ -100,7 +103,7 @@ class Wire:
                         continue
                     case _:
                         pass
-                if dead.is_set() and (answers or self._swallowing not in ("answers", "answers to receipts")):
+                if dead.is_set() and (answers or swallowing not in ("answers", *_QUESTIONS)):
                     self.swallowed += 1
                     continue
                 sink.sendall(data)
