@@ -193,8 +193,8 @@ SELECT set_config('session_replication_role', 'origin', true)
 WHERE current_setting('session_replication_role') <> 'origin'
     AND has_parameter_privilege('session_replication_role', 'SET')
 """
-"""TimescaleDB keeps its catalogs by triggers. A role or a database may have them off, and not everybody may turn them on:
-a migration that cannot do without says so."""
+"""TimescaleDB keeps its catalogs by triggers. A role or a database may have them off, and not everybody may turn them
+on: a migration that cannot do without says so."""
 
 
 _BESIDE_THE_STORE = """
