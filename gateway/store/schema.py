@@ -47,7 +47,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto", *, unfinished
     is not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
     migrations = all_migrations()
-    with connections.open() as connection:
+    with connections.lasting() as connection:
         _require_found(connection, connections.dsn)
         if not unfinished and restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
