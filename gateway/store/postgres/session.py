@@ -90,7 +90,7 @@ BEGIN_TRANSACTION = (
     "SELECT pg_backend_pid(), set_config('search_path', %(search_path)s::text, true), set_config('role', NULL, true),"
     + _SET.format(local="true")
 ).encode()
-"""Sets up one transaction, on a server's session of which nobody knows what others left behind, and tells which it is."""
+"""Sets up one transaction, on a session of which nobody knows what others left behind, and tells what it is on."""
 
 
 class UnusableServerError(psycopg.NotSupportedError):
