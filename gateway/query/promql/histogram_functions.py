@@ -79,7 +79,13 @@ OF_NATIVE: dict[str, Callable[[Histogram], float]] = {
     "histogram_stdvar": _variance,
     "histogram_sum": lambda histogram: histogram.sum,
 }
-"""Functions of each native histogram by itself."""
+"""Functions of each native histogram by itself; numbers beside them are left out.
+
+- histogram_count(), histogram_sum(): how many observations there are, and what they add up to.
+- histogram_avg(): their mean, the sum by the count.
+- histogram_stddev(), histogram_stdvar(): their estimated standard deviation and variance, as if each observation were
+  in the middle of its bucket.
+"""
 
 
 # Classic histograms.

@@ -3,8 +3,8 @@ alike, else one window after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -81,12 +81,11 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     present = cells.present.copy()
     increases = np.zeros(windows.shape)
     notes = _Notes(windows, call)
-    alike = _alike_rates(windows, call, where, per_second=per_second) if counter else {}
-    for row, (steps, grown_there) in alike.items():
-        result[row, steps] = grown_there
-        present[row, steps] = True
     one_by_one = where.copy()
-    one_by_one[list(alike)] = False
+    for row, steps, alike in _alike_rates(windows, call, where, per_second=per_second) if counter else ():
+        result[row, steps] = alike
+        present[row, steps] = True
+        one_by_one[row, steps] = False
     for row, step, histograms in _cells(windows, call, one_by_one):
         grown = _increase(histograms, notes, row, step, counter=counter)
         if grown is not None:
@@ -110,39 +109,54 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
 
 def _alike_rates(
     windows: Windows, call: RangeCall, where: Bools, *, per_second: bool
-) -> dict[int, tuple[Longs, Objects]]:
-    """Return what `rates` does, of the series whose histograms are alike: at which steps there is what, by row."""
-    found = {}
+) -> Iterator[tuple[int, Longs, Objects]]:
+    """Yield what `rates` does, of windows whose histograms are alike: a row, some of its steps, and what is there."""
     for row in np.flatnonzero(where.any(axis=1)).tolist():
-        steps = np.flatnonzero(where[row])
-        low, high = windows.histogram_low[row, steps], windows.histogram_high[row, steps]
-        first, last = int(low.min()), int(high.max())
-        stack = stacked(windows.histograms[first:last])
-        if stack is None or stack.layout.hint is not ResetHint.UNKNOWN:
-            continue
-        made: Objects = np.empty(len(steps), object)
-        at_once = max(_VALUES // stack.layout.width, 1)
-        for begin in range(0, len(steps), at_once):
-            call.context.check()
-            some = slice(begin, begin + at_once)
-            grown = increases(stack, low[some] - first, high[some] - first)
-            factor = extrapolation(
-                windows,
-                windows.histogram_times[low[some]],
-                windows.histogram_times[high[some] - 1],
-                high[some] - low[some],
-                stack.rows[low[some] - first, COUNT],
-                grown[:, COUNT],
-                windows.ends[steps[some]],
-            )
-            if per_second:
-                factor = factor / (windows.length / 1000)
-            layout = stack.layout._replace(hint=ResetHint.GAUGE)
-            made[some] = unstacked(layout, grown * factor[:, None], like=grown)
-            for histogram in made[some]:
-                call.context.make_histogram(histogram)
-        found[row] = steps, made
-    return found
+        all_steps = np.flatnonzero(where[row])
+        all_low, all_high = windows.histogram_low[row, all_steps], windows.histogram_high[row, all_steps]
+        for first, last in _runs(windows.histograms, int(all_low.min()), int(all_high.max())):
+            inside = (all_low >= first) & (all_high <= last)
+            if not inside.any():
+                continue
+            stack = stacked(windows.histograms[first:last])
+            if stack is None or stack.layout.hint is not ResetHint.UNKNOWN:
+                continue
+            steps, low, high = all_steps[inside], all_low[inside], all_high[inside]
+            at_once = max(_VALUES // stack.layout.width, 1)
+            for begin in range(0, len(steps), at_once):
+                call.context.check()
+                some = slice(begin, begin + at_once)
+                grown = increases(stack, low[some] - first, high[some] - first)
+                factor = extrapolation(
+                    windows,
+                    windows.histogram_times[low[some]],
+                    windows.histogram_times[high[some] - 1],
+                    high[some] - low[some],
+                    stack.rows[low[some] - first, COUNT],
+                    grown[:, COUNT],
+                    windows.ends[steps[some]],
+                )
+                if per_second:
+                    factor = factor / (windows.length / 1000)
+                layout = stack.layout._replace(hint=ResetHint.GAUGE)
+                yield row, steps[some], _made(call, unstacked(layout, grown * factor[:, None], like=grown))
+
+
+def _runs(histograms: Sequence[Histogram], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Yield where histograms in a row that have one schema, zero threshold and hint begin and end."""
+    for _, run in groupby(histograms[first:last], lambda one: (one.schema, one.zero_threshold, one.hint)):
+        end = first + sum(1 for _ in run)
+        yield first, end
+        first = end
+
+
+def _made(call: RangeCall, histograms: list[Histogram]) -> Objects:
+    """Count histograms that were made, and return them as cells."""
+    for histogram in histograms:
+        call.context.make_histogram(histogram)
+    cells: Objects = np.empty(len(histograms), object)
+    cells[:] = histograms
+    return cells
 
 
 def _increase(histograms: list[Histogram], notes: _Notes, row: int, step: int, *, counter: bool) -> Histogram | None:

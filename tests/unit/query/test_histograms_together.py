@@ -121,6 +121,23 @@ def test_all_at_once_is_what_each_is(kind: str, seed: int, monkeypatch: pytest.M
     assert tried
 
 
+def test_only_windows_with_a_change_of_the_schema_are_done_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = random.Random(3)
+    store = MemoryQuerier()
+    fine = Histogram(3, 0.001, 0, 1, 1.0, Side(2, np.array([1.0])), NO_BUCKETS)
+    store.add("h", [(fine if n < COUNT // 2 else fine.reduced(1)).multiplied(n + made.random()) for n in range(COUNT)])
+    alone: list[int] = []
+    by_itself = histogram_ranges._increase
+
+    def told(several: list[Histogram], *arguments: Any, **options: Any) -> Any:
+        alone.append(len({one.schema for one in several}))
+        return by_itself(several, *arguments, **options)
+
+    monkeypatch.setattr(histogram_ranges, "_increase", told)
+    Engine(store).range("rate(h[5m])", 0, COUNT * MINUTE, MINUTE)
+    assert alone == [2] * 4
+
+
 def test_what_is_alike_is_a_matrix_and_what_is_not_is_none() -> None:
     one = Histogram(0, 0.001, 1, 7, 2.5, Side(2, np.array([1.0, 0.0, 5.0])), NO_BUCKETS)
     other = Histogram(0, 0.001, 0, 3, 1.5, Side(4, np.array([1.0, 2.0])), NO_BUCKETS)
