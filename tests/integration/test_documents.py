@@ -145,6 +145,15 @@ def test_what_is_said_to_have_tried_a_procedure_is_there() -> None:
             assert (ROOT / (path or f"{module.replace('.', '/')}.py")).exists(), path or module
 
 
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_every_page_is_listed_where_people_look_for_it(index: str) -> None:
+    folder = (ROOT / index).parent
+    linked = {(folder / path).resolve() for path in re.findall(r"\]\(([^)#:]+)\)", (ROOT / index).read_text("utf-8"))}
+    pages = {page for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"}
+    assert len(pages) > 30
+    assert pages - linked == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_is_said_of_tests_is_so(page: Path) -> None:
     """Each file and each function of the tests that a page names is there; ``…`` stands for the rest of a name."""
