@@ -457,7 +457,9 @@ def _occurrences(
     """
     steps = vectors.values.shape[1]
     there, at = np.nonzero(numbers[rows])
-    values, which = np.unique(vectors.values[rows[there], at], return_inverse=True)
+    # By their bits, since -0 is another text than 0.
+    bits, which = np.unique(vectors.values[rows[there], at].view(np.int64), return_inverse=True)
+    values = bits.view(np.float64)
     context.check_size(others + len(values), steps)
     table = np.bincount(which * steps + at, minlength=len(values) * steps).reshape(len(values), steps)
     yield from zip(map(shortest, values.tolist()), table.astype(float), strict=True)

@@ -146,6 +146,7 @@ INSTANT: list[tuple[str, object]] = [
     ("count(limitk(2, temperature))", {"{}": 2}),
     ("count(limit_ratio(0.5, requests_total) or limit_ratio(-0.5, requests_total))", {"{}": 3}),
     ('count_values("value", limit)', {"{value=5}": 2}),
+    ('count_values("v", label_replace(vector(-0), "a", "b", "", "") or vector(0))', {"{v=-0}": 1, "{v=0}": 1}),
     (
         'count_values by (room) ("v", temperature{room=~"a|b"})',
         {"{room=a,v=11}": 1, "{room=b,v=0}": 1},
