@@ -1,17 +1,19 @@
-"""Queries of the front whose client goes away, or whose handler is cancelled: they end, and leave nothing unheard."""
+"""Queries of the front: they wait for each other; those whose client goes away end, and leave nothing unheard."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.extensions.api.queries import Queries
+import pytest
+
+from gateway.extensions.api.queries import Answer, Queries
 from gateway.query.config import QuerySettings
-from gateway.query.errors import QueryCanceledError
+from gateway.query.errors import QueryCanceledError, QueryTimeoutError
 from gateway.query.limits import Usage
 from gateway.query.service import QueryService
 
@@ -47,11 +49,11 @@ async def error_of(awaitable: Awaitable[Any]) -> type[BaseException] | None:
 
 
 @asynccontextmanager
-async def queries_and_complaints() -> AsyncIterator[tuple[Queries, list[Any]]]:
+async def queries_and_complaints(**settings: Any) -> AsyncIterator[tuple[Queries, list[Any]]]:
     """Yields with it what the loop has to complain of, once nobody refers to what was cancelled any more."""
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    queries = Queries(QueryService(QuerySettings(), lambda: None))
+    queries = Queries(QueryService(QuerySettings.model_validate(settings), lambda: None))
     try:
         yield queries, complaints
     finally:
@@ -100,3 +102,58 @@ async def test_a_fault_is_told_although_the_client_has_gone() -> None:
             return {"type": "http.disconnect"}
 
         assert await error_of(queries.run(faulty, 60, receive)) is ZeroDivisionError
+
+
+async def test_one_too_many_waits_for_its_turn() -> None:
+    async with queries_and_complaints(max_concurrent=1) as (queries, _):
+        ends = threading.Event()
+        first = asyncio.create_task(queries.run(lambda _: ends.wait(30), 60))
+        second = asyncio.create_task(queries.run(lambda _: "done", 60))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not second.done()
+        ends.set()
+        assert await first
+        assert await second == "done"
+
+
+async def test_one_whose_client_goes_while_it_waits_leaves_its_place_to_others() -> None:
+    async with queries_and_complaints(max_concurrent=1) as (queries, _):
+        ends = threading.Event()
+        first = asyncio.create_task(queries.run(lambda _: ends.wait(30), 60))
+        await asyncio.sleep(0)
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        assert await error_of(queries.run(lambda _: None, 60, receive)) is QueryCanceledError
+        third = asyncio.create_task(queries.run(lambda _: "done", 60))
+        ends.set()
+        assert await first
+        assert await third == "done"
+
+
+async def test_an_answer_that_fails_half_way_is_broken_off() -> None:
+    """Its status is out already: to end it as if it were whole would be a lie."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asked = iter([{"type": "http.request", "body": b""}])
+
+    async def receive() -> Any:
+        return next(asked, None) or await asyncio.Event().wait()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * 2**16
+        raise QueryTimeoutError("too late")
+
+    scope: Any = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    async with queries_and_complaints() as (queries, _):
+        with pytest.raises(ConnectionAbortedError):
+            await queries.serve(
+                scope, receive, send, lambda *_: Answer(pieces()), lambda error: Answer([b"error"], 503)
+            )
+    assert [message.get("status") for message in sent] == [200, None]
+    assert sent[-1]["more_body"]
