@@ -25,6 +25,7 @@ class LargeMoment:
         self._usable = bool((points.kind != NO_VALUE).all())
         self._composition = b""
         """The key of the composition of all points, when every start that there is room for is given."""
+        self._set_ids: frozenset[int] = frozenset()
 
     def frames(self, fit: Fit, sets: Sets, earliest: int, latest: int) -> Frames | None:
         """Return the frames that the number points of a request are; None where they are to be looked at closely.
@@ -40,7 +41,7 @@ class LargeMoment:
         if np.count_nonzero(points.start) != self._starts or points.start.max() > LATEST:
             return None
         composition = sets.known(self._composition) or self._compose(points, sets)
-        if len(composition.alone) or not sets.are_declared(composition):
+        if len(composition.alone) or not sets.are_declared(composition.pieces, self._set_ids):
             return None
         return encode(unix_nano, points, composition.order, composition)
 
@@ -48,4 +49,5 @@ class LargeMoment:
         resources, metrics = whose_are(points.metrics)
         composition = sets.composition(points.series, bits_of(points), resources[points.metric], metrics[points.metric])
         self._composition = composition.key
+        self._set_ids = frozenset([piece.set_id for piece in composition.pieces])
         return composition

@@ -20,9 +20,11 @@ ONE_START, OWN_STARTS, EXACT_INTEGERS = 1, 2, 4
 """What a row has besides its values, as bits: a start time of all its members that have any, or one of each; its
 integers, for some are no doubles."""
 
-_BEGIN = struct.Struct(">hiqiqih").pack  # the number of fields; time, set_id and time_ns, each behind its length
+BEGIN = struct.Struct(">hiqiqih").pack
+"""The number of fields; then time, set_id and time_ns, each behind its length."""
+START = struct.Struct(">iqih").pack
+"""start_time and start_time_ns, each behind its length."""
 _TIME_AT, _NS_AT = 6, 30
-_START = struct.Struct(">iqih").pack
 _START_AT, _START_NS_AT = 4, 16
 _INT8_ITEM = np.dtype([("length", ">i4"), ("value", ">i8")])
 _ITEM_SIZE = FLOAT8_ITEM.itemsize
@@ -38,6 +40,7 @@ class Layout:
 
     def __init__(self, pieces: Sequence[Piece], forms: npt.NDArray[np.uint8]) -> None:
         self.forms = forms
+        self.begins = begins_of(pieces)
         counts = np.array([piece.end - piece.first for piece in pieces], np.intp)
         has_exact, has_own = forms & EXACT_INTEGERS != 0, forms & OWN_STARTS != 0
         self._with_exact = np.flatnonzero(np.repeat(has_exact, counts))
@@ -62,10 +65,10 @@ class Layout:
 
         for piece, count, form in zip(pieces, counts.tolist(), forms.tolist(), strict=True):
             begins.append(len(self._rest))
-            self._rest += _BEGIN(8, 8, 0, 8, piece.set_id, 2, 0)
+            self._rest += BEGIN(8, 8, 0, 8, piece.set_id, 2, 0)
             if form & ONE_START:
                 starts.append(len(self._rest))
-                self._rest += _START(8, 0, 2, 0)
+                self._rest += START(8, 0, 2, 0)
             else:
                 self._rest += NULL + NULL
             values = add_array(OID_FLOAT8, count, values)
@@ -91,14 +94,14 @@ class Layout:
         self,
         unix_nano: int,
         values: npt.NDArray[np.float64],
-        integers: npt.NDArray[np.int64],
+        exact: npt.NDArray[np.int64] | None,
         starts: npt.NDArray[np.uint64],
         one_start: npt.NDArray[np.uint64],
     ) -> bytes:
         """Return the rows of a moment.
 
-        Values, integers (0 for what is none) and starts are those of all members of all pieces; ``one_start`` are the
-        starts of the pieces that have one.
+        Values, integers (0 for what is none; None where all are doubles) and starts are those of all members of all
+        pieces; ``one_start`` are the starts of the pieces that have one.
         """
         microseconds, ns = divmod(unix_nano, 1000)
         self._numbers[self._time_at], self._shorts[self._ns_at] = microseconds - POSTGRES_EPOCH_US, ns
@@ -107,11 +110,16 @@ class Layout:
             start = one_start // 1000
             self._numbers[self._starts_at + _START_AT] = start.view(np.int64) - POSTGRES_EPOCH_US
             self._shorts[self._starts_at + _START_NS_AT] = one_start - start * 1000
-        if len(self._exact):
-            self._exact["value"] = integers[self._with_exact]
+        if exact is not None:
+            self._exact["value"] = exact[self._with_exact]
         if len(self._own):
             self._own["value"] = starts[self._with_own].view(np.int64)
         return b"".join(self._parts)
+
+
+def begins_of(pieces: Sequence[Piece]) -> _Places:
+    """Return where the points of each piece begin."""
+    return np.array([piece.first for piece in pieces], np.intp)
 
 
 def _items(dtype: np.dtype[np.void], count: int) -> npt.NDArray[np.void]:

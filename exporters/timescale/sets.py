@@ -63,25 +63,21 @@ class Piece(NamedTuple):
 class Composition:
     """How points that were observed together are put in order and cut; ``alone`` are those in no set.
 
-    The pieces are all of the order, without gaps; ``begins`` is where they begin, ``set_ids`` are their sets.
-    ``layout`` is how their rows were laid out last, which `frames` keeps here. ``key`` is what `Sets` knows it by.
+    The pieces are all of the order, without gaps. ``layout`` is how their rows were laid out last, which `frames` keeps
+    here. ``key`` is what `Sets` knows it by.
     """
 
     order: _Ids
     pieces: list[Piece]
     alone: _Ids
-    begins: _Ids = field(init=False)
-    set_ids: frozenset[int] = field(init=False)
     layout: Layout | None = field(init=False, default=None)
     key: bytes = field(init=False, default=b"")
-
-    def __post_init__(self) -> None:
-        self.begins = np.array([piece.first for piece in self.pieces], np.int64)
-        self.set_ids = frozenset([piece.set_id for piece in self.pieces])
 
     @classmethod
     def of(cls, order: _Ids, pieces: Sequence[Piece], alone: _Ids) -> Composition:
         """Return the composition of these pieces of an order, without what lies between them."""
+        if sum([piece.end - piece.first for piece in pieces]) == len(order):
+            return cls(order, list(pieces), alone)
         its: list[Piece] = []
         at = 0
         for piece in pieces:
@@ -134,11 +130,11 @@ class Sets:
             self._compositions.move_to_end(key)
         return found
 
-    def are_declared(self, composition: Composition) -> bool:
-        """Tell whether all sets of a composition may be referred to, and declare those that have come before."""
-        if composition.set_ids <= self._declared and self.dimensions.are_known(composition.set_ids):
+    def are_declared(self, pieces: Sequence[Piece], set_ids: frozenset[int]) -> bool:
+        """Tell whether all these sets, with these keys, may be referred to, and declare those that have come before."""
+        if set_ids <= self._declared and self.dimensions.are_known(set_ids):
             return True
-        declared = [self.is_declared(piece) for piece in composition.pieces]  # each of them hears that it came
+        declared = [self.is_declared(piece) for piece in pieces]  # each of them hears that it came
         return all(declared)
 
     def is_declared(self, piece: Piece) -> bool:

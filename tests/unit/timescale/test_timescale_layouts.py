@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporters.timescale import frames
 from exporters.timescale.copy import COLUMNS
-from exporters.timescale.frames import encode
+from exporters.timescale.layouts import begins_of
 from exporters.timescale.points import DOUBLE, INT, NumberPoints
 from exporters.timescale.sets import Composition, Piece
 from gateway.store import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US
@@ -93,8 +95,15 @@ def number_points(points: Sequence[Point], unix_nano: int) -> NumberPoints:
     )
 
 
-@given(shape=PIECES.filter(bool), data=st.data(), moments=st.lists(MOMENTS, min_size=1, max_size=3))
-def test_rows_say_what_their_points_say(shape: list[list[Point]], data: st.DataObject, moments: list[int]) -> None:
+@given(
+    shape=PIECES.filter(bool),
+    data=st.data(),
+    moments=st.lists(MOMENTS, min_size=1, max_size=3),
+    few=st.sampled_from([0, 1000]),
+)
+def test_rows_say_what_their_points_say(
+    shape: list[list[Point]], data: st.DataObject, moments: list[int], few: int
+) -> None:
     count = sum(map(len, shape))
     order = np.array(data.draw(st.permutations(range(count + 3)))[:count])  # some points are in no set
     pieces, first = [], 0
@@ -107,9 +116,11 @@ def test_rows_say_what_their_points_say(shape: list[list[Point]], data: st.DataO
         scattered = [Point(1, False, 5)] * (count + 3)
         for at, point in zip(order.tolist(), ordered, strict=True):
             scattered[at] = point
-        frames = encode(unix_nano, number_points(scattered, unix_nano), composition.order, composition)
-        assert (frames.unix_nano, frames.points) == (unix_nano, count)
-        rest = frames.rows
+        with mock.patch.object(frames, "_FEW", few):  # which of the two ways they go must make no difference
+            encoded = frames.encode(unix_nano, number_points(scattered, unix_nano), composition.order, composition)
+        assert (composition.layout is None) == bool(few)
+        assert (encoded.unix_nano, encoded.points) == (unix_nano, count)
+        rest = encoded.rows
         for piece, points in zip(pieces, shape, strict=True):
             fields, rest = fields_of(rest)
             assert len(fields) == len(COLUMNS["frame"])
@@ -127,6 +138,6 @@ def test_what_is_left_of_an_order_has_no_gaps() -> None:
     some = Composition.of(order, [Piece(0, 2, 7, b"a"), Piece(3, 5, 8, b"b")], order[:0])
     assert some.order.tolist() == [4, 3, 1, 0]
     assert some.pieces == [Piece(0, 2, 7, b"a"), Piece(2, 4, 8, b"b")]
-    assert some.begins.tolist() == [0, 2]
+    assert begins_of(some.pieces).tolist() == [0, 2]
     none = Composition.of(order, [], order)
     assert (none.order.tolist(), none.pieces) == ([], [])
