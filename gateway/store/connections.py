@@ -23,11 +23,15 @@ _STATE = (
     "SELECT a.state, a.wait_event, a.state_change FROM (VALUES (%s::int)) AS its (pid)"
     " LEFT JOIN pg_stat_activity a ON a.pid = its.pid AND a.datname = current_database() AND a.usename = current_user"
 )
-_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state_change = %s"
+# Through a pooler it may be somebody else's by now: one that is idle holds nothing.
+_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state_change = %s AND state <> 'idle'"
+    " AND application_name = current_setting('application_name')"
+)
 _WAITING_FOR_MORE = ("idle", "idle in transaction", "idle in transaction (aborted)")
 
-_State = tuple[str, datetime | None]
-"""What a process of the server is in, and since when."""
+_State = tuple[int, str, datetime | None]
+"""A process of the server, what it is in, and since when."""
 
 
 class Connections:
@@ -67,26 +71,23 @@ class Connections:
 
         No limit tells one that takes long from one whose answer got lost, which would be waited for until the process
         ends: the kernel finds out that a network is dead, but not that a proxy has lost its other half. So the server
-        is asked now and then, and when it does not work on what it was given the connection is broken off. Not through
-        a pooler, where nobody knows which of the server's processes it is on.
+        is asked now and then, and when it does not work on what it was given the connection is broken off.
         """
         with self.open(settings) as connection:
             ended = threading.Event()
-            if connection.pooled is None:
-                watch = threading.Thread(target=self._watch, args=(connection, ended), name="watch", daemon=True)
-                watch.start()
+            threading.Thread(target=self._watch, args=(connection, ended), name="watch", daemon=True).start()
             try:
                 yield connection
             finally:
                 ended.set()
 
     def _watch(self, connection: Connection, ended: threading.Event) -> None:
-        pid, before = connection.info.backend_pid, None
+        before = None
         while not ended.wait(_LOOK_SECONDS):
             waits = connection.info.transaction_status is TransactionStatus.ACTIVE
-            found = self._look(pid, before) if waits else None
+            found = self._look(connection.server_process, before) if waits else None
             if found is not None and found == before and not ended.is_set():
-                _log.warning("an answer of PostgreSQL got lost; its connection is broken off", state=found[0])
+                _log.warning("an answer of PostgreSQL got lost; its connection is broken off", state=found[1])
                 break_off(connection)
                 return
             before = found
@@ -103,7 +104,7 @@ class Connections:
                 patience.start()
                 try:
                     state, event, since = connection.execute(_STATE, (pid,)).fetchone() or (None, None, None)
-                    its = (state or "ended", since)
+                    its = (pid, state or "ended", since)
                     # One that is active and reads is in the middle of a COPY, whose rows got lost.
                     if state is None or state in _WAITING_FOR_MORE or (state, event) == ("active", "ClientRead"):
                         if its == before:

@@ -170,7 +170,7 @@ class Evaluator:
         if name in functions.DATES:
             return functions.mapped(operand, functions.DATES[name])
         if name in histogram_functions.OF_NATIVE:
-            return histogram_functions.mapped(operand, histogram_functions.OF_NATIVE[name])
+            return histogram_functions.mapped(self.context, operand, name)
         if name.startswith("sort") and self.context.step:
             self.context.warn(node, "sort is ineffective for range queries since results are always ordered by labels")
         unlimited = np.full(len(self.steps), np.inf)

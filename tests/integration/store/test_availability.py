@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from gateway.embedded import EmbeddedPostgres
 from gateway.pipeline import Pipeline
 from gateway.store import Connections, connections
 from tests.support.databases import Database, Server
+from tests.support.poolers import bouncing, need_program
 from tests.support.stores import running_exporter, running_pipeline, settings, store
 from tests.support.telemetry import gauge
 from tests.support.waiting import PATIENCE, until
@@ -127,11 +128,12 @@ async def test_a_store_that_takes_longer_to_set_up_than_a_commit_may_is_set_up_o
         assert await commit == [True]
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 async def test_a_store_is_set_up_though_an_answer_got_lost(
-    native_database: Database, monkeypatch: pytest.MonkeyPatch
+    native_database: Database, monkeypatch: pytest.MonkeyPatch, pooled: bool
 ) -> None:
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.3)
-    with through_a_wire(native_database) as (wire, database):
+    with through_a_wire(native_database, pooled=pooled) as (wire, database):
         wire.swallow("answers to locking")
         exporter = TimescaleExporter("timescale", settings(), database.dsn)
         starting = asyncio.create_task(exporter.start())
@@ -145,11 +147,12 @@ async def test_a_store_is_set_up_though_an_answer_got_lost(
     assert native_database.count("sample") == 1
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 async def test_maintenance_goes_on_though_an_answer_got_lost(
-    native_database: Database, monkeypatch: pytest.MonkeyPatch
+    native_database: Database, monkeypatch: pytest.MonkeyPatch, pooled: bool
 ) -> None:
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.3)
-    with through_a_wire(native_database) as (wire, database):
+    with through_a_wire(native_database, pooled=pooled) as (wire, database):
         async with running_exporter(database, maintenance_interval="1s"):
             wire.swallow("answers to locking")
             await until(lambda: wire.swallowed)
@@ -159,12 +162,16 @@ async def test_maintenance_goes_on_though_an_answer_got_lost(
             await native_database.until(f"SELECT ({turn}) > %s", [last])
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 async def test_a_statement_may_take_as_long_as_it_needs(
-    native_database: Database, monkeypatch: pytest.MonkeyPatch
+    native_database: Database, monkeypatch: pytest.MonkeyPatch, pooled: bool
 ) -> None:
     """Waiting for a lock, working, and computing in between are no lost answers."""
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.05)
-    with Connections(native_database.dsn).lasting() as connection:
+    with (
+        through_a_wire(native_database, pooled=pooled) as (_, database),
+        Connections(database.dsn).lasting() as connection,
+    ):
         with native_database.connect() as blocker, blocker.transaction():
             blocker.execute("LOCK TABLE receipt")
             waiting = asyncio.to_thread(connection.execute, "SELECT count(*) FROM receipt")
@@ -191,10 +198,16 @@ async def test_stopping_does_not_wait_for_a_database_that_does_not_answer(databa
 
 
 @contextmanager
-def through_a_wire(database: Database) -> Iterator[tuple[Wire, Database]]:
+def through_a_wire(database: Database, *, pooled: bool = False) -> Iterator[tuple[Wire, Database]]:
     """A wire that can fail, and the database at its end; with patience with a server that cannot be connected to."""
     its = conninfo_to_dict(database.dsn)
-    with wired(f"{its['host']}/.s.PGSQL.{its['port']}") as wire:
+    with ExitStack() as stack:
+        behind: str | tuple[str, int] = f"{its['host']}/.s.PGSQL.{its['port']}"
+        if pooled:
+            need_program()
+            pool = stack.enter_context(bouncing(database.server, "transaction"))
+            behind = ("127.0.0.1", int(conninfo_to_dict(pool.dsn)["port"]))
+        wire = stack.enter_context(wired(behind))
         dsn = make_conninfo(
             "", host="127.0.0.1", port=wire.port, user=its["user"], connect_timeout=int(PATIENCE), gssencmode="disable"
         )
