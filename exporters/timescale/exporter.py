@@ -93,7 +93,7 @@ class TimescaleExporter:
         self._texts = Texts()
         self._interval = config.chunk_interval // timedelta(microseconds=1)
         self._layout: Layout | None = None
-        self._preparing = asyncio.Lock()
+        self._preparing: asyncio.Task[Layout] | None = None
         # One large request at a time is encoded: several together would need no less time, and more memory.
         self._large = asyncio.Lock()
         self._long = asyncio.Semaphore(_LONG_AT_ONCE)
@@ -120,10 +120,10 @@ class TimescaleExporter:
     async def stop(self) -> None:
         """Break off what runs on the database, which stores nothing, and close the connections."""
         self._connections.interrupt()
-        if self._maintenance is not None:
-            self._maintenance.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._maintenance
+        if tasks := [task for task in (self._maintenance, self._preparing) if task is not None]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
         for writer in self._all_writers:
             writer.close()
@@ -135,45 +135,54 @@ class TimescaleExporter:
         return True
 
     async def _ensure_ready(self) -> Layout:
-        """Migrate, apply the settings and open the connections, once. Raises `UnavailableError`."""
-        async with self._preparing:
-            if self._layout is not None:
-                return self._layout
-            try:
-                present, epoch, stored, stored_sets = await self._in_thread(self._set_up)
-            except UnusableServerError as error:
-                raise SchemaError(str(error)) from error
-            except psycopg.Error as error:
-                raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
-            self._dimensions.forget(epoch)
-            self._limits.load(stored, ())
-            self._sets.load(stored_sets)
-            _log.info(
-                "the store is ready",
-                exporter=self.name,
-                layout=present.describe(),
-                retention=describe_retention(self._config),
+        """Migrate, apply the settings and open the connections, once. Raises `UnavailableError`.
+
+        All who wait for that wait for the same: it may take longer than an attempt to commit is given, and whoever
+        gives up leaves it to the others.
+        """
+        if self._layout is not None:
+            return self._layout
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._prepare())
+            self._preparing.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if by nobody
+        return await asyncio.shield(self._preparing)
+
+    async def _prepare(self) -> Layout:
+        try:
+            present, epoch, stored, stored_sets = await self._in_thread(self._set_up)
+        except UnusableServerError as error:
+            raise SchemaError(str(error)) from error
+        except psycopg.Error as error:
+            raise UnavailableError(f"PostgreSQL is not available: {_first_line(error)}") from error
+        self._dimensions.forget(epoch)
+        self._limits.load(stored, ())
+        self._sets.load(stored_sets)
+        _log.info(
+            "the store is ready",
+            exporter=self.name,
+            layout=present.describe(),
+            retention=describe_retention(self._config),
+        )
+        partitions = Partitions(self._config.chunk_interval)
+        columnstore = self._config.columnstore
+        direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
+        for _ in range(self._config.connections):
+            writer = Writer(
+                self._connections,
+                present,
+                partitions,
+                self._config.timeout,
+                direct_copy_points,
+                self._config.synchronous_commit,
             )
-            partitions = Partitions(self._config.chunk_interval)
-            columnstore = self._config.columnstore
-            direct_copy_points = columnstore.direct_copy_points if columnstore.enabled else None
-            for _ in range(self._config.connections):
-                writer = Writer(
-                    self._connections,
-                    present,
-                    partitions,
-                    self._config.timeout,
-                    direct_copy_points,
-                    self._config.synchronous_commit,
-                )
-                self._all_writers.append(writer)
-                self._writers.put_nowait(writer)
-            self._layout = present
-            return present
+            self._all_writers.append(writer)
+            self._writers.put_nowait(writer)
+        self._layout = present
+        return present
 
     def _set_up(self) -> tuple[Layout, int, limits.StoredSeries, set[int]]:
         present = migrate(self._connections, self._config.layout)
-        with self._connections.open() as connection:
+        with self._connections.lasting() as connection:
             apply_attribute_index(connection, present, self._config)  # before there are partitions
             if present.native:
                 Maintenance(self._config, present).make_partitions(connection)
@@ -209,7 +218,7 @@ class TimescaleExporter:
     def _maintain_once(self, maintenance: Maintenance) -> tuple[limits.StoredSeries | None, set[int]]:
         """Do the maintenance; return the series that the store has, where others than are known, and its sets."""
         # Its locks keep writers waiting: who cannot go on with them, since the network is away, does not keep them.
-        with self._connections.open({"idle_in_transaction_session_timeout": "60s"}) as connection:
+        with self._connections.lasting({"idle_in_transaction_session_timeout": "60s"}) as connection:
             maintenance.run(connection)
             have_changed = self._limits.have_changed(limits.count(connection))
             stored = limits.read(connection, self._limits.stored) if have_changed else None
@@ -394,6 +403,7 @@ class TimescaleExporter:
         seconds: float,
     ) -> list[bool]:
         """Write, and when that is cancelled break the connection, so that the thread does not go on by itself."""
+        writer.get_ready()
         write = functools.partial(writer.write, prepared, pending, epoch, seconds)
         writing = asyncio.get_running_loop().run_in_executor(self._threads, write)
         try:

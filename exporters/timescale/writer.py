@@ -165,6 +165,13 @@ class Writer:
         self._connection: Connection | None = None
         self._begun: tuple[int, datetime] | None = None
         """The server's process and the moment in which the last transaction began."""
+        self._left: tuple[int, datetime] | None = None
+        """The same of the last one on a connection that broke, as long as the server has not been asked to end it."""
+        self._interrupted = False
+
+    def get_ready(self) -> None:
+        """Forget that a write was broken off, before the next is begun."""
+        self._interrupted = False
 
     def write(
         self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None, seconds: float = 0.0
@@ -198,7 +205,11 @@ class Writer:
             raise UnavailableError(f"PostgreSQL is not available: {_message(error)}") from error
 
     def interrupt(self) -> None:
-        """Break off the write under way, from another thread. It then raises `UnavailableError`."""
+        """Break off the write under way, from another thread. It then raises `UnavailableError`.
+
+        One that has no connection yet ends once it has one, which is kept, or cannot be connected.
+        """
+        self._interrupted = True
         if self._connection is not None:
             break_off(self._connection)
 
@@ -219,17 +230,21 @@ class Writer:
                     "synchronous_commit": self._synchronous_commit,
                 }
             )
-            self._end_what_was_left()
+            self._left, self._begun = self._begun or self._left, None
+        # Looked at once there is a connection: whoever interrupts looks for one when this is set.
+        if self._interrupted:
+            raise UnavailableError("the write was broken off while it was connecting")
+        self._end_what_was_left(self._connection)
         return self._connection
 
-    def _end_what_was_left(self) -> None:
+    def _end_what_was_left(self, connection: Connection) -> None:
         """End the transaction of a connection that broke, where the server has not heard of that.
 
         While it waits for rows no timeout of the server's ends it, and nobody can store its batches again.
         """
-        if self._begun is not None and self._connection is not None:
-            self._connection.execute(_END, self._begun)
-            self._begun = None
+        if self._left is not None:
+            connection.execute(_END, self._left)
+            self._left = None
 
     def _transaction(
         self, batches: Sequence[PreparedRows], dimensions: DimensionRows, epoch: int | None, seconds: float

@@ -41,7 +41,7 @@ def lines_of(
             lookback = round(settings.lookback_delta.total_seconds() * 1000)
             result = Engine(querier, lookback=lookback, limits=limits).range(query, first, last, step)
     except BadQueryError as error:
-        raise click.UsageError(safe("\n".join([f"--promql: {error}", *_called(service, query)]))) from error
+        raise click.UsageError("\n".join(map(safe, [f"--promql: {error}", *_called(service, query)]))) from error
     except QueryError as error:
         raise click.ClickException(safe(str(error))) from error
     finally:

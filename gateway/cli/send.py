@@ -235,7 +235,8 @@ def _deliver(service: str, request: Message, view: str, mark: str, at: int, opti
     except grpc.RpcError as error:
         code = error.code().name
         advice = _ADVICE.get(code, "")
-        raise click.ClickException(f"{endpoint} answers {code}: {error.details()}.{advice}") from error
+        said = (error.details() or "").rstrip(".")
+        raise click.ClickException(f"{endpoint} answers {code}: {said}.{advice}") from error
     acknowledged = time.perf_counter()
     if rejected := _rejected(answer):
         raise click.ClickException(f"{endpoint} rejects the record: {rejected}")
@@ -250,6 +251,7 @@ def _deliver(service: str, request: Message, view: str, mark: str, at: int, opti
 
 
 _ADVICE = {
+    "DEADLINE_EXCEEDED": " Look whether that is where OTLP/gRPC is taken: OTLP/HTTP has a port of its own.",
     "UNAVAILABLE": " Start a gateway with `obs-hub up`, or name another --endpoint; with https:// when it speaks TLS.",
     "UNAUTHENTICATED": " Give a token by OBSHUB_TOKEN or --token.",
 }

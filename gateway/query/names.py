@@ -104,6 +104,8 @@ _NOT_IN_NAMES_RUN = re.compile(r"[^a-zA-Z0-9:]+")
 _NOT_UNDERSCORE_EITHER = re.compile(r"[^a-zA-Z0-9:_]+")
 _NOT_IN_LABELS = re.compile(r"[^a-zA-Z0-9]")
 _UNDERSCORES = re.compile(r"_+")
+_SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""Unicode's White_Space, which Go takes away around units; Python's own ``strip`` takes separators of files as well."""
 
 
 def metric_name(strategy: Strategy, name: str, unit: str, kind: str, *, monotonic: bool) -> str | None:
@@ -153,7 +155,7 @@ def _with_suffixes(name: str, unit: str, total: bool, ratio: bool) -> str:
 def _unit_suffixes(unit: str) -> tuple[str, str]:
     """Return what a unit adds to a name: for itself, and for what is behind a slash."""
     main, slash, per = unit.partition("/")
-    main, per = main.strip(), per.strip()
+    main, per = main.strip(_SPACES), per.strip(_SPACES)
     main = "" if "{" in main or "}" in main else _UNITS.get(main, main)
     if not slash or not per or "{" in per or "}" in per:
         return main, ""

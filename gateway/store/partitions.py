@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -68,14 +68,19 @@ class Partitions:
         missing = [number for number in intervals if (table, number) not in self._ready]
         if not missing:
             return
-        with connection.transaction():
-            hold(connection, Lock.PARTITIONS)
-            present = existing(connection, table)
-            for number in sorted(missing):
-                lower = EPOCH + number * self._interval
-                for gap_lower, gap_upper in gaps(lower, lower + self._interval, [each[2:] for each in present]):
-                    _create(connection, table, gap_lower, gap_upper)
+        # Mostly they are there. Whoever holds the lock, and may be waited for a while, holds up nobody then.
+        if self._missing(missing, existing(connection, table)):
+            with connection.transaction():
+                hold(connection, Lock.PARTITIONS)
+                for lower, upper in self._missing(missing, existing(connection, table)):
+                    _create(connection, table, lower, upper)
         self._ready.update((table, number) for number in missing)
+
+    def _missing(self, numbers: Iterable[int], present: Sequence[Partition]) -> list[tuple[datetime, datetime]]:
+        """Return what of some intervals no partition covers."""
+        bounds = [each[2:] for each in present]
+        lowers = (EPOCH + number * self._interval for number in sorted(numbers))
+        return [gap for lower in lowers for gap in gaps(lower, lower + self._interval, bounds)]
 
 
 def drop_before(connection: Connection, table: str, cutoff: datetime) -> list[str]:

@@ -47,7 +47,7 @@ def migrate(connections: Connections, wanted_layout: str = "auto", *, unfinished
     is not to be had in time. No statement has a limit of its own: an index on much data takes its time.
     """
     migrations = all_migrations()
-    with connections.open() as connection:
+    with connections.lasting() as connection:
         _require_found(connection, connections.dsn)
         if not unfinished and restore_mark.is_unfinished(connection):
             raise SchemaError(restore_mark.MESSAGE)
@@ -164,6 +164,7 @@ def _advance(connection: layout.Connection, migrations: Sequence[Migration], wan
             return True
         if done == 0:
             connection.execute(_SCHEMA_VERSION)
+        connection.execute(_TRIGGERS_RUN)
         migrations[done].upgrade(connection, wanted_layout)
         connection.execute("DELETE FROM schema_version")
         connection.execute("INSERT INTO schema_version VALUES (%s)", (migrations[done].revision,))
@@ -185,6 +186,15 @@ CREATE TABLE IF NOT EXISTS schema_version (
 )
 """
 """As Alembic has it, which earlier versions of the gateway read the version by."""
+
+
+_TRIGGERS_RUN = """
+SELECT set_config('session_replication_role', 'origin', true)
+WHERE current_setting('session_replication_role') <> 'origin'
+    AND has_parameter_privilege('session_replication_role', 'SET')
+"""
+"""TimescaleDB keeps its catalogs by triggers. A role or a database may have them off, and not everybody may turn them
+on: a migration that cannot do without says so."""
 
 
 _BESIDE_THE_STORE = """

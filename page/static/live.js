@@ -8,6 +8,10 @@
   const again = 3000, longer = 30000;
   let source = null, timer = 0, pace = 0;
 
+  // On a phone the navigation is wider than the window.
+  const views = document.querySelector("nav.views"), current = views?.querySelector("[aria-current]");
+  if (current) views.scrollLeft = current.offsetLeft + current.offsetWidth / 2 - views.offsetLeft - views.clientWidth / 2;
+
   // How it is, in words: those of the state, or the hub's own.
   function tell(state, text = words[state]) {
     document.documentElement.dataset.liveness = state;

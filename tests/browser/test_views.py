@@ -51,6 +51,28 @@ def check(page: Page) -> None:
     assert overflow(page) == []
 
 
+def test_how_long_a_trace_took_is_seen_in_its_bar(show: Show) -> None:
+    def fills(path: str, rows: str) -> list[str]:
+        bar = show(path).locator(f".traces {rows} .share").first
+        found: list[str] = bar.evaluate("bar => [...bar.children].map(rect => getComputedStyle(rect).fill)")
+        return found
+
+    whole, part = fills("/traces?range=6h", "tr:not(.failed)")
+    of_all, failed = fills("/traces?range=6h&errors=1", "tr.failed")
+    assert whole == of_all
+    assert len({whole, part, failed}) == 3
+
+
+@pytest.mark.parametrize("path", ["/", "/runs", "/health"])
+def test_the_view_that_is_open_is_in_sight_in_the_navigation(show: Show, path: str) -> None:
+    page = show("/events")
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.goto(page.url.replace("/events", path))
+    place = """link => { const own = link.getBoundingClientRect(), all = link.parentElement.getBoundingClientRect();
+        return own.left >= all.left && own.right <= all.right }"""
+    assert page.locator("nav.views [aria-current]").evaluate(place)
+
+
 def test_what_stays_open_lives(show: Show) -> None:
     page = show("/health")
     wait_until(page, "document.documentElement.dataset.pushes >= 2")

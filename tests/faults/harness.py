@@ -32,6 +32,7 @@ from gateway.component import Signal
 from gateway.data_paths import spools
 from gateway.pipeline.spool import status
 from tests.integration.cli.processes import PATIENCE, HubProcess, Hubs, config_text, free_port
+from tests.support import fork_server, stacks
 from tests.support.waiting import pauses, until_true
 
 ROUNDS = int(os.environ.get("OBSHUB_TEST_FAULT_ROUNDS", "1"))
@@ -83,9 +84,37 @@ GROUP BY number
 """
 
 
-def until(condition: Callable[[], Any], what: str = "it", patience: float = PATIENCE) -> Any:
-    """Wait until something holds."""
-    return until_true(condition, lambda: f"{what} did not come true", patience)
+def until(
+    condition: Callable[[], Any],
+    what: str = "it",
+    patience: float = PATIENCE,
+    *,
+    why: Callable[[], str] = lambda: "",
+) -> Any:
+    """Wait until something holds. After too long a test fails with ``why``, too."""
+    return until_true(condition, lambda: f"{what} did not come true{why()}", patience)
+
+
+_ACTIVITY = """
+SELECT a.pid, a.application_name, a.state, a.wait_event_type, a.wait_event, a.backend_start, a.xact_start,
+    a.state_change, pg_blocking_pids(a.pid), left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200),
+    (SELECT array_agg(format('%s %s%s', l.relation::regclass, l.mode, CASE WHEN l.granted THEN '' ELSE ' (waits)' END))
+     FROM pg_locks l WHERE l.pid = a.pid AND l.relation IS NOT NULL)
+FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() ORDER BY a.backend_start
+"""
+
+
+def state_of(*gateways: Gateway, dsn: str | None = None) -> str:
+    """What tells why gateways do not go on: what the server's processes do and lock, stacks and the logs."""
+    parts = ["the database:"]
+    try:
+        with psycopg.connect(dsn or gateways[0].dsn, connect_timeout=10, autocommit=True) as connection:
+            parts += [" | ".join(map(str, row)) for row in connection.execute(_ACTIVITY)]
+    except psycopg.Error as error:
+        parts.append(str(error))
+    for each in gateways:
+        parts += [f"a gateway, with {each.spooled} bytes in its spools:", each.stacks(), each.log()[-20_000:]]
+    return "\n" + "\n".join(parts)
 
 
 class Gateway:
@@ -189,6 +218,19 @@ class Gateway:
 
     def log(self) -> str:
         return self.hub.stderr
+
+    def stacks(self) -> str:
+        """Where the threads and tasks of its processes are, as far as they say so within a few seconds."""
+        if not isinstance(self.hub.process, fork_server.ForkedProcess) or self.dead:
+            return "no stacks: it has ended, or was not forked"
+        so_far = len(self.log())
+        pids = [self.hub.pid, *(worker.pid for worker in self.hub.workers)]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, stacks.SIGNAL)
+        with suppress(AssertionError):
+            until(lambda: self.log()[so_far:].count(stacks.END) >= len(pids), "the stacks", 20)
+        return self.log()[so_far:]
 
 
 class Load:
@@ -448,7 +490,7 @@ def until_delivered(running: Load, *gateways: Gateway, spool: str | None = None,
             return acknowledged <= stored(dsn or gateways[0].dsn).keys()
         return False
 
-    until(delivered, "what was acknowledged being delivered")
+    until(delivered, "what was acknowledged being delivered", why=lambda: state_of(*gateways, dsn=dsn))
 
 
 def stored(dsn: str) -> Counter[int]:
@@ -499,7 +541,11 @@ def prove(
                 changed.add(number)
         return Counter({number: count for number, count, *_ in records})
 
-    until(lambda: not sum(each.spooled_for(spool) for each in gateways), "the spools being empty")
+    until(
+        lambda: not sum(each.spooled_for(spool) for each in gateways),
+        "the spools being empty",
+        why=lambda: state_of(*gateways, dsn=dsn),
+    )
     found: Counter[int] = Counter()
     problem: psycopg.Error | None = None
     acknowledged, sent = set(filter(of, running.acknowledged)), set(running.sent)

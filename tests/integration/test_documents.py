@@ -26,6 +26,11 @@ OURS = [command for command in COMMANDS if command.program == "obs-hub"]
 SQL = [statement for statement in statements() if "timescaledb_" not in statement.text]
 OF_TIMESCALEDB = [statement for statement in statements() if "timescaledb_" in statement.text]
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TESTS = {
+    name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+}
+
 ELSEWHERE = {
     "make": "the repository's own targets, checked for being there",
     "curl": "needs the hub on its default ports; what it sends is tried by the tests of the receiver and the API",
@@ -138,6 +143,26 @@ def test_what_is_said_to_have_tried_a_procedure_is_there() -> None:
         assert named, procedure.partition("\n")[0]
         for path, module in named:
             assert (ROOT / (path or f"{module.replace('.', '/')}.py")).exists(), path or module
+
+
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_every_page_is_listed_where_people_look_for_it(index: str) -> None:
+    folder = (ROOT / index).parent
+    linked = {(folder / path).resolve() for path in re.findall(r"\]\(([^)#:]+)\)", (ROOT / index).read_text("utf-8"))}
+    pages = {page for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"}
+    assert len(pages) > 30
+    assert pages - linked == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_said_of_tests_is_so(page: Path) -> None:
+    """Each file and each function of the tests that a page names is there; ``…`` stands for the rest of a name."""
+    text = page.read_text("utf-8")
+    for path in re.findall(r"`(tests/[\w/.]+)", text):
+        assert path.endswith("/NAME") or (ROOT / path).exists(), path
+    if page.name != "extending.md":  # whose test is written by whoever follows it
+        for name in re.findall(r"`(test_\w+…?)`", text):
+            assert any(each.startswith(name[:-1]) if name.endswith("…") else each == name for each in TESTS), name
 
 
 @pytest.mark.parametrize("command", OURS, ids=str)

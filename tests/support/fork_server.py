@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support import stacks
 from tests.support.waiting import pauses
 
 _ROOT = Path(__file__).parents[2]
@@ -199,6 +200,7 @@ def main() -> Any:
         from gateway.base import crashpoints
 
         importlib.reload(crashpoints)
+    stacks.tell_on_signal()
     sys.argv = [str(_ROOT / "gateway/__main__.py"), *arguments]
     return runpy.run_module("gateway", run_name="__main__", alter_sys=True)
 

@@ -45,17 +45,25 @@ class Told:
         """The last event of that name."""
         return [each for each in self.events if each.event_name == name][-1]
 
+    def points(self, name: str) -> list[Any]:
+        """The points of a metric."""
+        data: Any = self._metrics.get_metrics_data()
+        return [
+            point
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
     def metric(self, name: str) -> dict[tuple[Any, ...], float]:
         """The points of a metric, by the values of their attributes in the order of the attributes' names."""
-        data: Any = self._metrics.get_metrics_data()
         points: dict[tuple[Any, ...], float] = {}
-        for resource in data.resource_metrics if data else ():
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    if metric.name == name:
-                        for point in metric.data.data_points:
-                            key = tuple(value for _, value in sorted(point.attributes.items()))
-                            points[key] = point.value if hasattr(point, "value") else point.count
+        for point in self.points(name):
+            key = tuple(value for _, value in sorted(point.attributes.items()))
+            assert key not in points, f"two points of one series: {name} {key}"
+            points[key] = point.value if hasattr(point, "value") else point.count
         return points
 
 

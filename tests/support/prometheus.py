@@ -38,6 +38,10 @@ class Collection:
     def batch(self) -> Batch:
         return Batch.of(Signal.METRICS, self.request.SerializeToString())
 
+    @property
+    def has_points(self) -> bool:
+        return len(self._scope.metrics) > 0
+
     def gauge(
         self, name: str, value: float, unit: str = "", flags: int = 0, attributes: Mapping[str, str] | None = None
     ) -> Collection:
@@ -86,7 +90,7 @@ class Collection:
         point.positive.bucket_counts.extend(counts)
         if "negative" in more:
             point.negative.bucket_counts.extend(more["negative"])
-        return self._point(point, None, flags=more.get("flags", 0))
+        return self._point(point, more.get("attributes"), flags=more.get("flags", 0))
 
     def summary(self, name: str, count: int, total: float, quantiles: Mapping[float, float]) -> Collection:
         point = self._metric(name, "").summary.data_points.add(count=count, sum=total)

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-Swallowing = Literal["all", "answers", "answers to receipts", "after copying began"]
+Swallowing = Literal["all", "answers", "answers to receipts", "answers to locking", "after copying began"]
 
 _COPY = b"COPY "
-_RECEIPTS = b"INSERT INTO receipt"
+_QUESTIONS: dict[Swallowing, bytes] = {
+    "answers to receipts": b"INSERT INTO receipt",
+    "answers to locking": b"LOCK TABLE",
+}
 
 
 class Wire:
@@ -30,6 +33,8 @@ class Wire:
         self._ended = False
         self._sockets: list[socket.socket] = []
         self.swallowed = 0
+        self.waiting = 0
+        """How many new connections are kept waiting."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -38,10 +43,15 @@ class Wire:
         return int(self._listener.getsockname()[1])
 
     def swallow(self, what: Swallowing = "all") -> None:
-        """From now on swallow all, only answers (from receipts on, or all), or all once rows are being copied."""
+        """From now on swallow all, only answers (all, or from a statement on), or all once rows are being copied.
+
+        But for all, new connections are made, those too that were kept waiting while all was swallowed.
+        """
         self._swallowing = what
         if what == "all":
             self._mended.clear()
+        else:
+            self._mended.set()
 
     def mend(self) -> None:
         """Take new connections, and carry what is on them."""
@@ -62,7 +72,9 @@ class Wire:
             with suppress(OSError):
                 client, _ = self._listener.accept()
                 self._sockets.append(client)
+                self.waiting += 1
                 self._mended.wait()
+                self.waiting -= 1
                 server = socket.socket(socket.AF_UNIX if isinstance(self._server, str) else socket.AF_INET)
                 self._sockets.append(server)
                 try:
@@ -77,12 +89,12 @@ class Wire:
     def _carry(self, source: socket.socket, sink: socket.socket, answers: bool, dead: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
-                match self._swallowing:
+                match swallowing := self._swallowing:
                     case "all":
                         dead.set()
                     case "answers" if answers:
                         dead.set()
-                    case "answers to receipts" if not answers and _RECEIPTS in data:
+                    case "answers to receipts" | "answers to locking" if not answers and _QUESTIONS[swallowing] in data:
                         dead.set()
                     case "after copying began" if not answers and _COPY in data and not dead.is_set():
                         sink.sendall(data)  # the statement arrives, and the server waits for the rows
@@ -91,7 +103,7 @@ class Wire:
                         continue
                     case _:
                         pass
-                if dead.is_set() and (answers or self._swallowing not in ("answers", "answers to receipts")):
+                if dead.is_set() and (answers or swallowing not in ("answers", *_QUESTIONS)):
                     self.swallowed += 1
                     continue
                 sink.sendall(data)

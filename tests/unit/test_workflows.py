@@ -126,6 +126,15 @@ def test_actionlint_finds_nothing() -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
+def test_both_judge_the_workflows_by_the_same_actionlint() -> None:
+    installed = {
+        name: set(re.findall(r"go install (\S*actionlint@v[0-9.]+)", (ROOT / name).read_text("utf-8")))
+        for name in (".ci/run", ".github/workflows/checks.yml")
+    }
+    assert len(installed[".ci/run"]) == 1
+    assert installed[".ci/run"] == installed[".github/workflows/checks.yml"]
+
+
 def test_what_is_run_before_a_commit_exists() -> None:
     requirements = (ROOT / "constraints.txt").read_text("utf-8")
     for repository in loaded(ROOT / ".pre-commit-config.yaml")["repos"]:

@@ -136,7 +136,8 @@ def _labels(scope: Any, status: int) -> dict[str, str | int]:
     labels = {
         "http.request.method": method_of(scope),
         "url.scheme": scope["scheme"],
-        "http.response.status_code": status,
+        # An enumeration would be another value to the SDK, and its points a second lot of the same series.
+        "http.response.status_code": int(status),
     }
     route = scope.get("path_template")
     return labels if route is None else {**labels, "http.route": route}

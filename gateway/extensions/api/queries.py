@@ -155,10 +155,13 @@ class Queries:
             await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             usage.cancel()
+            working.add_done_callback(_expected)
             raise
         if not working.done():
             usage.cancel()
             await asyncio.wait((working,))  # until then its thread and its connection are in use
+            with contextlib.suppress(QueryError, asyncio.CancelledError):
+                working.result()
             raise _ClientWentError
         return working.result()
 
@@ -197,6 +200,12 @@ class Queries:
             if time.monotonic() > ends:
                 raise QueryTimeoutError("the answer was not taken in time")
             yield piece
+
+
+def _expected(working: asyncio.Future[Any]) -> None:
+    """Hear how work ended that nobody waits for: by its being cancelled, which asyncio would log as unheard."""
+    if not working.cancelled() and (error := working.exception()) and not isinstance(error, QueryError):
+        _log.error("a query that nobody waits for any more failed", exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)

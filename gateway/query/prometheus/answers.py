@@ -59,17 +59,21 @@ class Answers:
     def _query(self, parameters: Parameters, usage: Usage) -> Answer:
         limit = parameters.limit()
         at = parameters.time("time", round(self._now() * 1000))
+        lookback = _lookback(parameters)
         query = _checked(parameters)
         with self._service.querier(usage) as querier:
-            result = self._engine(querier, usage).instant(query, at, canceled=lambda: usage.canceled)
+            engine = self._engine(querier, usage)
+            result = engine.instant(query, at, lookback=lookback, canceled=lambda: usage.canceled)
         return _pieces(result, limit)
 
     def _query_range(self, parameters: Parameters, usage: Usage) -> Answer:
         limit = parameters.limit()
         start, end, step = parameters.range()
+        lookback = _lookback(parameters)
         query = _checked(parameters)
         with self._service.querier(usage) as querier:
-            result = self._engine(querier, usage).range(query, start, end, step, canceled=lambda: usage.canceled)
+            engine = self._engine(querier, usage)
+            result = engine.range(query, start, end, step, lookback=lookback, canceled=lambda: usage.canceled)
         return _pieces(result, limit)
 
     def _engine(self, querier: Querier, usage: Usage) -> Engine:
@@ -144,6 +148,12 @@ def _checked(parameters: Parameters) -> str:
     """Return the query, once it is known that it can be parsed."""
     _parsed(parameters)
     return parameters.text("query")
+
+
+def _lookback(parameters: Parameters) -> int | None:
+    """Return for how many milliseconds samples count in this query; None where it does not say."""
+    milliseconds = round(parameters.duration("lookback_delta") or 0)
+    return milliseconds if milliseconds > 0 else None
 
 
 def _selectors(parameters: Parameters) -> list[Sequence[Matcher]]:

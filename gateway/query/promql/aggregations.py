@@ -18,7 +18,7 @@ from gateway.query.promql import labels as label_sets
 from gateway.query.promql import sums
 from gateway.query.promql.context import Context
 from gateway.query.promql.hashes import label_hash
-from gateway.query.promql.histogram import IncompatibleHistogramsError, hints_collide, mean_of, sum_of
+from gateway.query.promql.histogram import Histogram, IncompatibleHistogramsError, hints_collide, mean_of, sum_of
 from gateway.query.promql.histogram_stacks import stacked, totals, unstacked
 from gateway.query.promql.labels import LabelSet, metric_name
 from gateway.query.promql.lexer import is_label_name
@@ -195,24 +195,34 @@ def _summed_histograms(
 def _sum_alike(
     context: Context, vectors: Vectors, rows: Rows, is_histogram: Bools, result: Objects, *, mean: bool
 ) -> bool:
-    """Put the sums or means of the native histograms of some series into `result`, where they are alike."""
+    """Put the sums or means of the native histograms of some series into `result`, where they are alike.
+
+    Those of one step may differ in their schema: they meet in the buckets of the least one.
+    """
     assert vectors.histograms is not None
     there = is_histogram[rows]
     of_row, of_step = np.nonzero(there)
-    stack = stacked(vectors.histograms[rows[of_row], of_step].tolist())
-    if stack is None:
+    histograms = vectors.histograms[rows[of_row], of_step].tolist()
+    if any(one.custom for one in histograms):
         return False
+    least = np.full(there.shape[1], np.iinfo(np.int64).max)
+    np.minimum.at(least, of_step, [one.schema for one in histograms])
     order = (np.cumsum(there, axis=0) - 1)[of_row, of_step]
-    steps, at = np.unique(of_step, return_inverse=True)
-    summed = totals(stack, at, order, len(steps), mean=mean)
-    if summed is None:
-        return False
-    made = unstacked(stack.layout, summed)
-    for histogram in made:
-        context.make_histogram(histogram)
-    cells: Objects = np.empty(len(made), object)
-    cells[:] = made
-    result[steps] = cells
+    made: list[tuple[Rows, list[Histogram]]] = []
+    for schema in np.unique(least[of_step]).tolist():
+        which = np.flatnonzero(least[of_step] == schema)
+        stack = stacked([histograms[at].reduced(schema) for at in which.tolist()])
+        if stack is None:
+            return False
+        steps, at = np.unique(of_step[which], return_inverse=True)
+        summed = totals(stack, at, order[which], len(steps), mean=mean)
+        if summed is None:
+            return False
+        made.append((steps, unstacked(stack.layout, summed)))
+    for steps, several in made:
+        for step, histogram in zip(steps.tolist(), several, strict=True):
+            context.make_histogram(histogram)
+            result[step] = histogram
     return True
 
 

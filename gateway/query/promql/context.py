@@ -65,17 +65,11 @@ class Context:
     back to what it was before, as all that the expression was made of can go then."""
     _buckets: int = 0
     _characters: int = 0
-    _seconds: float = 0.0
     _deadline: float = 0.0
     _samples: int = 0
 
     def __post_init__(self) -> None:
-        self.limit_time(self.limits.seconds)
-
-    def limit_time(self, seconds: float) -> None:
-        """Give the query less time than it may take at most."""
-        self._seconds = min(seconds, self.limits.seconds)
-        self._deadline = time.monotonic() + self._seconds
+        self._deadline = time.monotonic() + self.limits.seconds
 
     def check(self) -> None:
         """Raise where the query is to end: nobody waits for it any more, or it took too long."""
@@ -83,7 +77,7 @@ class Context:
             raise QueryCanceledError("query was canceled in expression evaluation")
         if time.monotonic() > self._deadline:
             raise QueryTimeoutError(
-                f"query timed out in expression evaluation after {self._seconds:g} seconds: "
+                f"query timed out in expression evaluation after {self.limits.seconds:g} seconds: "
                 "ask for fewer series, a shorter range or larger steps"
             )
 

@@ -54,15 +54,14 @@ class Engine:
         *,
         canceled: Callable[[], bool] | None = None,
         lookback: int | None = None,
-        seconds: float | None = None,
     ) -> Result:
         """Return the value of `query` at a time (milliseconds). Raises a `QueryError`.
 
-        `canceled` is asked between operators whether anybody still waits. `seconds`: time the query may take, if less
-        than the engine allows.
+        `canceled` is asked between operators whether anybody still waits. `lookback`: milliseconds that a sample counts
+        for in this query.
         """
         node = parse(query, 0, 0)
-        context = self._context(query, time, time, 0, canceled, lookback, seconds)
+        context = self._context(query, time, time, 0, canceled, lookback)
         evaluator = Evaluator(context, np.array([time], np.int64), 0)
         with np.errstate(all="ignore"):
             match value_type(node):
@@ -86,7 +85,6 @@ class Engine:
         *,
         canceled: Callable[[], bool] | None = None,
         lookback: int | None = None,
-        seconds: float | None = None,
     ) -> Result:
         """Return the values of `query` from `start` to `end`, every `step` (milliseconds). Raises a `QueryError`."""
         node = parse(query, step, end - start)
@@ -104,7 +102,7 @@ class Engine:
             raise LimitExceededError(
                 f"query asks for {count} steps, of at most {self._limits.cells}", "cells", self._limits.cells
             )
-        context = self._context(query, start, end, step, canceled, lookback, seconds)
+        context = self._context(query, start, end, step, canceled, lookback)
         steps = start + step * np.arange(count, dtype=np.int64)
         evaluator = Evaluator(context, steps, step)
         with np.errstate(all="ignore"):
@@ -121,9 +119,8 @@ class Engine:
         step: int,
         canceled: Callable[[], bool] | None,
         lookback: int | None,
-        seconds: float | None,
     ) -> Context:
-        context = Context(
+        return Context(
             query,
             self._querier,
             self._limits,
@@ -135,9 +132,6 @@ class Engine:
             canceled,
             self._needs,
         )
-        if seconds is not None:
-            context.limit_time(seconds)
-        return context
 
 
 def _vector(vectors: Vectors, time: int) -> Vector:

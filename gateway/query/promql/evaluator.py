@@ -146,9 +146,8 @@ class Evaluator:
                 return functions.vector_of(self.scalar(args[0]))
             case "timestamp":
                 return self._timestamp(unparenthesized(args[0]))
-            case "start_timestamp":  # when a counter began is not known of samples here
-                self.vectors(args[0])
-                return empty(len(self.steps))
+            case "start_timestamp":
+                return self._start_timestamp(args[0])
             case _ if name in functions.DATES and not args:
                 seconds = np.floor(self.steps / 1000)
                 return functions.vector_of(functions.DATES[name](seconds))
@@ -171,7 +170,7 @@ class Evaluator:
         if name in functions.DATES:
             return functions.mapped(operand, functions.DATES[name])
         if name in histogram_functions.OF_NATIVE:
-            return histogram_functions.mapped(operand, histogram_functions.OF_NATIVE[name])
+            return histogram_functions.mapped(self.context, operand, name)
         if name.startswith("sort") and self.context.step:
             self.context.warn(node, "sort is ineffective for range queries since results are always ordered by labels")
         unlimited = np.full(len(self.steps), np.inf)
@@ -207,6 +206,11 @@ class Evaluator:
             case _:
                 raise ExecutionError(f"function {name!r} is not implemented")
 
+    def _start_timestamp(self, arg: Node) -> Vectors:
+        """start_timestamp(): nothing, as in a Prometheus that was not told to use start timestamps."""
+        self.vectors(arg)
+        return empty(len(self.steps))
+
     def _timestamp(self, arg: Node) -> Vectors:
         """timestamp(): when the sample of a selector was taken; of any other expression, the time of the step."""
         if isinstance(arg, nodes.Selector):
@@ -218,6 +222,11 @@ class Evaluator:
         return functions.mapped(Vectors(result.labels, result.values, result.present), lambda values: values)
 
     def _scalar_call(self, node: nodes.Call) -> Floats:
+        """Call a function whose result is a scalar.
+
+        time(): the time of the step, in seconds since the epoch. start(), end(), range(), step(): those of the query,
+        in seconds; of an instant query, its time, its time, 0 and 0. pi(): π.
+        """
         match node.function:
             case "scalar":
                 return functions.scalar_of(self.vectors(node.args[0]))

@@ -62,7 +62,14 @@ MATHEMATICS: dict[str, Callable[[Floats], Floats]] = {
     "tan": np.tan,
     "tanh": np.tanh,
 }
-"""Functions of one number. Outside of what they are defined for they give NaN or an infinity."""
+"""Functions of one number. Outside of what they are defined for they give NaN or an infinity.
+
+- abs(): the absolute value. sgn(): 1, -1 or 0, the sign.
+- ceil(), floor(): the nearest whole number that is not smaller, not larger.
+- exp(): e to that power. ln(), log2(), log10(): the logarithm to the base of e, 2 and 10; -Inf of 0. sqrt(): the root.
+- sin(), cos(), tan(), asin(), acos(), atan(): of and to angles in radians. deg(), rad(): radians to degrees, and back.
+- sinh(), cosh(), tanh(), asinh(), acosh(), atanh(): the hyperbolic ones.
+"""
 
 
 def rounded(vectors: Vectors, nearest: Floats) -> Vectors:
@@ -142,7 +149,11 @@ DATES: dict[str, Callable[[Floats], Floats]] = {
     "month": _of_dates(12, lambda _, days: days.astype("datetime64[M]").astype(np.int64) % 12 + 1),
     "year": _of_dates(292_277_026_596, lambda _, days: days.astype("datetime64[Y]").astype(np.int64) + 1970),
 }
-"""Functions of a time in seconds since the epoch, in UTC. Days of the week are 0 (Sunday) to 6."""
+"""Functions of a time in seconds since the epoch, in UTC; without an argument, of the time of the step.
+
+- year(), month() (1 to 12), hour() (0 to 23), minute() (0 to 59).
+- day_of_week(): 0 (Sunday) to 6. day_of_month(): 1 to 31. day_of_year(): 1 to 366. days_in_month(): 28 to 31.
+"""
 
 
 # Order: it is seen in the results of instant queries alone.

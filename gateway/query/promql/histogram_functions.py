@@ -13,12 +13,12 @@ from gateway.query.promql import labels as label_sets
 from gateway.query.promql import sums
 from gateway.query.promql.context import Context
 from gateway.query.promql.histogram import Bucket, Histogram
+from gateway.query.promql.histogram_stacks import Stack, deviations, stacks, variances
 from gateway.query.promql.histogram_stacks import quantiles as stack_quantiles
-from gateway.query.promql.histogram_stacks import stacked
 from gateway.query.promql.labels import LabelSet, without_metadata
 from gateway.query.promql.messages import bad_quantile, short
 from gateway.query.promql.nodes import Node
-from gateway.query.promql.vectors import Bools, Floats, Vectors, cell, empty, merged
+from gateway.query.promql.vectors import Bools, Floats, Vectors, empty, merged
 from gateway.query.series import METRIC_NAME
 
 Rows = NDArray[np.intp]
@@ -31,13 +31,23 @@ _TOLERANCE = 1e-12
 # Functions of each native histogram.
 
 
-def mapped(vectors: Vectors, function: Callable[[Histogram], float]) -> Vectors:
-    """Return what `function` makes of the native histograms; numbers are left out."""
+def mapped(context: Context, vectors: Vectors, name: str) -> Vectors:
+    """Return what a function of native histograms makes of them; numbers are left out."""
+    function, of_stack = OF_NATIVE[name]
     where = vectors.is_histogram()
     values = np.full(where.shape, np.nan)
-    for row, step in zip(*(index.tolist() for index in np.nonzero(where)), strict=True):
-        if (histogram := cell(vectors.histograms, row, step)) is not None:
-            values[row, step] = function(histogram)
+    for row in np.flatnonzero(where.any(axis=1)).tolist():
+        context.check()
+        assert vectors.histograms is not None
+        steps = np.flatnonzero(where[row])
+        histograms = vectors.histograms[row, steps].tolist()
+        found, alone = np.empty(len(steps)), np.ones(len(steps), bool)
+        if of_stack is not None:
+            for places, stack in stacks(histograms):
+                found[places], alone[places] = of_stack(stack), False
+        for place in np.flatnonzero(alone).tolist():
+            found[place] = function(histograms[place])
+        values[row, steps] = found
     labels = [label_sets.without(one, {METRIC_NAME}) for one in vectors.labels]
     return merged(Vectors(labels, values, where).filled())
 
@@ -72,14 +82,20 @@ def _deviation(histogram: Histogram) -> float:
     return math.sqrt(variance) if variance >= 0 else math.nan
 
 
-OF_NATIVE: dict[str, Callable[[Histogram], float]] = {
-    "histogram_avg": _average,
-    "histogram_count": lambda histogram: histogram.count,
-    "histogram_stddev": _deviation,
-    "histogram_stdvar": _variance,
-    "histogram_sum": lambda histogram: histogram.sum,
+OF_NATIVE: dict[str, tuple[Callable[[Histogram], float], Callable[[Stack], Floats] | None]] = {
+    "histogram_avg": (_average, None),
+    "histogram_count": (lambda histogram: histogram.count, None),
+    "histogram_stddev": (_deviation, deviations),
+    "histogram_stdvar": (_variance, variances),
+    "histogram_sum": (lambda histogram: histogram.sum, None),
 }
-"""Functions of each native histogram by itself."""
+"""Functions of a native histogram, and of a stack of them where that is quicker; numbers beside them are left out.
+
+- histogram_count(), histogram_sum(): how many observations there are, and what they add up to.
+- histogram_avg(): their mean, the sum by the count.
+- histogram_stddev(), histogram_stdvar(): their estimated standard deviation and variance, as if each observation were
+  in the middle of its bucket.
+"""
 
 
 # Classic histograms.
@@ -305,8 +321,8 @@ def quantile(context: Context, vectors: Vectors, quantiles: Floats, nodes: tuple
     def of_natives(steps: Rows, histograms: list[Histogram]) -> Floats:
         wanted = quantiles[steps]
         values, alone = np.full(len(steps), np.nan), np.ones(len(steps), bool)
-        if (stack := stacked(histograms)) is not None:
-            values, alone = stack_quantiles(stack, wanted)
+        for places, stack in stacks(histograms):
+            values[places], alone[places] = stack_quantiles(stack, wanted[places])
         for at in np.flatnonzero(alone).tolist():
             values[at] = _native_quantile(context, float(wanted[at]), histograms[at], nodes[0])
         return values

@@ -1,10 +1,10 @@
-"""Functions of range vectors, where windows hold native histograms: increases of a series all at once where these are
-alike, else one window after the other."""
+"""Functions of range vectors, where windows hold native histograms: increases, sums and means of a series all at once
+where these are alike, else one window after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from gateway.query.promql.histogram import (
     sum_of,
     was_reset,
 )
-from gateway.query.promql.histogram_stacks import COUNT, increases, stacked, unstacked
+from gateway.query.promql.histogram_stacks import COUNT, Stack, increases, stacked, totals_of_runs, unstacked
 from gateway.query.promql.range_calls import MIXED, Cells, RangeCall, extrapolation, times_at
 from gateway.query.promql.vectors import Bools, Objects, cell
 from gateway.query.promql.windows import Longs, Windows
@@ -81,12 +81,11 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
     present = cells.present.copy()
     increases = np.zeros(windows.shape)
     notes = _Notes(windows, call)
-    alike = _alike_rates(windows, call, where, per_second=per_second) if counter else {}
-    for row, (steps, grown_there) in alike.items():
-        result[row, steps] = grown_there
-        present[row, steps] = True
     one_by_one = where.copy()
-    one_by_one[list(alike)] = False
+    for row, steps, alike in _alike_rates(windows, call, where, per_second=per_second) if counter else ():
+        result[row, steps] = alike
+        present[row, steps] = True
+        one_by_one[row, steps] = False
     for row, step, histograms in _cells(windows, call, one_by_one):
         grown = _increase(histograms, notes, row, step, counter=counter)
         if grown is not None:
@@ -110,39 +109,68 @@ def rates(windows: Windows, call: RangeCall, cells: Cells, mixed: Bools, *, coun
 
 def _alike_rates(
     windows: Windows, call: RangeCall, where: Bools, *, per_second: bool
-) -> dict[int, tuple[Longs, Objects]]:
-    """Return what `rates` does, of the series whose histograms are alike: at which steps there is what, by row."""
-    found = {}
+) -> Iterator[tuple[int, Longs, Objects]]:
+    """Yield what `rates` does, of windows whose histograms are alike: a row, some of its steps, and what is there."""
+    for row, steps, stack, low, high in _alike(windows, call, where):
+        if stack.layout.hint is not ResetHint.UNKNOWN:
+            continue
+        grown = increases(stack, low, high)
+        factor = extrapolation(
+            windows,
+            windows.histogram_times[windows.histogram_low[row, steps]],
+            windows.histogram_times[windows.histogram_high[row, steps] - 1],
+            high - low,
+            stack.rows[low, COUNT],
+            grown[:, COUNT],
+            windows.ends[steps],
+        )
+        if per_second:
+            factor = factor / (windows.length / 1000)
+        layout = stack.layout._replace(hint=ResetHint.GAUGE)
+        yield row, steps, _made(call, unstacked(layout, grown * factor[:, None], like=grown))
+
+
+def _alike_totals(
+    windows: Windows, call: RangeCall, where: Bools, *, mean: bool
+) -> Iterator[tuple[int, Longs, Objects]]:
+    """Yield what `combined` does, of windows whose histograms are alike; like `_alike_rates`."""
+    for row, steps, stack, low, high in _alike(windows, call, where):
+        total = totals_of_runs(stack, low, high, mean=mean)
+        if total is not None:
+            yield row, steps, _made(call, unstacked(stack.layout, total))
+
+
+def _alike(windows: Windows, call: RangeCall, where: Bools) -> Iterator[tuple[int, Longs, Stack, Longs, Longs]]:
+    """Yield windows whose histograms are alike: a row, some of its steps, a stack, and where in it each is."""
     for row in np.flatnonzero(where.any(axis=1)).tolist():
         steps = np.flatnonzero(where[row])
         low, high = windows.histogram_low[row, steps], windows.histogram_high[row, steps]
-        first, last = int(low.min()), int(high.max())
-        stack = stacked(windows.histograms[first:last])
-        if stack is None or stack.layout.hint is not ResetHint.UNKNOWN:
-            continue
-        made: Objects = np.empty(len(steps), object)
-        at_once = max(_VALUES // stack.layout.width, 1)
-        for begin in range(0, len(steps), at_once):
-            call.context.check()
-            some = slice(begin, begin + at_once)
-            grown = increases(stack, low[some] - first, high[some] - first)
-            factor = extrapolation(
-                windows,
-                windows.histogram_times[low[some]],
-                windows.histogram_times[high[some] - 1],
-                high[some] - low[some],
-                stack.rows[low[some] - first, COUNT],
-                grown[:, COUNT],
-                windows.ends[steps[some]],
-            )
-            if per_second:
-                factor = factor / (windows.length / 1000)
-            layout = stack.layout._replace(hint=ResetHint.GAUGE)
-            made[some] = unstacked(layout, grown * factor[:, None], like=grown)
-            for histogram in made[some]:
-                call.context.make_histogram(histogram)
-        found[row] = steps, made
-    return found
+        for first, last in _runs(windows.histograms, int(low.min()), int(high.max())):
+            inside = np.flatnonzero((low >= first) & (high <= last))
+            if not len(inside) or (stack := stacked(windows.histograms[first:last])) is None:
+                continue
+            at_once = max(_VALUES // stack.layout.width, 1)
+            for begin in range(0, len(inside), at_once):
+                call.context.check()
+                some = inside[begin : begin + at_once]
+                yield row, steps[some], stack, low[some] - first, high[some] - first
+
+
+def _runs(histograms: Sequence[Histogram], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Yield where histograms in a row that have one schema, zero threshold and hint begin and end."""
+    for _, run in groupby(histograms[first:last], lambda one: (one.schema, one.zero_threshold, one.hint)):
+        end = first + sum(1 for _ in run)
+        yield first, end
+        first = end
+
+
+def _made(call: RangeCall, histograms: list[Histogram]) -> Objects:
+    """Count histograms that were made, and return them as cells."""
+    for histogram in histograms:
+        call.context.make_histogram(histogram)
+    cells: Objects = np.empty(len(histograms), object)
+    cells[:] = histograms
+    return cells
 
 
 def _increase(histograms: list[Histogram], notes: _Notes, row: int, step: int, *, counter: bool) -> Histogram | None:
@@ -273,7 +301,12 @@ def combined(windows: Windows, call: RangeCall, cells: Cells, *, mean: bool) -> 
     result = _objects(windows)
     present = cells.present & ~mixed
     notes = _Notes(windows, call)
-    for row, step, histograms in _cells(windows, call, (windows.histogram_counts > 0) & ~mixed):
+    one_by_one = (windows.histogram_counts > 0) & ~mixed
+    for row, steps, alike in _alike_totals(windows, call, one_by_one.copy(), mean=mean):
+        result[row, steps] = alike
+        present[row, steps] = True
+        one_by_one[row, steps] = False
+    for row, step, histograms in _cells(windows, call, one_by_one):
         try:
             total, reconciled = (mean_of if mean else sum_of)(histograms)
         except IncompatibleHistogramsError:
@@ -284,7 +317,7 @@ def combined(windows: Windows, call: RangeCall, cells: Cells, *, mean: bool) -> 
         if reconciled:
             notes.info(row, step, RECONCILED + "aggregation")
         call.context.make_histogram(total)
-        result[row, step] = total
+        result[row, step] = total.compact()
         present[row, step] = True
     notes.say()
     return cells._replace(present=present, histograms=result)

@@ -1,13 +1,15 @@
 """Native histograms that have the same exponential buckets, as the rows of a matrix: worked out all at once.
 
-Most that meet are such: those of one series, and those of several that measure the same. What differs in its schema or
-zero bucket, has bounds of its own, or says something of resets is left to `histogram`, one after the other.
+Most that meet are such: those of one series, and those of several that measure the same, in the wider buckets of the
+least schema. What differs in its zero bucket, has bounds of its own, or says something of resets is left to
+`histogram`, one after the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -92,6 +94,16 @@ def stacked(histograms: Sequence[Histogram]) -> Stack | None:
     return Stack(layout, rows, *has)
 
 
+def stacks(histograms: Sequence[Histogram]) -> Iterator[tuple[Longs, Stack]]:
+    """Yield those that are alike, each kind as one stack, with their places; those that no stack takes are left out."""
+    kinds: defaultdict[tuple[int, float, ResetHint], list[int]] = defaultdict(list)
+    for place, one in enumerate(histograms):
+        kinds[one.schema, one.zero_threshold, one.hint].append(place)
+    for places in kinds.values():
+        if (stack := stacked([histograms[place] for place in places])) is not None:
+            yield np.array(places), stack
+
+
 def _extent(sides: Sequence[Side]) -> tuple[int, int]:
     """Return the first bucket of all, and how many there are up to the last."""
     some = [side for side in sides if len(side.counts)]
@@ -164,7 +176,6 @@ def totals(stack: Stack, steps: Longs, order: Longs, count: int, *, mean: bool) 
     ``steps`` and ``order`` say of each row what it belongs to, and as the how manieth.
     """
     total, lost = np.zeros((count, stack.layout.width)), np.zeros((count, stack.layout.width))
-    number = np.bincount(steps, minlength=count)
     for turn in range(int(order.max(initial=-1)) + 1):
         which = order == turn
         at = steps[which]
@@ -172,6 +183,21 @@ def totals(stack: Stack, steps: Longs, order: Longs, count: int, *, mean: bool) 
             total[at] = stack.rows[which]
         else:
             total[at], lost[at] = sums.add(stack.rows[which], total[at], lost[at])
+    return _ended(total, lost, np.bincount(steps, minlength=count), mean=mean)
+
+
+def totals_of_runs(stack: Stack, low: Longs, high: Longs, *, mean: bool) -> Floats | None:
+    """Return the sum or the mean of the rows from ``low`` to before ``high``, at least one each; None where it
+    overflows."""
+    total, lost = stack.rows[low], np.zeros((len(low), stack.layout.width))
+    number = high - low
+    for turn in range(1, int(number.max(initial=0))):
+        at = np.flatnonzero(number > turn)
+        total[at], lost[at] = sums.add(stack.rows[low[at] + turn], total[at], lost[at])
+    return _ended(total, lost, number, mean=mean)
+
+
+def _ended(total: Floats, lost: Floats, number: Longs, *, mean: bool) -> Floats | None:
     if not np.isfinite(total).all():
         return None
     several = number > 1
@@ -188,12 +214,10 @@ def quantiles(stack: Stack, wanted: Floats) -> tuple[Floats, Bools]:
 
     Observations are spread evenly over their bucket: on a logarithmic scale, but for the zero bucket.
     """
-    rows, layout = stack.rows, stack.layout
+    rows = stack.rows
     counts = rows[:, COUNT]
-    populations = np.concatenate(
-        [stack.negative[:, ::-1], np.maximum(rows[:, _ZERO : _ZERO + 1], 0.0), stack.positive], axis=1
-    )
-    lower, upper = _bounds(layout)
+    populations = _populations(stack)
+    lower, upper = _bounds(stack.layout)
     populated = populations != 0
     alone = np.isnan(rows[:, SUM]) | ~populated.any(axis=1) | ~((wanted >= 0) & (wanted <= 1)) | (counts == 0)
     forward = wanted < 0.5
@@ -223,6 +247,34 @@ def quantiles(stack: Stack, wanted: Floats) -> tuple[Floats, Bools]:
     below = -np.exp2(log_high + (log_low - log_high) * (1 - share))
     values = np.where((low <= 0) & (high >= 0), linear, np.where(low > 0, above, below))
     return np.where(beyond, high, values), alone
+
+
+def variances(stack: Stack) -> Floats:
+    """Return the estimated variance of each row: every observation is taken to be in the geometric middle of its
+    bucket, and those of the zero bucket to be zero."""
+    populations = _populations(stack)
+    lower, upper = _bounds(stack.layout)
+    middle = np.where((lower <= 0) & (upper >= 0), 0.0, np.copysign(np.sqrt(upper * lower), upper))
+    mean = stack.rows[:, SUM] / stack.rows[:, COUNT]
+    total, lost = np.zeros(len(mean)), np.zeros(len(mean))
+    for at in range(len(middle)):
+        population, difference = populations[:, at], middle[at] - mean
+        summand = np.where(population != 0, population * difference * difference, sums.NOTHING)
+        total, lost = sums.add(summand, total, lost)
+    result: Floats = (total + lost) / stack.rows[:, COUNT]
+    return result
+
+
+def deviations(stack: Stack) -> Floats:
+    """Return the estimated standard deviation of each row."""
+    variance = variances(stack)
+    return np.where(variance >= 0, np.sqrt(variance), np.nan)
+
+
+def _populations(stack: Stack) -> Floats:
+    """Return the populations of all buckets, from the lowest to the highest."""
+    zero = np.maximum(stack.rows[:, _ZERO : _ZERO + 1], 0.0)
+    return np.concatenate([stack.negative[:, ::-1], zero, stack.positive], axis=1)
 
 
 def _bounds(layout: Layout) -> tuple[Floats, Floats]:

@@ -79,8 +79,7 @@ def restore(dsn: str, path: Path, *, bin_dirs: Sequence[Path], say: Callable[[st
             raise BackupError(_ANOTHER)
         with _without_timescale(connections, found):
             _fill(programs, dsn, found, keep_owners=owner is not None)
-        with connections.open() as connection:
-            let_read(connection, found.schema, owner)
+            _let_read(connections, found, owner)
         restore_mark.remove(guard, found.schema)
     with connections.open() as connection:
         say("analyzing")
@@ -276,6 +275,16 @@ def _fill(programs: tools.Tools, dsn: str, found: archive.Archive, *, keep_owner
             str(found.path),
             dsn=dsn,
         )
+
+
+def _let_read(connections: Connections, found: archive.Archive, owner: str | None) -> None:
+    """Give readers their rights, while TimescaleDB's jobs stand still.
+
+    It gives those on a hypertable for each chunk, and the server breaks down when a job drops one at that moment.
+    """
+    chunks_too = {"timescaledb.restoring": "off"} if found.timescale is not None else None
+    with connections.open(chunks_too) as connection:
+        let_read(connection, found.schema, owner)
 
 
 def _check_unused(connection: layout.Connection) -> None:

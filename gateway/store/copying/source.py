@@ -57,7 +57,8 @@ def users(connection: layout.Connection) -> list[str]:
 def hold(connection: layout.Connection, present: layout.Layout, tables: Iterable[Table]) -> None:
     """Keep a store as it is for the rest of the transaction: nothing is written, rolled up, dropped or migrated.
 
-    Whoever tries waits, and gives up as if the database were away. Reading goes on. Raises `CopyError`.
+    Whoever tries waits, and gives up as if the database were away. Reading goes on, but not behind a job of
+    TimescaleDB's that waits to drop a chunk. Raises `CopyError`, and `psycopg.Error` while one of its jobs is at work.
     """
     if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
         raise CopyError(
@@ -67,14 +68,16 @@ def hold(connection: layout.Connection, present: layout.Layout, tables: Iterable
     try:
         for lock in locks.Lock:
             locks.hold(connection, lock)
-        if not present.native:  # its jobs drop and compress chunks, whoever is connected
-            names = sql.SQL(", ").join(sql.Identifier(table.name) for table in tables if table.by_time)
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
     except psycopg.errors.LockNotAvailable as error:
         raise CopyError(
             "somebody writes to the store that is to be copied, and did not end within the lock_timeout; stop the "
             "gateways, and run this again"
         ) from error
+    if not present.native:
+        # Its jobs drop and compress chunks, whoever is connected. Compressing asks for this lock, too, before it asks
+        # for one that reading would wait behind.
+        names = sql.SQL(", ").join(sql.Identifier(table.name) for table in tables if table.by_time)
+        connection.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(names))
 
 
 def waiting(connection: layout.Connection) -> list[str]:

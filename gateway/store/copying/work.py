@@ -117,9 +117,10 @@ def copy(
             ) from error
         except psycopg.OperationalError as error:
             away = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
-            deadlock = isinstance(error, psycopg.errors.DeadlockDetected)  # with a job of TimescaleDB's, perhaps
+            # A job of TimescaleDB's, perhaps. One that waits to drop a chunk goes on as soon as nothing is held.
+            in_the_way = isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.LockNotAvailable)
             failures = 0 if work.done > before else failures + 1
-            if not (away or deadlock) or not work.begun or failures >= len(pauses):
+            if not (away or in_the_way) or not work.begun or failures >= len(pauses):
                 raise
             pause = pauses[failures]
             said = (error.diag.message_primary or str(error)).strip().splitlines()[0]

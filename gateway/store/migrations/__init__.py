@@ -11,7 +11,10 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from psycopg import sql
+
 from gateway.store.layout import Connection
+from gateway.store.postgres import UnusableServerError
 
 _HERE = Path(__file__).parent
 
@@ -60,3 +63,14 @@ def run_file(connection: Connection, name: str, **replaced: str) -> None:
     for word, replacement in replaced.items():
         script = script.replace(f"%({word})s", replacement)
     connection.execute(script.encode())
+
+
+def drop_continuous_aggregate(connection: Connection, name: str) -> None:
+    """Drop one of TimescaleDB's. Raises `UnusableServerError` where it would stay in TimescaleDB's catalogs."""
+    if connection.execute("SHOW session_replication_role").fetchone() != ("origin",):
+        raise UnusableServerError(
+            "session_replication_role is not origin for this user or database, so triggers do not run, which "
+            "migrations on TimescaleDB need; an administrator can set it to origin there, or let this user do so by "
+            "GRANT SET ON PARAMETER session_replication_role"
+        )
+    connection.execute(sql.SQL("DROP MATERIALIZED VIEW {}").format(sql.Identifier(name)))

@@ -9,7 +9,7 @@ from psycopg import sql
 from gateway.base.settings import parse_duration
 from gateway.store import layout
 from gateway.store.dropped_before import dropped_before
-from gateway.store.migrations import run_file
+from gateway.store.migrations import drop_continuous_aggregate, run_file
 
 _ROLLUPS = ("sample_1m", "sample_1h")
 _COLUMNS = sql.SQL("time, series_id, count, sum, min, max, last")
@@ -45,7 +45,7 @@ def upgrade(connection: layout.Connection, wanted_layout: str) -> None:
     for table in reversed(_ROLLUPS):
         earlier = table + layout.EARLIER
         if boundary is None:
-            connection.execute(sql.SQL("DROP MATERIALIZED VIEW {}").format(_name(earlier)))
+            drop_continuous_aggregate(connection, earlier)
         else:
             connection.execute("SELECT remove_continuous_aggregate_policy(%s::regclass, if_exists => true)", (earlier,))
     # Anything but what it was, so that the policies are applied to the new ones at the next start.

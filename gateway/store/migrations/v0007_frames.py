@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from psycopg import sql
 
 from gateway.store import layout, locks
-from gateway.store.migrations import run_file
+from gateway.store.migrations import drop_continuous_aggregate, run_file
 
 _NEW = ("frame", "frame_1m", "frame_1h")
 _PART = 56
@@ -161,10 +161,10 @@ def _end_continuous(connection: layout.Connection) -> datetime | None:
 
 def _drop_continuous(connection: layout.Connection) -> None:
     """Remove TimescaleDB's rollups of a store that holds nothing."""
-    for name, kind in (("rollup", sql.SQL("VIEW")), ("sample", sql.SQL("MATERIALIZED VIEW"))):
-        for interval in ("1h", "1m"):
-            old = sql.Identifier(f"{name}_{interval}{layout.CONTINUOUS}")
-            connection.execute(sql.SQL("DROP {} {}").format(kind, old))
+    for interval in ("1h", "1m"):
+        connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(f"rollup_{interval}{layout.CONTINUOUS}")))
+    for interval in ("1h", "1m"):
+        drop_continuous_aggregate(connection, f"sample_{interval}{layout.CONTINUOUS}")
 
 
 def _make_hypertables(connection: layout.Connection, tables: tuple[str, ...]) -> None:

@@ -31,6 +31,8 @@ class Connection(psycopg.Connection[Any]):
 
     pooled: Session | None = None
     """What each transaction is set up as, where a pooler is in between."""
+    server_process: int = 0
+    """The server's process that the session is on; through a pooler, that of the latest transaction that was set up."""
 
     def execute(
         self, query: Any, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
@@ -58,7 +60,9 @@ class Connection(psycopg.Connection[Any]):
         return self.info.transaction_status is TransactionStatus.IDLE
 
     def _set_up(self, session: Session) -> None:
-        super().execute(BEGIN_TRANSACTION, session.parameters())
+        row = super().execute(BEGIN_TRANSACTION, session.parameters()).fetchone()
+        if row is not None:
+            self.server_process = row[0]
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
@@ -111,6 +115,7 @@ def connect(dsn: str, *, autocommit: bool = False, **options: Unpack[SessionOpti
             patience.start()
         key = connection.info.backend_pid
         row = connection.execute(BEGIN_SESSION, session.parameters(key)).fetchone()
+        connection.server_process = row[0] if row else key
         if session.is_pooled(key, row):
             connection.pooled, connection.prepare_threshold = session, None
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED

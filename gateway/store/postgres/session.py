@@ -87,10 +87,10 @@ BEGIN_SESSION = (
 ).encode()
 """Tells what the session is on, and sets it up. Lasts for a transaction only where a pooler is in between."""
 BEGIN_TRANSACTION = (
-    "SELECT set_config('search_path', %(search_path)s::text, true), set_config('role', NULL, true),"
+    "SELECT pg_backend_pid(), set_config('search_path', %(search_path)s::text, true), set_config('role', NULL, true),"
     + _SET.format(local="true")
 ).encode()
-"""Sets up one transaction, on a server's session of which nobody knows what others left behind."""
+"""Sets up one transaction, on a session of which nobody knows what others left behind, and tells what it is on."""
 
 
 class UnusableServerError(psycopg.NotSupportedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable
 from subprocess import CompletedProcess
 from typing import Any
@@ -104,6 +105,14 @@ def test_where_nobody_listens_it_says_what_to_start(on_hub: Command) -> None:
     assert sent.stderr.endswith(
         "Start a gateway with `obs-hub up`, or name another --endpoint; with https:// when it speaks TLS.\n"
     )
+
+
+def test_where_something_else_listens_it_says_what_it_looks_for(on_hub: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sent = on_hub("send log hello --timeout 0.5 --endpoint", f"127.0.0.1:{silent.getsockname()[1]}")
+    assert sent.returncode == 1
+    assert "DEADLINE_EXCEEDED" in sent.stderr
+    assert sent.stderr.endswith("Look whether that is where OTLP/gRPC is taken: OTLP/HTTP has a port of its own.\n")
 
 
 def test_a_record_that_is_rejected_is_not_reported_as_acknowledged() -> None:

@@ -7,12 +7,13 @@ settings that it has by default, and the experimental functions of PromQL.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.query.test_prometheus_api import Api, serving
-from tests.support.databases import Server, fresh_store
+from tests.support.databases import Database, Server, fresh_store
 from tests.support.prometheus import Collection
 from tests.support.stores import running_exporter, store
 from tests.support.waiting import PATIENCE
@@ -42,8 +43,27 @@ Json = dict[str, Any]
 class Both:
     """The hub's API and Prometheus's."""
 
+    database: Database
     hub: Api
     prometheus: httpx.Client
+
+    def send(self, collections: Iterable[Collection]) -> None:
+        """Send the same telemetry to both."""
+        several = list(collections)
+
+        async def fill() -> None:
+            async with running_exporter(self.database) as exporter:
+                for each in several:
+                    await store(exporter, each.batch)
+
+        asyncio.run(fill())
+        for each in several:
+            sent = self.prometheus.post(
+                "/api/v1/otlp/v1/metrics",
+                content=each.request.SerializeToString(),
+                headers={"content-type": "application/x-protobuf"},
+            )
+            assert sent.status_code == 200, sent.text
 
     def ask(self, path: str, **parameters: Any) -> tuple[Json, Json]:
         """Ask both; return both answers."""
@@ -82,22 +102,14 @@ def both(embedded_server: Server) -> Iterator[Both]:
     if not (url := os.environ.get(VARIABLE)):
         pytest.skip(f"{VARIABLE} names no Prometheus with its OTLP receiver on")
 
-    async def fill(dsn: Any) -> None:
-        async with running_exporter(dsn) as exporter:
-            for each in collections():
-                await store(exporter, each.batch)
-
-    with fresh_store(embedded_server) as database, httpx.Client(base_url=url, timeout=PATIENCE) as prometheus:
-        asyncio.run(fill(database))
-        for each in collections():
-            sent = prometheus.post(
-                "/api/v1/otlp/v1/metrics",
-                content=each.request.SerializeToString(),
-                headers={"content-type": "application/x-protobuf"},
-            )
-            assert sent.status_code == 200, sent.text
-        with serving(database, promote_resource_attributes=[], timeout=f"{PATIENCE:g}s") as hub:
-            yield Both(hub, prometheus)
+    with (
+        fresh_store(embedded_server) as database,
+        httpx.Client(base_url=url, timeout=PATIENCE) as prometheus,
+        serving(database, promote_resource_attributes=[], timeout=f"{PATIENCE:g}s") as hub,
+    ):
+        both = Both(database, hub, prometheus)
+        both.send(collections())
+        yield both
 
 
 def canonical(answer: Json) -> Any:
@@ -197,3 +209,83 @@ def test_instant_queries(both: Both, query: str, at: int) -> None:
 @given(query=st.one_of(vectors, aggregated, combined), step=st.sampled_from([7, 15, 60]))
 def test_range_queries(both: Both, query: str, step: int) -> None:
     same(both, "query_range", query=query, start=FIRST / 1000, end=LAST / 1000, step=step)
+
+
+# Telemetry of any kind: for each example metrics of names of their own.
+
+fresh_names = (f"t{RUN}d{number}" for number in itertools.count())
+values = st.one_of(
+    st.none(),
+    st.integers(0, 60).map(float),
+    st.floats(-1e9, 1e9),
+    st.sampled_from([math.inf, -math.inf, math.nan, -0.0, 1e-300, 1e300]),
+)
+distributions = st.one_of(
+    st.none(),
+    st.tuples(st.integers(-1, 2), st.integers(-3, 3), st.lists(st.integers(0, 9), max_size=5), st.integers(0, 3)),
+)
+buckets = st.one_of(st.none(), st.lists(st.integers(0, 9), min_size=4, max_size=4))
+
+
+def at_once(of_series: Sequence[Sequence[Any]], name: str, kind: str) -> Iterator[Collection]:
+    """Yield the collections of series of one metric; where a series has None, there is no point of it."""
+    for n in range(max(map(len, of_series))):
+        its = Collection(FIRST + n * STEP, {"service.name": "any", "service.instance.id": "i-1"})
+        for number, series in enumerate(of_series):
+            if n >= len(series) or (value := series[n]) is None:
+                continue
+            attributes = {"series": str(number)}
+            match kind:
+                case "counter":
+                    its.counter(name, value, attributes=attributes)
+                case "gauge":
+                    its.gauge(name, value, attributes=attributes)
+                case "histogram":
+                    its.histogram(name, [0.5, 1, 10], value, 1.5 * sum(value), attributes=attributes)
+                case "exponential":
+                    scale, offset, counts, zeros = value
+                    more = {"total": 2.5 * sum(counts), "zero_count": zeros, "attributes": attributes}
+                    its.exponential(name, scale, offset, counts, **more)
+        if its.has_points:
+            yield its
+
+
+def several(points: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(st.lists(points, min_size=1, max_size=12), min_size=1, max_size=3)
+
+
+over_any = st.sampled_from(
+    [
+        *("rate", "increase", "irate", "delta", "idelta", "changes", "resets", "avg_over_time", "min_over_time"),
+        *("max_over_time", "sum_over_time", "count_over_time", "last_over_time", "present_over_time"),
+        *("stddev_over_time", "stdvar_over_time", "deriv", "absent_over_time"),
+    ]
+)
+around = st.sampled_from(
+    [
+        *("{}", "sum({})", "avg({})", "max by (series) ({})", "count_values('v', {})", "stddev({})"),
+        *("{0} + on (series, le) {0}", "-({})", "sort_desc({})", "histogram_quantile(0.9, {})", "quantile(0.3, {})"),
+        *("histogram_count({})", "histogram_stddev({})", "histogram_fraction(0, 2, {})", "{} > 2", "abs({}) % 3"),
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    telemetry=st.one_of(
+        st.tuples(st.sampled_from([("counter", "_total"), ("gauge", "")]), several(values)),
+        st.tuples(st.just(("histogram", "_bucket")), several(buckets)),
+        st.tuples(st.just(("exponential", "")), several(distributions)),
+    ),
+    asked=st.lists(st.tuples(around, over_any, ranges), min_size=1, max_size=6),
+    step=st.sampled_from([7, 15, 40]),
+)
+def test_any_telemetry(both: Both, telemetry: Any, asked: list[tuple[str, str, str]], step: int) -> None:
+    (kind, suffix), of_series = telemetry
+    name = next(fresh_names)
+    both.send(at_once(of_series, name, kind))
+    end = FIRST / 1000 + 20 * 15
+    same(both, "query", query=f"{name}{suffix}[20m]", time=end)
+    for outer, function, length in asked:
+        for inner in (f"{name}{suffix}", f"{function}({name}{suffix}[{length}])"):
+            same(both, "query_range", query=outer.format(inner), start=FIRST / 1000, end=end, step=step)

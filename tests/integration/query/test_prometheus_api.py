@@ -121,6 +121,20 @@ def test_parameters_of_the_url_and_the_body_go_together(api: Api) -> None:
     assert api.call("query", "POST", data={"query": "1"}, time=7).json()["data"]["result"] == [7, "1"]
 
 
+def test_a_query_says_how_long_a_sample_counts(api: Api) -> None:
+    late = (NOW + 20_000) / 1000
+    found = {
+        text: len(api.data("query", query="tiny", time=late, lookback_delta=text)["result"])
+        for text in ("15", "15s", "25", "0", "-1")  # without a length above zero it is that of the settings
+    }
+    assert found == {"15": 0, "15s": 0, "25": 1, "0": 1, "-1": 1}
+    over = {"query": "tiny", "start": NOW / 1000, "end": late, "step": 10}
+    (line,) = api.data("query_range", lookback_delta="15s", **over)["result"]
+    assert len(line["values"]) == 2
+    (line,) = api.data("query_range", **over)["result"]
+    assert len(line["values"]) == 3
+
+
 def test_native_histograms(api: Api) -> None:
     (one,) = api.data("query", query="spread", time=NOW / 1000)["result"]
     at, histogram = one["histogram"]
@@ -152,6 +166,7 @@ def test_infos_and_warnings(api: Api) -> None:
         ("query", {"query": "1", "time": "x"}, 400, "bad_data", 'invalid parameter "time": invalid time value'),
         ("query", {"query": "1", "limit": "-1"}, 400, "bad_data", 'invalid parameter "limit"'),
         ("query", {"query": "1", "timeout": "x"}, 400, "bad_data", 'invalid parameter "timeout"'),
+        ("query", {"query": "1", "lookback_delta": "x"}, 400, "bad_data", 'invalid parameter "lookback_delta"'),
         ("query_range", {"query": "1", "start": "0", "end": "1", "step": "0"}, 400, "bad_data", "zero or negative"),
         ("query_range", {"query": "x[5m]", "start": "0", "end": "1", "step": "1"}, 400, "bad_data", "range vector"),
         ("query", {"query": 'x{a=~"("}'}, 400, "bad_data", "error parsing regexp"),

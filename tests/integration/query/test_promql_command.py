@@ -74,8 +74,9 @@ def test_what_is_wrong_is_said(command: Command) -> None:
     assert "--promql: 1:6: parse error" in wrong.output
     dotted = command("--promql", 'rate(http.hits{page="a.b"}[1m]) / spread.out')
     assert "parse error" in dotted.output
-    assert "http.hits is http_hits_total in PromQL" in dotted.output, "a name that the store has"
-    assert "spread.out is spread_out in PromQL" in dotted.output, "one that it has not"
+    lines = dotted.output.splitlines()
+    assert "http.hits is http_hits_total in PromQL" in lines, "a name that the store has"
+    assert "spread.out is spread_out in PromQL" in lines, "one that it has not"
     assert "a.b is" not in dotted.output
     both = command("hits", "--promql", "hits_total")
     assert both.exit_code == 2

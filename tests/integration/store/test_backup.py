@@ -34,6 +34,7 @@ from gateway.store.backup.dump import backup
 from gateway.store.backup.restore import replace, restore
 from gateway.store.layout import FACTS
 from gateway.store.maintenance import Maintenance
+from gateway.store.reader import let_read
 from gateway.store.schema import READER_ROLE, SchemaError
 from tests.integration.cli.processes import ROOT, environment, obs_hub, until
 from tests.support.databases import Database, Server, fresh
@@ -59,6 +60,18 @@ SELECT 'job', hypertable_name, proc_name, count(*) FROM timescaledb_information.
 ORDER BY 1, 2, 3
 """
 """Chunks in the columnstore and beside, and the jobs that look after them."""
+
+STAND_STILL = """
+SELECT count(*) > 0 FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+WHERE datname = current_database() AND 'timescaledb.restoring=on' = ANY (setconfig)
+"""
+"""Whether TimescaleDB's jobs are kept from running."""
+
+CHUNKS_READ = f"""
+SELECT relname::text FROM pg_class WHERE relnamespace = '_timescaledb_internal'::regnamespace AND relkind = 'r'
+    AND has_table_privilege('{READER_ROLE}', oid, 'SELECT') ORDER BY 1
+"""
+"""The chunks that readers may read, in the columnstore or not."""
 
 
 def dump(database: Database, folder: Path, keep: int | None = None, bin_dir: Path | None = None) -> Path:
@@ -145,6 +158,29 @@ def test_the_reader_may_read_what_is_restored(filled: Filled, target: Database) 
         assert connection.execute("SELECT count(*) FROM logs").fetchone() == (4,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM log")
+
+
+async def test_jobs_stand_still_while_readers_get_their_rights(
+    timescale_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that drops a chunk at that moment would take the whole server down."""
+    async with running_exporter(timescale_database) as exporter:
+        await store(exporter, *BATCHES)
+    for (chunk,) in timescale_database.run("SELECT show_chunks('sample')::text"):
+        timescale_database.run(f"CALL convert_to_columnstore('{chunk}')")
+    backed_up = dump(timescale_database, tmp_path)
+    standing: list[Any] = []
+
+    def observed(connection: psycopg.Connection[Any], *words: Any) -> None:
+        standing.extend(connection.execute(STAND_STILL).fetchall())
+        let_read(connection, *words)
+
+    monkeypatch.setattr("gateway.store.backup.restore.let_read", observed)
+    with fresh(timescale_database.server) as target:
+        load(target, backed_up)
+        assert target.run(STAND_STILL) == [(False,)]
+        assert target.run(CHUNKS_READ) == timescale_database.run(CHUNKS_READ) != []
+    assert standing == [(True,)]
 
 
 def test_a_database_that_is_not_empty_is_left_alone(filled: Filled, target: Database) -> None:

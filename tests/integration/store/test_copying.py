@@ -458,6 +458,48 @@ def test_a_deadlock_with_somebody_else_is_tried_again(source: Database, target: 
     assert sum(each.startswith("somebody was in the way") for each in said) == 1
 
 
+@pytest.mark.parametrize(
+    ("job", "in_the_way"),
+    [
+        pytest.param("SELECT compress_chunk(c) FROM show_chunks('sample') c", False, id="compresses"),
+        pytest.param("SELECT drop_chunks('sample', now() - interval '1 day')", True, id="drops"),
+    ],
+)
+def test_what_timescale_does_by_itself_meanwhile_waits_or_is_let_pass(
+    timescale_server: Server, job: str, in_the_way: bool
+) -> None:
+    """Reading goes on beside a job that waits to compress, but not beside one that waits to drop."""
+    jobs: list[threading.Thread] = []
+    said: list[str] = []
+    with fresh_store(timescale_server) as source, fresh_store(timescale_server) as target:
+
+        async def fill() -> None:
+            async with running_exporter(source) as exporter:
+                await store(exporter, *BATCHES)
+
+        def show(what: str) -> None:
+            if what.startswith("comparing sample") and not jobs:
+                jobs.append(threading.Thread(target=source.run, args=(job,)))
+                jobs[0].start()
+                asyncio.run(source.until(_WAITS))
+
+        asyncio.run(fill())
+        for database in (source, target):
+            database.run("SELECT _timescaledb_functions.stop_background_workers()")
+        before = source.count("sample")
+        assert copied(source, target, told=said, show=show).finished
+        jobs[0].join(PATIENCE)
+        assert target.count("sample") == source.count("sample") == (before - 1 if in_the_way else before) > 0
+        assert any(each.startswith("somebody was in the way") for each in said) == in_the_way
+
+
+_WAITS = """
+SELECT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE datname = current_database() AND NOT granted
+)
+"""
+
+
 @pytest.mark.parametrize("whose", ["source", "target"])
 def test_lost_connections_are_made_anew(source: Database, target: Database, whose: str) -> None:
     said: list[str] = []

@@ -138,6 +138,14 @@ async def test_new_partitions_fill_what_older_ones_leave_free(native_database: D
     assert native_database.count("log") == 3
 
 
+async def test_rows_whose_partition_is_there_do_not_wait_for_who_makes_others(native_database: Database) -> None:
+    """Maintenance may hold that lock for a minute when the network is away in the middle of it."""
+    async with running_exporter(native_database) as exporter:
+        with native_database.connect() as blocker, blocker.transaction():
+            blocker.execute("LOCK TABLE lock_partitions IN EXCLUSIVE MODE")
+            assert await store(exporter, gauge(name="second")) == [True]
+
+
 async def test_two_gateways_may_make_the_same_partition_at_once(native_database: Database) -> None:
     at = now() - 7 * DAY
     async with running_exporter(native_database) as one, running_exporter(native_database) as other:

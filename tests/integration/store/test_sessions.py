@@ -130,6 +130,28 @@ async def test_odd_settings_change_nothing(names: list[str], database: Database,
         assert database.value("SELECT count(*) > 0 FROM odd.sample")
 
 
+def test_who_may_not_let_triggers_run_is_told_that_timescale_needs_them(timescale_database: Database) -> None:
+    """TimescaleDB would keep in its catalogs what a migration drops."""
+    role = f"{timescale_database.name}_powerless"
+    timescale_database.run(f"CREATE ROLE {role} LOGIN")
+    try:
+        timescale_database.run(f"ALTER DATABASE {timescale_database.name} OWNER TO {role}")
+        set_for(timescale_database, "session_replication_role", "replica")
+        connections = Connections(make_conninfo(timescale_database.dsn, user=role))
+        with pytest.raises(UnusableServerError, match="GRANT SET ON PARAMETER session_replication_role"):
+            schema.migrate(connections)
+        timescale_database.run(f"GRANT SET ON PARAMETER session_replication_role TO {role}")
+        assert schema.migrate(connections).name == "timescale"
+        assert timescale_database.count("timescaledb_information.continuous_aggregates") == 0
+        assert timescale_database.count("pg_tables WHERE starts_with(tablename, '_materialized_hypertable')") == 0
+        assert schema.status(connections).pending == []
+    finally:
+        timescale_database.run(f"REVOKE SET ON PARAMETER session_replication_role FROM {role}")
+        timescale_database.run(f"ALTER DATABASE {timescale_database.name} OWNER TO CURRENT_USER")
+        timescale_database.run(f"DROP OWNED BY {role} CASCADE")
+        timescale_database.run(f"DROP ROLE {role}")
+
+
 @pytest.mark.parametrize("variables", ENVIRONMENTS, ids=", ".join)
 async def test_an_odd_environment_changes_nothing(
     variables: dict[str, str], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging  # noqa: TID251 - the root logger's handlers are taken back
+from http import HTTPStatus
 from typing import Annotated, Any, cast
 
 import httpx
 import pytest
 import structlog
-from litestar import Router, get, post
+from litestar import Request, Response, Router, get, post
 from litestar.params import Parameter
 from pydantic import ValidationError
 
@@ -217,6 +218,20 @@ async def test_each_request_is_timed_by_its_route() -> None:
     await ask(hub, "/nothing/like/it", "BREW")
     found = told.metric("http.server.request.duration")
     assert set(found) == {("GET", 200, "/api/v1/health", "http"), ("_OTHER", 404, "http")}
+
+
+async def test_a_status_is_counted_once_however_a_handler_writes_it() -> None:
+    # The SDK tells attributes apart by their types, and exports what is 200 either way as two points of one series.
+    @get("/enumerated", opt={"scope": None}, sync_to_thread=False)
+    def enumerated(request: Request[Any, Any, Any]) -> Response[str]:
+        return Response("", status_code=200 if request.url.query == "plain" else HTTPStatus.OK)
+
+    told = Told()
+    hub = app([Router("/", route_handlers=[enumerated])], told=told)
+    await ask(hub, "/api/v1/enumerated?plain")
+    await ask(hub, "/api/v1/enumerated")
+    (point,) = told.points("http.server.request.duration")
+    assert (point.attributes["http.response.status_code"], point.count) == (200, 2)
 
 
 async def test_what_is_logged_for_a_request_has_its_id_and_its_trace(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,14 +18,27 @@ from gateway.query import overview
 NOW = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, found: list[overview.Service], *query: tuple[str, str]) -> str:
-    """Return what the page shows of services."""
+def shown(
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[overview.Service],
+    *query: tuple[str, str],
+    hosts: Sequence[page.HostRow] = (),
+) -> str:
+    """Return what the page shows of services, and of hosts."""
     sources = overview.Sources({}, {each.name: each for each in found})
     monkeypatch.setattr(overview, "sources", lambda *_: sources)
     reader: Any = SimpleNamespace(reading=None, hub=SimpleNamespace(endpoints=dict))
     asked = Asked("/", {}, query, "http://hub", NOW)
     values = {**page.read_overview(cast("Any", reader), asked), "asked": asked, "link": link}
+    if hosts:
+        values |= {"hosts": hosts, "host_count": len(hosts), "is_empty": False}
     return block("live/overview.html", "above", values) + block("live/overview.html", "live", values)
+
+
+def seen(html: str) -> str:
+    """Return the classes of when the one row last sent something."""
+    (classes,) = re.findall(r'<td class="number (seen[^"]*)">', html)
+    return classes
 
 
 def service(number: int, **more: Any) -> overview.Service:
@@ -50,6 +65,17 @@ def test_those_that_are_not_shown_are_found_by_name(monkeypatch: pytest.MonkeyPa
     assert 'value="ICE-0099"' in html
     assert 'name="range" value="6h"' in html
     assert "No service of that name" in shown(monkeypatch, many, ("q", "nobody"))
+
+
+def test_only_what_is_late_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"id": "x", "name": "nas", "url": "/", "why": "", "weight": 1.0, "spark": "", "seen": "then"}
+    gauges: dict[str, Any] = dict.fromkeys(("cpu", "memory", "disk"))
+    full = page.HostRow(state="down", is_silent=False, **row, **gauges)
+    silent = page.HostRow(state="down", is_silent=True, **row, **gauges)
+    assert [seen(shown(monkeypatch, [], hosts=[host])) for host in (full, silent)] == ["seen", "seen late"]
+    html = shown(monkeypatch, [service(0, failed_entries=1)])
+    assert 'class="down"' in html, "it fails"
+    assert seen(html) == "seen", "and sends, all the same"
 
 
 def test_few_need_no_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ DEFAULT, PLAIN, SUFFIXES, NOTHING = Strategy
         ("gauge", "queue.rate", "{item}/s", "queue_rate_per_second"),
         ("gauge", "rate", "By/{op}", "rate_bytes"),
         ("gauge", "empty", "/s", "empty_per_second"),
+        ("gauge", "spaced", " s\u3000/\tm ", "spaced_seconds_per_minute"),
+        ("gauge", "separated", "\x1cs", "separated_s"),
         # Ratios are gauges of the unit 1; counters end with total, once.
         ("gauge", "cpu.utilization", "1", "cpu_utilization_ratio"),
         ("gauge", "ratio.of.cpu", "1", "of_cpu_ratio"),

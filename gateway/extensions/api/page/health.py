@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.extensions.api.page.shown import COLOURS
+from gateway.extensions.api.page.shown import COLOURS, length_of
 from gateway.extensions.api.page.view import Asked, Reader, View
 from gateway.query.errors import QueryError
 from gateway.query.metrics.catalogue import Metric, Series, series_of
@@ -75,7 +75,14 @@ def read(reader: Reader, asked: Asked) -> Mapping[str, object]:
             cards = _cards(Store.of(reader.reading), asked)
         except QueryError as error:
             trouble = str(error)
-    return {"status": reader.status(), "cards": cards, "trouble": trouble, "tells": any(card.lines for card in cards)}
+    status = reader.status()
+    return {
+        "status": status,
+        "up_for": length_of(status.uptime_seconds),
+        "cards": cards,
+        "trouble": trouble,
+        "tells": any(card.lines for card in cards),
+    }
 
 
 def _cards(store: Store, asked: Asked) -> list[Card]:
@@ -94,6 +101,8 @@ def _lines(store: Store, told: Told, window: Window) -> list[Drawn]:
     if all(not any(line.known) for line in lines) and told.rate and told.metric != _TOLD[0].metric:
         return []  # nothing but zeros: nothing was refused
     lines = sorted(lines, key=lambda line: -(line.mean or 0))[:_MOST_LINES]
+    # Those that are most, but each with the colour that it had when another one was.
+    lines.sort(key=lambda line: tuple(line.labels.values()))
     shown = Unit(unit, [value for line in lines for value in line.known], per_second=told.rate)
     largest = max((value for line in lines for value in line.known), default=0.0)
     return [

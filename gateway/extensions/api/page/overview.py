@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gateway.extensions.api.page.charts import identifier, sparkline
 from gateway.extensions.api.page.hosts import METRICS, host_charts
+from gateway.extensions.api.page.shown import length_of
 from gateway.extensions.api.page.view import Asked, Reader, View, host_link, link
 from gateway.query import overview
 from gateway.query.charts.buckets import Source, Values, Window, read, step_for
@@ -63,6 +64,7 @@ class HostRow:
     cpu: Gauge | None
     memory: Gauge | None
     disk: Gauge | None
+    is_silent: bool
     seen: str
 
 
@@ -113,7 +115,7 @@ def read_overview(reader: Reader, asked: Asked) -> Mapping[str, object]:
         "service_count": len(active),
         "silent_services": silent[:_MOST_NAMES],
         "silent_count": len(silent),
-        "services_over": _length(seconds),
+        "services_over": length_of(seconds),
         "endpoints": reader.hub.endpoints(),
     }
 
@@ -204,8 +206,9 @@ def _host(
     memory = _share(own, latest, "system.memory", "system.memory.state")
     fullest, where = _fullest(own, latest)
     reasons: list[tuple[float, str, str]] = []
-    if last is None or now - last > _SILENT:
-        silent = "a day" if last is None else _length(now - last)
+    is_silent = last is None or now - last > _SILENT
+    if last is None or is_silent:
+        silent = "a day" if last is None else length_of(now - last)
         reasons.append((3.0, "down", f"nothing for {'more than ' if last is None else ''}{silent}"))
     if fullest >= _FULL:
         state = "down" if fullest >= _VERY_FULL else "degraded"
@@ -227,6 +230,7 @@ def _host(
         cpu=_gauge(busy, _BUSY, 1.1),
         memory=_gauge(memory, _BUSY, 1.1),
         disk=_gauge(fullest, _FULL, _VERY_FULL),
+        is_silent=is_silent,
         seen=_ago(last, now),
     )
 
@@ -339,15 +343,7 @@ def _ago(last: float | None, now: float) -> str:
     seconds = round(now - last)
     if seconds < 60:
         return "now"
-    return f"{_length(seconds)} ago"
-
-
-def _length(seconds: float) -> str:
-    """Return a length of time in its largest unit: in finer ones, the page would change for its own sake."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size or (size == 60 and seconds >= size):
-            return f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"
+    return f"{length_of(seconds)} ago"
 
 
 VIEW = View(path="/", name="Overview", template="live/overview.html", read=read_overview, every=10)

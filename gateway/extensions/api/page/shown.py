@@ -55,6 +55,14 @@ def ago(at: datetime, now: datetime) -> str:
     return f"{short_duration(max(unix_nano(now) - unix_nano(at), 10**9))} ago"
 
 
+def length_of(seconds: float) -> str:
+    """Return a length of time in its largest unit: in finer ones, the page would change for its own sake."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or (size == 60 and seconds >= size):
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
 def pairs(*attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return attributes as text, so many and so long as a page can show."""
     found = [(key, _bounded(text_of(value))) for each in attributes for key, value in each.items()]
