@@ -246,6 +246,10 @@ class Dimensions:
         """Declare a set, of which all series are declared."""
         self._add(SETS, key, (members,))
 
+    def are_known(self, keys: frozenset[int]) -> bool:
+        """Tell whether all these were declared, and nothing is to be done for them."""
+        return keys <= self._known
+
     def bounds(self, values: Sequence[float]) -> int | None:
         """Return the key of a list of bounds or quantiles; None for one that stands in the row itself.
 

@@ -38,7 +38,7 @@ from gateway.component import (
     TimedOutError,
     UnavailableError,
 )
-from gateway.otlp.bounds import ATTRIBUTE, Budget
+from gateway.otlp.bounds import ATTRIBUTE, RECORD, Budget
 from gateway.store import (
     Connections,
     Layout,
@@ -248,15 +248,15 @@ class TimescaleExporter:
         """Encode points of one moment in a request like others before; None where it is none, or to be looked at."""
         if batch.signal is not Signal.METRICS:
             return None
-        template = self._dimensions.templates.find(batch.payload)
-        if template is None or template.moment is None:
+        fit = self._dimensions.templates.find(batch.payload)
+        if fit is None or fit.template.opaque:
             return None
         rows = Rows(self._interval)
         window = self._acceptance.window(batch.signal, batch.received_at)
-        budget = Budget.of(batch, kept=True)
-        if not add_moment(template, batch.payload, self._sets, window, rows, budget):
+        Budget.of(batch, kept=True).take(fit.template.weight, RECORD, "records")
+        if not add_moment(fit, self._sets, window, rows):
             return None
-        template.share(batch.soundness)
+        fit.template.share(batch.soundness)
         return PreparedRows(batch, rows.count, ACCEPTED, rows, self._dimensions.generation)
 
     def _encode_relieved(self, batch: Batch) -> Coroutine[None, None, PreparedRows]:

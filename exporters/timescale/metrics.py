@@ -38,7 +38,7 @@ from exporters.timescale.numbers import Numbers, Pauses, Taken
 from exporters.timescale.points import NumberPoints, concatenate, distinct
 from exporters.timescale.rejections import COUNT_TOO_LARGE, NO_TIMESTAMP, Rejections, TimeWindow
 from exporters.timescale.sets import Sets
-from exporters.timescale.templates import Metric, Template, learn
+from exporters.timescale.templates import Fit, Metric, Template, learn
 from exporters.timescale.walk import PACE, decode_large
 from gateway.base.slices import LARGE, Steps
 from gateway.component import MalformedPayloadError, Soundness
@@ -56,24 +56,23 @@ _METRIC = 32
 """What a metric counts for between two pauses, in number points."""
 
 
-def add_moment(template: Template, payload: bytes, sets: Sets, window: TimeWindow, rows: Rows, budget: Budget) -> bool:
-    """Encode a request that fits a template and holds one moment. Returns whether it does; nothing was done if not."""
+def add_moment(fit: Fit, sets: Sets, window: TimeWindow, rows: Rows) -> bool:
+    """Encode the number points of a request, where they are of one moment. Returns whether they are; nothing was done
+    if not."""
+    template = fit.template
     if template.moment is None:
         return False
-    frames = template.moment.frames(payload, sets, window.earliest, window.latest)
+    frames = template.moment.frames(fit, sets, window.earliest, window.latest)
     if frames is None:
         return False
-    budget.take(template.weight, RECORD, "records")
-    unix_nano = frames[0].unix_nano
-    microseconds = unix_nano // 1000
+    microseconds = frames.unix_nano // 1000
     minute = microseconds // _MINUTE_US
     rows.minutes.add(minute)
     if template.noted != (minute,):
         template.noted = (minute,)
-        for context in template.contexts:
-            sets.dimensions.seen(context.metric_id, unix_nano, unix_nano)
-    encoded = [frame.row for frame in frames]
-    rows.add("frame", b"".join(encoded), template.moment.count, (microseconds // rows.interval,))
+        for metric_id in template.metric_ids:
+            sets.dimensions.seen(metric_id, frames.unix_nano, frames.unix_nano)
+    rows.add("frame", frames.rows, frames.points, (microseconds // rows.interval,))
     return True
 
 
@@ -105,23 +104,22 @@ class MetricsEncoder:
 
     def encode(self, payload: bytes, soundness: Soundness | None = None) -> Steps[None]:
         """Encode a request, pausing now and then. Raises `google.protobuf.message.DecodeError` when it is malformed."""
-        template = self._dimensions.templates.find(payload)
-        if template is None:
+        fit = self._dimensions.templates.find(payload)
+        if fit is None:
             yield from self._decode(payload)
         else:
-            yield from self._fill(template, payload)
+            yield from self._fill(fit)
             if soundness is not None:
-                template.share(soundness)
+                fit.template.share(soundness)
         yield None
         for table, chunks in self._points.items():
             self._rows.add(table, b"".join(chunks), len(chunks), self._intervals.get(table, ()))
 
     # -- requests that were seen before ----------------------------------------------------------------------------
 
-    def _fill(self, template: Template, payload: bytes) -> Steps[None]:
+    def _fill(self, fit: Fit) -> Steps[None]:
         """Encode a request that fits a template."""
-        if add_moment(template, payload, self._sets, self._window, self._rows, self._budget):
-            return
+        template, payload = fit.template, fit.payload
         self._budget.take(template.weight, RECORD, "records")
         for number, points in itertools.groupby(template.opaque, operator.attrgetter("metric")):
             metric = template.metrics[number]
@@ -133,7 +131,8 @@ class MetricsEncoder:
             else:
                 raw = [payload[each.begin : each.end] for each in points]
                 yield from self._distributions(context, metric.key.type, raw)
-        yield from self._add_numbers(template.read(payload), template)
+        if not add_moment(fit, self._sets, self._window, self._rows):
+            yield from self._add_numbers(fit.points(), template)
 
     def _remember(self, payload: bytes) -> Steps[None]:
         """Make a template of a request that came like this before."""
@@ -271,9 +270,9 @@ class MetricsEncoder:
         yield None
         frames, alone = yield from frames_of(points, self._sets)
         if frames:
-            intervals = {frame.unix_nano // 1000 // self._rows.interval for frame in frames}
-            count = sum(frame.points for frame in frames)
-            self._rows.add("frame", b"".join([frame.row for frame in frames]), count, intervals)
+            intervals = {each.unix_nano // 1000 // self._rows.interval for each in frames}
+            count = sum(each.points for each in frames)
+            self._rows.add("frame", b"".join([each.rows for each in frames]), count, intervals)
         if len(alone):
             self._rows.add_points(alone, distinct(alone.time // 1000, self._rows.interval))
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.timescale.frames import EXACT, LATEST, Frame
+from exporters.timescale.frames import EXACT, LATEST, Frames
 from exporters.timescale.points import INT, NO_VALUE
 from exporters.timescale.sets import HAS_START, IS_INT, Piece, Sets
 from gateway.store import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US
 
 if TYPE_CHECKING:
     from exporters.timescale.dimensions import MetricContext
+    from exporters.timescale.templates import Fit
 
 MOST_MEMBERS = 64
 """Points of a request, at most."""
@@ -60,14 +61,14 @@ class Moment:
         self._read, self._pick = _reader(kind, time, value, start)
         self._rows: list[_Row] | None = None
 
-    def frames(self, payload: bytes, sets: Sets, earliest: int, latest: int) -> list[Frame] | None:
+    def frames(self, fit: Fit, sets: Sets, earliest: int, latest: int) -> Frames | None:
         """Return the frames that a request is, every point of it; None where it is to be looked at closely.
 
         ``earliest`` and ``latest`` are the times that are accepted.
         """
         if not self._usable:
             return None
-        numbers = self._pick(self._read(payload))
+        numbers = self._pick(self._read(fit.payload))
         count = self.count
         unix_nano: int = numbers[0]
         if numbers[:count].count(unix_nano) != count or not earliest <= unix_nano <= latest:
@@ -79,12 +80,12 @@ class Moment:
             self._rows = self._compose(sets)
         if not self._usable:
             return None
-        frames = []
+        rows = []
         for row in self._rows:
             if not sets.is_declared(row.piece) or (encoded := row.encode(unix_nano, numbers)) is None:
                 return None
-            frames.append(Frame(encoded, unix_nano, row.count))
-        return frames
+            rows.append(encoded)
+        return Frames(b"".join(rows), unix_nano, count)
 
     def _compose(self, sets: Sets) -> list[_Row]:
         """Return the rows; it is not usable where some points are in none of them."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from gateway.store import Connection
 
 if TYPE_CHECKING:
     from exporters.timescale.dimensions import Dimensions
+    from exporters.timescale.layouts import Layout
 
 MOST = 112
 """Members of a set, at most: a frame with a start time for each is below 2 kB, above which PostgreSQL would move its
@@ -36,6 +39,11 @@ _LEAST = 32
 _FEW = 56
 _TINY = 8
 _REMEMBERED = 2**20
+"""Points of the compositions that are remembered, each of them some 50 bytes."""
+
+_EACH = 64
+"""What a composition takes besides, in points."""
+
 _SEEN = 2**17
 
 _Ids = npt.NDArray[np.int64]
@@ -51,12 +59,31 @@ class Piece(NamedTuple):
     """What the set is known by: keys of series, then their bits."""
 
 
-class Composition(NamedTuple):
-    """How points that were observed together are put in order and cut; ``alone`` are those in no set."""
+@dataclass(slots=True, eq=False)
+class Composition:
+    """How points that were observed together are put in order and cut; ``alone`` are those in no set.
+
+    The pieces are all of the order, without gaps. ``layout`` is how their rows were laid out last, which `frames` keeps
+    here. ``key`` is what `Sets` knows it by.
+    """
 
     order: _Ids
     pieces: list[Piece]
     alone: _Ids
+    layout: Layout | None = field(init=False, default=None)
+    key: bytes = field(init=False, default=b"")
+
+    @classmethod
+    def of(cls, order: _Ids, pieces: Sequence[Piece], alone: _Ids) -> Composition:
+        """Return the composition of these pieces of an order, without what lies between them."""
+        if sum([piece.end - piece.first for piece in pieces]) == len(order):
+            return cls(order, list(pieces), alone)
+        its: list[Piece] = []
+        at = 0
+        for piece in pieces:
+            its.append(piece._replace(first=at, end=at + piece.end - piece.first))
+            at = its[-1].end
+        return cls(np.concatenate([order[:0], *(order[each.first : each.end] for each in pieces)]), its, alone)
 
 
 class Sets:
@@ -84,17 +111,31 @@ class Sets:
     def composition(self, series: _Ids, bits: npt.NDArray[np.uint8], resources: _Ids, metrics: _Ids) -> Composition:
         """Return how points are cut, of which each has a series, bits, a resource and a metric."""
         key = hashlib.blake2b(series.tobytes() + bits.tobytes(), digest_size=16).digest()
+        found = self.known(key)
+        if found is not None:
+            return found
+        found = compose(series, bits, resources, metrics)
+        found.key = key
+        self._compositions[key] = found
+        self._points += len(series) + _EACH
+        while self._points > _REMEMBERED and len(self._compositions) > 1:
+            _, oldest = self._compositions.popitem(last=False)
+            self._points -= len(oldest.order) + len(oldest.alone) + _EACH
+        return found
+
+    def known(self, key: bytes) -> Composition | None:
+        """Return a composition by its key, as long as it is remembered."""
         found = self._compositions.get(key)
         if found is not None:
             self._compositions.move_to_end(key)
-            return found
-        found = compose(series, bits, resources, metrics)
-        self._compositions[key] = found
-        self._points += len(series)
-        while self._points > _REMEMBERED and len(self._compositions) > 1:
-            _, oldest = self._compositions.popitem(last=False)
-            self._points -= len(oldest.order)
         return found
+
+    def are_declared(self, pieces: Sequence[Piece], set_ids: frozenset[int]) -> bool:
+        """Tell whether all these sets, with these keys, may be referred to, and declare those that have come before."""
+        if set_ids <= self._declared and self.dimensions.are_known(set_ids):
+            return True
+        declared = [self.is_declared(piece) for piece in pieces]  # each of them hears that it came
+        return all(declared)
 
     def is_declared(self, piece: Piece) -> bool:
         """Tell whether a set may be referred to, and declare it where it has come before."""
@@ -127,7 +168,7 @@ def compose(series: _Ids, bits: npt.NDArray[np.uint8], resources: _Ids, metrics:
             continue
         members = ordered[first:end].astype(">i8").tobytes() + its_bits[first:end].tobytes()
         pieces.append(Piece(first, end, set_id(members), members))
-    return Composition(order, pieces, np.concatenate(alone))
+    return Composition.of(order, pieces, np.concatenate(alone))
 
 
 _MEMBER = np.dtype(

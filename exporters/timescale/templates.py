@@ -17,13 +17,14 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from exporters.timescale.heads import START, TIME, VALUE, layout_of
+from exporters.timescale.large_moments import LargeMoment
 from exporters.timescale.moments import MOST_MEMBERS, Moment
 from exporters.timescale.points import NumberPoints
 from gateway.base.slices import Steps
@@ -31,10 +32,13 @@ from gateway.component import Soundness
 from gateway.otlp import wire_format
 
 if TYPE_CHECKING:
-    from exporters.timescale.dimensions import MetricContext
+    pass
 
 _Places = npt.NDArray[np.intp]
 _Probe = tuple[tuple[int, int], ...]
+
+Gathered = tuple[npt.NDArray[np.uint64], ...]
+"""Times, values and starts of the points of which each is read."""
 
 _MOST_BYTES = 128 * 2**20
 """What all templates may take: those of a million points of 100 bytes."""
@@ -91,6 +95,7 @@ class Template:
         self.metrics = metrics
         self.opaque = opaque
         self.weight = weight
+        self.cost = 0
         self._count = len(points)
         self._series, self._kind, self._metric, self._metrics = (
             points.series,
@@ -104,34 +109,43 @@ class Template:
         self.places = at
         self.stream = int(points.series[0])
         self.expected = self._blanked(payload)
-        self.moment = self._moment() if self._count <= MOST_MEMBERS and not opaque else None
+        self._bytes = np.frombuffer(self.expected, np.uint8)
+        self.moment: Moment | LargeMoment | None = None
         # A number of as many bytes is compared sooner than arrays are, as long as it is not large.
         self._mask = self._masked = 0
-        if self.moment is not None:
+        if self._count <= MOST_MEMBERS and not opaque:
+            self.moment = self._moment()
+            self.cost = 2 * len(payload) + self.moment.cost
             self._mask = int.from_bytes(self._blanked(b"\xff" * len(payload)), "little")
             self._masked = int.from_bytes(self.expected, "little")
+        elif self._regular is None:
+            self.moment = LargeMoment(points, len(starts))
         self.probe = _probe(np.concatenate(at), opaque, len(payload))
         arrays = [self._series, self._kind, self._metric, self._regular, self._starts, *at]
-        self.cost = len(payload) + sum(array.nbytes for array in arrays if array is not None)
-        if self.moment is not None:
-            self.cost += 2 * len(payload) + self.moment.cost
+        self.cost += len(payload) + sum(array.nbytes for array in arrays if array is not None)
         self.cost += _EACH + 200 * len(metrics) + 100 * len(opaque)
+        self.metric_ids = {metric.metric_id for metric in points.metrics}
+        """Those of its number points."""
         self.noted: tuple[int, ...] = ()
         """Minutes of its points in which its metrics were last said to be observed."""
         self._soundness = Soundness()
         # Kept by `Templates`: when it was found last, and how long that was after the time before.
         self.found = self.gap = 0
 
-    @property
-    def contexts(self) -> Sequence[MetricContext]:
-        """The metrics of its number points, each of one resource and scope."""
-        return self._metrics
+    def fit(self, payload: bytes) -> Fit | None:
+        """Return a request of this length as one that is equal to this one but for what is blanked; None if it is not.
 
-    def fits(self, payload: bytes) -> bool:
-        """Tell whether a request of this length is equal to this one but for what is blanked."""
+        Blanks are 0 here. So when there are as many bytes that differ as there are in blanks other than 0, all of those
+        that differ are in blanks.
+        """
         if self._mask:
-            return int.from_bytes(payload, "little") & self._mask == self._masked
-        return self._blanked(payload) == self.expected
+            return Fit(self, payload) if int.from_bytes(payload, "little") & self._mask == self._masked else None
+        its = np.frombuffer(payload, np.uint8)
+        numbers = _numbers(payload)
+        gathered = tuple([numbers[places] for places in self.places])
+        in_blanks = sum(int(np.count_nonzero(each.view(np.uint8))) for each in gathered)
+        in_blanks += sum(int(np.count_nonzero(its[each.begin : each.end])) for each in self.opaque)
+        return Fit(self, payload, gathered) if np.count_nonzero(its != self._bytes) == in_blanks else None
 
     def share(self, soundness: Soundness) -> None:
         """Say of a request that fits what is known of one before, or listen to what others will find of it.
@@ -161,11 +175,13 @@ class Template:
             copy[each.begin : each.end] = bytes(each.end - each.begin)
         return copy
 
-    def read(self, payload: bytes) -> NumberPoints:
+    def points(self, payload: bytes, gathered: Gathered | None = None) -> NumberPoints:
         """Return the number points of a request that fits. The times and values of those that are opaque are 0."""
-        numbers = _numbers(payload)
+        if gathered is None:
+            numbers = _numbers(payload)
+            gathered = tuple([numbers[places] for places in self.places])
         of = (self._regular, self._regular, self._starts)
-        time, value, start = (self._spread(places, numbers[at]) for places, at in zip(of, self.places, strict=True))
+        time, value, start = (self._spread(places, its) for places, its in zip(of, gathered, strict=True))
         return NumberPoints(self._series, time, start, value, self._kind, None, self._metric, self._metrics)
 
     def _spread(self, places: _Places | None, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -179,6 +195,18 @@ class Template:
 def _numbers(data: bytes | bytearray) -> npt.NDArray[np.uint64]:
     """Return the eight bytes that begin at each place as a number."""
     return np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
+
+
+class Fit(NamedTuple):
+    """A request that fits a template, and its numbers where they were gathered to find that out."""
+
+    template: Template
+    payload: bytes
+    gathered: Gathered | None = None
+
+    def points(self) -> NumberPoints:
+        """Return its number points. The times and values of those that are opaque are 0."""
+        return self.template.points(self.payload, self.gathered)
 
 
 _GAPS, _GAP = 8, 256
@@ -233,9 +261,12 @@ def learn(
     opaque = [
         Opaque(int(of[i]), int(place_of[i]), int(begins[i]), int(ends[i])) for i in np.flatnonzero(is_opaque).tolist()
     ]
-    found = Template(payload, metrics, points, opaque, regular, starts, (time_at, value_at, start_at), weight)
+    places = (time_at, value_at, start_at)
+    if (np.diff(np.sort(np.concatenate(places))) < 8).any():  # `Template.fit` counts each byte of them once
+        return None
+    found = Template(payload, metrics, points, opaque, regular, starts, places, weight)
     # What was decoded must be what is read by the template; it is not where a message stands in several pieces.
-    read = found.read(payload)
+    read = found.points(payload)
     same = all(
         np.array_equal(its[regular], decoded[regular])
         for its, decoded in ((read.time, points.time), (read.value, points.value), (read.start, points.start))
@@ -341,17 +372,17 @@ class Templates:
         """Return those that are known, the one found last at the end."""
         return list(self._order)
 
-    def find(self, payload: bytes) -> Template | None:
-        """Return the template that a request fits."""
+    def find(self, payload: bytes) -> Fit | None:
+        """Return a request as one that fits a template."""
         self._now += 1
         for probe, known in self._by_length.get(len(payload), {}).items():
             for template in known.get(_probed(payload, probe), ()):
-                if template.fits(payload):
+                if (fit := template.fit(payload)) is not None:
                     template.gap = max(self._now - template.found, template.gap // 2)
                     template.found = self._now
                     self._order.move_to_end(template)
                     self._streams[template.stream] = template
-                    return template
+                    return fit
         return None
 
     def due(self, shape: int, stream: int, cost: int) -> int | None:

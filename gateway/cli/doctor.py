@@ -284,6 +284,8 @@ def _examine_store(config: Config, data_dir: DataDir) -> Iterator[Finding]:
         return
     except psycopg.Error as error:
         advice = "check exporters.timescale.dsn, and that the server runs and accepts connections"
+        if needs_embedded(config):
+            advice = f"the hub starts it again by itself; why it does not run is in {data_dir.postgres / 'log'}"
         yield Finding(False, "store", str(error).strip().splitlines()[0], advice)
         return
     for concern in concerns:

@@ -14,6 +14,9 @@ SAMPLING = 0.5
 GRACE = 5.0
 """Seconds that a last export may take when told to end."""
 
+_LOOK = 1.0
+"""Seconds after which the main thread looks at the latest whether a signal came."""
+
 
 def run_once(config: HostMetricsConfig) -> bool:
     """Collect and send once. Returns whether the destination accepted it; if not, the log says why.
@@ -31,5 +34,8 @@ def run_forever(config: HostMetricsConfig, stop: threading.Event) -> None:
     """
     emitter = Emitter(config, destination(config))
     emitter.start()
-    stop.wait()
+    # A signal that comes just before a wait begins, or is taken by another thread, does not interrupt that wait: its
+    # handler runs when the main thread next does something.
+    while not stop.wait(_LOOK):
+        pass
     emitter.stop(GRACE)

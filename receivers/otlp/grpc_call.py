@@ -161,8 +161,7 @@ class Call:
                         raise StatusError.of(overloaded("too many messages at once; wait for their answers"))
                     self._said.put_nowait(message)
                 return
-            self._request.add(data)
-            if self._admitted is not None:
+            if self._request.add(data) and self._admitted is not None:
                 self._admitted.resize(self._request.length)
         except StatusError as error:
             self._fail(error)

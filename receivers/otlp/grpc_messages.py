@@ -128,21 +128,27 @@ class Request:
         self._compressed = 0
         self._expected: int | None = None
 
-    def add(self, data: bytes) -> None:
-        """Take what has arrived. Raises `StatusError` when it is more than it may be."""
+    def add(self, data: bytes) -> bool:
+        """Take what has arrived. Returns whether that told how long it is. Raises `StatusError` when it is too much."""
+        size, bounds = len(data), self._bounds
         self._pieces.append(data)
-        self._size += len(data)
-        self._hold(len(data))
+        self._size += size
+        self._held += size
+        bounds.held += size
+        is_told = False
         if self._expected is None and self._size >= _PREFIX.size:
             beginning = b"".join(self._pieces)
             self._compressed, length = _PREFIX.unpack_from(beginning)
             self._pieces = [beginning[_PREFIX.size :]]
-            if length > self._bounds.limit:
-                raise self._bounds.too_large()
+            if length > bounds.limit:
+                raise bounds.too_large()
             self._expected = _PREFIX.size + length
+            is_told = True
         if self._expected is not None and self._size > self._expected:
             raise _malformed("the call carries more than one message")
-        self._check_room()
+        if bounds.held > bounds.in_all:
+            raise _overflow()
+        return is_told
 
     def _hold(self, size: int) -> None:
         self._held += size
@@ -150,7 +156,7 @@ class Request:
 
     def _check_room(self) -> None:
         if self._bounds.held > self._bounds.in_all:
-            raise StatusError.of(overloaded("too many requests are arriving at once; please retry"), "overloaded")
+            raise _overflow()
 
     @property
     def length(self) -> int:
@@ -231,6 +237,10 @@ class Messages:
 
     def _too_large(self) -> StatusError:
         return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message has at most {self._limit} bytes here")
+
+
+def _overflow() -> StatusError:
+    return StatusError.of(overloaded("too many requests are arriving at once; please retry"), "overloaded")
 
 
 def _compressed_somehow() -> StatusError:

@@ -63,6 +63,28 @@ def test_how_long_a_trace_took_is_seen_in_its_bar(show: Show) -> None:
     assert len({whole, part, failed}) == 3
 
 
+def test_commands_to_copy_are_aligned_and_whole(show: Show) -> None:
+    """As a view that has nothing yet shows them, which none of the lab's is."""
+    page = show("/logs")
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    begins, is_whole = page.evaluate(
+        """() => {
+            const list = document.createElement("ol"), text = "export A=1\\nexport B=" + "long/".repeat(30);
+            list.className = "ways";
+            list.innerHTML = `<li><pre><code>${text}</code></pre></li>`;
+            document.getElementById("main").append(list);
+            const code = list.querySelector("code"), lines = document.createRange();
+            lines.selectNodeContents(code);
+            const begins = {};
+            for (const { top, left } of lines.getClientRects()) begins[top] = Math.min(left, begins[top] ?? left);
+            return [Object.values(begins), code.parentElement.scrollWidth <= code.parentElement.clientWidth];
+        }"""
+    )
+    assert len(begins) > 2
+    assert len(set(begins)) == 1
+    assert is_whole
+
+
 @pytest.mark.parametrize("path", ["/", "/runs", "/health"])
 def test_the_view_that_is_open_is_in_sight_in_the_navigation(show: Show, path: str) -> None:
     page = show("/events")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ _FRESH_SECONDS = 1.0
 """How long what was found out is good: whoever asks more often costs nothing more."""
 _FULL = 0.9
 """The part of a spool from which on it counts as full: it refuses a batch that does not fit, however much is left."""
+
+
+_TRIED_BYTES = 2**18
+"""What the disk of a spool has to take, as a large request of a client is."""
 
 
 class State(enum.StrEnum):
@@ -53,7 +58,8 @@ class Readiness(msgspec.Struct):
 class ExporterStatus(msgspec.Struct):
     """An exporter: what waits for it. ``circuit_open`` is null where another process would have to be asked.
 
-    ``spool_dropped_records`` are those that were dropped because the spool was full, ever.
+    ``spool_dropped_records`` are those that were dropped because the spool was full, ever. ``spool_disk_problem`` says
+    why the disk of the spool takes no more; null where it does, and where nothing has to be kept on it.
     """
 
     signals: list[str]
@@ -63,6 +69,7 @@ class ExporterStatus(msgspec.Struct):
     dead_letters: Annotated[int, msgspec.Meta(ge=0)]
     spool_dropped_records: Annotated[int, msgspec.Meta(ge=0)] = 0
     circuit_open: bool | None = None
+    spool_disk_problem: str | None = None
 
 
 class ProcessorStatus(msgspec.Struct):
@@ -128,6 +135,8 @@ class Probe:
             detail = f"{exporter.spool_bytes} of {exporter.spool_max_bytes} bytes in the spool"
             if exporter.spool_dropped_records:
                 detail += f", {exporter.spool_dropped_records} records were dropped because it was full"
+            if exporter.spool_disk_problem:
+                detail += f", and the disk takes no more: {exporter.spool_disk_problem}"
             dependencies.append(Dependency(f"exporter {name}", exporter.state, detail))
         # Without its store the hub still takes telemetry, as long as the spools have room.
         essential = [each.state for each in dependencies if each.name != "store"]
@@ -188,12 +197,14 @@ class Probe:
             delivery = self._view.deliveries.get(name)
             circuit_open = None if delivery is None else delivery.circuit_open
             limit = settings.spool.max_size if settings.spool.enabled else 0
-            state = State.OK
+            state, problem = State.OK, None
             if size or circuit_open:
-                refuses = size >= limit * _FULL and self._view.config.when_full(name) == "refuse"
-                state = State.DOWN if refuses else State.DEGRADED
+                state = State.DEGRADED
+                if self._view.config.when_full(name) == "refuse":
+                    problem = await asyncio.to_thread(_disk_problem, self._view.data_dir, name)
+                    state = State.DOWN if problem or size >= limit * _FULL else state
             found[name] = ExporterStatus(
-                sorted(signal.value for signal in signals), state, size, limit, letters, dropped, circuit_open
+                sorted(signal.value for signal in signals), state, size, limit, letters, dropped, circuit_open, problem
             )
         return found
 
@@ -217,6 +228,22 @@ async def _describe(connection: psycopg.AsyncConnection[Any]) -> str:
         return f"{detail}, without a schema yet"
     row = await (await connection.execute("SELECT value #>> '{}' FROM store_setting WHERE key = 'layout'")).fetchone()
     return f"{detail}, layout {row[0]}" if row else detail
+
+
+def _disk_problem(data_dir: Path | None, exporter: str) -> str | None:
+    """Return why the disk does not take what a spool would write, None if it does: a file without a name tries it."""
+    if data_dir is None:
+        return None
+    own = spool_directory(data_dir, exporter)
+    folder = next((each for each in (own, *own.parents) if each.is_dir()), data_dir)
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            left = _TRIED_BYTES
+            while left:
+                left -= file.write(bytes(left))
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
 
 
 def _on_disk(data_dir: Path | None, exporter: str) -> tuple[int, int, int]:

@@ -542,6 +542,8 @@ class _Parser:
             word = token.text[1:-1] if token.kind == "text" else token.text
             if token.kind not in ("word", "text") or word.lower() not in field.words:
                 hint = _suggestion(word, field.words)
+                if token.kind == "end":
+                    raise ConditionError(f"expected a value of {about}, found the end{hint}", token.position)
                 raise ConditionError(f"{about} has no value {_shown(token)}{hint}", token.position)
             return field.words.index(word.lower())
         if field.is_duration:

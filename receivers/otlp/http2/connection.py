@@ -274,10 +274,10 @@ class Http2Connection(asyncio.Protocol):
                 self._frames.extend(self._watch.see(data))
             if not self._greeted and self._watch.has_begun:
                 self._greet()
-            until = self.now() + _TURN
-            while self._frames:
-                self._take(self._frames.popleft())
-                if self.now() > until:
+            waiting, now, until = self._frames, self._loop.time, self.now() + _TURN
+            while waiting:
+                self._take(waiting.popleft())
+                if now() > until:
                     break
         except AttackError as error:
             self._connections.warn(self.peer, str(error))
@@ -395,7 +395,7 @@ class Http2Connection(asyncio.Protocol):
         if stream.room < _STREAM_WINDOW // 2 and not ends:
             self._out.append(frames.window_update(number, _STREAM_WINDOW - stream.room))
             stream.room = _STREAM_WINDOW
-        stream.since = min(self.now(), stream.since + len(content) / self._patience.pace)
+        stream.since = min(self._heard, stream.since + len(content) / self._patience.pace)
         stream.complete = bool(ends)  # it may be answered at once
         stream.handler.received(content)
         if ends:

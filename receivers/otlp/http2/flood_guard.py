@@ -100,19 +100,24 @@ class FloodGuard:
             if self._preface:
                 return []
             self._is_counted = False
-        if self._parts:
+        if not self._parts:
+            return self._cut(data)
+        missing = self._missing
+        self._missing -= len(data)
+        if self._missing > 0:
             self._parts.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return []
-            data = b"".join(self._parts)
-            self._parts.clear()
-        return self._cut(data)
+            return []
+        # Only what completes the frame is put together with it: the rest is most of what arrived.
+        rest = missing if self._is_counted else len(data)
+        begun = b"".join((*self._parts, data[:rest]))
+        self._parts.clear()
+        frames = self._cut(begun)
+        return frames + self._cut(data, rest) if rest < len(data) else frames
 
-    def _cut(self, data: bytes) -> list[Frame]:
-        """Return the frames in some bytes; keep what is left over."""
+    def _cut(self, data: bytes, at: int = 0) -> list[Frame]:
+        """Return the frames in some bytes, from a place on; keep what is left over."""
         frames: list[Frame] = []
-        at, size, is_counted = 0, len(data), self._is_counted
+        size, is_counted = len(data), self._is_counted
         missing = 0
         while at < size:
             begin = at + HEAD.size

@@ -162,6 +162,7 @@ def test_a_condition_tells_which_signals_have_what_it_asks_for() -> None:
         ("severity == wran", "severity has no value 'wran'; did you mean 'warn'? (character 13"),
         ("severty < warn", "unknown field 'severty'; did you mean 'severity'? (character 1"),
         ('attributes["a"] = 1', "unexpected '=' (character 17"),
+        ("severity <", "expected a value of severity, found the end; known: unset, trace, debug, info, warn,"),
         ('attributes["a"] ==', "expected a value, found the end (character 19"),
         ('attributes["a] == 1', "a text without its closing quote (character 12"),
         ("attributes == 1", """expected '[' behind attributes, as in attributes["key"], found '==' (character 12"""),

@@ -1,4 +1,4 @@
-"""Small requests of one moment are written without arrays. The rows must be those that arrays would be."""
+"""Requests of one moment that fit a template have ways of their own. The rows must be those that all others make."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ LARGE = [2**53 + 1, -(2**63), 2**63 - 1]
 class Client:
     """Sends the same series again and again: gauges, integers, counters with starts of two processes."""
 
-    def __init__(self, order: Order, gauges: int, integers: int, counters: int, seed: int) -> None:
+    def __init__(
+        self, order: Order, gauges: int, integers: int, counters: int, seed: int, *, histogram: bool = False
+    ) -> None:
         self._order: Order = order
         self._numbers = gauges, integers, counters
+        self._histogram = histogram
         self.chance = random.Random(seed)
 
     def request(self, **odd: bool) -> bytes:
@@ -68,6 +71,9 @@ class Client:
             points[gauges].as_int = chance.choice(LARGE)
         if odd.get("no_start") and counters:
             points[-1].start_time_unix_nano = 0
+        if self._histogram:
+            seconds = scope.metrics.add(name="seconds").histogram
+            seconds.data_points.add(time_unix_nano=time, count=3, bucket_counts=[1, 2], explicit_bounds=[0.5])
         return written(request, self._order)
 
 
@@ -111,6 +117,41 @@ def test_a_moment_is_written_as_arrays_are(
     quick, plain = Encoder(quick=True), Encoder(quick=False)
     for request in requests:
         assert quick.rows(request) == plain.rows(request)
+
+
+@given(
+    order=st.sampled_from([*ORDERS]),
+    numbers=st.tuples(st.integers(0, 150), st.integers(0, 20), st.integers(0, 150)).filter(lambda its: sum(its) > 2),
+    histogram=st.booleans(),
+    seed=st.integers(0, 10**6),
+    odd=ODDITIES,
+)
+def test_a_large_moment_is_written_as_any_other_points_are(
+    order: Order, numbers: tuple[int, int, int], histogram: bool, seed: int, odd: list[dict[str, bool]]
+) -> None:
+    client = Client(order, *numbers, seed, histogram=histogram)
+    requests = [client.request() for _ in range(4)] + [client.request(**each) for each in odd]
+    quick, plain = Encoder(quick=True), Encoder(quick=False)
+    for request in requests:
+        assert quick.rows(request) == plain.rows(request)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("odd", [{}, {"starts": True}, {"large": True}])
+@pytest.mark.parametrize("numbers", [(40, 5, 40), (5, 2, 4)])
+def test_how_a_large_moment_is_cut_is_asked_once(
+    order: Order, odd: dict[str, bool], numbers: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails the test above proves nothing: it would compare the common way with itself."""
+    client, encoder = Client(order, *numbers, 1, histogram=True), Encoder(quick=True)
+    for _ in range(4):
+        encoder.rows(client.request())
+    request = client.request(**odd)
+    expected = encoder.rows(request)
+    monkeypatch.setattr(metrics, "frames_of", None)
+    monkeypatch.setattr(Sets, "composition", None)
+    assert encoder.rows(request) == expected
+    assert expected[2] == sum(numbers) + 1
 
 
 @pytest.mark.parametrize("order", ORDERS)
