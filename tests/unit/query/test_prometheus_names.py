@@ -107,6 +107,7 @@ def test_units_of_metadata(unit: str, expected: str) -> None:
         (True, "true"),
         (5, "5"),
         (5.0, "5"),
+        (0.0, "0"),
         (0.5, "0.5"),
         (1e21, "1e+21"),
         (1e-7, "1e-7"),
