@@ -269,13 +269,15 @@ class HubProcess:
 
     def end(self) -> None:
         """End at once whatever this hub has left running, for the end of a test: nothing depends on it any more."""
-        postgres = self.postgres
-        left = [postgres] if postgres else []
+        left: list[psutil.Process] = []
         if self.process.poll() is None:
             with suppress(psutil.Error):
                 left += self.workers + psutil.Process(self.pid).children()
             self.process.kill()
             self.process.wait()
+        postgres = self.postgres  # only now: a hub that runs starts another when one ends
+        if postgres:
+            left.append(postgres)
         for process in left:
             with suppress(psutil.Error):  # PostgreSQL gets the chance to give back its shared memory
                 process.send_signal(signal.SIGQUIT if process == postgres else signal.SIGKILL)
@@ -335,7 +337,8 @@ class Hubs:
         return hub
 
     def end(self) -> None:
-        for hub in self._started:
+        # The last one first: of several on one folder only that may run, and PostgreSQL is its.
+        for hub in reversed(self._started):
             hub.end()
 
 
