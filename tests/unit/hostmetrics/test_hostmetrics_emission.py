@@ -141,8 +141,9 @@ async def test_the_receiver_sends_a_last_collection_when_it_is_stopped(sink: Any
     receiver = make("hostmetrics", config(sink.endpoint))
     await receiver.start()
     await asyncio.to_thread(sink.wait_for, 1)
+    sent = len(sink.requests)
     await receiver.stop(60)
-    assert len(sink.requests) == 2
+    assert len(sink.requests) > sent
 
 
 async def test_stopping_does_not_wait_for_an_endpoint_that_is_silent(silent: str) -> None:
@@ -189,7 +190,13 @@ def test_a_destination_that_cannot_be_used_is(monkeypatch: pytest.MonkeyPatch) -
 
 def test_running_until_a_signal(sink: Any) -> None:
     stop = threading.Event()
-    previous = signal.signal(signal.SIGUSR1, lambda *_: stop.set())
+    sent: list[int] = []
+
+    def handle(*_: object) -> None:
+        sent.append(len(sink.requests))
+        stop.set()
+
+    previous = signal.signal(signal.SIGUSR1, handle)
     try:
 
         def ask() -> None:
@@ -204,7 +211,7 @@ def test_running_until_a_signal(sink: Any) -> None:
         sender.join()
     finally:
         signal.signal(signal.SIGUSR1, previous)
-    assert len(sink.requests) == 2
+    assert len(sink.requests) > sent[0], "one is sent at the end"
 
 
 async def test_without_an_endpoint_they_are_handed_to_the_hub_that_runs_it() -> None:
