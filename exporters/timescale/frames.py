@@ -19,7 +19,7 @@ from exporters.timescale.layouts import BEGIN, EXACT_INTEGERS, ONE_START, OWN_ST
 from exporters.timescale.points import INT, NO_VALUE, NumberPoints
 from exporters.timescale.sets import HAS_START, IS_INT, Composition, Piece, Sets
 from gateway.base.slices import Steps
-from gateway.store import FLOAT8_ITEM, OID_FLOAT8, POSTGRES_EPOCH_US, array_begin
+from gateway.store import FLOAT8_ITEM, OID_FLOAT8, POSTGRES_EPOCH_US, array_begin, array_items
 
 if TYPE_CHECKING:
     from exporters.timescale.dimensions import MetricContext
@@ -151,8 +151,7 @@ def _each(
     starts: npt.NDArray[np.uint64],
 ) -> bytes:
     """Encode one row after the other, as is sooner done for few."""
-    items = np.empty(len(values), FLOAT8_ITEM)
-    items["length"] = 8
+    items = array_items(FLOAT8_ITEM, len(values))
     items["value"] = values
     content = memoryview(items.tobytes())
     microseconds, ns = divmod(unix_nano, 1000)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from exporters.timescale.copy import NULL
 from exporters.timescale.sets import Piece
-from gateway.store import FLOAT8_ITEM, OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US, array_begin
+from gateway.store import FLOAT8_ITEM, INT8_ITEM, OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US, array_begin, array_items
 
 ONE_START, OWN_STARTS, EXACT_INTEGERS = 1, 2, 4
 """What a row has besides its values, as bits: a start time of all its members that have any, or one of each; its
@@ -26,7 +26,6 @@ START = struct.Struct(">iqih").pack
 """start_time and start_time_ns, each behind its length."""
 _TIME_AT, _NS_AT = 6, 30
 _START_AT, _START_NS_AT = 4, 16
-_INT8_ITEM = np.dtype([("length", ">i4"), ("value", ">i8")])
 _ITEM_SIZE = FLOAT8_ITEM.itemsize
 
 _Places = npt.NDArray[np.intp]
@@ -45,8 +44,9 @@ class Layout:
         has_exact, has_own = forms & EXACT_INTEGERS != 0, forms & OWN_STARTS != 0
         self._with_exact = np.flatnonzero(np.repeat(has_exact, counts))
         self._with_own = np.flatnonzero(np.repeat(has_own, counts))
-        self._values = _items(FLOAT8_ITEM, int(counts.sum()))
-        self._exact, self._own = _items(_INT8_ITEM, len(self._with_exact)), _items(_INT8_ITEM, len(self._with_own))
+        self._values = array_items(FLOAT8_ITEM, int(counts.sum()))
+        self._exact = array_items(INT8_ITEM, len(self._with_exact))
+        self._own = array_items(INT8_ITEM, len(self._with_own))
         values, exact, own = (items.view(np.uint8).data for items in (self._values, self._exact, self._own))
         # All but the items of arrays, and where it is cut for them.
         self._rest = bytearray()
@@ -120,9 +120,3 @@ class Layout:
 def begins_of(pieces: Sequence[Piece]) -> _Places:
     """Return where the points of each piece begin."""
     return np.array([piece.first for piece in pieces], np.intp)
-
-
-def _items(dtype: np.dtype[np.void], count: int) -> npt.NDArray[np.void]:
-    items = np.zeros(count, dtype)
-    items["length"] = 8
-    return items

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -30,9 +30,6 @@ from exporters.timescale.points import NumberPoints
 from gateway.base.slices import Steps
 from gateway.component import Soundness
 from gateway.otlp import wire_format
-
-if TYPE_CHECKING:
-    pass
 
 _Places = npt.NDArray[np.intp]
 _Probe = tuple[tuple[int, int], ...]

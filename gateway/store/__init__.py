@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gateway.store.binary import HEADER as COPY_HEADER
     from gateway.store.binary import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US, array_begin
     from gateway.store.binary import TRAILER as COPY_TRAILER
-    from gateway.store.binary_rows import FLOAT8_ITEM, read_rows
+    from gateway.store.binary_rows import FLOAT8_ITEM, INT8_ITEM, array_items, read_rows
     from gateway.store.connections import Connections
     from gateway.store.copying import CopyError
     from gateway.store.copying.work import Result as CopyResult
@@ -68,6 +68,7 @@ __all__ = [
     "COPY_HEADER",
     "COPY_TRAILER",
     "FLOAT8_ITEM",
+    "INT8_ITEM",
     "OID_FLOAT8",
     "OID_INT8",
     "PLANNING",
@@ -94,6 +95,7 @@ __all__ = [
     "apply_attribute_index",
     "apply_policies",
     "array_begin",
+    "array_items",
     "back_up",
     "break_off",
     "check_dsn",
@@ -122,6 +124,7 @@ _WHERE = {
     "COPY_HEADER": "binary:HEADER",
     "COPY_TRAILER": "binary:TRAILER",
     "FLOAT8_ITEM": "binary_rows",
+    "INT8_ITEM": "binary_rows",
     "OID_FLOAT8": "binary",
     "OID_INT8": "binary",
     "PLANNING": "reader",
@@ -148,6 +151,7 @@ _WHERE = {
     "apply_attribute_index": "attribute_index:apply",
     "apply_policies": "policies:apply",
     "array_begin": "binary",
+    "array_items": "binary_rows",
     "back_up": "backup.dump:backup",
     "break_off": "postgres.connection",
     "check_dsn": "postgres.dsn",

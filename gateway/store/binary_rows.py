@@ -1,4 +1,5 @@
-"""Reading a binary COPY whole, with NumPy: apart from `binary`, since loading that is a third of what a query costs."""
+"""Binary COPY and the elements of its arrays, with NumPy: apart from `binary`, since loading that is a third of what a
+query costs."""
 
 from __future__ import annotations
 
@@ -13,6 +14,15 @@ from gateway.store.layout import Connection
 
 FLOAT8_ITEM = np.dtype([("length", ">i4"), ("value", ">f8")])
 """An element of a ``double precision[]`` that is not NULL."""
+INT8_ITEM = np.dtype([("length", ">i4"), ("value", ">i8")])
+"""The same of a ``bigint[]``."""
+
+
+def array_items(dtype: np.dtype[np.void], count: int) -> npt.NDArray[np.void]:
+    """Return so many elements of an array, whose values are to be set."""
+    items = np.empty(count, dtype)
+    items["length"] = dtype["value"].itemsize
+    return items
 
 
 def read_rows(connection: Connection, query: sql.Composed, row: np.dtype[Any]) -> npt.NDArray[Any]:

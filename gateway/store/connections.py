@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from psycopg.pq import TransactionStatus
 
-from gateway.store.postgres import Connection, break_off, connect
+from gateway.store.postgres import Connection, break_off, broken_off_after, connect
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -98,20 +98,17 @@ class Connections:
         None where it works, or cannot be asked about.
         """
         try:
-            with self.open({"statement_timeout": f"{_LOOK_SECONDS:g}s"}) as connection:
-                patience = threading.Timer(_LOOK_SECONDS, break_off, (connection,))
-                patience.daemon = True
-                patience.start()
-                try:
-                    state, event, since = connection.execute(_STATE, (pid,)).fetchone() or (None, None, None)
-                    its = (pid, state or "ended", since)
-                    # One that is active and reads is in the middle of a COPY, whose rows got lost.
-                    if state is None or state in _WAITING_FOR_MORE or (state, event) == ("active", "ClientRead"):
-                        if its == before:
-                            connection.execute(_END, (pid, since))
-                        return its
-                finally:
-                    patience.cancel()
+            with (
+                self.open({"statement_timeout": f"{_LOOK_SECONDS:g}s"}) as connection,
+                broken_off_after(_LOOK_SECONDS, connection),
+            ):
+                state, event, since = connection.execute(_STATE, (pid,)).fetchone() or (None, None, None)
+                its = (pid, state or "ended", since)
+                # One that is active and reads is in the middle of a COPY, whose rows got lost.
+                if state is None or state in _WAITING_FOR_MORE or (state, event) == ("active", "ClientRead"):
+                    if its == before:
+                        connection.execute(_END, (pid, since))
+                    return its
         except psycopg.Error:
             pass
         return None

@@ -23,7 +23,7 @@ from psycopg import sql
 
 from gateway.store import layout, partitions
 from gateway.store.binary import HEADER, OID_FLOAT8, POSTGRES_EPOCH_US, TRAILER, array_begin
-from gateway.store.binary_rows import FLOAT8_ITEM, read_rows
+from gateway.store.binary_rows import FLOAT8_ITEM, array_items, read_rows
 from gateway.store.dropped_before import dropped_before
 from gateway.store.locks import Lock, try_hold
 from gateway.store.settings import StoreSettings
@@ -565,8 +565,8 @@ def _frame_row(at: int, home: _Home, its: Values) -> bytes:
 
 def _array_field(values: _Floats, there: npt.NDArray[np.bool_]) -> bytes:
     """Encode a field of ``double precision[]``, whose items are NULL where they are not there."""
-    items = np.empty(len(values), FLOAT8_ITEM)
-    items["length"], items["value"] = 8, values
+    items = array_items(FLOAT8_ITEM, len(values))
+    items["value"] = values
     content = items.tobytes()
     has_nulls = not there.all()
     if has_nulls:

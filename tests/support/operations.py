@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.operations import Operations
+from tests.support.instruments import metrics_of
 
 
 class Told:
@@ -47,15 +48,7 @@ class Told:
 
     def points(self, name: str) -> list[Any]:
         """The points of a metric."""
-        data: Any = self._metrics.get_metrics_data()
-        return [
-            point
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
+        return [point for metric in metrics_of(self._metrics, name) for point in metric.data.data_points]
 
     def metric(self, name: str) -> dict[tuple[Any, ...], float]:
         """The points of a metric, by the values of their attributes in the order of the attributes' names."""

@@ -9,7 +9,14 @@
 """
 
 from gateway.store.postgres import server
-from gateway.store.postgres.connection import AsyncConnection, Connection, break_off, connect, connect_async
+from gateway.store.postgres.connection import (
+    AsyncConnection,
+    Connection,
+    break_off,
+    broken_off_after,
+    connect,
+    connect_async,
+)
 from gateway.store.postgres.session import UnusableServerError, plan, program_options, with_pooler
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "Connection",
     "UnusableServerError",
     "break_off",
+    "broken_off_after",
     "connect",
     "connect_async",
     "plan",

@@ -107,32 +107,39 @@ def connect(dsn: str, *, autocommit: bool = False, **options: Unpack[SessionOpti
     """
     session = plan(dsn, **options)
     connection = Connection.connect(session.conninfo, autocommit=True)
-    # libpq's own limit ends with the login, and an answer that is swallowed after it would be waited for for ever.
-    patience = threading.Timer(session.set_up_timeout, break_off, (connection,)) if session.set_up_timeout else None
     try:
-        if patience is not None:
-            patience.daemon = True
-            patience.start()
-        key = connection.info.backend_pid
-        row = connection.execute(BEGIN_SESSION, session.parameters(key)).fetchone()
-        connection.server_process = row[0] if row else key
-        if session.is_pooled(key, row):
-            connection.pooled, connection.prepare_threshold = session, None
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            connection.read_only, connection.deferrable = session.reading, False
-            with connection.transaction():
-                pass  # whether transactions are allowed
-        connection.autocommit = autocommit
+        # libpq's own limit ends with the login, and an answer that is swallowed after it would be waited for for ever.
+        with broken_off_after(session.set_up_timeout, connection):
+            key = connection.info.backend_pid
+            row = connection.execute(BEGIN_SESSION, session.parameters(key)).fetchone()
+            connection.server_process = row[0] if row else key
+            if session.is_pooled(key, row):
+                connection.pooled, connection.prepare_threshold = session, None
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+                connection.read_only, connection.deferrable = session.reading, False
+                with connection.transaction():
+                    pass  # whether transactions are allowed
+            connection.autocommit = autocommit
     except psycopg.Error as error:
         connection.close()
         raise explain(error) from error
     except BaseException:
         connection.close()
         raise
-    finally:
-        if patience is not None:
-            patience.cancel()
     return connection
+
+
+@contextmanager
+def broken_off_after(seconds: float, connection: Connection) -> Iterator[None]:
+    """Break a connection off when a block takes longer than that; 0 for as long as it needs."""
+    patience = threading.Timer(seconds, break_off, (connection,))
+    patience.daemon = True
+    if seconds:
+        patience.start()
+    try:
+        yield
+    finally:
+        patience.cancel()
 
 
 def break_off(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:

@@ -134,11 +134,9 @@ async def test_a_store_is_set_up_though_an_answer_got_lost(
 ) -> None:
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.3)
     with through_a_wire(native_database, pooled=pooled) as (wire, database):
-        wire.swallow("answers to locking")
         exporter = TimescaleExporter("timescale", settings(), database.dsn)
         starting = asyncio.create_task(exporter.start())
-        await until(lambda: wire.swallowed)
-        wire.mend()
+        await lose_an_answer(wire)
         await starting
         try:
             await until_stored(exporter, gauge())
@@ -154,9 +152,7 @@ async def test_maintenance_goes_on_though_an_answer_got_lost(
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.3)
     with through_a_wire(native_database, pooled=pooled) as (wire, database):
         async with running_exporter(database, maintenance_interval="1s"):
-            wire.swallow("answers to locking")
-            await until(lambda: wire.swallowed)
-            wire.mend()
+            await lose_an_answer(wire)
             turn = "SELECT value #>> '{}' FROM store_setting WHERE key = 'turn_maintenance'"
             last = native_database.value(turn)
             await native_database.until(f"SELECT ({turn}) > %s", [last])
@@ -195,6 +191,13 @@ async def test_stopping_does_not_wait_for_a_database_that_does_not_answer(databa
         with pytest.raises(UnavailableError):
             await commit
     assert database.count("sample") == 0
+
+
+async def lose_an_answer(wire: Wire) -> None:
+    """Have the next answer get lost that tells that a lock is held."""
+    wire.swallow("answers to locking")
+    await until(lambda: wire.swallowed)
+    wire.mend()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from gateway.base.settings import ExporterSettings, RetrySettings
 from gateway.component import ACCEPTED, Batch, MalformedPayloadError, Outcome, Prepared, RefusedError, Signal
 from gateway.pipeline import Delivery, Instruments
+from tests.support.instruments import metrics_of
 from tests.support.waiting import PATIENCE
 
 
@@ -120,23 +121,13 @@ class Telemetry:
         return [value for _, value in self._points(name, lambda point: point.count)]  # type: ignore[attr-defined]
 
     def is_histogram(self, name: str) -> bool:
-        return any(isinstance(metric.data, Histogram) for metric in self._metrics(name))
+        return any(isinstance(metric.data, Histogram) for metric in metrics_of(self._reader, name))
 
     def _points(self, name: str, read: Callable[[object], float]) -> list[tuple[Mapping[str, object], float]]:
         return [
             (dict(point.attributes or {}), read(point))
-            for metric in self._metrics(name)
+            for metric in metrics_of(self._reader, name)
             for point in metric.data.data_points
-        ]
-
-    def _metrics(self, name: str) -> list:  # type: ignore[type-arg]
-        data = self._reader.get_metrics_data()
-        return [
-            metric
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
         ]
 
 

@@ -100,7 +100,7 @@ def shown(result: Any) -> Any:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["alike", "rescaled", "mixed", "unknown", "hinted"])
 def test_all_at_once_is_what_each_is(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = random.Random(f"{kind}{seed}")

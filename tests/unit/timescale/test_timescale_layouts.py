@@ -17,6 +17,7 @@ from exporters.timescale.layouts import begins_of
 from exporters.timescale.points import DOUBLE, INT, NumberPoints
 from exporters.timescale.sets import Composition, Piece
 from gateway.store import OID_FLOAT8, OID_INT8, POSTGRES_EPOCH_US
+from tests.support.copies import fields
 
 
 class Point(NamedTuple):
@@ -35,18 +36,6 @@ POINTS = st.builds(
 ALIKE = st.builds(Point, bits=st.integers(0, 2**53), is_int=st.booleans(), start=st.just(10**18 + 1))
 PIECES = st.lists(st.one_of(st.lists(POINTS, min_size=2, max_size=6), st.lists(ALIKE, min_size=2, max_size=6)))
 MOMENTS = st.integers(0, 2**63 - 1)
-
-
-def fields_of(row: bytes) -> tuple[list[bytes | None], bytes]:
-    """Return the fields of the first row of a binary COPY, and what is behind it."""
-    (count,), at = struct.unpack_from(">h", row), 2
-    fields: list[bytes | None] = []
-    for _ in range(count):
-        (length,) = struct.unpack_from(">i", row, at)
-        at += 4
-        fields.append(None if length < 0 else row[at : at + length])
-        at += max(length, 0)
-    return fields, row[at:]
 
 
 def array_of(field: bytes | None, oid: int, code: str) -> list[bytes] | None:
@@ -120,16 +109,13 @@ def test_rows_say_what_their_points_say(
             encoded = frames.encode(unix_nano, number_points(scattered, unix_nano), composition.order, composition)
         assert (composition.layout is None) == bool(few)
         assert (encoded.unix_nano, encoded.points) == (unix_nano, count)
-        rest = encoded.rows
-        for piece, points in zip(pieces, shape, strict=True):
-            fields, rest = fields_of(rest)
-            assert len(fields) == len(COLUMNS["frame"])
+        rows = fields(encoded.rows, len(COLUMNS["frame"]))
+        for piece, points, row in zip(pieces, shape, rows, strict=True):
             arrays = [
                 array_of(field, *kind)
-                for field, kind in zip(fields[5:], ((OID_FLOAT8, "Q"), (OID_INT8, "q"), (OID_INT8, "q")), strict=True)
+                for field, kind in zip(row[5:], ((OID_FLOAT8, "Q"), (OID_INT8, "q"), (OID_INT8, "q")), strict=True)
             ]
-            assert [*fields[:5], *arrays] == expected(unix_nano, piece.set_id, points)
-        assert rest == b""
+            assert [*row[:5], *arrays] == expected(unix_nano, piece.set_id, points)
         shape = [data.draw(st.lists(st.one_of(POINTS, ALIKE), min_size=len(p), max_size=len(p))) for p in shape]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,28 +26,13 @@ from exporters.timescale.sets import Sets
 from exporters.timescale.templates import Templates
 from gateway.component import Batch, MalformedPayloadError, Signal
 from gateway.otlp.bounds import Budget
+from tests.support.copies import fields
 from tests.support.otlp_strategies import DAYS_BACK, metrics_requests, number_points
 from tests.support.stores import prepare, settings
 from tests.support.telemetry import now
 
 NOW = now()
 Encoded = tuple[dict[str, list[tuple[bytes | None, ...]]], set[str], set[int], dict[str, set[int]]]
-
-
-def fields(chunk: bytes, columns: int) -> Iterator[tuple[bytes | None, ...]]:
-    """Read binary COPY rows: for each the content of its fields."""
-    at = 0
-    while at < len(chunk):
-        (count,) = struct.unpack_from(">h", chunk, at)
-        assert count == columns
-        at += 2
-        row: list[bytes | None] = []
-        for _ in range(count):
-            (length,) = struct.unpack_from(">i", chunk, at)
-            at += 4
-            row.append(None if length < 0 else chunk[at : at + length])
-            at += max(length, 0)
-        yield tuple(row)
 
 
 def encode(*payloads: bytes, dimensions: Dimensions | None = None) -> Encoded:

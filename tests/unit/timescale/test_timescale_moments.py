@@ -97,6 +97,15 @@ class Encoder:
         return rows.chunks, samples, rows.count, rows.minutes, rows.intervals, rejections.outcome(), budget._left
 
 
+def known_before(client: Client, odd: dict[str, bool]) -> tuple[Encoder, bytes, tuple[object, ...]]:
+    """Return an encoder that knows a client's requests, one of them, and what comes of it."""
+    encoder = Encoder(quick=True)
+    for _ in range(4):
+        encoder.rows(client.request())
+    request = client.request(**odd)
+    return encoder, request, encoder.rows(request)
+
+
 ODDITIES = st.lists(
     st.fixed_dictionaries({}, optional=dict.fromkeys(("starts", "times", "old", "large", "no_start"), st.booleans())),
     max_size=6,
@@ -143,11 +152,7 @@ def test_how_a_large_moment_is_cut_is_asked_once(
     order: Order, odd: dict[str, bool], numbers: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If this fails the test above proves nothing: it would compare the common way with itself."""
-    client, encoder = Client(order, *numbers, 1, histogram=True), Encoder(quick=True)
-    for _ in range(4):
-        encoder.rows(client.request())
-    request = client.request(**odd)
-    expected = encoder.rows(request)
+    encoder, request, expected = known_before(Client(order, *numbers, 1, histogram=True), odd)
     monkeypatch.setattr(metrics, "frames_of", None)
     monkeypatch.setattr(Sets, "composition", None)
     assert encoder.rows(request) == expected
@@ -158,11 +163,7 @@ def test_how_a_large_moment_is_cut_is_asked_once(
 @pytest.mark.parametrize("odd", [{}, {"starts": True}])
 def test_no_array_is_made_of_a_moment(order: Order, odd: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails the test above proves nothing: it would compare arrays with arrays."""
-    client, encoder = Client(order, 5, 2, 4, 1), Encoder(quick=True)
-    for _ in range(4):
-        encoder.rows(client.request())
-    request = client.request(**odd)
-    expected = encoder.rows(request)
+    encoder, request, expected = known_before(Client(order, 5, 2, 4, 1), odd)
     monkeypatch.setattr(metrics, "frames_of", None)
     monkeypatch.setattr(frames, "np", None)
     monkeypatch.setattr(moments, "np", None)
